@@ -1,0 +1,187 @@
+# port: libport.so, its tests and its checks. GNU make. `make help` lists what can be asked for.
+#
+# Every path here is relative, so that a directory with a space in its name will do. The library is
+# one call of the compiler; only `make test`, `check`, `bench`, `demo` and `repl` need more than a C
+# compiler, and install what is missing themselves (tests/checks/packages).
+
+VERSION := $(shell tr -d '" ' < version.sexp)
+
+CC     ?= cc
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+OUT    ?= build
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+SBCL   ?= sbcl
+export CC OUT SBCL
+
+# In front of each test run; a suite that has not ended by then is stopped, and that is a failure.
+WATCHDOG  ?= timeout -k 10 600
+# More of the environment of a test run, such as a resolver that reads tests/vectors/hosts.
+TEST_ENV  ?=
+LISP       = $(SBCL) --noinform --non-interactive --no-userinit --no-sysinit --eval '(require :asdf)'
+CRITERION  = --color=never --short-filename
+
+WARNINGS   = -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla
+DIALECT    = -std=gnu11 -D_GNU_SOURCE -DLPORT_VERSION='"$(VERSION)"'
+LIB_FLAGS  = $(DIALECT) -Wall -Wextra -fPIC -fvisibility=hidden -pthread -shared \
+             -Wl,-soname,libport.so.1 -Wl,--version-script=csrc/libport.map -Wl,-z,defs \
+             -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,-Bsymbolic
+TEST_FLAGS = $(DIALECT) $(WARNINGS) -Icsrc -DLPORT_TEST -DLPORT_LIBRARY='"build/libport.so.1"' -pthread
+TEST_LIBS  = -lcriterion -lffi -ldl
+SANITIZE   = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+SOURCES   := $(sort $(wildcard csrc/*.c))
+INPUTS    := $(sort $(wildcard csrc/*.[ch])) csrc/libport.map version.sexp Makefile
+SUITE     := $(sort $(wildcard tests/c/*.c))
+TSAN      := $(patsubst tests/tsan/%.c,build/tsan/%,$(sort $(wildcard tests/tsan/*_test.c)))
+TSAN_MORE := $(filter-out %_test.c,$(sort $(wildcard tests/tsan/*.c)))
+BENCHES   := $(patsubst tests/bench/%.c,build/bench/%,$(sort $(wildcard tests/bench/*.c)))
+
+# Whoever loads the library while it is built sees the old one or the new one, never a half: two
+# builds at once each have a file of their own, and the last to finish wins.
+BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
+    { $(CC) $(CPPFLAGS) $(CFLAGS) $(LIB_FLAGS) $(LDFLAGS) -o "$$new" $(SOURCES) && \
+      mv -f "$$new" "$$OUT/libport.so.1"; } || { rm -f "$$new"; exit 1; }
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all library deps check-deps demo repl test test-c test-tsan test-lisp check bench \
+        install uninstall clean help
+
+## all (the default): the library, build/libport.so.1
+all: build/libport.so
+
+build/libport.so: build/libport.so.1
+	@ln -sf libport.so.1 $@
+
+build/libport.so.1: override export OUT = build
+build/libport.so.1: $(INPUTS)
+	@$(BUILD_LIBRARY)
+
+## library OUT=dir: the library as dir/libport.so.1; writes nothing anywhere else
+library:
+	@$(BUILD_LIBRARY)
+
+# ---- what has to be installed ---------------------------------------------------------------------
+
+PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel cl-usocket \
+                 libcriterion-dev libffi-dev libnss-wrapper netbase curl
+CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind
+
+## deps: installs the packages that demo, repl, test and bench need
+deps:
+	@tests/checks/packages $(PACKAGES)
+
+## check-deps: installs those that only check needs
+check-deps:
+	@tests/checks/packages $(CHECK_PACKAGES)
+
+# ---- using it from Lisp ---------------------------------------------------------------------------
+
+LOAD_PORT = --eval '(asdf:load-asd (truename "port.asd"))' --eval '(asdf:load-system "port")'
+
+## demo: a short program that shows what port does
+demo: deps
+	@$(MAKE) -s --no-print-directory all
+	@$(LISP) --load examples/demo.lisp
+
+## repl: a Lisp with port loaded
+repl: deps
+	@$(MAKE) -s --no-print-directory all
+	@$(SBCL) --noinform --eval '(require :asdf)' $(LOAD_PORT)
+
+# ---- tests ----------------------------------------------------------------------------------------
+
+## test: every test: test-c, test-tsan, test-lisp
+test: deps
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite $(TSAN)
+	@$(MAKE) -s --no-print-directory test-c
+	@$(MAKE) -s --no-print-directory test-tsan
+	@$(MAKE) -s --no-print-directory test-lisp
+
+## test-c: the C suite
+test-c: build/libport.so build/test/suite
+	@$(TEST_ENV) $(WATCHDOG) build/test/suite $(CRITERION)
+
+## test-tsan: the programs of tests/tsan under the thread sanitizer
+test-tsan: $(TSAN)
+	@for program in $(TSAN); do \
+	    TSAN_OPTIONS="halt_on_error=1 exitcode=66" $(WATCHDOG) $$program || \
+	        { echo "$$program: failed" >&2; exit 1; }; \
+	done
+
+## test-lisp: the Lisp suite
+test-lisp: build/libport.so
+	@$(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+
+# The library's own files are linked into the suite, with LPORT_TEST, so that a test can make any
+# system call fail; the shared library is used by tests/c/abi_test.c.
+define FLAVOUR # directory, flags that replace CFLAGS
+build/$(1)/%.o: %.c Makefile version.sexp
+	@mkdir -p $$(@D)
+	@$$(CC) $$(CPPFLAGS) $(2) $$(TEST_FLAGS) -MMD -MP -c -o $$@ $$<
+build/$(1)/suite: $$(patsubst %.c,build/$(1)/%.o,$$(SOURCES) $$(SUITE))
+	@$$(CC) $(2) $$(LDFLAGS) -pthread -o $$@ $$^ $$(TEST_LIBS)
+endef
+$(eval $(call FLAVOUR,test,$(CFLAGS)))
+$(eval $(call FLAVOUR,asan,$(SANITIZE)))
+$(eval $(call FLAVOUR,tsan,-O1 -g -fsanitize=thread))
+
+$(TSAN): build/tsan/%: build/tsan/tests/tsan/%.o \
+        $(patsubst %.c,build/tsan/%.o,$(SOURCES) $(TSAN_MORE))
+	@$(CC) -fsanitize=thread $(LDFLAGS) -pthread -o $@ $^
+
+-include $(wildcard build/*/csrc/*.d build/*/tests/*/*.d)
+
+# ---- checks ---------------------------------------------------------------------------------------
+
+CHECKS ?= format lint cppcheck warnings layers symbols manifest install sanitize
+
+## check: formatting, lint, warnings, layers, exports, installation, and the C suite under sanitizers
+check: deps check-deps
+	@$(MAKE) -s --no-print-directory all
+	@MAKE="$(MAKE)" JOBS="$(JOBS)" VERSION="$(VERSION)" CRITERION="$(CRITERION)" \
+	    DIALECT="$(subst ",\",$(DIALECT))" WARNINGS="$(WARNINGS)" \
+	    TEST_ENV="$(TEST_ENV)" WATCHDOG="$(WATCHDOG)" tests/checks/all $(CHECKS)
+
+# ---- benchmarks -----------------------------------------------------------------------------------
+
+# The peers are plain C and need nothing of the library; the others measure its insides.
+build/bench/%: tests/bench/%.c $(INPUTS)
+	@mkdir -p $(@D)
+	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -Icsrc -pthread -o $@ $< $(SOURCES)
+build/bench/peer: tests/bench/peer.c Makefile
+	@mkdir -p $(@D)
+	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $<
+
+## bench: port beside plain C, workload by workload
+bench: deps
+	@$(MAKE) -s --no-print-directory -j$(JOBS) all $(BENCHES)
+	@$(LISP) --load tests/bench/run.lisp
+
+# ---- installing -----------------------------------------------------------------------------------
+
+## install PREFIX=/usr/local DESTDIR=: library, header, pkg-config file
+install: all
+	@install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
+	@install -m 755 build/libport.so.1 "$(DESTDIR)$(LIBDIR)/libport.so.1"
+	@ln -sf libport.so.1 "$(DESTDIR)$(LIBDIR)/libport.so"
+	@install -m 644 csrc/libport.h "$(DESTDIR)$(INCLUDEDIR)/libport.h"
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|' csrc/libport.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
+	@chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
+
+## uninstall: removes what install put there
+uninstall:
+	@rm -f "$(DESTDIR)$(LIBDIR)/libport.so.1" "$(DESTDIR)$(LIBDIR)/libport.so" \
+	    "$(DESTDIR)$(INCLUDEDIR)/libport.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
+
+## clean: removes build
+clean:
+	@rm -rf build
+
+## help: this
+help:
+	@sed -n 's/^## /  /p' Makefile

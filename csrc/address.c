@@ -1,0 +1,604 @@
+/* address - blocks, their texts, and the kernel's socket addresses (layer 1). Stands on status, and
+ * on the system's table of interfaces for the names of zones. See libport.h.
+ *
+ * Nothing here uses inet_aton, inet_pton or inet_ntop: between them they take short forms and print
+ * an IPv4 tail where RFC 5952 asks for none.
+ *
+ * Invariant: a block is written whole or not at all, and every octet of it that has no meaning is
+ * 0. */
+#include "address.h"
+
+#include "libport.h"
+#include "status.h"
+
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/un.h>
+
+enum {
+    INET_OCTETS = 4,
+    INET6_OCTETS = 16,
+    INET6_GROUPS = 8,
+    MAPPED_PREFIX = 12, /* octets before the IPv4 address in an IPv4-mapped one, RFC 4291 2.5.5.2 */
+    PORT_MAX = 65535,
+    LOCAL_AT = offsetof(struct sockaddr_un, sun_path),
+    LOCAL_MAX = sizeof(((struct sockaddr_un *)0)->sun_path),
+};
+
+_Static_assert(LOCAL_MAX <= LPORT_ADDRESS_SIZE - LPORT_AT_OCTETS, "a block holds any local name");
+
+static const uint8_t mapped_prefix[MAPPED_PREFIX] = {[10] = 0xff, [11] = 0xff};
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+int32_t lport_address_port(const uint8_t *address) {
+    return address[LPORT_AT_PORT] << 8 | address[LPORT_AT_PORT + 1];
+}
+
+void lport_address_set_port(uint8_t *address, int32_t port) {
+    address[LPORT_AT_PORT] = (uint8_t)(port >> 8 & 0xff);
+    address[LPORT_AT_PORT + 1] = (uint8_t)(port & 0xff);
+}
+
+static uint32_t get_scope(const uint8_t *address) {
+    const uint8_t *at = address + LPORT_AT_SCOPE;
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+static void set_scope(uint8_t *address, uint32_t scope) {
+    for (int i = 0; i < 4; i++)
+        address[LPORT_AT_SCOPE + i] = (uint8_t)(scope >> (24 - 8 * i) & 0xff);
+}
+
+/* Makes ADDRESS the block of FAMILY with the LEN octets at OCTETS, port 0, no scope. */
+static void set_block(uint8_t *address, int32_t family, const void *octets, size_t len) {
+    memset(address, 0, LPORT_ADDRESS_SIZE);
+    address[LPORT_AT_FAMILY] = (uint8_t)family;
+    if (len > 0)
+        memcpy(address + LPORT_AT_OCTETS, octets, len);
+    if (family == LPORT_LOCAL)
+        address[LPORT_AT_LENGTH] = (uint8_t)len;
+}
+
+static bool is_mapped(const uint8_t *octets) {
+    return memcmp(octets, mapped_prefix, MAPPED_PREFIX) == 0;
+}
+
+/* Zones of link-local and interface-local scope; those of wider scope have no use for one. */
+static bool has_zone(const uint8_t *octets) {
+    if (octets[0] == 0xfe)
+        return (octets[1] & 0xc0) == 0x80;
+    int multicast_scope = octets[1] & 0x0f;
+    return octets[0] == 0xff && (multicast_scope == 1 || multicast_scope == 2);
+}
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* The value of hexadecimal digit C, or -1. */
+static int hex_value(char c) {
+    if (is_digit(c))
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* The number up to MAX that all of TEXT spells in decimal without a leading zero; -1 if it does
+ * not. */
+static int64_t parse_decimal(const char *text, size_t len, int64_t max) {
+    if (len == 0 || (len > 1 && text[0] == '0'))
+        return -1;
+    int64_t value = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (!is_digit(text[i]))
+            return -1;
+        value = value * 10 + (text[i] - '0');
+        if (value > max)
+            return -1;
+    }
+    return value;
+}
+
+/* The number that all of TEXT spells in one to four hexadecimal digits; -1 if it does not. */
+static int32_t parse_group(const char *text, size_t len) {
+    if (len == 0 || len > 4)
+        return -1;
+    int32_t value = 0;
+    for (size_t i = 0; i < len; i++) {
+        int digit = hex_value(text[i]);
+        if (digit < 0)
+            return -1;
+        value = value << 4 | digit;
+    }
+    return value;
+}
+
+/* The octets of TEXT before the first C, or LEN where there is none. */
+static size_t span(const char *text, size_t len, char c) {
+    const char *found = len > 0 ? memchr(text, c, len) : NULL;
+    return found ? (size_t)(found - text) : len;
+}
+
+/* ---- literals -------------------------------------------------------------------------------- */
+
+static bool parse_inet(const char *text, size_t len, uint8_t octets[INET_OCTETS]) {
+    size_t at = 0;
+    for (int i = 0; i < INET_OCTETS; i++) {
+        size_t digits = span(text + at, len - at, '.');
+        int64_t value = parse_decimal(text + at, digits, 255);
+        bool last = at + digits == len;
+        if (value < 0 || last != (i == INET_OCTETS - 1))
+            return false;
+        octets[i] = (uint8_t)value;
+        at += digits + 1;
+    }
+    return true;
+}
+
+/* What has been read of an IPv6 literal. */
+struct groups {
+    uint8_t octets[INET6_OCTETS];
+    size_t used; /* octets read */
+    size_t gap;  /* how many of them stand before the `::`; INET6_OCTETS + 1: none yet */
+};
+
+enum { NO_GAP = INET6_OCTETS + 1 };
+
+/* Adds TOKEN, what stands between two colons: a group, or at the end of the literal (LAST) a dotted
+ * IPv4 address. */
+static bool add_token(struct groups *groups, const char *token, size_t len, bool last) {
+    uint8_t *room = groups->octets + groups->used;
+    size_t left = INET6_OCTETS - groups->used;
+    if (last && left >= INET_OCTETS && parse_inet(token, len, room)) {
+        groups->used += INET_OCTETS;
+        return true;
+    }
+    int32_t value = parse_group(token, len);
+    if (value < 0 || left < 2)
+        return false;
+    room[0] = (uint8_t)(value >> 8);
+    room[1] = (uint8_t)(value & 0xff);
+    groups->used += 2;
+    return true;
+}
+
+/* Puts the zeros in that `::` stands for: one group or more, RFC 4291 2.2. */
+static bool fill_gap(struct groups *groups) {
+    if (groups->gap == NO_GAP)
+        return groups->used == INET6_OCTETS;
+    if (groups->used == INET6_OCTETS)
+        return false;
+    size_t tail = groups->used - groups->gap;
+    size_t zeros = INET6_OCTETS - groups->used;
+    uint8_t *gap = groups->octets + groups->gap;
+    memmove(gap + zeros, gap, tail);
+    memset(gap, 0, zeros);
+    return true;
+}
+
+static bool parse_inet6(const char *text, size_t len, uint8_t octets[INET6_OCTETS]) {
+    struct groups groups = {.gap = NO_GAP};
+    size_t at = 0;
+    if (len >= 2 && text[0] == ':' && text[1] == ':') {
+        groups.gap = 0;
+        at = 2;
+    }
+    while (at < len) {
+        size_t digits = span(text + at, len - at, ':');
+        bool last = at + digits == len;
+        if (!add_token(&groups, text + at, digits, last))
+            return false;
+        at += digits + 1;
+        if (last)
+            break;
+        if (at == len)
+            return false; /* one colon at the end */
+        if (text[at] == ':') {
+            if (groups.gap != NO_GAP)
+                return false;
+            groups.gap = groups.used;
+            at++;
+        }
+    }
+    if (!fill_gap(&groups))
+        return false;
+    memcpy(octets, groups.octets, INET6_OCTETS);
+    return true;
+}
+
+/* True if NAME can stand for an interface behind a `%` and be read back: one that looks like a
+ * number or like the end of a bracketed address cannot. */
+static bool is_zone_name(const char *name, size_t len) {
+    bool digits = true;
+    for (size_t i = 0; i < len; i++) {
+        if (name[i] == '\0' || name[i] == '%' || name[i] == '[' || name[i] == ']')
+            return false;
+        digits = digits && is_digit(name[i]);
+    }
+    return len > 0 && len < IF_NAMESIZE && !digits;
+}
+
+/* The index of the interface that ZONE names or numbers, or 0. */
+static uint32_t parse_zone(const char *zone, size_t len) {
+    char name[IF_NAMESIZE];
+    int64_t number = parse_decimal(zone, len, UINT32_MAX);
+    if (number >= 0)
+        return (uint32_t)number;
+    if (!is_zone_name(zone, len))
+        return 0;
+    memcpy(name, zone, len);
+    name[len] = '\0';
+    return if_nametoindex(name);
+}
+
+/* IPv6 with a zone where there is a `%`, and no brackets any more. */
+static bool parse_scoped(const char *text, size_t len, uint8_t octets[INET6_OCTETS],
+                         uint32_t *scope) {
+    size_t plain = span(text, len, '%');
+    *scope = 0;
+    if (!parse_inet6(text, plain, octets))
+        return false;
+    if (plain == len)
+        return true;
+    if (!has_zone(octets))
+        return false;
+    *scope = parse_zone(text + plain + 1, len - plain - 1);
+    return *scope != 0;
+}
+
+int64_t lport_address_parse(const char *text, size_t len, int32_t port, uint8_t *address) {
+    uint8_t octets[INET6_OCTETS];
+    uint32_t scope;
+    int32_t family = LPORT_INET6;
+    if ((text == NULL && len > 0) || address == NULL || port < 0 || port > PORT_MAX)
+        return lport_status_make(LPORT_INVALID);
+    bool bracketed = len >= 2 && text[0] == '[' && text[len - 1] == ']';
+    if (len > 0 && parse_inet(text, len, octets)) {
+        set_block(address, LPORT_INET, octets, INET_OCTETS);
+        family = LPORT_INET;
+    } else if (len > 0 && parse_scoped(bracketed ? text + 1 : text, bracketed ? len - 2 : len,
+                                       octets, &scope)) {
+        set_block(address, LPORT_INET6, octets, INET6_OCTETS);
+        set_scope(address, scope);
+    } else {
+        return lport_status_make(LPORT_ADDRESS_SYNTAX);
+    }
+    lport_address_set_port(address, port);
+    return family;
+}
+
+/* True if TEXT is a number as inet_aton takes one, of any size: digits, or 0x and hexadecimal ones.
+ */
+static bool is_aton_number(const char *text, size_t len) {
+    bool hex = len > 2 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    for (size_t i = hex ? 2 : 0; i < len; i++)
+        if (hex ? hex_value(text[i]) < 0 : !is_digit(text[i]))
+            return false;
+    return len > 0;
+}
+
+/* True if TEXT is one to four of these numbers with dots between them. */
+static bool is_aton_form(const char *text, size_t len) {
+    size_t at = 0;
+    for (int parts = 0; parts < INET_OCTETS; parts++) {
+        size_t digits = span(text + at, len - at, '.');
+        if (!is_aton_number(text + at, digits))
+            return false;
+        at += digits + 1;
+        if (at > len)
+            return true;
+    }
+    return false;
+}
+
+int64_t lport_address_is_literal(const char *text, size_t len) {
+    bool dotted = len > 0;
+    if (text == NULL && len > 0)
+        return lport_status_make(LPORT_INVALID);
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] != '\0' && strchr(":[]%", text[i]) != NULL)
+            return 1;
+        dotted = dotted && (is_digit(text[i]) || text[i] == '.');
+    }
+    return dotted || (len > 0 && is_aton_form(text, len));
+}
+
+/* ---- texts ----------------------------------------------------------------------------------- */
+
+/* A text under way. The longest, a local name, is 108 octets; everything else is shorter than 64.
+ */
+struct out {
+    char text[LPORT_TEXT_SIZE];
+    size_t len;
+};
+
+static void put(struct out *out, const char *text, size_t len) {
+    memcpy(out->text + out->len, text, len);
+    out->len += len;
+}
+
+static void put_decimal(struct out *out, uint32_t value) {
+    char digits[10];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    put(out, digits + at, sizeof digits - at);
+}
+
+static void put_group(struct out *out, int group) {
+    int shift = 12;
+    while (shift > 0 && group >> shift == 0)
+        shift -= 4;
+    for (; shift >= 0; shift -= 4)
+        put(out, &"0123456789abcdef"[group >> shift & 0xf], 1);
+}
+
+static void put_inet(struct out *out, const uint8_t *octets) {
+    for (int i = 0; i < INET_OCTETS; i++) {
+        if (i > 0)
+            put(out, ".", 1);
+        put_decimal(out, octets[i]);
+    }
+}
+
+/* The longest run of two or more zero GROUPS, the first of them on a tie (RFC 5952 4.2): where it
+ * begins; its length in RUN, 0 if there is none. */
+static int find_zeros(const int groups[INET6_GROUPS], int *run) {
+    int best = 0;
+    int zeros = 0;
+    *run = 0;
+    for (int i = 0; i < INET6_GROUPS; i++) {
+        zeros = groups[i] == 0 ? zeros + 1 : 0;
+        if (zeros >= 2 && zeros > *run) {
+            *run = zeros;
+            best = i + 1 - zeros;
+        }
+    }
+    return best;
+}
+
+static void put_inet6(struct out *out, const uint8_t *octets) {
+    int groups[INET6_GROUPS];
+    int run;
+    if (is_mapped(octets)) {
+        put(out, "::ffff:", 7);
+        put_inet(out, octets + MAPPED_PREFIX);
+        return;
+    }
+    for (size_t i = 0; i < INET6_GROUPS; i++)
+        groups[i] = octets[2 * i] << 8 | octets[2 * i + 1];
+    int zeros = find_zeros(groups, &run);
+    for (int i = 0; i < INET6_GROUPS; i++) {
+        if (run > 0 && i == zeros) {
+            put(out, "::", 2);
+            i += run - 1;
+            continue;
+        }
+        if (i > 0 && out->text[out->len - 1] != ':')
+            put(out, ":", 1);
+        put_group(out, groups[i]);
+    }
+}
+
+/* The zone by name, or by number where no interface has this index or its name would not read back.
+ */
+static void put_zone(struct out *out, uint32_t scope) {
+    char name[IF_NAMESIZE];
+    if (scope == 0)
+        return;
+    put(out, "%", 1);
+    if (if_indextoname(scope, name) != NULL && is_zone_name(name, strlen(name)))
+        put(out, name, strlen(name));
+    else
+        put_decimal(out, scope);
+}
+
+static void put_local(struct out *out, const uint8_t *name, size_t len) {
+    if (len == 0)
+        return;
+    put(out, name[0] == '\0' ? "@" : (const char *)name, 1);
+    put(out, (const char *)name + 1, len - 1);
+}
+
+int64_t lport_address_print(const uint8_t *address, char *text, size_t cap) {
+    struct out out = {.len = 0};
+    if (address == NULL || (text == NULL && cap > 0))
+        return lport_status_make(LPORT_INVALID);
+    const uint8_t *octets = address + LPORT_AT_OCTETS;
+    switch (address[LPORT_AT_FAMILY]) {
+    case LPORT_ANY:
+        put(&out, "*", 1);
+        break;
+    case LPORT_INET:
+        put_inet(&out, octets);
+        break;
+    case LPORT_INET6:
+        put_inet6(&out, octets);
+        put_zone(&out, get_scope(address));
+        break;
+    case LPORT_LOCAL:
+        if (address[LPORT_AT_LENGTH] > LOCAL_MAX)
+            return lport_status_make(LPORT_INVALID);
+        put_local(&out, octets, address[LPORT_AT_LENGTH]);
+        break;
+    default:
+        return lport_status_make(LPORT_INVALID);
+    }
+    return lport_text_put_octets(out.text, out.len, text, cap);
+}
+
+int64_t lport_port_parse(const char *text, size_t len) {
+    if (text == NULL && len > 0)
+        return lport_status_make(LPORT_INVALID);
+    int64_t port = parse_decimal(text, len, PORT_MAX);
+    return port >= 0 ? port : lport_status_make(LPORT_ADDRESS_SYNTAX);
+}
+
+int64_t lport_address_local(const char *name, size_t len, uint8_t *address) {
+    if ((name == NULL && len > 0) || address == NULL)
+        return lport_status_make(LPORT_INVALID);
+    if (len == 0 || len > LOCAL_MAX || memchr(name, '\0', len) != NULL)
+        return lport_status_make(LPORT_ADDRESS_SYNTAX);
+    if (name[0] == '@' && len == 1)
+        return lport_status_make(LPORT_ADDRESS_SYNTAX);
+    set_block(address, LPORT_LOCAL, name, len);
+    if (name[0] == '@')
+        address[LPORT_AT_OCTETS] = '\0';
+    return LPORT_LOCAL;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------- */
+
+/* True if ADDRESS is a block at all. */
+static bool is_block(const uint8_t *address) {
+    switch (address[LPORT_AT_FAMILY]) {
+    case LPORT_ANY:
+    case LPORT_INET:
+    case LPORT_INET6:
+        return true;
+    case LPORT_LOCAL:
+        return address[LPORT_AT_LENGTH] <= LOCAL_MAX;
+    default:
+        return false;
+    }
+}
+
+/* The IPv4 octets in ADDRESS, IPv4-mapped ones too; NULL if there are none. */
+static const uint8_t *inet_octets(const uint8_t *address) {
+    const uint8_t *octets = address + LPORT_AT_OCTETS;
+    if (address[LPORT_AT_FAMILY] == LPORT_INET)
+        return octets;
+    return address[LPORT_AT_FAMILY] == LPORT_INET6 && is_mapped(octets) ? octets + MAPPED_PREFIX
+                                                                        : NULL;
+}
+
+/* Blocks made by hand may have anything in the octets without meaning: those are not compared. */
+int64_t lport_address_equal(const uint8_t *a, const uint8_t *b) {
+    if (a == NULL || b == NULL || !is_block(a) || !is_block(b))
+        return lport_status_make(LPORT_INVALID);
+    const uint8_t *a_inet = inet_octets(a);
+    const uint8_t *b_inet = inet_octets(b);
+    bool local = a[LPORT_AT_FAMILY] == LPORT_LOCAL;
+    if (!local && lport_address_port(a) != lport_address_port(b))
+        return 0;
+    if (a_inet != NULL && b_inet != NULL)
+        return memcmp(a_inet, b_inet, INET_OCTETS) == 0;
+    if (a[LPORT_AT_FAMILY] != b[LPORT_AT_FAMILY])
+        return 0;
+    if (local)
+        return a[LPORT_AT_LENGTH] == b[LPORT_AT_LENGTH] &&
+               memcmp(a + LPORT_AT_OCTETS, b + LPORT_AT_OCTETS, a[LPORT_AT_LENGTH]) == 0;
+    return a[LPORT_AT_FAMILY] == LPORT_ANY ||
+           (get_scope(a) == get_scope(b) &&
+            memcmp(a + LPORT_AT_OCTETS, b + LPORT_AT_OCTETS, INET6_OCTETS) == 0);
+}
+
+/* ---- the kernel's form ----------------------------------------------------------------------- */
+
+static int64_t to_inet(const uint8_t *address, struct sockaddr_storage *storage) {
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    in.sin_port = htons((uint16_t)lport_address_port(address));
+    memcpy(&in.sin_addr, address + LPORT_AT_OCTETS, INET_OCTETS);
+    memcpy(storage, &in, sizeof in);
+    return sizeof in;
+}
+
+static int64_t to_inet6(const uint8_t *address, struct sockaddr_storage *storage) {
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+    uint8_t *octets = in6.sin6_addr.s6_addr;
+    in6.sin6_port = htons((uint16_t)lport_address_port(address));
+    if (address[LPORT_AT_FAMILY] == LPORT_INET) {
+        memcpy(octets, mapped_prefix, MAPPED_PREFIX);
+        memcpy(octets + MAPPED_PREFIX, address + LPORT_AT_OCTETS, INET_OCTETS);
+    } else if (address[LPORT_AT_FAMILY] == LPORT_INET6) {
+        memcpy(octets, address + LPORT_AT_OCTETS, INET6_OCTETS);
+        in6.sin6_scope_id = get_scope(address);
+    }
+    memcpy(storage, &in6, sizeof in6);
+    return sizeof in6;
+}
+
+/* A path has a terminator where there is room; an abstract name is all of its length, unix(7). */
+static int64_t to_local(const uint8_t *address, struct sockaddr_storage *storage) {
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    size_t len = address[LPORT_AT_LENGTH];
+    bool path = len > 0 && address[LPORT_AT_OCTETS] != '\0';
+    memcpy(un.sun_path, address + LPORT_AT_OCTETS, len);
+    memcpy(storage, &un, sizeof un);
+    return (int64_t)(LOCAL_AT + len + (path && len < LOCAL_MAX ? 1 : 0));
+}
+
+int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
+                                struct sockaddr_storage *storage) {
+    if (!is_block(address))
+        return lport_status_make(LPORT_INVALID);
+    memset(storage, 0, sizeof *storage);
+    if (address[LPORT_AT_FAMILY] == LPORT_LOCAL)
+        return to_local(address, storage);
+    if (address[LPORT_AT_FAMILY] == LPORT_INET && !mapped)
+        return to_inet(address, storage);
+    return to_inet6(address, storage);
+}
+
+static int64_t from_inet(const struct sockaddr_storage *storage, uint8_t *address) {
+    struct sockaddr_in in;
+    memcpy(&in, storage, sizeof in);
+    set_block(address, LPORT_INET, &in.sin_addr, INET_OCTETS);
+    lport_address_set_port(address, ntohs(in.sin_port));
+    return LPORT_INET;
+}
+
+static int64_t from_inet6(const struct sockaddr_storage *storage, uint8_t *address) {
+    struct sockaddr_in6 in6;
+    memcpy(&in6, storage, sizeof in6);
+    const uint8_t *octets = in6.sin6_addr.s6_addr;
+    bool mapped = is_mapped(octets);
+    if (mapped)
+        set_block(address, LPORT_INET, octets + MAPPED_PREFIX, INET_OCTETS);
+    else
+        set_block(address, LPORT_INET6, octets, INET6_OCTETS);
+    lport_address_set_port(address, ntohs(in6.sin6_port));
+    if (!mapped)
+        set_scope(address, in6.sin6_scope_id);
+    return mapped ? LPORT_INET : LPORT_INET6;
+}
+
+/* The kernel reports one octet more than it has room for when a path fills sun_path: LEN counts the
+ * terminator that it could not store there (unix(7), BUGS). */
+static int64_t from_local(const struct sockaddr_storage *storage, size_t len, uint8_t *address) {
+    const char *name = (const char *)storage + LOCAL_AT;
+    size_t used = len > LOCAL_AT ? len - LOCAL_AT : 0;
+    if (used > sizeof *storage - LOCAL_AT)
+        return lport_status_make(LPORT_INVALID);
+    if (used > 0 && name[0] != '\0')
+        used = strnlen(name, used);
+    if (used > LOCAL_MAX)
+        return lport_status_make(LPORT_INVALID);
+    set_block(address, LPORT_LOCAL, name, used);
+    return LPORT_LOCAL;
+}
+
+int64_t lport_address_from_kernel(const struct sockaddr_storage *storage, socklen_t len,
+                                  uint8_t *address) {
+    if (len == 0) /* recvmsg(2) from a local socket without a name; no other family lacks one */
+        return from_local(storage, 0, address);
+    if (len < LOCAL_AT)
+        return lport_status_make(LPORT_INVALID);
+    if (storage->ss_family == AF_INET && len >= sizeof(struct sockaddr_in))
+        return from_inet(storage, address);
+    if (storage->ss_family == AF_INET6 && len >= sizeof(struct sockaddr_in6))
+        return from_inet6(storage, address);
+    if (storage->ss_family == AF_UNIX)
+        return from_local(storage, len, address);
+    return lport_status_make(LPORT_INVALID);
+}

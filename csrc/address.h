@@ -1,0 +1,29 @@
+/* address - blocks, texts and the kernel's socket addresses (layer 1). No I/O. */
+#ifndef LPORT_ADDRESS_H
+#define LPORT_ADDRESS_H
+
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum { /* offsets in an address block, as libport.h describes it */
+       LPORT_AT_FAMILY = 0,
+       LPORT_AT_LENGTH = 1,
+       LPORT_AT_PORT = 2,
+       LPORT_AT_SCOPE = 4,
+       LPORT_AT_OCTETS = 8,
+};
+
+int32_t lport_address_port(const uint8_t *address);
+void lport_address_set_port(uint8_t *address, int32_t port);
+
+/* The kernel's form of ADDRESS into STORAGE; its length, or LPORT_INVALID. LPORT_ANY becomes the
+ * IPv6 wildcard. Where MAPPED is not 0 an IPv4 address becomes an IPv4-mapped IPv6 one. */
+int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
+                                struct sockaddr_storage *storage);
+
+/* The block of the kernel's LEN octets at STORAGE into ADDRESS, IPv4-mapped as IPv4; the family, or
+ * LPORT_INVALID for a family that has no block. */
+int64_t lport_address_from_kernel(const struct sockaddr_storage *storage, socklen_t len,
+                                  uint8_t *address);
+
+#endif

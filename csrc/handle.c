@@ -1,0 +1,237 @@
+/* handle - the table of sockets (layer 2). Stands on os, status; calls wait to wake who waits.
+ *
+ * Invariant: a descriptor is closed exactly once, by the last user to leave its slot after the
+ * closing mark was set, and the slot's generation changes before the slot can be used again. So
+ * between enter and leave the descriptor is that of the socket that was entered, whatever others
+ * do. */
+#include "handle.h"
+
+#include "libport.h"
+#include "os.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    SLOT_BITS = 24, /* a socket is generation << SLOT_BITS | index */
+    CHUNK_BITS = 10,
+    CHUNK_SLOTS = 1 << CHUNK_BITS,
+    CHUNK_COUNT = 1 << (SLOT_BITS - CHUNK_BITS),
+};
+
+#define CLOSING (UINT64_C(1) << 31)
+#define USERS   (CLOSING - 1)
+#define NO_SLOT UINT32_MAX
+
+/* Chunks are allocated once and never freed, so a slot's address is good for ever. */
+static struct {
+    pthread_mutex_t lock; /* guards used and free */
+    uint32_t used;        /* slots handed out at least once */
+    uint32_t free;        /* head of the list of free slots, or NO_SLOT */
+    _Atomic int64_t open; /* published and not yet marked closing */
+    _Atomic(struct lport_slot *) chunks[CHUNK_COUNT];
+} table = {.lock = PTHREAD_MUTEX_INITIALIZER, .free = NO_SLOT};
+
+static uint64_t generation_of(uint64_t state) {
+    return state >> 32;
+}
+
+static struct lport_slot *slot_at(uint32_t index) {
+    struct lport_slot *chunk =
+        atomic_load_explicit(&table.chunks[index >> CHUNK_BITS], memory_order_acquire);
+    return chunk == NULL ? NULL : &chunk[index & (CHUNK_SLOTS - 1)];
+}
+
+/* The slot of SOCKET, whatever its generation; NULL where there was never one. */
+static struct lport_slot *slot_of(int64_t socket) {
+    if (socket <= 0 || (socket >> SLOT_BITS) > UINT32_MAX) {
+        return NULL;
+    }
+    return slot_at((uint32_t)socket & ((UINT32_C(1) << SLOT_BITS) - 1));
+}
+
+static uint64_t generation_in(int64_t socket) {
+    return (uint64_t)socket >> SLOT_BITS;
+}
+
+/* A slot that was never used, its chunk allocated when it is the first of it. With the lock held.
+ */
+static struct lport_slot *fresh_slot(void) {
+    uint32_t index = table.used;
+    if (index >= UINT32_C(1) << SLOT_BITS) {
+        return NULL;
+    }
+    if ((index & (CHUNK_SLOTS - 1)) == 0 && slot_at(index) == NULL) {
+        struct lport_slot *chunk = lport_os.calloc(CHUNK_SLOTS, sizeof *chunk);
+        if (chunk == NULL) {
+            return NULL;
+        }
+        atomic_store_explicit(&table.chunks[index >> CHUNK_BITS], chunk, memory_order_release);
+    }
+    table.used = index + 1;
+    struct lport_slot *slot = slot_at(index);
+    slot->index = index;
+    pthread_mutex_init(&slot->lock, NULL);
+    atomic_store(&slot->state, UINT64_C(1) << 32 | CLOSING);
+    return slot;
+}
+
+int64_t lport_handle_reserve(struct lport_slot **slot) {
+    pthread_mutex_lock(&table.lock);
+    if (table.free != NO_SLOT) {
+        *slot = slot_at(table.free);
+        table.free = (*slot)->next_free;
+    } else {
+        *slot = fresh_slot();
+    }
+    pthread_mutex_unlock(&table.lock);
+    return *slot == NULL ? lport_status_make(LPORT_MEMORY_EXHAUSTED) : 0;
+}
+
+void lport_handle_release(struct lport_slot *slot) {
+    pthread_mutex_lock(&table.lock);
+    slot->next_free = table.free;
+    table.free = slot->index;
+    pthread_mutex_unlock(&table.lock);
+}
+
+int64_t lport_handle_publish(struct lport_slot *slot, int fd, int32_t family, int32_t kind) {
+    uint64_t generation = generation_of(atomic_load(&slot->state));
+    slot->fd = fd;
+    slot->family = family;
+    slot->kind = kind;
+    slot->waiters = NULL;
+    atomic_store(&slot->flags, 0);
+    atomic_store(&slot->broken, 0);
+    atomic_fetch_add(&table.open, 1);
+    atomic_store(&slot->state, generation << 32);
+    return (int64_t)(generation << SLOT_BITS | slot->index);
+}
+
+int64_t lport_handle_enter(int64_t socket, struct lport_slot **slot) {
+    struct lport_slot *found = slot_of(socket);
+    if (found == NULL) {
+        return lport_status_make(LPORT_CLOSED);
+    }
+    uint64_t state = atomic_load_explicit(&found->state, memory_order_acquire);
+    do {
+        if (generation_of(state) != generation_in(socket) || (state & CLOSING) != 0) {
+            return lport_status_make(LPORT_CLOSED);
+        }
+    } while (!atomic_compare_exchange_weak(&found->state, &state, state + 1));
+    *slot = found;
+    return found->fd;
+}
+
+int lport_handle_is_closing(struct lport_slot *slot) {
+    return (atomic_load(&slot->state) & CLOSING) != 0;
+}
+
+/* Removes the name that SLOT made, unless somebody has put another file there, or a parent made it.
+ */
+static void remove_made_path(struct lport_slot *slot) {
+    struct lport_made_path *made = slot->made_path;
+    struct stat now;
+    slot->made_path = NULL;
+    if (made == NULL) {
+        return;
+    }
+    if (made->maker == getpid() && lport_os.lstat(made->path, &now) == 0 &&
+        now.st_dev == made->device && now.st_ino == made->inode) {
+        lport_os.unlink(made->path);
+    }
+    free(made);
+}
+
+/* Closes the descriptor of SLOT, which nobody uses any more, and frees the slot. */
+static void close_slot(struct lport_slot *slot) {
+    if ((atomic_load(&slot->flags) & LPORT_SLOT_RESET) != 0) {
+        struct linger reset = {.l_onoff = 1, .l_linger = 0};
+        lport_os.setsockopt(slot->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
+    remove_made_path(slot);
+    lport_os.close(slot->fd); /* EINTR too means closed on Linux: never twice */
+    uint64_t generation = (generation_of(atomic_load(&slot->state)) + 1) & UINT32_MAX;
+    atomic_store(&slot->state, (generation == 0 ? 1 : generation) << 32 | CLOSING);
+    atomic_fetch_add(&slot->epoch, 1);
+    lport_os_wake_word((uint32_t *)&slot->epoch);
+    lport_handle_release(slot);
+}
+
+void lport_handle_leave(struct lport_slot *slot) {
+    uint64_t before = atomic_fetch_sub(&slot->state, 1);
+    if ((before & CLOSING) != 0 && (before & USERS) == 1) {
+        close_slot(slot);
+    }
+}
+
+/* Sets the closing mark: true for the one caller that did. The caller has entered the slot. */
+static int mark_closing(struct lport_slot *slot) {
+    return (atomic_fetch_or(&slot->state, CLOSING) & CLOSING) == 0;
+}
+
+int64_t lport_socket_close(int64_t socket, int32_t flags) {
+    struct lport_slot *slot;
+    int64_t entered = lport_handle_enter(socket, &slot);
+    if (entered < 0) {
+        return entered;
+    }
+    if ((flags & LPORT_RESET) != 0) {
+        atomic_fetch_or(&slot->flags, LPORT_SLOT_RESET);
+    }
+    int first = mark_closing(slot);
+    if (first) {
+        atomic_fetch_sub(&table.open, 1);
+        lport_wait_wake_slot(slot, LPORT_INPUT | LPORT_OUTPUT);
+    }
+    lport_handle_leave(slot);
+    if (!first) {
+        return lport_status_make(LPORT_CLOSED);
+    }
+    return generation_of(atomic_load(&slot->state)) == generation_in(socket) ? 1 : 0;
+}
+
+int64_t lport_socket_gone(int64_t socket, int64_t deadline) {
+    struct lport_slot *slot = slot_of(socket);
+    if (slot == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    for (;;) {
+        uint32_t epoch = atomic_load(&slot->epoch);
+        uint64_t state = atomic_load(&slot->state);
+        if (generation_of(state) != generation_in(socket)) {
+            return 0;
+        }
+        if ((state & CLOSING) == 0) {
+            return lport_status_make(LPORT_INVALID);
+        }
+        if (lport_clock_now() >= deadline) {
+            return lport_status_make(LPORT_TIMED_OUT);
+        }
+        lport_os_wait_word((uint32_t *)&slot->epoch, epoch, deadline);
+    }
+}
+
+int64_t lport_socket_descriptor(int64_t socket) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd >= 0) {
+        lport_handle_leave(slot);
+    }
+    return fd;
+}
+
+int64_t lport_socket_state(int64_t socket) {
+    struct lport_slot *slot;
+    int64_t entered = lport_handle_enter(socket, &slot);
+    if (entered < 0) {
+        return entered;
+    }
+    uint32_t flags = atomic_load(&slot->flags) & (LPORT_SLOT_RESET - 1);
+    lport_handle_leave(slot);
+    return flags;
+}
+
+int64_t lport_socket_count(void) {
+    return atomic_load(&table.open);
+}

@@ -1,0 +1,63 @@
+/* handle - the table of sockets (layer 2): generation-tagged integers, user counts, closing.
+ *
+ * A constructor reserves a slot first, makes its descriptor, then publishes both or releases the
+ * slot; so nothing can fail after the descriptor exists. An operation enters the slot, uses the
+ * descriptor, leaves. */
+#ifndef LPORT_HANDLE_H
+#define LPORT_HANDLE_H
+
+#include "status.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct lport_waiter; /* see wait.c */
+
+/* The name that a socket made in the file system, to be removed with it. */
+struct lport_made_path {
+    pid_t maker; /* a forked child that closes its copy removes nothing */
+    dev_t device;
+    ino_t inode;
+    char path[112];
+};
+
+struct lport_slot {
+    _Atomic uint64_t state; /* generation << 32 | closing << 31 | users */
+    int fd;                 /* valid while the slot is published */
+    uint32_t index;         /* of this slot in the table */
+    uint32_t next_free;     /* index of the next free slot, while this one is free */
+    int32_t family, kind;   /* LPORT_INET ..., LPORT_STREAM ...; fixed when published */
+    _Atomic uint32_t flags; /* LPORT_STATE_ bits, and LPORT_SLOT_RESET */
+    _Atomic uint32_t epoch; /* counts the descriptors closed in this slot */
+    _Atomic int64_t broken; /* the status that broke the connection, or 0 */
+    pthread_mutex_t lock;   /* guards waiters */
+    struct lport_waiter *waiters;
+    struct lport_made_path *made_path; /* or NULL */
+};
+
+enum { LPORT_SLOT_RESET = 1 << 16 }; /* close with a reset */
+
+/* [nowait] A free slot into *SLOT, invisible to everybody else. 0 or LPORT_MEMORY_EXHAUSTED. */
+int64_t lport_handle_reserve(struct lport_slot **slot);
+
+/* [nowait] Gives back a slot that was never published. */
+void lport_handle_release(struct lport_slot *slot);
+
+/* [nowait] Makes FD, a socket of FAMILY and KIND, the descriptor of SLOT; the socket. */
+int64_t lport_handle_publish(struct lport_slot *slot, int fd, int32_t family, int32_t kind);
+
+/* [nowait] Enters the slot of SOCKET: its descriptor, and the slot into *SLOT; or LPORT_CLOSED. */
+int64_t lport_handle_enter(int64_t socket, struct lport_slot **slot);
+
+/* [nowait] Leaves it; the last one to leave a closing slot closes its descriptor. */
+void lport_handle_leave(struct lport_slot *slot);
+
+/* True once the slot, which the caller has entered, is being closed. */
+int lport_handle_is_closing(struct lport_slot *slot);
+
+/* wait.c: wakes the waits on SLOT that have any of INTEREST; how many. */
+int64_t lport_wait_wake_slot(struct lport_slot *slot, int32_t interest);
+
+#endif

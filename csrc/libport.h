@@ -1,0 +1,474 @@
+/* libport.h - the sockets of `port`: one header, and it is the manual.
+ *
+ * libport does socket operations and the mapping of their errors for a language above it (Common
+ * Lisp first). It keeps a table of sockets, hands out integers, and never blocks, prints, exits or
+ * raises a signal except where this page says so.
+ *
+ * CONVENTIONS, said once
+ *
+ * Scalars and octets.  Arguments and results are integers and vectors of octets; no structure, no
+ *   callback and no errno crosses this boundary, and no pointer is kept after a call has returned.
+ *   A vector is a pointer and a length; the pointer may be NULL where the length is 0 or where the
+ *   function says so. Text is a pointer and a length too and needs no terminator. What is written
+ *   into a caller's `text` of `cap` octets is cut off there, is terminated with NUL if there is
+ *   room, and the result is the full length: above `cap` it was cut off.
+ *
+ * Results.  Zero or more is a result; below zero is a status that packs a portable kind (LPORT_...
+ *   below) with the system's own number. lport_status_kind and its neighbours take it apart. Every
+ *   function may return LPORT_INVALID for an argument outside what it says.
+ *
+ * Sockets.  A socket is a positive integer below 2^62: a slot in the table and its generation. An
+ *   operation enters the slot, does its work, and leaves. lport_socket_close marks the slot, wakes
+ *   whoever waits on it, and the last one to leave closes the descriptor; so a descriptor is never
+ *   reused under anybody, and a stale or second close is LPORT_CLOSED, not an accident. Every
+ *   function that takes a socket may return LPORT_CLOSED. Descriptors are close-on-exec and
+ *   non-blocking from birth.
+ *
+ * Two kinds of function.  [nowait] may change state, lock, allocate, open and close; it never
+ *   blocks, and a caller whose threads can be interrupted (unwound, killed) has to defer that for
+ * the length of the call. [waits] blocks until something happens or the deadline passes, and holds
+ *   nothing: no lock, no memory, no descriptor; it may be abandoned at any instruction.
+ *   [pure] reads and computes only.
+ *
+ * Deadlines  are absolute nanoseconds of lport_clock_now; LPORT_NEVER is none. A deadline that has
+ *   passed makes a [waits] function look once and return LPORT_TIMED_OUT if there is nothing.
+ *
+ * Addresses  are blocks of LPORT_ADDRESS_SIZE octets, made and read by the functions below or by
+ *   hand:  octet 0: family (LPORT_ANY LPORT_INET LPORT_INET6 LPORT_LOCAL)
+ *          octet 1: length of a local name in octets, else 0
+ *          octets 2-3: port, most significant first
+ *          octets 4-7: scope of an IPv6 address (interface index), most significant first, else 0
+ *          octets 8-: 4 or 16 octets of the address, or the local name. A local name that begins
+ *          with a zero octet is a Linux abstract name; one of length 0 is unnamed.
+ *
+ * Forks.  After fork() a child may use and close the sockets it inherited; a plain close sends
+ *   nothing that a last close would not send. Threads of the resolver do not cross a fork.
+ */
+#ifndef LIBPORT_H
+#define LIBPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LPORT_API __attribute__((visibility("default")))
+
+/* Counts every change of this header that breaks a caller; a binding loads only the one it knows.
+ */
+#define LPORT_ABI 1
+
+/* ---- constants ------------------------------------------------------------------------------- */
+
+#define LPORT_NEVER INT64_MAX /* the deadline that never passes */
+
+#define LPORT_ADDRESS_SIZE 120 /* octets of an address block */
+#define LPORT_TEXT_SIZE    128 /* octets that hold the text of any address or status */
+
+/* Families */
+enum {
+    LPORT_ANY = 0,
+    LPORT_LOCAL = 1,
+    LPORT_INET = 4,
+    LPORT_INET6 = 6,
+};
+
+/* Kinds of socket */
+enum {
+    LPORT_STREAM = 1,
+    LPORT_DATAGRAM = 2,
+    LPORT_SEQPACKET = 5,
+};
+
+/* Directions, and what to wait for; they add up */
+enum {
+    LPORT_INPUT = 1,
+    LPORT_OUTPUT = 2,
+    LPORT_HANGUP = 4, /* only in results: the peer closed or reset */
+};
+
+/* Flags of the functions that make sockets; they add up */
+enum {
+    LPORT_NODELAY = 1,       /* TCP_NODELAY */
+    LPORT_KEEPALIVE = 2,     /* SO_KEEPALIVE with 15 s idle, 15 s between probes, 9 probes */
+    LPORT_REUSE_ADDRESS = 4, /* SO_REUSEADDR */
+    LPORT_REUSE_PORT = 8,    /* SO_REUSEPORT */
+    LPORT_V6_ONLY = 16,      /* IPV6_V6ONLY */
+    LPORT_UNLINK = 32,       /* local names: remove a stale one first, and ours at the close */
+};
+
+/* Flags of lport_socket_receive and lport_socket_close */
+enum {
+    LPORT_YIELD = 1, /* receive: nothing is expected yet; let other threads run first */
+    LPORT_PEEK = 2,  /* receive: leave the octets where they are */
+    LPORT_RESET = 1, /* close: drop what was not sent, the peer sees a reset */
+};
+
+/* Flags of lport_resolve_open */
+enum {
+    LPORT_ALIASES = 1, /* also ask for the canonical name and the aliases */
+};
+
+/* Bits of lport_socket_state */
+enum {
+    LPORT_STATE_INPUT_SHUT = 1,
+    LPORT_STATE_OUTPUT_SHUT = 2,
+    LPORT_STATE_BROKEN = 4,
+    LPORT_STATE_LISTENING = 8,
+};
+
+/* Kinds of status. The table in status.c gives each its name, its text and the condition that a
+ * Lisp signals for it; lport_kind_name and its neighbours read it. */
+enum {
+    LPORT_OTHER = 1,           /* a number of the system that no row knows */
+    LPORT_WOULD_BLOCK,         /* nothing there, no room: wait and try again */
+    LPORT_IN_PROGRESS,         /* a connect or a query goes on */
+    LPORT_INTERRUPTED,         /* a signal came; try again */
+    LPORT_TIMED_OUT,           /* the deadline of the caller passed */
+    LPORT_CLOSED,              /* closed on our side, or not a socket of ours */
+    LPORT_OUTPUT_SHUT,         /* our side has shut down its output */
+    LPORT_CONNECTION_LOST,     /* an established connection died in another way than the next two */
+    LPORT_CONNECTION_RESET,    /* ECONNRESET, EPIPE */
+    LPORT_CONNECTION_ABORTED,  /* ECONNABORTED */
+    LPORT_CONNECT_FAILED,      /* a connect failed in another way than the next six */
+    LPORT_CONNECTION_REFUSED,  /* ECONNREFUSED */
+    LPORT_HOST_UNREACHABLE,    /* EHOSTUNREACH, EHOSTDOWN */
+    LPORT_NETWORK_UNREACHABLE, /* ENETUNREACH, ENETDOWN */
+    LPORT_CONNECT_DENIED,      /* EACCES, EPERM of a connect */
+    LPORT_CONNECT_TIMED_OUT,   /* ETIMEDOUT of a connect: the system gave up, not a deadline */
+    LPORT_PATH_NOT_FOUND,      /* ENOENT, ENOTDIR of a connect to a local name */
+    LPORT_BACKLOG_FULL,        /* EAGAIN of a connect to a local name: try again a little later */
+    LPORT_ADDRESS_IN_USE,      /* EADDRINUSE */
+    LPORT_ADDRESS_NOT_AVAILABLE, /* EADDRNOTAVAIL */
+    LPORT_PERMISSION_DENIED,     /* EACCES, EPERM, EROFS of a bind and of all else */
+    LPORT_PATH_UNUSABLE,         /* ENOENT, ENOTDIR, ELOOP of a bind to a local name */
+    LPORT_ADDRESS_SYNTAX,        /* text that is not an address, a port or a local name */
+    LPORT_HOST_NOT_FOUND,        /* EAI_NONAME, EAI_NODATA, EAI_ADDRFAMILY */
+    LPORT_RESOLVER_TRY_AGAIN,    /* EAI_AGAIN */
+    LPORT_RESOLVER_FAILURE,      /* every other failure of the resolver */
+    LPORT_SERVICE_NOT_FOUND,     /* no such service in the system's table */
+    LPORT_DESCRIPTORS_EXHAUSTED, /* EMFILE, ENFILE */
+    LPORT_MEMORY_EXHAUSTED,      /* ENOMEM */
+    LPORT_BUFFERS_EXHAUSTED,     /* ENOBUFS, ENOSPC */
+    LPORT_MESSAGE_TOO_LONG,      /* EMSGSIZE */
+    LPORT_NOT_SUPPORTED, /* EAFNOSUPPORT, EOPNOTSUPP, ENOPROTOOPT ...: it does not exist here */
+    LPORT_NOT_CONNECTED, /* ENOTCONN */
+    LPORT_INVALID,       /* EINVAL, EBADF, ENOTSOCK ...: the call made no sense */
+    LPORT_KIND_END,
+};
+
+/* ---- abi: what this library is --------------------------------------------------------------- */
+
+/* [pure] The version of the release, such as "0.1.0"; static, terminated. */
+LPORT_API const char *lport_version(void);
+
+/* [pure] LPORT_ABI as the library was built with. */
+LPORT_API int32_t lport_abi(void);
+
+/* [pure] Every exported function and constant, a line each, in the order of this header; static,
+ * terminated. `function int64_t lport_clock_after(int64_t)` or `constant LPORT_INET 4`. A binding
+ * reads the constants from here and needs no compiler. */
+LPORT_API const char *lport_manifest(void);
+
+/* ---- status: what went wrong ----------------------------------------------------------------- */
+
+/* [pure] The status of KIND without a number, for a binding that finds a failure itself. */
+LPORT_API int64_t lport_status_make(int32_t kind);
+
+/* [pure] The kind of STATUS (LPORT_OTHER ...); 0 if STATUS is zero or more, that is, a result. */
+LPORT_API int32_t lport_status_kind(int64_t status);
+
+/* [pure] The errno in STATUS, or 0 where the failure has none. */
+LPORT_API int32_t lport_status_errno(int64_t status);
+
+/* [pure] One short phrase in lower case for STATUS, such as "connection refused", into TEXT. For
+ * LPORT_OTHER, LPORT_CONNECTION_LOST and LPORT_CONNECT_FAILED the system's own text (strerror).
+ * LPORT_INVALID: STATUS is a result. */
+LPORT_API int64_t lport_status_text(int64_t status, char *text, size_t cap);
+
+/* [pure] Of a kind from 1 to LPORT_KIND_END - 1: its name ("connection-refused"), and the name of
+ * the condition class that a Lisp signals for it ("connection-refused", "resource-exhausted");
+ * static, terminated. NULL for another number. */
+LPORT_API const char *lport_kind_name(int32_t kind);
+LPORT_API const char *lport_kind_condition(int32_t kind);
+
+/* ---- clock ----------------------------------------------------------------------------------- */
+
+/* [pure] Nanoseconds of CLOCK_MONOTONIC. */
+LPORT_API int64_t lport_clock_now(void);
+
+/* [pure] The deadline NS nanoseconds from now: LPORT_NEVER where the sum would pass it, the present
+ * moment where NS is zero or less. */
+LPORT_API int64_t lport_clock_after(int64_t ns);
+
+/* ---- address: text to blocks and back; strict, and no system call but for names of interfaces --
+ */
+
+/* [pure] The address block of the literal TEXT with PORT (0-65535), into ADDRESS. IPv4: four
+ * decimal octets, no leading zero, no short form. IPv6: RFC 4291, in brackets or not, with a zone
+ * where the address is of link-local scope (`fe80::1%eth0`, `fe80::1%2`, RFC 4007). Returns the
+ * family. LPORT_ADDRESS_SYNTAX: not a literal (it may be a name). */
+LPORT_API int64_t lport_address_parse(const char *text, size_t len, int32_t port, uint8_t *address);
+
+/* [pure] True (1) if TEXT can only have been meant as a literal, so that looking it up as a name
+ * would be wrong: digits and dots only, a colon, a bracket or a percent sign in it, or a number in
+ * any form that inet_aton takes (0x7f.1). */
+LPORT_API int64_t lport_address_is_literal(const char *text, size_t len);
+
+/* [pure] The text of ADDRESS without its port, RFC 5952 form, into TEXT; a local name as its path,
+ * an abstract one with `@` for its leading zero; LPORT_ANY as `*`. Returns the length, at most
+ * LPORT_TEXT_SIZE - 1.
+ */
+LPORT_API int64_t lport_address_print(const uint8_t *address, char *text, size_t cap);
+
+/* [pure] The port number that TEXT spells in decimal, 0 to 65535: digits only, no sign, no space,
+ * no leading zero. LPORT_ADDRESS_SYNTAX: it does not. */
+LPORT_API int64_t lport_port_parse(const char *text, size_t len);
+
+/* [pure] The block of the local NAME, into ADDRESS; a name that begins with `@` is abstract.
+ * Returns LPORT_LOCAL. LPORT_ADDRESS_SYNTAX: empty, more than 108 octets, or a zero octet in it. */
+LPORT_API int64_t lport_address_local(const char *name, size_t len, uint8_t *address);
+
+/* [pure] True (1) if both blocks name the same end, ports included. An IPv4-mapped IPv6 address is
+ * the IPv4 address. */
+LPORT_API int64_t lport_address_equal(const uint8_t *a, const uint8_t *b);
+
+/* ---- handle: the table of sockets ------------------------------------------------------------ */
+
+/* [nowait] Closes SOCKET: whoever waits on it gets LPORT_CLOSED, and so does every later call. The
+ * last one to leave closes the descriptor and, for a local name bound with LPORT_UNLINK, removes
+ * the name if it is still the one that this process made. FLAGS: 0 or LPORT_RESET. Returns 0: the
+ * descriptor is gone; 1: another thread is just leaving, see the next function. LPORT_CLOSED: it
+ * was closed before. Source: close(2), SO_LINGER. */
+LPORT_API int64_t lport_socket_close(int64_t socket, int32_t flags);
+
+/* [waits] Until the last user of a closed SOCKET has left and the descriptor is gone: 0.
+ * LPORT_TIMED_OUT: not yet. LPORT_INVALID: SOCKET is open. */
+LPORT_API int64_t lport_socket_gone(int64_t socket, int64_t deadline);
+
+/* [nowait] The descriptor of SOCKET. It stays SOCKET's own: never close it. */
+LPORT_API int64_t lport_socket_descriptor(int64_t socket);
+
+/* [nowait] LPORT_STATE_ bits. */
+LPORT_API int64_t lport_socket_state(int64_t socket);
+
+/* [nowait] How many sockets are open; how many waits are under way. For tests and for leaks. */
+LPORT_API int64_t lport_socket_count(void);
+LPORT_API int64_t lport_wait_count(void);
+
+/* ---- wait: until a socket is ready, a deadline passes, or somebody says so ------------------- */
+
+/* [nowait] Begins a wait on SOCKET for INTEREST (LPORT_INPUT, LPORT_OUTPUT or both, or 0: only for
+ * being woken). Returns a wait, a positive integer, which holds the socket's descriptor until
+ * lport_wait_end. Each wait belongs to one thread. LPORT_MEMORY_EXHAUSTED,
+ * LPORT_DESCRIPTORS_EXHAUSTED (a wait needs an eventfd, pooled). */
+LPORT_API int64_t lport_wait_begin(int64_t socket, int32_t interest);
+
+/* [waits] Until the socket of WAIT is ready: the LPORT_INPUT, LPORT_OUTPUT and LPORT_HANGUP bits
+ * that hold. 0: woken by lport_wait_wake; end the wait and look again. LPORT_TIMED_OUT;
+ * LPORT_CLOSED: closed by somebody. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is not
+ * 0; else signals are waited out. Source: poll(2). */
+LPORT_API int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible);
+
+/* [nowait] Ends WAIT. Always, once, whatever happened in between. 0. */
+LPORT_API int64_t lport_wait_end(int64_t wait);
+
+/* [nowait] Wakes every wait on SOCKET that has any of INTEREST (a wait for nothing is always
+ * woken); returns how many. */
+LPORT_API int64_t lport_wait_wake(int64_t socket, int32_t interest);
+
+/* ---- socket: making, accepting, naming ------------------------------------------------------- */
+
+/* [nowait] A listening stream socket on ADDRESS. Family LPORT_ANY: the wildcard, one IPv6 socket
+ * that takes IPv4 too, or an IPv4 one where the system has no IPv6. Port 0: the system picks. For a
+ * local name see lport_local_listen. BACKLOG 0 or more; below 0: the system's maximum. FLAGS:
+ * LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY, and _NODELAY _KEEPALIVE, which connections inherit.
+ * Returns the socket. LPORT_ADDRESS_IN_USE, LPORT_ADDRESS_NOT_AVAILABLE, LPORT_PERMISSION_DENIED,
+ * LPORT_NOT_SUPPORTED, and the exhausted ones; then nothing is left behind.
+ * Source: socket(2) bind(2) listen(2). */
+LPORT_API int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t flags);
+
+/* [nowait] The next connection in the queue of LISTENER, as a socket; those that died while they
+ * waited are skipped. LPORT_WOULD_BLOCK: none there. LPORT_DESCRIPTORS_EXHAUSTED and its kin: the
+ * connection stays in the queue. Source: accept4(2). */
+LPORT_API int64_t lport_socket_accept(int64_t listener);
+
+/* [nowait] Two connected local sockets of KIND (LPORT_STREAM, _DATAGRAM, _SEQPACKET) into PAIR.
+ * Returns 0. Source: socketpair(2). */
+LPORT_API int64_t lport_socket_pair(int32_t kind, int64_t *pair);
+
+/* [nowait] Shuts down LPORT_INPUT, LPORT_OUTPUT or both. Output: the peer reads end of file once it
+ * has read what was sent. Input: later calls to receive return end of file, whatever arrives.
+ * Repeating it, or doing it after a reset, is quiet (0). Source: shutdown(2). */
+LPORT_API int64_t lport_socket_shutdown(int64_t socket, int32_t direction);
+
+/* [nowait] The address that SOCKET has, or its peer's, into ADDRESS; IPv4-mapped addresses as plain
+ * IPv4. Returns the family. LPORT_NOT_CONNECTED. Source: getsockname(2), getpeername(2). */
+LPORT_API int64_t lport_socket_name(int64_t socket, uint8_t *address);
+LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
+
+/* ---- local: sockets named by files ----------------------------------------------------------- */
+
+/* [nowait] A listening socket of KIND (LPORT_STREAM, LPORT_SEQPACKET), or a bound one
+ * (LPORT_DATAGRAM), on the local name ADDRESS. MODE: permission bits for the path, or below 0 for
+ * what the umask says. With LPORT_UNLINK in FLAGS a stale path (a socket that refuses connections)
+ * is removed first, a live one and other files never. LPORT_ADDRESS_IN_USE, LPORT_PATH_UNUSABLE,
+ * LPORT_PERMISSION_DENIED ...; nothing is left behind. Source: unix(7). */
+LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog,
+                                     int32_t mode, int32_t flags);
+
+/* ---- option: one table of names -------------------------------------------------------------- */
+
+/* [pure] The name of option INDEX (0, 1, ...), such as "nodelay"; NULL past the last. */
+LPORT_API const char *lport_option_name(int32_t index);
+
+/* [pure] Its unit: "boolean", "octets", "seconds", "milliseconds", "count", "number"; NULL past the
+ * last. */
+LPORT_API const char *lport_option_unit(int32_t index);
+
+/* [nowait] The value of option INDEX of SOCKET, 0 or more. LPORT_NOT_SUPPORTED: not this kind of
+ * socket. Source: getsockopt(2). */
+LPORT_API int64_t lport_option_get(int64_t socket, int32_t index);
+
+/* [nowait] Sets it; 0. LPORT_INVALID: out of range, or an option that can only be read.
+ * Source: setsockopt(2). */
+LPORT_API int64_t lport_option_set(int64_t socket, int32_t index, int64_t value);
+
+/* ---- transfer: octets in and out ------------------------------------------------------------- */
+
+/* [nowait] Receives at most LEN octets into OCTETS; how many. 0 with LEN above 0 is end of file,
+ * and it repeats. LPORT_WOULD_BLOCK. LPORT_CONNECTION_RESET and its kin: the connection is broken;
+ * that is remembered and returned by every later call, but only after what arrived before has been
+ * read. FLAGS: 0, LPORT_YIELD, LPORT_PEEK. Source: recv(2). */
+LPORT_API int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_t flags);
+
+/* [nowait] Sends at most LEN octets; how many the system took. LPORT_WOULD_BLOCK: no room now.
+ * LPORT_OUTPUT_SHUT after a shutdown of ours. LPORT_CONNECTION_RESET and its kin as above. No
+ * SIGPIPE. Source: send(2) with MSG_NOSIGNAL. */
+LPORT_API int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len);
+
+/* [nowait] The same for two pieces in one system call: first all of A, then B. Source: sendmsg(2).
+ */
+LPORT_API int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len,
+                                     const uint8_t *b, size_t b_len);
+
+/* ---- text: octets to characters and back ----------------------------------------------------- */
+
+/* Characters are UTF-32 code points in host order. The decoders and encoders stop at the end of
+ * their input, when their output is full, or before what they cannot convert. They return consumed
+ * * LPORT_TEXT_SCALE + produced in elements of input and of output; both stay below 2^31 however
+ * long the vectors are. */
+#define LPORT_TEXT_SCALE 2147483648 /* 2^31 */
+
+/* [pure] The index of the first line feed in OCTETS, or LEN where there is none. */
+LPORT_API int64_t lport_text_find_line(const uint8_t *octets, size_t len);
+
+/* [pure] Decode OCTETS to CHARS. UTF-8 is validated as RFC 3629 says: no overlong form, no
+ * surrogate, nothing above U+10FFFF is ever written. The `8` forms write one octet per character
+ * (base strings) and stop before what needs more than 7 bits. */
+LPORT_API int64_t lport_text_from_utf8(const uint8_t *octets, size_t len, uint32_t *chars,
+                                       size_t cap);
+LPORT_API int64_t lport_text_from_latin1(const uint8_t *octets, size_t len, uint32_t *chars,
+                                         size_t cap);
+LPORT_API int64_t lport_text_from_ascii(const uint8_t *octets, size_t len, uint32_t *chars,
+                                        size_t cap);
+LPORT_API int64_t lport_text_from_ascii8(const uint8_t *octets, size_t len, uint8_t *chars,
+                                         size_t cap);
+
+/* [pure] Why lport_text_from_utf8 stopped at the beginning of OCTETS: 0, they are a beginning that
+ * more octets could complete (or there are none); above 0, they begin with that many octets (1 to
+ * 3) that no octets could complete, to be replaced by one U+FFFD (Unicode 3.9, maximal subparts);
+ * below 0, they begin with a whole character of -n octets. */
+LPORT_API int64_t lport_text_utf8_problem(const uint8_t *octets, size_t len);
+
+/* [pure] Encode CHARS. UTF-8 stops before surrogates and numbers above U+10FFFF, Latin-1 before
+ * characters above U+00FF, ASCII before those above U+007F. */
+LPORT_API int64_t lport_text_to_utf8(const uint32_t *chars, size_t len, uint8_t *octets,
+                                     size_t cap);
+LPORT_API int64_t lport_text_to_latin1(const uint32_t *chars, size_t len, uint8_t *octets,
+                                       size_t cap);
+LPORT_API int64_t lport_text_to_ascii(const uint32_t *chars, size_t len, uint8_t *octets,
+                                      size_t cap);
+
+/* ---- resolve: names ------------------------------------------------------------------------- */
+
+/* [nowait] Asks the system for the addresses of NAME in FAMILY (LPORT_ANY, _INET, _INET6), on a
+ * thread of the library with every signal blocked. Returns a query, a positive integer, to be
+ * closed. Never for literals: LPORT_INVALID. FLAGS: 0 or LPORT_ALIASES. LPORT_ADDRESS_SYNTAX:
+ * empty, longer than 255 octets, or a zero octet in it. Source: getaddrinfo(3) without
+ * AI_ADDRCONFIG. */
+LPORT_API int64_t lport_resolve_open(const char *name, size_t len, int32_t family, int32_t flags);
+
+/* [nowait] Asks for the names of ADDRESS. Source: getnameinfo(3) with NI_NAMEREQD,
+ * gethostbyaddr_r(3). */
+LPORT_API int64_t lport_resolve_reverse(const uint8_t *address);
+
+/* [waits] Until QUERY has its answer (0) or the deadline passes (LPORT_TIMED_OUT). */
+LPORT_API int64_t lport_resolve_wait(int64_t query, int64_t deadline);
+
+/* [nowait] How many addresses the answer has; LPORT_IN_PROGRESS: none yet; LPORT_HOST_NOT_FOUND,
+ * LPORT_RESOLVER_TRY_AGAIN, LPORT_RESOLVER_FAILURE: it failed. */
+LPORT_API int64_t lport_resolve_count(int64_t query);
+
+/* [nowait] Address INDEX of the answer, in the resolver's order, port 0, into ADDRESS. Returns the
+ * family. */
+LPORT_API int64_t lport_resolve_address(int64_t query, int32_t index, uint8_t *address);
+
+/* [nowait] Name INDEX of the answer into TEXT: 0 is the canonical one, then the aliases.
+ * LPORT_INVALID: there are not so many. */
+LPORT_API int64_t lport_resolve_name(int64_t query, int32_t index, char *text, size_t cap);
+
+/* [nowait] Forgets QUERY, answered or not; an unanswered one is abandoned to its thread. 0. */
+LPORT_API int64_t lport_resolve_close(int64_t query);
+
+/* [nowait] The system's row for service NAME and PROTOCOL ("tcp", "udp") into TEXT in the form of
+ * services(5): `http 80/tcp www`. PROTOCOL of length 0: any. NAME in digits: by number.
+ * Returns the length of the row. LPORT_SERVICE_NOT_FOUND. Source: getservent(3). */
+LPORT_API int64_t lport_service_find(const char *name, size_t name_len, const char *protocol,
+                                     size_t protocol_len, char *text, size_t cap);
+
+/* [nowait] Every row of the table, a line each, into TEXT; the length that all of it needs. */
+LPORT_API int64_t lport_service_list(char *text, size_t cap);
+
+/* ---- dial: a connection to a name, whichever of its addresses answers --------------------------
+ */
+
+/* [nowait] Begins to connect to NAME (a literal, or a name, which is looked up) at PORT (1-65535)
+ * over FAMILY (LPORT_ANY, _INET, _INET6), from the address LOCAL (NULL: the system picks; its
+ * family may be LPORT_ANY to give only a port). FLAGS: LPORT_NODELAY, LPORT_KEEPALIVE. Attempts
+ * follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one thread.
+ * LPORT_ADDRESS_SYNTAX: NAME can only be a literal and is not one. */
+LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
+                                  const uint8_t *local, int32_t flags);
+
+/* [nowait] The same to COUNT address blocks one after the other in ADDRESSES, ports included (0 or
+ * more; none of them makes the first step fail with LPORT_HOST_NOT_FOUND). Local names too; KIND as
+ * in lport_local_listen, LPORT_STREAM otherwise. */
+LPORT_API int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32_t kind,
+                                            const uint8_t *local, int32_t flags);
+
+/* [nowait] Does what can be done now. Returns the connected socket, which is the caller's from here
+ * on; LPORT_IN_PROGRESS: wait and step again; or the failure that tells most once every address has
+ * failed, or that of the resolver. */
+LPORT_API int64_t lport_dial_step(int64_t dial);
+
+/* [waits] Until a step is worth taking (0) or the deadline passes (LPORT_TIMED_OUT). */
+LPORT_API int64_t lport_dial_wait(int64_t dial, int64_t deadline);
+
+/* [nowait] How many addresses have been tried, those that go on included. */
+LPORT_API int64_t lport_dial_count(int64_t dial);
+
+/* [nowait] Attempt INDEX, in the order tried: its address into ADDRESS; returns its failure, or
+ * LPORT_IN_PROGRESS, or 0 if it was the one that connected. */
+LPORT_API int64_t lport_dial_attempt(int64_t dial, int32_t index, uint8_t *address);
+
+/* [nowait] Closes DIAL: attempts that go on are closed, a query is abandoned. 0. */
+LPORT_API int64_t lport_dial_close(int64_t dial);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,120 @@
+/* local - sockets named by files (layer 2), unix(7). Stands on os, status, address, handle, socket.
+ *
+ * Invariant: a path is removed only if nobody listens on it (a connect to it was refused) and it is
+ * a socket, or if it is the very file that this process made. */
+#include "address.h"
+#include "handle.h"
+#include "libport.h"
+#include "os.h"
+#include "socket.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The path that ADDRESS names, terminated, into PATH; 0 if it names no file (abstract, unnamed). */
+static int path_of(const uint8_t *address, char path[112]) {
+    size_t len = address[LPORT_AT_LENGTH];
+    memset(path, 0, 112);
+    memcpy(path, address + LPORT_AT_OCTETS, len);
+    return path[0] != '\0';
+}
+
+/* True if the socket at ADDRESS, of KIND, refuses connections: the process that made it is gone. */
+static int is_stale(const uint8_t *address, int32_t kind, const char *path) {
+    struct stat file;
+    if (lport_os.lstat(path, &file) < 0 || !S_ISSOCK(file.st_mode)) {
+        return 0;
+    }
+    int64_t probe = lport_socket_open(LPORT_LOCAL, kind, 0);
+    if (probe < 0) {
+        return 0;
+    }
+    int64_t status = lport_socket_connect_start(probe, address);
+    lport_socket_close(probe, 0);
+    return lport_status_kind(status) == LPORT_CONNECTION_REFUSED;
+}
+
+static int64_t bind_reclaiming(int64_t socket, const uint8_t *address, int32_t kind,
+                               const char *path) {
+    int64_t status = lport_socket_bind(socket, address);
+    if (lport_status_kind(status) == LPORT_ADDRESS_IN_USE && is_stale(address, kind, path)) {
+        lport_os.unlink(path);
+        status = lport_socket_bind(socket, address);
+    }
+    return status;
+}
+
+/* Notes in SLOT which file its bind has made, so that the close can remove it. */
+static int64_t remember_path(struct lport_slot *slot, const char *path) {
+    struct stat file;
+    struct lport_made_path *made = lport_os.calloc(1, sizeof *made);
+    if (made == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    if (lport_os.lstat(path, &file) == 0) {
+        made->device = file.st_dev;
+        made->inode = file.st_ino;
+    }
+    made->maker = getpid();
+    memcpy(made->path, path, sizeof made->path);
+    slot->made_path = made;
+    return 0;
+}
+
+/* Binds SOCKET, whose SLOT and FD the caller has entered. The mode is set before the path exists,
+ * so that nobody slips in between, and once more after, since bind applies the umask to it. */
+static int64_t bind_path(int64_t socket, struct lport_slot *slot, int fd, const uint8_t *address,
+                         const char *path, int32_t mode, int32_t flags) {
+    if (mode >= 0 && lport_os.fchmod(fd, (mode_t)mode) < 0) {
+        return lport_status_from_errno(LPORT_IN_BIND, errno);
+    }
+    int64_t status = (flags & LPORT_UNLINK) != 0
+                         ? bind_reclaiming(socket, address, slot->kind, path)
+                         : lport_socket_bind(socket, address);
+    if (status < 0) {
+        return status;
+    }
+    status = (flags & LPORT_UNLINK) != 0 ? remember_path(slot, path) : 0;
+    if (status == 0 && mode >= 0 && lport_os.chmod(path, (mode_t)mode) < 0) {
+        status = lport_status_from_errno(LPORT_IN_BIND, errno);
+    }
+    if (status < 0) {
+        lport_os.unlink(path);
+    }
+    return status;
+}
+
+static int64_t bind_local(int64_t socket, const uint8_t *address, int32_t mode, int32_t flags) {
+    struct lport_slot *slot;
+    char path[112];
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t status = path_of(address, path)
+                         ? bind_path(socket, slot, (int)fd, address, path, mode, flags)
+                         : lport_socket_bind(socket, address);
+    lport_handle_leave(slot);
+    return status;
+}
+
+int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog, int32_t mode,
+                           int32_t flags) {
+    if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || mode > 07777) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t socket = lport_socket_open(LPORT_LOCAL, kind, 0);
+    if (socket < 0) {
+        return socket;
+    }
+    int64_t status = bind_local(socket, address, mode, flags);
+    if (status == 0 && kind != LPORT_DATAGRAM) {
+        status = lport_socket_start_listening(socket, backlog);
+    }
+    if (status < 0) {
+        lport_socket_close(socket, 0);
+        return status;
+    }
+    return socket;
+}

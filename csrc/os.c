@@ -1,0 +1,134 @@
+/* os - the system calls that the library makes on sockets (layer 0), one table of them.
+ *
+ * Stands on the kernel and libc. Invariant: no other module calls a function that is in the table
+ * directly, so a test that replaces an entry sees every use of it. */
+#include "os.h"
+
+#include "libport.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#endif
+
+/* ppoll(2) without its signal mask, which the library never sets. */
+static int os_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout) {
+    return ppoll(fds, count, timeout, NULL);
+}
+
+/* glibc gives some of these functions a transparent union for the address; the table has plain
+ * prototypes, and these say the same. */
+static int os_bind(int fd, const struct sockaddr *address, socklen_t len) {
+    return bind(fd, address, len);
+}
+
+static int os_connect(int fd, const struct sockaddr *address, socklen_t len) {
+    return connect(fd, address, len);
+}
+
+static int os_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags) {
+    return accept4(fd, address, len, flags);
+}
+
+static int os_getsockname(int fd, struct sockaddr *address, socklen_t *len) {
+    return getsockname(fd, address, len);
+}
+
+static int os_getpeername(int fd, struct sockaddr *address, socklen_t *len) {
+    return getpeername(fd, address, len);
+}
+
+static int os_eventfd(unsigned int value, int flags) {
+    return eventfd(value, flags);
+}
+
+#ifdef LPORT_TEST
+struct lport_os lport_os = {
+#else
+const struct lport_os lport_os = {
+#endif
+    .socket = socket,
+    .socketpair = socketpair,
+    .bind = os_bind,
+    .listen = listen,
+    .accept4 = os_accept4,
+    .connect = os_connect,
+    .shutdown = shutdown,
+    .getsockname = os_getsockname,
+    .getpeername = os_getpeername,
+    .getsockopt = getsockopt,
+    .setsockopt = setsockopt,
+    .recv = recv,
+    .send = send,
+    .sendmsg = sendmsg,
+    .close = close,
+    .ppoll = os_ppoll,
+    .eventfd = os_eventfd,
+    .read = read,
+    .write = write,
+    .lstat = lstat,
+    .unlink = unlink,
+    .chmod = chmod,
+    .fchmod = fchmod,
+    .calloc = calloc,
+};
+
+static struct timespec timespec_of(int64_t ns) {
+    return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = (long)(ns % 1000000000)};
+}
+
+/* Nanoseconds until DEADLINE, not below 0. */
+static int64_t time_left(int64_t deadline) {
+    int64_t now = lport_clock_now();
+    return deadline > now ? deadline - now : 0;
+}
+
+int lport_os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
+    if (deadline == LPORT_NEVER) {
+        return lport_os.ppoll(fds, count, NULL);
+    }
+    for (;;) {
+        struct timespec left = timespec_of(time_left(deadline));
+        int ready = lport_os.ppoll(fds, count, &left);
+        if (ready != 0 || time_left(deadline) == 0) {
+            return ready;
+        }
+    }
+}
+
+#ifdef __linux__
+void lport_os_wait_word(uint32_t *word, uint32_t expected, int64_t deadline) {
+    struct timespec left;
+    struct timespec *timeout = NULL;
+    if (deadline != LPORT_NEVER) {
+        left = timespec_of(time_left(deadline));
+        timeout = &left;
+    }
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout, NULL, 0);
+}
+
+void lport_os_wake_word(uint32_t *word) {
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    errno = saved;
+}
+#else
+/* Without futexes: look again every millisecond. */
+void lport_os_wait_word(uint32_t *word, uint32_t expected, int64_t deadline) {
+    int64_t left = time_left(deadline);
+    struct timespec nap = timespec_of(left < 1000000 ? left : 1000000);
+    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == expected) {
+        nanosleep(&nap, NULL);
+    }
+}
+
+void lport_os_wake_word(uint32_t *word) {
+    (void)word;
+}
+#endif

@@ -1,0 +1,57 @@
+/* os - the only module that makes socket system calls (layer 0).
+ *
+ * Every call goes through one table of function pointers, so that a test build can replace any of
+ * them and make the n-th call fail. In the library the table is constant. */
+#ifndef LPORT_OS_H
+#define LPORT_OS_H
+
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+struct lport_os {
+    int (*socket)(int domain, int type, int protocol);
+    int (*socketpair)(int domain, int type, int protocol, int fds[2]);
+    int (*bind)(int fd, const struct sockaddr *address, socklen_t len);
+    int (*listen)(int fd, int backlog);
+    int (*accept4)(int fd, struct sockaddr *address, socklen_t *len, int flags);
+    int (*connect)(int fd, const struct sockaddr *address, socklen_t len);
+    int (*shutdown)(int fd, int how);
+    int (*getsockname)(int fd, struct sockaddr *address, socklen_t *len);
+    int (*getpeername)(int fd, struct sockaddr *address, socklen_t *len);
+    int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *len);
+    int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t len);
+    ssize_t (*recv)(int fd, void *octets, size_t len, int flags);
+    ssize_t (*send)(int fd, const void *octets, size_t len, int flags);
+    ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+    int (*close)(int fd);
+    int (*ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout);
+    int (*eventfd)(unsigned int value, int flags);
+    ssize_t (*read)(int fd, void *octets, size_t len);
+    ssize_t (*write)(int fd, const void *octets, size_t len);
+    int (*lstat)(const char *path, struct stat *status);
+    int (*unlink)(const char *path);
+    int (*chmod)(const char *path, mode_t mode);
+    int (*fchmod)(int fd, mode_t mode);
+    void *(*calloc)(size_t count, size_t size);
+};
+
+#ifdef LPORT_TEST
+extern struct lport_os lport_os; /* replaceable by the tests */
+#else
+extern const struct lport_os lport_os;
+#endif
+
+/* [waits] Sleeps while *WORD is EXPECTED, until lport_os_wake_word or the deadline; may also return
+ * early. Nothing is held. */
+void lport_os_wait_word(uint32_t *word, uint32_t expected, int64_t deadline);
+void lport_os_wake_word(uint32_t *word);
+
+/* [waits] ppoll with an absolute deadline (lport_clock_now; LPORT_NEVER: none): the count that poll
+ * returns, 0 once the deadline has passed, -1 with errno. Looks once even when it has passed. */
+int lport_os_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
+
+#endif

@@ -1,0 +1,29 @@
+/* socket - create, bind, connect, for the modules above (layer 2). The exported part is in
+ * libport.h. */
+#ifndef LPORT_SOCKET_H
+#define LPORT_SOCKET_H
+
+#include <stdint.h>
+
+/* [nowait] A new unconnected socket of FAMILY (LPORT_INET, LPORT_INET6, LPORT_LOCAL) and KIND with
+ * the options that FLAGS ask for; a socket or a status. */
+int64_t lport_socket_open(int32_t family, int32_t kind, int32_t flags);
+
+/* [nowait] Binds SOCKET to ADDRESS; 0 or a status. */
+int64_t lport_socket_bind(int64_t socket, const uint8_t *address);
+
+/* [nowait] Makes SOCKET, which is bound, a listener; BACKLOG below 0: the system's maximum. */
+int64_t lport_socket_start_listening(int64_t socket, int32_t backlog);
+
+/* [nowait] Starts to connect SOCKET to ADDRESS. 0: connected. LPORT_IN_PROGRESS: wait for
+ * LPORT_OUTPUT, then call lport_socket_connect_finish. LPORT_BACKLOG_FULL (local names): try again
+ * a little later, on the same socket. Else the failure; the socket is still the caller's to close.
+ */
+int64_t lport_socket_connect_start(int64_t socket, const uint8_t *address);
+
+/* [nowait] How the connect ended: 0, LPORT_IN_PROGRESS, or the failure. A connection to itself
+ * (both ends the same, which the kernel permits on loopback) is LPORT_CONNECTION_REFUSED with errno
+ * 0. */
+int64_t lport_socket_connect_finish(int64_t socket);
+
+#endif

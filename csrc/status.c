@@ -1,0 +1,321 @@
+/* status - kinds, and the system's numbers mapped to them (layer 0). Stands on nothing. See
+ * libport.h.
+ *
+ * A status is -(kind << 24 | domain << 16 | number). The domain says whose number it is: an errno,
+ * or an EAI_ code without its sign.
+ *
+ * Invariant: every kind has one row in `kinds`, and no number of the system gets its meaning
+ * anywhere but in `errnos`, `gais` and `hosts`. */
+#include "status.h"
+
+#include "libport.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { DOMAIN_SYSTEM = 0, DOMAIN_RESOLVER = 1 };
+
+enum { NUMBER_BITS = 16, NUMBER_MAX = 0xffff, KIND_SHIFT = 24, CONTEXTS = LPORT_IN_TRANSFER + 1 };
+
+struct kind {
+    const char *name;
+    const char *condition;
+    const char *text;
+};
+
+static const struct kind kinds[LPORT_KIND_END] = {
+    [LPORT_OTHER] = {"other", "network", "system error"},
+    [LPORT_WOULD_BLOCK] = {"would-block", "network", "operation would block"},
+    [LPORT_IN_PROGRESS] = {"in-progress", "network", "operation in progress"},
+    [LPORT_INTERRUPTED] = {"interrupted", "network", "interrupted by a signal"},
+    [LPORT_TIMED_OUT] = {"timed-out", "timeout", "timed out"},
+    [LPORT_CLOSED] = {"closed", "socket-closed", "socket closed"},
+    [LPORT_OUTPUT_SHUT] = {"output-shut", "socket-closed", "output was shut down"},
+    [LPORT_CONNECTION_LOST] = {"connection-lost", "connection-lost", "connection lost"},
+    [LPORT_CONNECTION_RESET] = {"connection-reset", "connection-reset", "connection reset by peer"},
+    [LPORT_CONNECTION_ABORTED] = {"connection-aborted", "connection-aborted", "connection aborted"},
+    [LPORT_CONNECT_FAILED] = {"connect-failed", "connect-error", "connect failed"},
+    [LPORT_CONNECTION_REFUSED] = {"connection-refused", "connection-refused", "connection refused"},
+    [LPORT_HOST_UNREACHABLE] = {"host-unreachable", "host-unreachable", "host unreachable"},
+    [LPORT_NETWORK_UNREACHABLE] = {"network-unreachable", "network-unreachable",
+                                   "network unreachable"},
+    [LPORT_CONNECT_DENIED] = {"connect-denied", "connect-denied", "connect denied"},
+    [LPORT_CONNECT_TIMED_OUT] = {"connect-timed-out", "connect-timed-out",
+                                 "no answer to the connect"},
+    [LPORT_PATH_NOT_FOUND] = {"path-not-found", "path-not-found", "no socket at this path"},
+    [LPORT_BACKLOG_FULL] = {"backlog-full", "resource-exhausted", "listener's backlog is full"},
+    [LPORT_ADDRESS_IN_USE] = {"address-in-use", "address-in-use", "address in use"},
+    [LPORT_ADDRESS_NOT_AVAILABLE] = {"address-not-available", "address-not-available",
+                                     "address not available"},
+    [LPORT_PERMISSION_DENIED] = {"permission-denied", "permission-denied", "permission denied"},
+    [LPORT_PATH_UNUSABLE] = {"path-unusable", "path-unusable", "path cannot hold a socket"},
+    [LPORT_ADDRESS_SYNTAX] = {"address-syntax", "address-syntax", "not an address"},
+    [LPORT_HOST_NOT_FOUND] = {"host-not-found", "host-not-found", "host not found"},
+    [LPORT_RESOLVER_TRY_AGAIN] = {"resolver-try-again", "resolver-try-again",
+                                  "name server did not answer"},
+    [LPORT_RESOLVER_FAILURE] = {"resolver-failure", "resolver-failure", "name resolution failed"},
+    [LPORT_SERVICE_NOT_FOUND] = {"service-not-found", "service-not-found", "service not found"},
+    [LPORT_DESCRIPTORS_EXHAUSTED] = {"descriptors-exhausted", "resource-exhausted",
+                                     "too many open files"},
+    [LPORT_MEMORY_EXHAUSTED] = {"memory-exhausted", "resource-exhausted", "out of memory"},
+    [LPORT_BUFFERS_EXHAUSTED] = {"buffers-exhausted", "resource-exhausted", "out of buffer space"},
+    [LPORT_MESSAGE_TOO_LONG] = {"message-too-long", "message-too-long", "message too long"},
+    [LPORT_NOT_SUPPORTED] = {"not-supported", "not-supported", "not supported"},
+    [LPORT_NOT_CONNECTED] = {"not-connected", "usage-error", "not connected"},
+    [LPORT_INVALID] = {"invalid", "usage-error", "invalid argument"},
+};
+
+/* ---- numbers of the system ------------------------------------------------------------------- */
+
+struct errno_row {
+    int number;
+    int32_t kinds[CONTEXTS]; /* general, connect, bind, transfer */
+};
+
+#define EVERYWHERE(kind)                                                                           \
+    { kind, kind, kind, kind }
+
+/* Numbers that are equal on this system (EAGAIN and EWOULDBLOCK) share a meaning in every row. */
+static const struct errno_row errnos[] = {
+    {EAGAIN, {LPORT_WOULD_BLOCK, LPORT_BACKLOG_FULL, LPORT_WOULD_BLOCK, LPORT_WOULD_BLOCK}},
+    {EWOULDBLOCK, {LPORT_WOULD_BLOCK, LPORT_BACKLOG_FULL, LPORT_WOULD_BLOCK, LPORT_WOULD_BLOCK}},
+    {EINPROGRESS, EVERYWHERE(LPORT_IN_PROGRESS)},
+    {EALREADY, EVERYWHERE(LPORT_IN_PROGRESS)},
+    /* A connect that a signal interrupts goes on in the kernel. */
+    {EINTR, {LPORT_INTERRUPTED, LPORT_IN_PROGRESS, LPORT_INTERRUPTED, LPORT_INTERRUPTED}},
+
+    {EPIPE,
+     {LPORT_CONNECTION_RESET, LPORT_CONNECT_FAILED, LPORT_CONNECTION_RESET,
+      LPORT_CONNECTION_RESET}},
+    /* There was no connection yet that could have been reset: the peer would not have us. */
+    {ECONNRESET,
+     {LPORT_CONNECTION_RESET, LPORT_CONNECTION_REFUSED, LPORT_CONNECTION_RESET,
+      LPORT_CONNECTION_RESET}},
+    {ECONNABORTED,
+     {LPORT_CONNECTION_ABORTED, LPORT_CONNECT_FAILED, LPORT_CONNECTION_ABORTED,
+      LPORT_CONNECTION_ABORTED}},
+    {ENETRESET,
+     {LPORT_CONNECTION_LOST, LPORT_CONNECT_FAILED, LPORT_CONNECTION_LOST, LPORT_CONNECTION_LOST}},
+    {ETIMEDOUT, {LPORT_OTHER, LPORT_CONNECT_TIMED_OUT, LPORT_OTHER, LPORT_CONNECTION_LOST}},
+    /* On a datagram socket too, where it tells of an ICMP message. */
+    {ECONNREFUSED, EVERYWHERE(LPORT_CONNECTION_REFUSED)},
+    {EHOSTUNREACH,
+     {LPORT_HOST_UNREACHABLE, LPORT_HOST_UNREACHABLE, LPORT_HOST_UNREACHABLE,
+      LPORT_CONNECTION_LOST}},
+    {EHOSTDOWN,
+     {LPORT_HOST_UNREACHABLE, LPORT_HOST_UNREACHABLE, LPORT_HOST_UNREACHABLE,
+      LPORT_CONNECTION_LOST}},
+    {ENETUNREACH,
+     {LPORT_NETWORK_UNREACHABLE, LPORT_NETWORK_UNREACHABLE, LPORT_NETWORK_UNREACHABLE,
+      LPORT_CONNECTION_LOST}},
+    {ENETDOWN,
+     {LPORT_NETWORK_UNREACHABLE, LPORT_NETWORK_UNREACHABLE, LPORT_NETWORK_UNREACHABLE,
+      LPORT_CONNECTION_LOST}},
+
+    {EACCES,
+     {LPORT_PERMISSION_DENIED, LPORT_CONNECT_DENIED, LPORT_PERMISSION_DENIED,
+      LPORT_PERMISSION_DENIED}},
+    {EPERM,
+     {LPORT_PERMISSION_DENIED, LPORT_CONNECT_DENIED, LPORT_PERMISSION_DENIED,
+      LPORT_PERMISSION_DENIED}},
+    {EROFS,
+     {LPORT_PERMISSION_DENIED, LPORT_CONNECT_FAILED, LPORT_PERMISSION_DENIED,
+      LPORT_PERMISSION_DENIED}},
+    /* A datagram sent to a local name looks its path up as a connect does. */
+    {ENOENT, {LPORT_OTHER, LPORT_PATH_NOT_FOUND, LPORT_PATH_UNUSABLE, LPORT_PATH_NOT_FOUND}},
+    {ENOTDIR, {LPORT_OTHER, LPORT_PATH_NOT_FOUND, LPORT_PATH_UNUSABLE, LPORT_PATH_NOT_FOUND}},
+    {ELOOP, {LPORT_OTHER, LPORT_CONNECT_FAILED, LPORT_PATH_UNUSABLE, LPORT_OTHER}},
+    {EADDRINUSE, EVERYWHERE(LPORT_ADDRESS_IN_USE)},
+    {EADDRNOTAVAIL, EVERYWHERE(LPORT_ADDRESS_NOT_AVAILABLE)},
+
+    {EMFILE, EVERYWHERE(LPORT_DESCRIPTORS_EXHAUSTED)},
+    {ENFILE, EVERYWHERE(LPORT_DESCRIPTORS_EXHAUSTED)},
+    /* unix(7): too many descriptors are on their way through local sockets. */
+    {ETOOMANYREFS, EVERYWHERE(LPORT_DESCRIPTORS_EXHAUSTED)},
+    {ENOMEM, EVERYWHERE(LPORT_MEMORY_EXHAUSTED)},
+    {ENOBUFS, EVERYWHERE(LPORT_BUFFERS_EXHAUSTED)},
+    {ENOSPC, EVERYWHERE(LPORT_BUFFERS_EXHAUSTED)},
+    {EMSGSIZE, EVERYWHERE(LPORT_MESSAGE_TOO_LONG)},
+
+    {EAFNOSUPPORT, EVERYWHERE(LPORT_NOT_SUPPORTED)},
+    {EPFNOSUPPORT, EVERYWHERE(LPORT_NOT_SUPPORTED)},
+    {EOPNOTSUPP, EVERYWHERE(LPORT_NOT_SUPPORTED)},
+    {ENOTSUP, EVERYWHERE(LPORT_NOT_SUPPORTED)},
+    {ENOPROTOOPT, EVERYWHERE(LPORT_NOT_SUPPORTED)},
+    {EPROTONOSUPPORT, EVERYWHERE(LPORT_NOT_SUPPORTED)},
+    {ESOCKTNOSUPPORT, EVERYWHERE(LPORT_NOT_SUPPORTED)},
+    {ENOSYS, EVERYWHERE(LPORT_NOT_SUPPORTED)},
+    /* unix(7): the listener of a local name is of another kind. */
+    {EPROTOTYPE,
+     {LPORT_NOT_SUPPORTED, LPORT_CONNECT_FAILED, LPORT_NOT_SUPPORTED, LPORT_NOT_SUPPORTED}},
+
+    {ENOTCONN, EVERYWHERE(LPORT_NOT_CONNECTED)},
+    {EDESTADDRREQ, EVERYWHERE(LPORT_NOT_CONNECTED)},
+    {EISCONN, EVERYWHERE(LPORT_INVALID)},
+    {EINVAL, EVERYWHERE(LPORT_INVALID)},
+    {EBADF, EVERYWHERE(LPORT_INVALID)},
+    {ENOTSOCK, EVERYWHERE(LPORT_INVALID)},
+    {EFAULT, EVERYWHERE(LPORT_INVALID)},
+    {EDOM, EVERYWHERE(LPORT_INVALID)},
+};
+
+static const int32_t unknown_errno[CONTEXTS] = {
+    LPORT_OTHER,
+    LPORT_CONNECT_FAILED,
+    LPORT_OTHER,
+    LPORT_OTHER,
+};
+
+struct code_row {
+    int code;
+    int32_t kind;
+};
+
+static const struct code_row gais[] = {
+    {EAI_NONAME, LPORT_HOST_NOT_FOUND},
+#ifdef EAI_NODATA
+    {EAI_NODATA, LPORT_HOST_NOT_FOUND},
+#endif
+#ifdef EAI_ADDRFAMILY
+    {EAI_ADDRFAMILY, LPORT_HOST_NOT_FOUND},
+#endif
+    {EAI_AGAIN, LPORT_RESOLVER_TRY_AGAIN},
+};
+
+static const struct code_row hosts[] = {
+    {HOST_NOT_FOUND, LPORT_HOST_NOT_FOUND},
+    {NO_DATA, LPORT_HOST_NOT_FOUND},
+    {TRY_AGAIN, LPORT_RESOLVER_TRY_AGAIN},
+};
+
+/* ---- packing --------------------------------------------------------------------------------- */
+
+/* A number that does not fit is left out: the kind still says the truth. */
+static int64_t pack(int32_t kind, int domain, int number) {
+    int64_t kept = number >= 0 && number <= NUMBER_MAX ? number : 0;
+    return -((int64_t)kind << KIND_SHIFT | (int64_t)domain << NUMBER_BITS | kept);
+}
+
+/* STATUS without its sign, or 0 if it is a result or nothing that pack makes. */
+static uint64_t unpack(int64_t status) {
+    uint64_t bits = status < 0 ? 0 - (uint64_t)status : 0;
+    uint64_t kind = bits >> KIND_SHIFT;
+    return kind > 0 && kind < LPORT_KIND_END ? bits : 0;
+}
+
+int64_t lport_status_make(int32_t kind) {
+    return pack(kind, DOMAIN_SYSTEM, 0);
+}
+
+int64_t lport_status_from_errno(enum lport_context context, int errno_value) {
+    int32_t kind = unknown_errno[context];
+    for (size_t i = 0; i < sizeof errnos / sizeof errnos[0]; i++)
+        if (errnos[i].number == errno_value) {
+            kind = errnos[i].kinds[context];
+            break;
+        }
+    return pack(kind, DOMAIN_SYSTEM, errno_value);
+}
+
+static int32_t find_code(const struct code_row *rows, size_t count, int code) {
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].code == code)
+            return rows[i].kind;
+    return LPORT_RESOLVER_FAILURE;
+}
+
+int64_t lport_status_from_gai(int gai, int errno_value) {
+    if (gai == EAI_SYSTEM)
+        return pack(LPORT_RESOLVER_FAILURE, DOMAIN_SYSTEM, errno_value);
+    int32_t kind = find_code(gais, sizeof gais / sizeof gais[0], gai);
+    return pack(kind, DOMAIN_RESOLVER, gai < 0 ? -gai : gai);
+}
+
+/* An h_errno is not an EAI_ code: its number is not kept. */
+int64_t lport_status_from_host(int host, int errno_value) {
+    if (host == NETDB_INTERNAL)
+        return pack(LPORT_RESOLVER_FAILURE, DOMAIN_SYSTEM, errno_value);
+    return pack(find_code(hosts, sizeof hosts / sizeof hosts[0], host), DOMAIN_RESOLVER, 0);
+}
+
+/* ---- taking apart ---------------------------------------------------------------------------- */
+
+/* A negative number that is no status of ours is still a failure: it counts as LPORT_OTHER. */
+int32_t lport_status_kind(int64_t status) {
+    if (status >= 0)
+        return 0;
+    uint64_t bits = unpack(status);
+    return bits ? (int32_t)(bits >> KIND_SHIFT) : LPORT_OTHER;
+}
+
+int32_t lport_status_errno(int64_t status) {
+    uint64_t bits = unpack(status);
+    int domain = (int)(bits >> NUMBER_BITS & 0xff);
+    return domain == DOMAIN_SYSTEM ? (int32_t)(bits & NUMBER_MAX) : 0;
+}
+
+/* The system's text for NUMBER into TEXT, safe with threads; false if there is none. */
+static bool errno_text(int number, char *text, size_t cap) {
+#ifdef __GLIBC__
+    const char *source = strerrordesc_np(number);
+    if (source != NULL)
+        (void)lport_text_put(source, text, cap);
+    return source != NULL;
+#else
+    return strerror_r(number, text, cap) == 0;
+#endif
+}
+
+/* SOURCE with its first letter in lower case, if that begins a word and not an abbreviation. */
+static int64_t put_phrase(const char *source, char *text, size_t cap) {
+    int64_t len = lport_text_put(source, text, cap);
+    if (cap > 0 && source[0] >= 'A' && source[0] <= 'Z' && source[1] >= 'a' && source[1] <= 'z')
+        text[0] = (char)(source[0] - 'A' + 'a');
+    return len;
+}
+
+int64_t lport_status_text(int64_t status, char *text, size_t cap) {
+    char room[LPORT_TEXT_SIZE];
+    int32_t kind = lport_status_kind(status);
+    int number = lport_status_errno(status);
+    if (kind == 0 || (text == NULL && cap > 0))
+        return lport_status_make(LPORT_INVALID);
+    if (number == 0 ||
+        (kind != LPORT_OTHER && kind != LPORT_CONNECTION_LOST && kind != LPORT_CONNECT_FAILED))
+        return lport_text_put(kinds[kind].text, text, cap);
+    if (!errno_text(number, room, sizeof room))
+        (void)snprintf(room, sizeof room, "unknown error %d", number);
+    return put_phrase(room, text, cap);
+}
+
+static const struct kind *find_kind(int32_t kind) {
+    return kind > 0 && kind < LPORT_KIND_END ? &kinds[kind] : NULL;
+}
+
+const char *lport_kind_name(int32_t kind) {
+    const struct kind *row = find_kind(kind);
+    return row ? row->name : NULL;
+}
+
+const char *lport_kind_condition(int32_t kind) {
+    const struct kind *row = find_kind(kind);
+    return row ? row->condition : NULL;
+}
+
+/* ---- texts ----------------------------------------------------------------------------------- */
+
+int64_t lport_text_put_octets(const char *source, size_t len, char *text, size_t cap) {
+    size_t copied = len < cap ? len : cap;
+    if (copied > 0)
+        memcpy(text, source, copied);
+    if (len < cap)
+        text[len] = '\0';
+    return (int64_t)len;
+}
+
+int64_t lport_text_put(const char *source, char *text, size_t cap) {
+    return lport_text_put_octets(source, strlen(source), text, cap);
+}

@@ -1,0 +1,33 @@
+/* status - what went wrong, as one integer (layer 0). See libport.h for the kinds. */
+#ifndef LPORT_STATUS_H
+#define LPORT_STATUS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What was being done decides what an errno means: EACCES is one thing to a connect and another to
+ * a bind. */
+enum lport_context {
+    LPORT_IN_GENERAL,
+    LPORT_IN_CONNECT,
+    LPORT_IN_BIND,
+    LPORT_IN_TRANSFER, /* on an established connection */
+};
+
+/* The status for ERRNO_VALUE in CONTEXT. */
+int64_t lport_status_from_errno(enum lport_context context, int errno_value);
+
+/* The status for GAI, an EAI_ code of getaddrinfo; ERRNO_VALUE where GAI is EAI_SYSTEM. */
+int64_t lport_status_from_gai(int gai, int errno_value);
+
+/* The status for HOST, an h_errno of gethostbyaddr_r; ERRNO_VALUE where HOST is NETDB_INTERNAL. */
+int64_t lport_status_from_host(int host, int errno_value);
+
+/* The first NUL-terminated SOURCE into TEXT as libport.h says of every text: cut off at CAP,
+ * terminated where there is room; the full length. */
+int64_t lport_text_put(const char *source, char *text, size_t cap);
+
+/* The same for the LEN octets at SOURCE, whatever they are. */
+int64_t lport_text_put_octets(const char *source, size_t len, char *text, size_t cap);
+
+#endif

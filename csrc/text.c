@@ -1,0 +1,76 @@
+/* text - the exported codec: picks the variant for the processor, clamps what a result can count,
+ * and nothing else (layer 1). See libport.h.
+ *
+ * Stands on text_variants.h. Invariant: a variant never sees an empty vector or one above
+ * LPORT_TEXT_MAX. */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "text_variants.h"
+
+/* The choice is made at the first call. Threads may make it at the same time: they make the same.
+ */
+static const struct lport_text_variant *variant(void) {
+    static _Atomic(const struct lport_text_variant *) chosen;
+    const struct lport_text_variant *v = atomic_load_explicit(&chosen, memory_order_relaxed);
+    if (v == NULL) {
+        v = lport_text_variant(0);
+        atomic_store_explicit(&chosen, v, memory_order_relaxed);
+    }
+    return v;
+}
+
+static size_t clamp(size_t len) {
+    return lport_text_smaller(len, LPORT_TEXT_MAX);
+}
+
+int64_t lport_text_find_line(const uint8_t *octets, size_t len) {
+    const uint8_t *found = len == 0 ? NULL : memchr(octets, '\n', len);
+    return found == NULL ? (int64_t)len : found - octets;
+}
+
+int64_t lport_text_from_utf8(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
+    if (len == 0 || cap == 0)
+        return 0;
+    return variant()->from_utf8(octets, clamp(len), chars, clamp(cap));
+}
+
+int64_t lport_text_from_latin1(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
+    if (len == 0 || cap == 0)
+        return 0;
+    return variant()->from_latin1(octets, clamp(len), chars, clamp(cap));
+}
+
+int64_t lport_text_from_ascii(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
+    if (len == 0 || cap == 0)
+        return 0;
+    return variant()->from_ascii(octets, clamp(len), chars, clamp(cap));
+}
+
+int64_t lport_text_from_ascii8(const uint8_t *octets, size_t len, uint8_t *chars, size_t cap) {
+    if (len == 0 || cap == 0)
+        return 0;
+    return variant()->from_ascii8(octets, clamp(len), chars, clamp(cap));
+}
+
+int64_t lport_text_utf8_problem(const uint8_t *octets, size_t len) {
+    return lport_text_problem(octets, len);
+}
+
+int64_t lport_text_to_utf8(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
+    if (len == 0 || cap == 0)
+        return 0;
+    return variant()->to_utf8(chars, clamp(len), octets, clamp(cap));
+}
+
+int64_t lport_text_to_latin1(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
+    if (len == 0 || cap == 0)
+        return 0;
+    return variant()->to_latin1(chars, clamp(len), octets, clamp(cap));
+}
+
+int64_t lport_text_to_ascii(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
+    if (len == 0 || cap == 0)
+        return 0;
+    return variant()->to_ascii(chars, clamp(len), octets, clamp(cap));
+}

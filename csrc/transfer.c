@@ -1,0 +1,117 @@
+/* transfer - octets in and out of sockets (layer 2). Stands on os, status, handle.
+ *
+ * Invariant: a connection that broke once stays broken. The kernel tells of a reset once and then
+ * pretends an end of file; the status is kept in the slot, and whoever comes later gets it again.
+ * What had arrived before is still read first. */
+#include "handle.h"
+#include "libport.h"
+#include "os.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/uio.h>
+
+/* Remembers STATUS if it says that the stream connection of SLOT is dead; returns it. */
+static int64_t note_broken(struct lport_slot *slot, int64_t status) {
+    switch (lport_status_kind(status)) {
+    case LPORT_CONNECTION_LOST:
+    case LPORT_CONNECTION_RESET:
+    case LPORT_CONNECTION_ABORTED:
+        if (slot->kind != LPORT_DATAGRAM) {
+            int64_t none = 0;
+            atomic_compare_exchange_strong(&slot->broken, &none, status);
+            atomic_fetch_or(&slot->flags, LPORT_STATE_BROKEN);
+        }
+        break;
+    default:
+        break;
+    }
+    return status;
+}
+
+/* The result of recv(2) on FD, or a status. */
+static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                            int32_t flags) {
+    ssize_t count;
+    int peek = (flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0;
+    do {
+        count = lport_os.recv(fd, octets, len, peek);
+    } while (count < 0 && errno == EINTR);
+    if (count > 0) {
+        return count;
+    }
+    int64_t status = count < 0 ? lport_status_from_errno(LPORT_IN_TRANSFER, errno) : 0;
+    int64_t broken = atomic_load(&slot->broken);
+    return broken != 0 ? broken : note_broken(slot, status);
+}
+
+int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_t flags) {
+    struct lport_slot *slot;
+    int64_t result = 0;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    if ((flags & LPORT_YIELD) != 0) {
+        sched_yield();
+    }
+    int input_shut = (atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0;
+    if (len > 0 && !input_shut) {
+        result = receive_from(slot, (int)fd, octets, len, flags);
+    }
+    lport_handle_leave(slot);
+    return result;
+}
+
+/* What forbids to send on SLOT: a status, or 0. */
+static int64_t sending_forbidden(struct lport_slot *slot) {
+    if ((atomic_load(&slot->flags) & LPORT_STATE_OUTPUT_SHUT) != 0) {
+        return lport_status_make(LPORT_OUTPUT_SHUT);
+    }
+    return atomic_load(&slot->broken);
+}
+
+static int64_t sent(struct lport_slot *slot, ssize_t count) {
+    return count >= 0 ? count
+                      : note_broken(slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
+}
+
+int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
+    struct lport_slot *slot;
+    ssize_t count;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t result = sending_forbidden(slot);
+    if (result == 0 && (len > 0 || slot->kind != LPORT_STREAM)) {
+        do {
+            count = lport_os.send((int)fd, octets, len, MSG_NOSIGNAL);
+        } while (count < 0 && errno == EINTR);
+        result = sent(slot, count);
+    }
+    lport_handle_leave(slot);
+    return result;
+}
+
+int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len, const uint8_t *b,
+                           size_t b_len) {
+    struct lport_slot *slot;
+    ssize_t count;
+    /* iov_base is not const, though sendmsg only reads it. */
+    struct iovec pieces[2] = {{(void *)(uintptr_t)a, a_len}, {(void *)(uintptr_t)b, b_len}};
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t result = sending_forbidden(slot);
+    if (result == 0 && (a_len > 0 || b_len > 0 || slot->kind != LPORT_STREAM)) {
+        do {
+            count = lport_os.sendmsg((int)fd, &message, MSG_NOSIGNAL);
+        } while (count < 0 && errno == EINTR);
+        result = sent(slot, count);
+    }
+    lport_handle_leave(slot);
+    return result;
+}

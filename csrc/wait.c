@@ -1,0 +1,255 @@
+/* wait - wait for one socket until a deadline: begin, poll, end (layer 2). Stands on handle and os.
+ *
+ * A wait is a user of its slot, so the descriptor it polls cannot be closed or reused under it. Its
+ * eventfd is how close and lport_wait_wake reach it. Waits are pooled, eventfd included, and their
+ * memory is never freed, so that a stale one is recognised by its generation.
+ *
+ * Invariant: a wait's eventfd is written only under the lock of the slot it is linked to, and only
+ * once (woken); after it has been unlinked under that lock nobody writes to it any more. */
+#include "handle.h"
+#include "libport.h"
+#include "os.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+
+struct lport_waiter {
+    struct lport_waiter *next,
+        *previous; /* in the slot's list, or (next) in the list of free ones */
+    struct lport_slot *slot;
+    int event; /* eventfd, non-blocking */
+    uint32_t interest;
+    int woken;
+    uint32_t index;
+    uint32_t generation; /* odd while the wait is under way */
+};
+
+enum { INDEX_BITS = 20, CHUNK_BITS = 8, CHUNK_WAITERS = 1 << CHUNK_BITS };
+
+static struct {
+    pthread_mutex_t lock; /* guards all but the insides of waits under way */
+    struct lport_waiter *free;
+    uint32_t used;
+    int64_t under_way;
+    _Atomic(struct lport_waiter *) chunks[1 << (INDEX_BITS - CHUNK_BITS)];
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct lport_waiter *waiter_at(uint32_t index) {
+    struct lport_waiter *chunk = atomic_load(&pool.chunks[index >> CHUNK_BITS]);
+    return chunk == NULL ? NULL : &chunk[index & (CHUNK_WAITERS - 1)];
+}
+
+/* The wait under way that the integer WAIT names, or NULL. */
+static struct lport_waiter *waiter_of(int64_t wait) {
+    if (wait <= 0 || (wait >> INDEX_BITS) > UINT32_MAX) {
+        return NULL;
+    }
+    struct lport_waiter *waiter = waiter_at((uint32_t)wait & ((UINT32_C(1) << INDEX_BITS) - 1));
+    return waiter != NULL && waiter->generation == (uint32_t)(wait >> INDEX_BITS) ? waiter : NULL;
+}
+
+/* A new wait with its eventfd, never used before. With the pool's lock held. */
+static int64_t fresh_waiter(struct lport_waiter **waiter) {
+    uint32_t index = pool.used;
+    if (index >= UINT32_C(1) << INDEX_BITS) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    if (waiter_at(index) == NULL) {
+        struct lport_waiter *chunk = lport_os.calloc(CHUNK_WAITERS, sizeof *chunk);
+        if (chunk == NULL) {
+            return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+        }
+        atomic_store(&pool.chunks[index >> CHUNK_BITS], chunk);
+    }
+    int event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event < 0) {
+        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    pool.used = index + 1;
+    *waiter = waiter_at(index);
+    (*waiter)->index = index;
+    (*waiter)->event = event;
+    return 0;
+}
+
+static int64_t take_waiter(struct lport_waiter **waiter) {
+    int64_t status = 0;
+    pthread_mutex_lock(&pool.lock);
+    if (pool.free != NULL) {
+        *waiter = pool.free;
+        pool.free = (*waiter)->next;
+    } else {
+        status = fresh_waiter(waiter);
+    }
+    if (status == 0) {
+        (*waiter)->generation++;
+        pool.under_way++;
+    }
+    pthread_mutex_unlock(&pool.lock);
+    return status;
+}
+
+static void give_back_waiter(struct lport_waiter *waiter) {
+    pthread_mutex_lock(&pool.lock);
+    waiter->generation++;
+    waiter->next = pool.free;
+    pool.free = waiter;
+    pool.under_way--;
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void link_waiter(struct lport_slot *slot, struct lport_waiter *waiter) {
+    pthread_mutex_lock(&slot->lock);
+    waiter->previous = NULL;
+    waiter->next = slot->waiters;
+    if (waiter->next != NULL) {
+        waiter->next->previous = waiter;
+    }
+    slot->waiters = waiter;
+    pthread_mutex_unlock(&slot->lock);
+}
+
+static void unlink_waiter(struct lport_slot *slot, struct lport_waiter *waiter) {
+    pthread_mutex_lock(&slot->lock);
+    if (waiter->previous != NULL) {
+        waiter->previous->next = waiter->next;
+    } else {
+        slot->waiters = waiter->next;
+    }
+    if (waiter->next != NULL) {
+        waiter->next->previous = waiter->previous;
+    }
+    pthread_mutex_unlock(&slot->lock);
+}
+
+int64_t lport_wait_begin(int64_t socket, int32_t interest) {
+    struct lport_slot *slot;
+    struct lport_waiter *waiter = NULL;
+    int64_t status = lport_handle_enter(socket, &slot);
+    if (status < 0) {
+        return status;
+    }
+    status = take_waiter(&waiter);
+    if (status < 0) {
+        lport_handle_leave(slot);
+        return status;
+    }
+    waiter->slot = slot;
+    waiter->interest = (uint32_t)interest;
+    waiter->woken = 0;
+    /* Linked first, looked at the closing mark later (in poll): close marks first and goes through
+     * the list later, so one of the two sees the other. */
+    link_waiter(slot, waiter);
+    return (int64_t)waiter->generation << INDEX_BITS | waiter->index;
+}
+
+static short poll_events(uint32_t interest) {
+    return (short)(((interest & LPORT_INPUT) != 0 ? POLLIN : 0) |
+                   ((interest & LPORT_OUTPUT) != 0 ? POLLOUT : 0));
+}
+
+/* What poll(2) said of a socket, as LPORT_ bits. Errors and hangups make every direction ready: the
+ * next call on it tells which it was. */
+static int64_t ready_bits(short events, uint32_t interest) {
+    int64_t bits = 0;
+    if ((events & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+        bits |= LPORT_HANGUP | interest;
+    }
+    if ((events & POLLIN) != 0) {
+        bits |= LPORT_INPUT;
+    }
+    if ((events & POLLOUT) != 0) {
+        bits |= LPORT_OUTPUT;
+    }
+    return bits;
+}
+
+int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible) {
+    struct lport_waiter *waiter = waiter_of(wait);
+    if (waiter == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    for (;;) {
+        struct pollfd fds[2] = {
+            {.fd = waiter->event, .events = POLLIN},
+            {.fd = waiter->slot->fd, .events = poll_events(waiter->interest)},
+        };
+        if (lport_handle_is_closing(waiter->slot)) {
+            return lport_status_make(LPORT_CLOSED);
+        }
+        /* A wait for nothing polls the eventfd alone: a hangup of the socket would end it at once.
+         */
+        int ready = lport_os_poll(fds, waiter->interest == 0 ? 1 : 2, deadline);
+        if (ready == 0) {
+            return lport_status_make(LPORT_TIMED_OUT);
+        }
+        if (ready > 0) {
+            if (fds[0].revents == 0) {
+                return ready_bits(fds[1].revents, waiter->interest);
+            }
+            return lport_handle_is_closing(waiter->slot) ? lport_status_make(LPORT_CLOSED) : 0;
+        }
+        if (errno != EINTR || interruptible != 0) {
+            return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+        }
+    }
+}
+
+int64_t lport_wait_end(int64_t wait) {
+    struct lport_waiter *waiter = waiter_of(wait);
+    if (waiter == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    struct lport_slot *slot = waiter->slot;
+    unlink_waiter(slot, waiter);
+    if (waiter->woken) {
+        uint64_t count;
+        while (lport_os.read(waiter->event, &count, sizeof count) < 0 && errno == EINTR) {
+        }
+    }
+    give_back_waiter(waiter);
+    lport_handle_leave(slot);
+    return 0;
+}
+
+/* Makes the eventfd of WAITER readable. With the lock of its slot held. */
+static void wake_waiter(struct lport_waiter *waiter) {
+    static const uint64_t one = 1;
+    if (waiter->woken) {
+        return;
+    }
+    waiter->woken = 1;
+    while (lport_os.write(waiter->event, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+int64_t lport_wait_wake_slot(struct lport_slot *slot, int32_t interest) {
+    int64_t woken = 0;
+    pthread_mutex_lock(&slot->lock);
+    for (struct lport_waiter *waiter = slot->waiters; waiter != NULL; waiter = waiter->next) {
+        if (waiter->interest == 0 || (waiter->interest & (uint32_t)interest) != 0) {
+            wake_waiter(waiter);
+            woken++;
+        }
+    }
+    pthread_mutex_unlock(&slot->lock);
+    return woken;
+}
+
+int64_t lport_wait_wake(int64_t socket, int32_t interest) {
+    struct lport_slot *slot;
+    int64_t entered = lport_handle_enter(socket, &slot);
+    if (entered < 0) {
+        return entered;
+    }
+    int64_t woken = lport_wait_wake_slot(slot, interest);
+    lport_handle_leave(slot);
+    return woken;
+}
+
+int64_t lport_wait_count(void) {
+    pthread_mutex_lock(&pool.lock);
+    int64_t count = pool.under_way;
+    pthread_mutex_unlock(&pool.lock);
+    return count;
+}

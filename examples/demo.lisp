@@ -1,0 +1,169 @@
+;;;; demo - what `make demo` runs: a file server in the old style, clients over IPv4, IPv6 and a local
+;;;; socket, the errors a newcomer meets, and a name with several addresses. Ends by itself; exit
+;;;; status 0 only if everything was as it should be.
+
+(defpackage :port-example/demo
+  (:use :common-lisp)
+  (:import-from :port-example/file-server #:serve-files)
+  (:export #:run))
+
+(in-package :port-example/demo)
+
+(defvar *failures* 0 "What was not as it should be.")
+
+(defun say (control &rest arguments)
+  (format t "~&~?~%" control arguments)
+  (finish-output))
+
+(defun title (text)
+  (say "~%== ~A" text))
+
+(defun expect (true-p control &rest arguments)
+  "Say what was seen, and count it unless TRUE-P."
+  (say "  ~:[WRONG~;ok   ~] ~?" true-p control arguments)
+  (unless true-p
+    (incf *failures*)))
+
+;;; Fetching
+
+(defun octets-of (file)
+  (with-open-file (in file :element-type '(unsigned-byte 8))
+    (let ((octets (make-array (file-length in) :element-type '(unsigned-byte 8))))
+      (read-sequence octets in)
+      octets)))
+
+(defun fetch (socket name)
+  "GET NAME over SOCKET, text for the head and octets for the body on the same stream."
+  (format socket "GET /~A HTTP/1.0~C~%~C~%" name #\Return #\Return)
+  (finish-output socket)
+  (let ((status (read-line socket)) (length 0))
+    (loop for line = (string-right-trim '(#\Return) (read-line socket))
+          until (string= line "")
+          do (when (eql 0 (search "Content-Length: " line))
+               (setf length (parse-integer line :start 16))))
+    (let* ((body (make-array length :element-type '(unsigned-byte 8)))
+           (count (read-sequence body socket)))
+      (values (subseq body 0 count) (string-right-trim '(#\Return) status)))))
+
+(defun fetch-with-curl (arguments)
+  "The octets that curl ARGUMENTS prints; NIL if it fails."
+  (uiop:with-temporary-file (:pathname file)
+    (multiple-value-bind (output error-output code)
+        (uiop:run-program (append (list "curl" "-s" "-S" "-f" "-o" (uiop:native-namestring file)
+                                        "--noproxy" "*")
+                                  arguments)
+                          :ignore-error-status t :error-output :string)
+      (declare (ignore output))
+      (if (zerop code)
+          (octets-of file)
+          (say "  curl: ~A" error-output)))))
+
+(defun compare (who where file octets)
+  (expect (and octets (equalp octets (octets-of file)))
+          "~A fetched ~A over ~A: ~:D octets, the same as on disk"
+          who (file-namestring file) where (length octets)))
+
+(defun serving (server directory function)
+  "Call FUNCTION while a thread serves DIRECTORY on SERVER; closing the server ends the thread."
+  (let ((thread (sb-thread:make-thread #'serve-files :arguments (list server directory))))
+    (unwind-protect (funcall function)
+      (close server)
+      (sb-thread:join-thread thread))))
+
+(defun show-files (files directory)
+  (title "A file server in the old style: open-socket-server, socket-accept, read-line, format, close")
+  (let* ((server (port:open-socket-server))
+         (number (nth-value 1 (port:socket-server-host/port server))))
+    (say "  ~A" server)
+    (serving server directory
+             (lambda ()
+               (dolist (host '("127.0.0.1" "::1"))
+                 (dolist (file files)
+                   (port:with-open-socket (socket host number)
+                     (compare "Lisp" host file (fetch socket (file-namestring file))))
+                   (compare "curl" host file
+                            (fetch-with-curl (list (format nil "http://~:[~A~;[~A]~]:~D/~A"
+                                                           (find #\: host) host number
+                                                           (file-namestring file))))))))))
+  (uiop:call-with-temporary-file
+   (lambda (path)
+     (let ((path (concatenate 'string (uiop:native-namestring path) ".sock")))
+       (serving (port:open-unix-server path) directory
+                (lambda ()
+                  (dolist (file files)
+                    (with-open-stream (socket (port:open-unix-socket path))
+                      (compare "Lisp" "a local socket" file (fetch socket (file-namestring file))))
+                    (compare "curl" "a local socket" file
+                             (fetch-with-curl
+                              (list "--unix-socket" path
+                                    (format nil "http://localhost/~A"
+                                            (file-namestring file))))))))
+       (expect (not (probe-file path)) "the path of the local socket is gone with its server")))
+   :want-stream-p nil))
+
+;;; Errors
+
+(defun show-error (type function)
+  "Call FUNCTION, which has to signal TYPE, and show how it is reported."
+  (let ((condition (handler-case (progn (funcall function) nil)
+                     (port:network (condition) condition))))
+    (expect (typep condition type) "~A" condition)))
+
+(defun show-errors ()
+  (title "What goes wrong, as it is reported")
+  (show-error 'port:connection-refused
+              (lambda () (port:open-socket "127.0.0.1" (unused-port))))
+  (port:with-socket-server (server 0 :host "127.0.0.1")
+    (show-error 'port:address-in-use
+                (lambda ()
+                  (port:open-socket-server (nth-value 1 (port:socket-server-host/port server))
+                                           :host "127.0.0.1"))))
+  (show-privileged)
+  (show-error 'port:host-not-found (lambda () (port:open-socket "nobody.invalid" 80)))
+  (show-error 'port:address-syntax (lambda () (port:open-socket "127.0.0.1" 65536)))
+  (show-error 'port:address-syntax (lambda () (port:open-socket "127.1" 80)))
+  (show-error 'port:path-not-found (lambda () (port:open-unix-socket "/nowhere/at-all.sock"))))
+
+(defun unused-port ()
+  "A port that the system has just given out and taken back."
+  (port:with-socket-server (server 0 :host "127.0.0.1")
+    (nth-value 1 (port:socket-server-host/port server))))
+
+(defun show-privileged ()
+  "Ports below 1024 are refused, unless whoever runs this may open them."
+  (let ((server (handler-case (port:open-socket-server 81 :host "127.0.0.1")
+                  (port:permission-denied (condition)
+                    (expect t "~A" condition)
+                    nil)
+                  (port:address-in-use (condition)
+                    (expect t "~A" condition)
+                    nil))))
+    (when server
+      (close server)
+      (say "  ok    port 81 can be opened here: this user may open privileged ports"))))
+
+;;; Names
+
+(defun show-names ()
+  (title "A name with several addresses")
+  (let* ((name (or (uiop:getenvp "PORT_DEMO_NAME") "localhost"))
+         (addresses (port:resolve name)))
+    (expect (plusp (length addresses)) "~A is ~{~A~^, ~}" name addresses)
+    (port:with-socket-server (server 0 :host (car (last addresses)))
+      (let ((number (nth-value 1 (port:socket-server-host/port server))))
+        (port:with-open-socket (socket name number :timeout 10)
+          (expect (string= (princ-to-string (car (last addresses)))
+                           (port:socket-host/port socket))
+                  "only the last one listens, and open-socket finds it: ~A" socket))))
+    (show-error 'port:connect-error (lambda () (port:open-socket name (unused-port))))))
+
+(defun run (directory files)
+  "The whole session; the exit status."
+  (setf *failures* 0)
+  (say "port ~A, library ~A" (asdf:component-version (asdf:find-system "port"))
+       (port.ffi:library-version))
+  (show-files files directory)
+  (show-errors)
+  (show-names)
+  (title (if (zerop *failures*) "all as it should be" "something was wrong"))
+  (if (zerop *failures*) 0 1))

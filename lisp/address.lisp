@@ -1,0 +1,281 @@
+;;;; address - address objects, and what users may give for a host, a port and a family.
+;;;;
+;;;; Nothing here asks the network: literals are parsed and printed by the library, names are only
+;;;; checked for their form. Invariant: an address object never changes, so EQUALP compares two.
+
+(in-package :port)
+
+(defun octets-of-size (size)
+  (make-array size :element-type '(unsigned-byte 8) :initial-element 0))
+
+(defstruct (address (:constructor make-address (family octets &optional (scope 0)))
+                    (:copier nil))
+  "The address of a host, or the name of a local socket; it prints as its text, and EQUALP compares two.
+Made by PARSE-ADDRESS and RESOLVE, taken wherever a host is."
+  (family :inet :type (member :inet :inet6 :local) :read-only t)
+  (octets (octets-of-size 0) :type octets :read-only t)
+  (scope 0 :type (unsigned-byte 32) :read-only t))
+
+(document-functions
+ '((address-p "Return true if OBJECT is an address object.")
+   (address-family "Return the family of ADDRESS: :INET, :INET6 or :LOCAL.")
+   (address-octets "Return the octets of ADDRESS: 4 for :INET, 16 for :INET6, the name for :LOCAL (an
+abstract one begins with 0). The vector is ADDRESS's own and must not be changed.")
+   (address-scope "Return the scope of ADDRESS, an IPv6 address of link-local scope: the index of the
+interface (RFC 4007); 0 for none.")))
+
+(deftype host-designator ()
+  "What can be given for a host: a name or a literal, an ipaddr, an address object."
+  '(or string (unsigned-byte 128) address))
+
+(deftype port-designator ()
+  "What can be given for a port: a number, its digits, the name of a service."
+  '(or string (unsigned-byte 16)))
+
+;;; Blocks: addresses with a port as the library takes them, see libport.h
+
+(defconstant +block-octets+ 8 "Where the octets of the address begin in a block.")
+
+(defun family-number (family)
+  "The library's number for FAMILY, a keyword."
+  (ecase family
+    (:inet +lport-inet+)
+    (:inet6 +lport-inet6+)
+    (:local +lport-local+)))
+
+(defun put-number (number vector start size)
+  "Put NUMBER into SIZE octets of VECTOR from START on, the most significant first."
+  (dotimes (index size vector)
+    (setf (aref vector (+ start index)) (ldb (byte 8 (* 8 (- size index 1))) number))))
+
+(defun get-number (vector start size)
+  "The number in SIZE octets of VECTOR from START on, the most significant first."
+  (let ((number 0))
+    (dotimes (index size number)
+      (setf number (logior (ash number 8) (aref vector (+ start index)))))))
+
+(defun address-block (address port)
+  "A fresh block of ADDRESS and PORT, an integer."
+  (let ((block (octets-of-size +lport-address-size+))
+        (octets (address-octets address)))
+    (setf (aref block 0) (family-number (address-family address)))
+    (when (eq (address-family address) :local)
+      (setf (aref block 1) (length octets)))
+    (put-number port block 2 2)
+    (put-number (address-scope address) block 4 4)
+    (replace block octets :start1 +block-octets+)))
+
+(defun block-port (block)
+  "The port in BLOCK."
+  (get-number block 2 2))
+
+(defun literal-block-address (block)
+  "The address in BLOCK as it stands there; NIL for one of no family."
+  (flet ((address (family size)
+           (make-address family
+                         (subseq block +block-octets+ (+ +block-octets+ size))
+                         (get-number block 4 4))))
+    (let ((number (aref block 0)))
+      (cond ((= number +lport-inet+) (address :inet 4))
+            ((= number +lport-inet6+) (address :inet6 16))
+            ((= number +lport-local+) (address :local (aref block 1)))))))
+
+(defun unmapped (address)
+  "ADDRESS, or the IPv4 address that it maps (RFC 4291 2.5.5.2)."
+  (let ((octets (and address (address-octets address))))
+    (if (and address
+             (eq (address-family address) :inet6)
+             (= (get-number octets 0 12) #xFFFF))
+        (make-address :inet (subseq octets 12))
+        address)))
+
+(defun block-address (block)
+  "The address in BLOCK, which the system has filled in; an IPv4-mapped one as plain IPv4."
+  (unmapped (literal-block-address block)))
+
+;;; Text
+
+(defun address-text (address)
+  "The text of ADDRESS, as RFC 5952 says; the path of a local socket."
+  (let ((block (address-block address 0)))
+    (text-from (pointer cap)
+      (with-octets (place block)
+        (lport-address-print place pointer cap)))))
+
+(defmethod print-object ((address address) stream)
+  "Print the text of ADDRESS, with and without escape."
+  (if *print-readably*
+      (error 'print-not-readable :object address)
+      (write-string (address-text address) stream)))
+
+(defun endpoint-text (address port)
+  "The text of both: \"127.0.0.1:80\", \"[::1]:80\"; of a local socket its path alone."
+  (ecase (address-family address)
+    (:inet (format nil "~A:~D" (address-text address) port))
+    (:inet6 (format nil "[~A]:~D" (address-text address) port))
+    (:local (address-text address))))
+
+(defun literal-address (text)
+  "The address that TEXT, a string, spells, or NIL."
+  (let ((block (octets-of-size +lport-address-size+)))
+    (when (plusp (with-text (pointer length text)
+                   (with-octets (place block)
+                     (lport-address-parse pointer length 0 place))))
+      (literal-block-address block))))
+
+(defun literal-only-p (text)
+  "True if TEXT can only have been meant as an address."
+  (plusp (with-text (pointer length text)
+           (lport-address-is-literal pointer length))))
+
+(defparameter *literal-forms*
+  '(("%" "an IPv6 address of link-local scope with the zone of an interface, such as fe80::1%eth0")
+    (":[]" "an IPv6 address without a port, such as ::1 or 2001:db8::1")
+    ("" "an IPv4 address, 4 decimal numbers from 0 to 255 without leading zeros"))
+  "Rows (characters text): what a literal has to be if it has one of the characters.")
+
+(defun expected-literal (text)
+  "What TEXT, which is no address, should have been."
+  (loop for (characters expected) in *literal-forms*
+        when (or (string= characters "")
+                 (find-if (lambda (char) (find char characters)) text))
+          return expected))
+
+(defun fail-syntax (operation host expected)
+  "Signal ADDRESS-SYNTAX for HOST, which should have been EXPECTED, a text."
+  (fail-as 'address-syntax operation :address-syntax
+           :host host :message "expected ~A, got ~S" :arguments (list expected host)))
+
+(defun fail-type (operation which datum type expected)
+  "Signal ADDRESS-SYNTAX that is a TYPE-ERROR for DATUM, the :HOST or :PORT as WHICH says."
+  (fail-as 'mistyped-address operation :address-syntax
+           which datum :datum datum :expected-type type
+           :message "expected ~A, got ~S" :arguments (list expected datum)))
+
+(defun parse-address (text)
+  "Parse TEXT, a string that is an IPv4 or IPv6 address, and return the address object.
+IPv4: 4 decimal octets, no leading zeros, no short forms. IPv6: RFC 4291, in brackets or not, with a zone
+where the scope is link-local. Nothing is looked up but the name of a zone.
+Conditions: ADDRESS-SYNTAX. Wraps lport_address_parse."
+  (unless (stringp text)
+    (fail-type :parse :host text 'string "a string"))
+  (or (literal-address text)
+      (fail-syntax :parse text (if (literal-only-p text)
+                                   (expected-literal text)
+                                   "an IPv4 or IPv6 address"))))
+
+;;; Designators
+
+(defun integer-address (integer)
+  "The address for INTEGER, an ipaddr: IPv4 below 2^32, else IPv6."
+  (if (typep integer '(unsigned-byte 32))
+      (make-address :inet (put-number integer (octets-of-size 4) 0 4))
+      (make-address :inet6 (put-number integer (octets-of-size 16) 0 16))))
+
+(defconstant +longest-name+ 255 "Octets of the longest name of a host, RFC 1035 2.3.4.")
+
+(defun octets-in (text)
+  "How many octets TEXT has in UTF-8."
+  (with-text (pointer length text)
+    pointer
+    length))
+
+(defun host-name (text operation)
+  "TEXT if it has the form of a name."
+  (cond ((string= text "")
+         (fail-syntax operation text "the name or the address of a host"))
+        ((find (code-char 0) text)
+         (fail-syntax operation text "a name without zero octets"))
+        ((> (octets-in text) +longest-name+)
+         (fail-syntax operation text (format nil "a name of at most ~D octets" +longest-name+)))
+        (t text)))
+
+(defun host-designator (host operation)
+  "The address object that HOST is or spells, or the name, a string, that it is. Signals ADDRESS-SYNTAX
+of OPERATION, a keyword, for what is neither; then it is a TYPE-ERROR too if the type is wrong."
+  (typecase host
+    (address host)
+    ((unsigned-byte 128) (integer-address host))
+    (string (cond ((literal-address host))
+                  ((literal-only-p host) (fail-syntax operation host (expected-literal host)))
+                  (t (host-name host operation))))
+    (t (fail-type operation :host host 'host-designator
+                  "a host: a name, an address or an ipaddr"))))
+
+(defun family-designator (family &optional (operation :resolve))
+  "The library's number for FAMILY: :INET, :INET6, or NIL for any. Signals USAGE-ERROR."
+  (case family
+    ((nil) +lport-any+)
+    (:inet +lport-inet+)
+    (:inet6 +lport-inet6+)
+    (t (fail-as 'usage-error operation :invalid
+                :message "expected :INET, :INET6 or NIL for the family, got ~S"
+                :arguments (list family)))))
+
+;;; Ports and services
+
+(defun service-row (name protocol)
+  "The row of services(5) for NAME over PROTOCOL (\"\" for any), a string; or a status below 0."
+  (text-from (pointer cap)
+    (with-text (service service-length name)
+      (with-text (way way-length protocol)
+        (call-deferred
+          (lport-service-find service service-length way way-length pointer cap))))))
+
+(defun words (line)
+  "The words of LINE, between single or repeated spaces and tabs."
+  (loop with blanks = '(#\Space #\Tab)
+        for start = (position-if-not (lambda (char) (member char blanks)) line)
+          then (position-if-not (lambda (char) (member char blanks)) line :start end)
+        while start
+        for end = (or (position-if (lambda (char) (member char blanks)) line :start start)
+                      (length line))
+        collect (subseq line start end)))
+
+(defun row-port (row)
+  "The port in ROW, such as \"http 80/tcp www\"."
+  (values (parse-integer (second (words row)) :junk-allowed t)))
+
+(defun service-name-p (text)
+  "True if TEXT has the form of a service's name: ASCII, no blanks, and a letter in it."
+  (and (every (lambda (char) (< 32 (char-code char) 127)) text)
+       (find-if #'alpha-char-p text)
+       (not (find (char text 0) "+-"))))
+
+(defun fail-port (port operation minimum)
+  "Signal ADDRESS-SYNTAX for PORT."
+  (fail-as 'address-syntax operation :address-syntax
+           :port port
+           :message "expected a port from ~D to 65535 or the name of a service, got ~S"
+           :arguments (list minimum port)))
+
+(defun service-port (name protocol operation minimum)
+  "The port of service NAME. One that begins with a digit and is no service was meant as a number."
+  (let ((row (if (service-name-p name)
+                 (service-row name protocol)
+                 (fail-port name operation minimum))))
+    (cond ((stringp row) (row-port row))
+          ((digit-char-p (char name 0)) (fail-port name operation minimum))
+          (t (fail row operation
+                   :port name :message "expected the name of a service over ~A, got ~S"
+                              :arguments (list protocol name))))))
+
+(defun spelled-port (text)
+  "The number that TEXT spells in decimal digits, 0 to 65535, or NIL."
+  (let ((number (with-text (pointer length text)
+                  (lport-port-parse pointer length))))
+    (unless (minusp number) number)))
+
+(defun port-designator (port protocol operation &key (minimum 1))
+  "The number of PORT, an integer, its digits, or the name of a service over PROTOCOL, a string.
+Signals ADDRESS-SYNTAX of OPERATION, a keyword, for a number that is not from MINIMUM to 65535 and for
+other text, SERVICE-NOT-FOUND for a name that the system's table does not have."
+  (let ((number (typecase port
+                  (integer port)
+                  (string (or (spelled-port port)
+                              (service-port port protocol operation minimum)))
+                  (t (fail-type operation :port port 'port-designator
+                                "a port: a number or the name of a service")))))
+    (if (<= minimum number 65535)
+        number
+        (fail-port port operation minimum))))

@@ -1,0 +1,228 @@
+;;;; channel - what every socket has below its class: the handle, the limits of time, waiting, closing.
+;;;;
+;;;; A blocking operation is always: try; if it would block, wait until the socket is ready, the moment
+;;;; that limits it has passed, or somebody has woken it; try again. Invariant: between a try and the
+;;;; state that it changes no interrupt can come, and while waiting nothing is held but the wait, which
+;;;; is ended on every exit.
+
+(in-package :port)
+
+(defstruct (channel (:copier nil) (:predicate nil))
+  (handle 0 :type (unsigned-byte 62) :read-only t)
+  (socket nil)                          ; the object users see, for conditions
+  (closing nil)                         ; true from the beginning of a close
+  ;; Limits of time: spans of each blocking call, and moments for all calls.
+  (input-timeout +lport-never+ :type moment)
+  (output-timeout +lport-never+ :type moment)
+  (input-deadline +lport-never+ :type moment)
+  (output-deadline +lport-never+ :type moment)
+  ;; Threads that own a direction, see WITH-DIRECTION.
+  (input-owner nil)
+  (output-owner nil)
+  (contended nil))
+
+(deftype direction () '(member :input :output))
+
+(declaim (inline interest))
+(defun interest (direction)
+  (if (eq direction :input) +lport-input+ +lport-output+))
+
+(defun operation-of (direction)
+  "The network-operation of a blocked transfer in DIRECTION."
+  (if (eq direction :input) :read :write))
+
+;;; Limits
+
+(declaim (inline channel-deadline channel-timeout))
+(defun channel-deadline (channel direction)
+  (if (eq direction :input) (channel-input-deadline channel) (channel-output-deadline channel)))
+
+(defun channel-timeout (channel direction)
+  (if (eq direction :input) (channel-input-timeout channel) (channel-output-timeout channel)))
+
+(defun (setf channel-deadline) (moment channel direction)
+  "Set it and make whoever is blocked in DIRECTION look at it."
+  (if (eq direction :input)
+      (setf (channel-input-deadline channel) moment)
+      (setf (channel-output-deadline channel) moment))
+  (lport-wait-wake (channel-handle channel) (interest direction))
+  moment)
+
+(defun (setf channel-timeout) (span channel direction)
+  (if (eq direction :input)
+      (setf (channel-input-timeout channel) span)
+      (setf (channel-output-timeout channel) span)))
+
+(defun call-limit (channel direction)
+  "The moment by which a call in DIRECTION that starts now has to end, but for the socket's deadline,
+which can change while the call is blocked."
+  (let ((timeout (channel-timeout channel direction)))
+    (min *deadline*
+         (if (= timeout +lport-never+) +lport-never+ (lport-clock-after timeout)))))
+
+;;; Failing
+
+(defun fail-on (channel status operation &key (octets 0) seconds)
+  "Signal the condition for STATUS of OPERATION on CHANNEL."
+  (let ((socket (channel-socket channel)))
+    (multiple-value-bind (local remote) (socket-ends socket)
+      (fail status operation :socket socket :local local :remote remote
+                             :octets octets :seconds seconds))))
+
+(declaim (inline check-open))
+(defun check-open (channel operation)
+  (when (channel-closing channel)
+    (fail-closed channel operation)))
+
+(defun fail-closed (channel operation)
+  (fail-on channel (lport-status-make +lport-closed+) operation))
+
+(defun span-seconds (channel direction)
+  "The timeout of CHANNEL in DIRECTION in seconds, or NIL."
+  (let ((span (channel-timeout channel direction)))
+    (unless (= span +lport-never+)
+      (/ span 1000000000))))
+
+(defun fail-timed-out (channel direction operation octets)
+  "Signal TIMEOUT. Its restart WAIT-LONGER returns the new limit for this call: a moment."
+  (let ((deadline (channel-deadline channel direction)))
+    (restart-case (fail-on channel (lport-status-make +lport-timed-out+) operation
+                           :octets octets :seconds (span-seconds channel direction))
+      (wait-longer (&optional seconds)
+        :report "Wait longer: SECONDS, or for ever."
+        :interactive read-seconds
+        (let ((limit (moment-after seconds)))
+          ;; A deadline of the socket that has passed would end the call again at once.
+          (when (<= deadline (lport-clock-now))
+            (setf (channel-deadline channel direction) limit))
+          limit)))))
+
+(defun read-seconds ()
+  (format *query-io* "Seconds to wait (NIL: for ever): ")
+  (list (read *query-io*)))
+
+;;; Waiting
+
+(defun check-limit (channel direction operation limit octets)
+  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if it has passed, whatever there
+is to read or room to write."
+  (declare (type moment limit))
+  (let ((deadline (channel-deadline channel direction)))
+    (if (and (= limit +lport-never+) (= deadline +lport-never+))
+        limit
+        (if (>= (lport-clock-now) (min limit deadline))
+            (fail-timed-out channel direction operation octets)
+            limit))))
+
+(defun await (channel direction operation limit octets &key closing)
+  "Wait until CHANNEL is ready in DIRECTION; return LIMIT or a later one. Signals TIMEOUT after LIMIT or the
+socket's own deadline, SOCKET-CLOSED when somebody closes it; CLOSING is true for the closer himself.
+OCTETS: moved so far by the call, for the condition."
+  (declare (type moment limit))
+  (loop
+    (unless closing
+      (check-open channel operation))
+    (let ((result (wait-once channel (interest direction)
+                             (if closing limit (min limit (channel-deadline channel direction))))))
+      (cond ((plusp result) (return limit))
+            ((zerop result))            ; woken: look again
+            ((/= (lport-status-kind result) +lport-timed-out+)
+             (fail-on channel result operation :octets octets))
+            ;; A deadline that was set anew meanwhile is no reason to end.
+            ((>= (lport-clock-now) (min limit (if closing
+                                                  limit
+                                                  (channel-deadline channel direction))))
+             (return (fail-timed-out channel direction operation octets)))))))
+
+(defun wait-once (channel interest deadline)
+  "One wait: what lport_wait_poll says, or the status why there was none."
+  (with-waiting (wait (lport-wait-begin (channel-handle channel) interest))
+      (if (plusp wait)
+          (lport-wait-poll wait deadline 0)
+          wait)
+    (when (plusp wait)
+      (lport-wait-end wait))))
+
+;;; Directions: one thread at a time reads, one writes
+;;;
+;;; The owner's name is the lock, so that a thread that is unwound can tell in its cleanup whether it
+;;; had the lock, and a handler that runs on the owner's stack may use the socket again. Taking it
+;;; costs one compare-and-swap; giving it back a plain store.
+
+(defmacro with-direction ((channel owner direction) &body body)
+  "Run BODY while this thread has the place (OWNER CHANNEL) in DIRECTION. Waits for other threads within the
+limits of time that hold for CHANNEL."
+  (let ((self (gensym "SELF")) (place (gensym "CHANNEL")) (run (gensym "BODY")))
+    `(let ((,self (%current-thread))
+           (,place ,channel))
+       (flet ((,run () ,@body))
+         (declare (dynamic-extent #',run))
+         (if (eq (,owner ,place) ,self)
+             (,run)
+             (unwind-protect
+                  (progn
+                    (when (%compare-and-swap (,owner ,place) nil ,self)
+                      (acquire-contended ,place #',owner
+                                         (lambda ()
+                                           (null (%compare-and-swap (,owner ,place) nil ,self)))
+                                         ,direction))
+                    (,run))
+               (when (eq (,owner ,place) ,self)
+                 (setf (,owner ,place) nil)
+                 (when (channel-contended ,place)
+                   (release-contended ,place)))))))))
+
+(defun acquire-contended (channel owner acquire direction)
+  "Call ACQUIRE until it is true, waiting in between to be woken by RELEASE-CONTENDED. The owner stores and
+then looks at the mark CONTENDED without a fence, so it can miss a mark set at that moment: a wait is
+therefore cut into pieces."
+  (declare (type function owner acquire))
+  (let ((limit (call-limit channel direction))
+        (piece 5000000))
+    (loop
+      (check-open channel (operation-of direction))
+      (setf limit (check-limit channel direction (operation-of direction) limit 0)
+            (channel-contended channel) t)
+      (when (funcall acquire)
+        (return))
+      (when (funcall owner channel)
+        (wait-once channel 0 (min limit
+                                  (channel-deadline channel direction)
+                                  (lport-clock-after piece)))))))
+
+(defun release-contended (channel)
+  (setf (channel-contended channel) nil)
+  (lport-wait-wake (channel-handle channel) 0))
+
+(defmacro with-free-direction ((channel owner) &body body)
+  "Run BODY while this thread has the place (OWNER CHANNEL), if it is free or this thread's own already;
+another thread that has it is on its way out, and takes care of what is his."
+  (let ((self (gensym "SELF")) (place (gensym "CHANNEL")))
+    `(let ((,self (%current-thread))
+           (,place ,channel))
+       (if (eq (,owner ,place) ,self)
+           (progn ,@body)
+           (unwind-protect
+                (when (null (%compare-and-swap (,owner ,place) nil ,self))
+                  ,@body)
+             (when (eq (,owner ,place) ,self)
+               (setf (,owner ,place) nil)))))))
+
+;;; Closing
+
+(defparameter *leaving-nanoseconds* 50000000
+  "How long a close waits for other threads to leave the socket that it has just closed.")
+
+(defun begin-close (channel)
+  "Mark CHANNEL as closing and wake whoever is blocked on it: true for the first caller."
+  (when (null (%compare-and-swap (channel-closing channel) nil t))
+    (lport-wait-wake (channel-handle channel) (logior +lport-input+ +lport-output+))
+    t))
+
+(defun finish-close (channel &optional reset)
+  "Close the handle of CHANNEL. The descriptor is gone when this returns, unless a thread is still inside
+after a moment; then that thread closes it as it leaves."
+  (let ((result (lport-socket-close (channel-handle channel) (if reset +lport-reset+ 0))))
+    (when (= result 1)
+      (lport-socket-gone (channel-handle channel)
+                         (lport-clock-after *leaving-nanoseconds*)))))

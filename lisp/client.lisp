@@ -1,0 +1,150 @@
+;;;; client - connections to where somebody listens.
+
+(in-package :port)
+
+(defun open-socket (host port &rest options)
+  "Connect to PORT of HOST and return a SOCKET, a stream of characters and octets.
+HOST: a name, every address of which is tried; a literal IPv4 or IPv6 address; an integer ipaddr; an address
+object. PORT: 1 to 65535, or the name of a service. OPTIONS: optionally BIN, the historical third argument
+(true: octets first of all, else characters), then keywords; an odd number of options begins with BIN.
+:TIMEOUT seconds for names, every address and handshakes together (NIL: no limit); :LOCAL-HOST and
+:LOCAL-PORT, the own end (NIL: the system picks); :FAMILY, :INET or :INET6 (NIL: both); :NODELAY (T),
+:KEEPALIVE (T); :ELEMENT-TYPE; :EXTERNAL-FORMAT (:UTF-8), see STREAM-EXTERNAL-FORMAT; :INPUT-TIMEOUT and
+:OUTPUT-TIMEOUT, see SOCKET-TIMEOUT.
+Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERROR, RESOURCE-EXHAUSTED.
+Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
+  (if (oddp (length options))
+      (apply #'connect-to host port :bin (first options) (rest options))
+      (apply #'connect-to host port options)))
+
+(defun connect-to (host port &key timeout local-host local-port family (nodelay t) (keepalive t)
+                               bin element-type (external-format :utf-8)
+                               input-timeout output-timeout)
+  "OPEN-SOCKET with its arguments sorted out."
+  (let ((settings (list :bin bin :element-type element-type :external-format external-format
+                        :input-timeout input-timeout :output-timeout output-timeout)))
+    (apply #'check-stream-settings settings)
+    (when timeout
+      (check-seconds timeout))
+    (with-retry (host "connect" "host")
+      (let ((target (host-designator host :connect))
+            (number (port-designator port "tcp" :connect))
+            (family-number (family-designator family :connect))
+            (local (local-end local-host local-port family))
+            (flags (logior (if nodelay +lport-nodelay+ 0)
+                           (if keepalive +lport-keepalive+ 0))))
+        (dial-to (lambda () (open-dial target number family-number local flags))
+                 host port timeout
+                 (lambda (handle) (apply #'make-connected-socket handle settings)))))))
+
+(defun local-end (host port family)
+  "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both are."
+  (when (or host port)
+    (let ((number (if port (port-designator port "tcp" :connect :minimum 0) 0)))
+      (if host
+          (address-block (one-address host family) number)
+          (any-block number)))))
+
+(defun any-block (port)
+  "The block of the wildcard address of any family with PORT."
+  (let ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)
+                                                :initial-element 0)))
+    (setf (aref block 2) (ash port -8)
+          (aref block 3) (logand port 255))
+    block))
+
+(defun one-address (host family)
+  "The address that HOST names, the first where there are several."
+  (let ((target (host-designator host :listen)))
+    (if (address-p target)
+        target
+        (first (resolve target :family family)))))
+
+(defun open-dial (target port family local flags)
+  "Begin to connect to TARGET, a name or an address: the dial, or a status."
+  (with-text (name length (princ-to-string target))
+    (with-optional-octets (own local)
+      (lport-dial-open name length port family own flags))))
+
+(defun open-path-dial (block kind)
+  "Begin to connect to the local name in BLOCK: the dial, or a status."
+  (with-octets (pointer block)
+    (lport-dial-open-addresses pointer 1 kind (null-pointer) 0)))
+
+;;; Driving a dial
+
+(defun dial-to (open host port timeout make)
+  "Open a dial with OPEN and step it until there is a connection; what MAKE makes around it. The dial is closed
+on every exit, and the attempts that still go on with it. HOST and PORT, as the caller gave them, TIMEOUT in
+seconds, and the attempts are for the condition."
+  (let ((dial 0) (begun (lport-clock-now)) (limit (operation-deadline timeout)) (socket nil))
+    (declare (type moment limit))
+    (flet ((give-up (status)
+             (fail status :connect :host host :port port
+                                   :seconds (/ (- (lport-clock-now) begun) 1000000000.0)
+                                   :attempts (attempts-of dial))))
+      (unwind-protect
+           (progn
+             (setf limit (check-dial-limit limit #'give-up))
+             (call-deferred (setf dial (funcall open)))
+             (when (minusp dial)
+               (give-up dial))
+             (loop
+               (let ((result 0))
+                 (call-deferred
+                   (setf result (lport-dial-step dial))
+                   (when (plusp result)
+                     (setf socket (adopt-handle result make))))
+                 (cond (socket (return socket))
+                       ((= (lport-status-kind result) +lport-in-progress+)
+                        (lport-dial-wait dial limit)
+                        (setf limit (check-dial-limit limit #'give-up)))
+                       (t (give-up result))))))
+        (when (plusp dial)
+          (call-deferred (lport-dial-close dial)))))))
+
+(defun check-dial-limit (limit give-up)
+  "LIMIT, or a later one that the user asked for; signals TIMEOUT by GIVE-UP if it has passed."
+  (declare (type moment limit) (type function give-up))
+  (if (or (= limit +lport-never+) (< (lport-clock-now) limit))
+      limit
+      (restart-case (funcall give-up (lport-status-make +lport-timed-out+))
+        (wait-longer (&optional seconds)
+          :report "Wait longer: SECONDS, or for ever."
+          :interactive read-seconds
+          (moment-after seconds)))))
+
+(defun attempts-of (dial)
+  "The failures of DIAL so far, a list of (address . condition) in the order tried. An attempt that goes on has
+timed out, since nobody waits for it any longer."
+  (when (plusp dial)
+    (loop for index from 0 below (lport-dial-count dial)
+          collect (attempt-of dial index))))
+
+(defun attempt-of (dial index)
+  (let* ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
+         (status (with-octets (pointer block)
+                   (lport-dial-attempt dial index pointer)))
+         (address (block-address block)))
+    (cons address
+          (status-condition (if (= (lport-status-kind status) +lport-in-progress+)
+                                (lport-status-make +lport-timed-out+)
+                                status)
+                            :connect :host (princ-to-string address) :port (block-port block)))))
+
+;;; Forms that close
+
+(defun call-with-open-socket (function socket)
+  "Call FUNCTION with SOCKET and close it on every exit: flush on a normal one, abort on a non-local one.
+Returns the values of FUNCTION. Conditions: those of CLOSE."
+  (let ((normal nil))
+    (unwind-protect
+         (multiple-value-prog1 (funcall function socket)
+           (setf normal t))
+      (close socket :abort (not normal)))))
+
+(defmacro with-open-socket ((variable host port &rest options) &body body)
+  "Run BODY with VARIABLE bound to a SOCKET connected to PORT of HOST (see OPEN-SOCKET, which takes OPTIONS), and
+close it on every exit: flush on a normal one, abort on a non-local one. Returns the values of BODY."
+  `(call-with-open-socket (lambda (,variable) ,@body)
+                          (open-socket ,host ,port ,@options)))

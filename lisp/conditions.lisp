@@ -1,0 +1,481 @@
+;;;; conditions - what can go wrong: the tree of conditions, their facts, and the ways to signal them.
+;;;;
+;;;; One table makes the tree. A condition that is signalled on a socket that is a stream is a
+;;;; STREAM-ERROR too: where its class is none, an internal subclass of it is signalled that is one, and
+;;;; that prints under the name of the public class.
+;;;;
+;;;; A condition prints as one line, for a log: OPERATION END failed: REASON (DETAILS). What is not known
+;;;; is left out; what callers gave is printed with its control characters spelled out.
+
+(in-package :port)
+
+;;; Safe text
+
+(defconstant +longest-report+ 2000 "Characters of a report; more are cut off.")
+
+(defun harmless-p (char)
+  "True if CHAR can stand in a line of a log as it is."
+  (let ((code (char-code char)))
+    (not (or (< code 32)
+             (<= 127 code 159)
+             (<= #x2028 code #x202E)    ; separators of lines, and what turns the direction
+             (<= #x2066 code #x2069)
+             (<= #xD800 code #xDFFF)))))
+
+(defun write-harmless (char stream)
+  (case char
+    (#\Newline (write-string "\\n" stream))
+    (#\Return (write-string "\\r" stream))
+    (#\Tab (write-string "\\t" stream))
+    (t (if (harmless-p char)
+           (write-char char stream)
+           (format stream "\\x~2,'0X" (char-code char))))))
+
+(defun safe-line (text)
+  "TEXT on one line and of bounded length."
+  (let ((end (min (length text) +longest-report+)))
+    (if (and (= end (length text)) (every #'harmless-p text))
+        text
+        (with-output-to-string (stream)
+          (loop for index below end
+                do (write-harmless (char text index) stream))
+          (when (< end (length text)) (write-string "..." stream))))))
+
+(defun plain-text (object)
+  "OBJECT as PRINC shows it, whatever the printer is told otherwise."
+  (let ((*print-readably* nil) (*print-pretty* nil) (*print-base* 10) (*print-radix* nil))
+    (if (stringp object) object (princ-to-string object))))
+
+;;; The root, and what old programs make themselves
+
+(define-condition network (error)
+  ((operation :initarg :operation :initform nil :reader network-operation)
+   (code :initarg :code :initform nil :reader network-code)
+   (errno :initarg :errno :initform nil :reader network-errno)
+   (host :initarg :host :initform nil :reader network-host)
+   (port :initarg :port :initform nil :reader network-port)
+   (local :initarg :local :initform nil :reader network-local)
+   (remote :initarg :remote :initform nil :reader network-remote)
+   (attempts :initarg :attempts :initform '() :reader network-attempts)
+   (octets :initarg :octets :initform nil :reader network-octets)
+   (socket :initarg :socket :initform nil :reader network-socket)
+   (seconds :initarg :seconds :initform nil :reader network-seconds)
+   (proc :initarg :proc :initform nil :reader net-proc)
+   (mesg :initarg :mesg :initform nil :reader net-mesg)
+   (args :initarg :args :initform '() :reader net-args))
+  (:documentation "A failure of an operation of PORT: the root of the tree, with the facts in it.
+Initargs of 1999 that still work: :PROC :HOST :PORT :MESG :ARGS.")
+  (:report (lambda (condition stream) (report-failure condition stream))))
+
+;;; The tree
+
+(eval-when (:compile-toplevel :load-toplevel :execute)
+  (defun stream-class-name (name)
+    "The name of the internal class for NAME on a stream."
+    (intern (format nil "~A-ON-STREAM" name) :port)))
+
+(defvar *stream-classes* (make-hash-table :test 'eq)
+  "From the name of a class to that of its subclass which is a STREAM-ERROR.")
+
+(defvar *public-names* (make-hash-table :test 'eq)
+  "From the name of an internal class to the public name that it prints under.")
+
+(defun on-stream-p (superclasses)
+  "True if a class with SUPERCLASSES is a STREAM-ERROR without more ado."
+  (some (lambda (class) (subtypep class 'stream-error)) superclasses))
+
+(defmacro define-public (name superclasses slots documentation)
+  "Define condition NAME; where a direct superclass is STREAM-ERROR it may be without a stream."
+  `(define-condition ,name ,superclasses ,slots
+     ,@(when (member 'stream-error superclasses) '((:default-initargs :stream nil)))
+     (:documentation ,documentation)))
+
+(defmacro define-on-stream (name)
+  "Define the internal class for NAME on a stream, unless NAME is a STREAM-ERROR already."
+  (let ((internal (stream-class-name name)))
+    `(unless (on-stream-p '(,name))
+       (define-condition ,internal (,name stream-error) ()
+         (:default-initargs :stream nil))
+       (setf (gethash ',name *stream-classes*) ',internal
+             (gethash ',internal *public-names*) ',name))))
+
+(defmacro define-conditions (&body rows)
+  "Define a condition for each row (name superclasses documentation slot...), and its class on a stream."
+  `(progn
+     ,@(loop for (name superclasses documentation . slots) in rows
+             collect `(define-public ,name ,superclasses ,slots ,documentation)
+             collect `(define-on-stream ,name))))
+
+(define-on-stream network)
+
+(define-conditions
+  ;; of 1999
+  (timeout (network)
+   "A timeout or deadline of ours passed. The socket stays usable and no octet is lost: the same call
+may be made again. Restart: WAIT-LONGER."
+   (time :initarg :time :initform 0 :reader timeout-time))
+  (login (network)
+   "A peer refused a login. PORT itself never signals it; it is there for the programs that do.")
+  (net-path (network)
+   "The path of a local socket is not what it should be. Programs may signal it themselves.")
+  ;; an established connection
+  (socket-closed (network)
+   "Our side of the socket is closed, or its output is shut down.")
+  (connection-lost (network stream-error)
+   "An established connection died. It stays dead: every later operation signals this again.")
+  (connection-reset (connection-lost)
+   "The peer reset the connection, or no longer takes what is sent (ECONNRESET, EPIPE).")
+  (connection-aborted (connection-lost)
+   "The system aborted the connection (ECONNABORTED).")
+  (connection-truncated (connection-lost)
+   "The peer's data ended where its protocol does not allow it.")
+  ;; nobody could be reached
+  (connect-error (network)
+   "Nobody could be reached; NETWORK-ATTEMPTS lists every address tried and why it failed.
+Restarts: RETRY, USE-VALUE.")
+  (connection-refused (connect-error)
+   "Nobody listens there (ECONNREFUSED). Also what a datagram socket reports of an ICMP message.")
+  (host-unreachable (connect-error)
+   "No way to the host (EHOSTUNREACH).")
+  (network-unreachable (connect-error)
+   "No way to the network of the host (ENETUNREACH).")
+  (connect-denied (connect-error)
+   "The system does not allow this connect (EACCES, EPERM).")
+  (connect-timed-out (connect-error)
+   "The system gave the connect up (ETIMEDOUT). A limit of ours that passes is a TIMEOUT instead.")
+  (path-not-found (connect-error net-path)
+   "There is no socket at the path of a local socket.")
+  ;; our own address or its text
+  (address-error (network)
+   "Something is wrong with our own address, or with the text of one.")
+  (address-in-use (address-error)
+   "Another socket has the address (EADDRINUSE). Restarts of a listen: RETRY, USE-VALUE.")
+  (address-not-available (address-error)
+   "The address is none of this machine (EADDRNOTAVAIL).")
+  (permission-denied (address-error)
+   "The system does not allow it (EACCES, EPERM, EROFS).")
+  (path-unusable (address-error net-path)
+   "The path cannot hold a local socket: its directory is not there, or is no directory.")
+  (address-syntax (address-error)
+   "What was given is not an address, a host, a port or a local name. Of a wrong type it is a
+TYPE-ERROR too.")
+  ;; names
+  (resolve-error (network)
+   "A name could not be looked up. Restarts: RETRY, USE-VALUE.")
+  (host-not-found (resolve-error)
+   "The name, or the address, is known to nobody.")
+  (resolver-try-again (resolve-error)
+   "The name servers did not answer; they may do so later.")
+  (resolver-failure (resolve-error)
+   "The system's resolver failed.")
+  (service-not-found (resolve-error)
+   "The system's table has no service of that name.")
+  ;; the rest
+  (resource-exhausted (network)
+   "Descriptors, memory or buffers are used up: what an accept loop waits out.")
+  (message-too-long (network)
+   "A datagram is longer than the system sends (EMSGSIZE).")
+  (not-supported (network)
+   "The operation does not exist here, or not for this kind of socket.")
+  (usage-error (network)
+   "The call made no sense.")
+  ;; text
+  (text-error (network stream-error)
+   "Octets and characters do not convert.")
+  (decoding-error (text-error)
+   "Octets that came are no character in the external format. Restart: REPLACE-CHARACTER."
+   (text-octets :initarg :text-octets :initform nil :reader text-error-octets)
+   (position :initarg :position :initform nil :reader text-error-position))
+  (encoding-error (text-error)
+   "A character has no octets in the external format. Restart: REPLACE-CHARACTER."
+   (character :initarg :character :initform nil :reader text-error-character)))
+
+(define-condition mistyped-address (address-syntax type-error) ()
+  (:documentation "A host, an address or a port of the wrong type."))
+(setf (gethash 'mistyped-address *public-names*) 'address-syntax)
+
+;;; Facts in the shape of 1999
+
+(defun net-host (condition)
+  "Return the host in CONDITION, a NETWORK, as a string; \"\" where there is none."
+  (let ((host (network-host condition)))
+    (if (null host) "" (plain-text host))))
+
+(defun net-port (condition)
+  "Return the port in CONDITION, a NETWORK, as an integer; 0 where there is none or only a service."
+  (let ((port (network-port condition)))
+    (if (integerp port) port 0)))
+
+(defun document-functions (rows)
+  "Give each function of ROWS, (name docstring), its docstring: readers have no place for one."
+  (loop for (name documentation) in rows
+        do (setf (documentation name 'function) documentation)))
+
+(document-functions
+ '((network-operation "Return the operation that failed, a keyword such as :CONNECT or :READ; NIL in a
+condition that a program made itself.")
+   (network-code "Return the keyword that names the cause, such as :CONNECTION-REFUSED; :ERRNO-123 for a
+number of the system that PORT has no name for.")
+   (network-errno "Return the system's number for the failure, an integer, or NIL where it has none.")
+   (network-host "Return the host as the caller gave it, or NIL.")
+   (network-port "Return the port as the caller gave it, an integer or the name of a service, or NIL.")
+   (network-local "Return our end, a string such as \"127.0.0.1:80\" or \"[::1]:80\", or NIL.")
+   (network-remote "Return the peer's end, a string as of NETWORK-LOCAL, or NIL.")
+   (network-attempts "Return the list of (address . condition) of a connect, in the order tried.")
+   (network-octets "Return how many octets were moved before the failure, or NIL where none could be.")
+   (network-socket "Return the socket of the failure, or NIL.")
+   (net-proc "Return the operation that failed, a symbol.")
+   (net-mesg "Return the format control of the text that says what failed, or NIL.")
+   (net-args "Return the list of arguments of NET-MESG.")
+   (timeout-time "Return the limit that passed, in seconds, a non-negative real; 0 where unknown.")
+   (text-error-octets "Return the vector of octets that are no character.")
+   (text-error-position "Return the position of the first offending octet in the stream, from 0, or NIL
+where it is unknown.")
+   (text-error-character "Return the character that has no octets.")))
+
+;;; Which end a line names
+
+(defparameter *phrases*
+  '((:connect "connect" "to" :given :remote)
+    (:resolve "resolve" nil :host)
+    (:parse "parse" nil :given)
+    (:service "look up" "service" :given)
+    (:listen "listen" "on" :given :local)
+    (:bind "bind" "to" :given :local)
+    (:accept "accept" "on" :local :given)
+    (:read "read" "from" :remote :given :local)
+    (:write "write" "to" :remote :given :local)
+    (:handshake "handshake" "with" :remote :given)
+    (:send "send" "to" :given :remote :local)
+    (:receive "receive" "on" :local :remote)
+    (:close "close" nil :remote :local :given)
+    (:shutdown "shut down" nil :remote :local)
+    (:wait "wait" "for" :remote :local))
+  "Rows (operation verb preposition end...): the first of the ends that is known is named.")
+
+(defun phrase (operation)
+  "The row of *PHRASES* for OPERATION, made up for one that has none."
+  (or (assoc operation *phrases*)
+      (list operation (substitute #\Space #\- (string-downcase operation)) "on"
+            :remote :given :local)))
+
+(defun host-text (condition)
+  "The host in CONDITION as a line shows it, or NIL."
+  (let ((host (network-host condition)))
+    (cond ((null host) nil)
+          ((equal host "") "\"\"")
+          (t (plain-text host)))))
+
+(defun given-text (condition)
+  "Host and port as the caller gave them, or NIL."
+  (let ((host (host-text condition))
+        (port (network-port condition)))
+    (when (or host port)
+      (format nil "~@[~A~]~:[~; ~]~@[port ~A~]" host (and host port)
+              (and port (plain-text port))))))
+
+(defun end-text (end condition)
+  "The text of END, a keyword of *PHRASES*, or NIL."
+  (ecase end
+    (:given (given-text condition))
+    (:host (host-text condition))
+    (:local (network-local condition))
+    (:remote (network-remote condition))))
+
+(defun action-text (condition)
+  "What was done, with the end that is known: \"read from 127.0.0.1:80\"."
+  (destructuring-bind (verb preposition &rest ends) (rest (phrase (network-operation condition)))
+    (let ((end (some (lambda (end) (end-text end condition)) ends)))
+      (format nil "~A~@[ ~A~]~@[ ~A~]" verb (and end preposition) end))))
+
+;;; Why
+
+(defun reason-text (condition)
+  "Why CONDITION came: its own words, else those of its code."
+  (if (net-mesg condition)
+      (apply #'format nil (net-mesg condition) (net-args condition))
+      (substitute #\Space #\- (string-downcase (or (network-code condition) "unknown reason")))))
+
+(defconstant +most-attempts+ 16 "How many attempts a report lists.")
+
+(defun attempt-text (attempt condition)
+  "\"192.0.2.1 connection refused\" for ATTEMPT; without the address if the caller gave just that one."
+  (destructuring-bind (address . failure) attempt
+    (let ((address (plain-text address))
+          (reason (reason-text failure)))
+      (if (and (null (rest (network-attempts condition)))
+               (equal address (host-text condition)))
+          reason
+          (format nil "~A ~A" address reason)))))
+
+(defun attempts-text (condition)
+  "Every attempt and why it failed, or NIL."
+  (let* ((attempts (network-attempts condition))
+         (more (- (length attempts) +most-attempts+)))
+    (when attempts
+      (format nil "~{~A~^; ~}~@[; and ~D more~]"
+              (loop for attempt in attempts
+                    repeat +most-attempts+
+                    collect (attempt-text attempt condition))
+              (and (plusp more) more)))))
+
+(defun why-text (condition)
+  "The reason; for a connect every attempt, and before them what is no failure of any of them."
+  (let ((attempts (attempts-text condition)))
+    (cond ((null attempts) (reason-text condition))
+          ((typep condition 'connect-error) attempts)
+          (t (format nil "~A; ~A" (reason-text condition) attempts)))))
+
+;;; Details
+
+(defun seconds-text (condition)
+  (let ((seconds (network-seconds condition)))
+    (cond ((or (null seconds) (< seconds 1/2000)) nil)
+          ((< seconds 1000000000)
+           (format nil "~A s" (string-right-trim "." (string-right-trim
+                                                      "0" (format nil "~,3F" seconds)))))
+          (t "more than 1000000000 s"))))
+
+(defun octets-text (condition)
+  (let ((octets (network-octets condition)))
+    (when (and octets (plusp octets))
+      (format nil "~D octet~:P moved" octets))))
+
+(defun privilege-text (condition)
+  (when (and (eq (network-operation condition) :listen)
+             (eq (network-code condition) :permission-denied)
+             (< 0 (net-port condition) 1024))
+    "ports below 1024 need a privilege"))
+
+(defun details-text (condition)
+  "What else is known, in parentheses after a space; or \"\"."
+  (format nil "~@[ (~{~A~^, ~})~]"
+          (remove nil (list (privilege-text condition) (octets-text condition)
+                            (seconds-text condition)))))
+
+;;; Reports
+
+(defun report-historical (condition stream)
+  "As programs of 1999 know it: [PROC] \"host\":port message."
+  (format stream "[~S] ~S:~D" (net-proc condition) (net-host condition) (net-port condition))
+  (when (net-mesg condition)
+    (format stream " ~?" (net-mesg condition) (net-args condition)))
+  (when (and (typep condition 'timeout) (plusp (timeout-time condition)))
+    (format stream " [timeout ~A sec]" (timeout-time condition))))
+
+(defun report-failure (condition stream)
+  "Write the line for CONDITION to STREAM. Without an operation a program made it in the old way."
+  (if (network-operation condition)
+      (let ((*print-readably* nil) (*print-pretty* nil) (*print-length* 20) (*print-level* 4))
+        (write-string (safe-line (format nil "~A failed: ~A~A" (action-text condition)
+                                         (why-text condition) (details-text condition)))
+                      stream))
+      (report-historical condition stream)))
+
+(defmethod print-object ((condition network) stream)
+  "Print CONDITION under its public name with its report; without escape the report alone."
+  (if *print-escape*
+      (let ((name (type-of condition)))
+        (print-unreadable-object (condition stream)
+          (format stream "~S ~A" (gethash name *public-names* name) condition)))
+      (call-next-method)))
+
+;;; Making and signalling
+
+(defun signalled-class (class socket)
+  "The class to signal for CLASS, a name, when it concerns SOCKET."
+  (if (streamp socket)
+      (gethash class *stream-classes* class)
+      class))
+
+(defun more-initargs (class socket seconds)
+  "The initargs that only some classes have."
+  (append (when (and (streamp socket) (subtypep class 'stream-error)) (list :stream socket))
+          (when (and seconds (subtypep class 'timeout)) (list :time seconds))))
+
+(defun without-keys (plist keys)
+  (loop for (key value) on plist by #'cddr
+        unless (member key keys)
+          collect key and collect value))
+
+(defun failure (class operation code &rest facts &key socket seconds message arguments
+                &allow-other-keys)
+  "The condition of CLASS, a name, for the failure of OPERATION by CODE, both keywords. FACTS are the
+initargs of NETWORK and CLASS; MESSAGE with ARGUMENTS formats the reason, NIL for the words of CODE."
+  (let ((class (signalled-class class socket)))
+    (apply #'make-condition class
+           :operation operation :proc operation :code code :mesg message :args arguments
+           (append (more-initargs class socket seconds)
+                   (without-keys facts '(:message :arguments))))))
+
+(defun fail-as (class operation code &rest facts &key &allow-other-keys)
+  "Signal the condition that FAILURE makes of the same arguments; never return."
+  (error (apply #'failure class operation code facts)))
+
+(defun kind-row (kind)
+  "(code . class) of KIND, as the library says."
+  (flet ((symbol-for (name package)
+           (intern (string-upcase name) package)))
+    (cons (symbol-for (lport-kind-name kind) :keyword)
+          (symbol-for (lport-kind-condition kind) :port))))
+
+(defvar *kinds*
+  (coerce (cons '(:other . network) (loop for kind from 1 below +lport-kind-end+
+                                          collect (kind-row kind)))
+          'simple-vector)
+  "From the number of a kind to (code . class).")
+
+(defun status-errno (status)
+  "The system's number in STATUS, or NIL."
+  (let ((errno (lport-status-errno status)))
+    (unless (zerop errno) errno)))
+
+(defun status-code (status)
+  "The keyword for STATUS: of its kind, or :ERRNO-123 where no kind knows the number."
+  (let ((errno (status-errno status))
+        (code (car (svref *kinds* (lport-status-kind status)))))
+    (if (and errno (eq code :other))
+        (values (intern (format nil "ERRNO-~D" errno) :keyword))
+        code)))
+
+(defun status-text (status)
+  "The library's phrase for STATUS."
+  (text-from (pointer cap) (lport-status-text status pointer cap)))
+
+(defun status-condition (status operation &rest facts &key message arguments &allow-other-keys)
+  "The condition for STATUS, a result below 0 of the library, that OPERATION, a keyword, met. FACTS as of
+FAILURE; without a MESSAGE the library's own phrase is the reason."
+  (apply #'failure (cdr (svref *kinds* (lport-status-kind status))) operation (status-code status)
+         :errno (status-errno status)
+         :message (or message "~A")
+         :arguments (if message arguments (list (status-text status)))
+         (without-keys facts '(:message :arguments))))
+
+(defun fail (status operation &rest facts &key &allow-other-keys)
+  "Signal the condition that STATUS-CONDITION makes of the same arguments; never return."
+  (error (apply #'status-condition status operation facts)))
+
+;;; Restarts
+
+(defun read-new-value (what)
+  "Ask for a line at *QUERY-IO* that replaces WHAT, a string; a list of it, as restarts take arguments."
+  (format *query-io* "~&New ~A: " what)
+  (finish-output *query-io*)
+  (list (read-line *query-io*)))
+
+(defun call-with-retry-restarts (function value &key (doing "it") (what "value"))
+  "Return the values of FUNCTION, called with VALUE. While it fails the restarts RETRY, which calls it
+again, and USE-VALUE, which calls it with another value, are there. DOING, a string, says in their
+reports what is done (\"resolve example.org\"), WHAT what another value would be (\"host\")."
+  (loop
+    (restart-case (return (funcall function value))
+      (retry ()
+        :report (lambda (stream) (format stream "Try again to ~A." (safe-line doing))))
+      (use-value (new)
+        :report (lambda (stream) (format stream "Use another ~A." what))
+        :interactive (lambda () (read-new-value what))
+        (setf value new)))))
+
+(defmacro with-retry ((variable doing what) &body body)
+  "Run BODY with VARIABLE, which has a value already; see CALL-WITH-RETRY-RESTARTS."
+  `(call-with-retry-restarts (lambda (,variable) ,@body) ,variable :doing ,doing :what ,what))

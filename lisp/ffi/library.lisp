@@ -1,0 +1,170 @@
+;;;; library - find libport.so.1, build it where it is missing or old, check it, load it.
+;;;;
+;;;; Places, in this order; the first library that is there and fits is taken:
+;;;;   1. $PORT_LIBRARY (a file); when it is set no other place is looked at
+;;;;   2. build/ beside port.asd
+;;;;   3. the cache of compiled files, for source trees that cannot be written to
+;;;;   4. the directory of the running executable
+;;;;   5. libport.so.1 wherever the system's loader finds it
+;;;; Loading the system builds 2 or 3 with make; a saved image that starts only looks.
+
+(in-package :port.ffi)
+
+(defparameter *library-name* "libport.so.1"
+  "The SONAME of the library: the 1 is its ABI.")
+
+(defparameter *expected-abi* 1
+  "The LPORT_ABI that bindings.lisp is written for.")
+
+(defvar *source-directory* (asdf:system-source-directory "port")
+  "Where port.asd is.")
+
+(defvar *library-pathname* nil
+  "What was loaded: a pathname, or a string for one that the system's loader found.")
+
+(define-condition library-error (error)
+  ((wanted :initarg :wanted :reader library-error-wanted)
+   (findings :initarg :findings :reader library-error-findings))
+  (:documentation "No library that fits was found: what was looked for, where, what was there.")
+  (:report (lambda (condition stream)
+             (format stream "PORT needs its C library ~A with ABI ~D and found none that fits:~
+                             ~:{~%  ~A: ~A~}~
+                             ~%Run `make` in ~A, or set PORT_LIBRARY to the file."
+                     *library-name* (library-error-wanted condition)
+                     (library-error-findings condition)
+                     (uiop:native-namestring *source-directory*)))))
+
+(defun library-pathname ()
+  "The C library in use: a pathname, or a string for a name that the system's loader looked up."
+  *library-pathname*)
+
+;;; Looking into a file without binding to it
+
+(defconstant +rtld-lazy+ 1 "RTLD_LAZY of dlopen(3), with RTLD_LOCAL, which is 0.")
+
+(defun non-null (pointer)
+  (unless (cffi:null-pointer-p pointer) pointer))
+
+(defun dl-error ()
+  (or (cffi:foreign-funcall "dlerror" :string) "no reason given"))
+
+(defun probe-library (path)
+  "The ABI number of the shared object PATH; or NIL and a text that says why it has none. The object is
+opened apart from the process's own symbols, so that one that does not fit cannot be in the way."
+  (let ((object (non-null (cffi:foreign-funcall "dlopen" :string path :int +rtld-lazy+
+                                                :pointer))))
+    (if (null object)
+        (values nil (dl-error))
+        (let ((abi (non-null (cffi:foreign-funcall "dlsym" :pointer object :string "lport_abi"
+                                                   :pointer))))
+          (prog1 (if abi
+                     (cffi:foreign-funcall-pointer abi () :int32)
+                     (values nil "it is another library: it has no lport_abi"))
+            (cffi:foreign-funcall "dlclose" :pointer object :int))))))
+
+(defun misfit (path)
+  "NIL if the library at PATH, a native name, fits; else a text that says why it does not."
+  (multiple-value-bind (abi reason) (probe-library path)
+    (cond ((null abi) reason)
+          ((/= abi *expected-abi*) (format nil "its ABI is ~D" abi)))))
+
+;;; Places
+
+(defun in-build-directory ()
+  (merge-pathnames (concatenate 'string "build/" *library-name*) *source-directory*))
+
+(defun in-cache ()
+  (asdf:apply-output-translations (in-build-directory)))
+
+(defun beside-executable ()
+  (let ((directory (%runtime-directory)))
+    (when directory
+      (merge-pathnames *library-name* (uiop:parse-native-namestring directory
+                                                                    :ensure-directory t)))))
+
+(defun places ()
+  "The places to look at, in order, each a pathname; a string is for the system's loader."
+  (let ((chosen (uiop:getenvp "PORT_LIBRARY")))
+    (if chosen
+        (list (uiop:parse-native-namestring chosen))
+        (remove nil (list (in-build-directory) (in-cache) (beside-executable) *library-name*)))))
+
+(defun find-library ()
+  "The first place whose library fits; and as second value, where there is none, what was found at each
+as a list of (place text)."
+  (let ((findings '()))
+    (dolist (place (places) (values nil (nreverse findings)))
+      (let* ((file-p (pathnamep place))
+             (native (if file-p (uiop:native-namestring place) place))
+             (reason (if (and file-p (not (probe-file place)))
+                         "not there"
+                         (misfit native))))
+        (if reason
+            (push (list native reason) findings)
+            (return place))))))
+
+;;; Building
+
+(defun sources ()
+  "What the library is made of."
+  (append (uiop:directory-files (merge-pathnames "csrc/" *source-directory*) "*.*")
+          (list (merge-pathnames "Makefile" *source-directory*)
+                (merge-pathnames "version.sexp" *source-directory*))))
+
+(defun fresh-p (file)
+  "True if FILE exists and no source is newer."
+  (and (probe-file file)
+       (let ((written (file-write-date file)))
+         (notany (lambda (source) (> (file-write-date source) written)) (sources)))))
+
+(defun writable-p (directory)
+  (zerop (cffi:foreign-funcall "access" :string (uiop:native-namestring directory) :int 2 :int)))
+
+(defun make-library (file)
+  "Run make so that FILE is the library; T, or NIL and what make said."
+  (multiple-value-bind (output error-output code)
+      (uiop:run-program (list "make" "-s" "-C" (uiop:native-namestring *source-directory*)
+                              "library"
+                              (format nil "OUT=~A" (string-right-trim
+                                                    "/" (uiop:native-namestring
+                                                         (uiop:pathname-directory-pathname file)))))
+                        :output :string :error-output :output :ignore-error-status t)
+    (declare (ignore error-output))
+    (if (zerop code)
+        t
+        (values nil output))))
+
+(defun build-library ()
+  "Build the library where it belongs unless it is there and fresh, or there are no sources. A build that
+fails is no error yet: another place may have a library that fits. What make said, or NIL."
+  (unless (or (uiop:getenvp "PORT_LIBRARY")
+              (not (probe-file (merge-pathnames "csrc/libport.h" *source-directory*)))
+              (fresh-p (in-build-directory)))
+    (let ((file (if (writable-p *source-directory*) (in-build-directory) (in-cache))))
+      (unless (fresh-p file)
+        (multiple-value-bind (built output) (make-library file)
+          (unless built
+            (format nil "make failed:~%~A" output)))))))
+
+;;; Loading
+
+(defun load-library (&key build)
+  "Load the C library from the first place where one fits; build it first if BUILD is true.
+Signals LIBRARY-ERROR, which says where it looked and what was there."
+  (let ((failure (and build (build-library))))
+    (multiple-value-bind (place findings) (find-library)
+      (unless place
+        (error 'library-error
+               :wanted *expected-abi*
+               :findings (append findings
+                                 (and failure (list (list "building it" failure))))))
+      (%load-shared-object (if (pathnamep place) (uiop:native-namestring place) place))
+      (setf *library-pathname* place))))
+
+(defun reload-library ()
+  "Load the library again in an image that starts. Its table of sockets is empty: every socket of the
+image that was saved is closed."
+  (load-library))
+
+(load-library :build t)
+(%at-image-start 'reload-library)

@@ -1,0 +1,201 @@
+;;;; gray - the stream operations of Common Lisp on sockets: thin methods over input and output.
+;;;;
+;;;; The methods are those of the implementation's own generic functions. Whole sequences of simple
+;;;; octet vectors and strings go to the engine as they are; every other sequence through a copy, so
+;;;; that a call that ends early has lost nothing.
+
+(in-package :port)
+
+;;; What it is
+
+(defmethod input-stream-p ((socket socket)) t)
+(defmethod output-stream-p ((socket socket)) t)
+(defmethod interactive-stream-p ((socket socket)) nil)
+
+(defmethod open-stream-p ((socket socket))
+  (not (channel-closing (socket-connection socket))))
+
+(defmethod stream-element-type ((socket socket))
+  (connection-element-type (socket-connection socket)))
+
+;;; Elements
+
+(defmethod stream-read-char ((socket socket))
+  (read-character (socket-connection socket)))
+
+(defmethod stream-unread-char ((socket socket) character)
+  (declare (ignore character))
+  (unread-character (socket-connection socket)))
+
+(defmethod stream-peek-char ((socket socket))
+  (peek-character (socket-connection socket)))
+
+(defmethod stream-read-char-no-hang ((socket socket))
+  (read-character-now (socket-connection socket)))
+
+(defmethod stream-listen ((socket socket))
+  (input-ready-p (socket-connection socket)))
+
+(defmethod stream-read-byte ((socket socket))
+  (read-octet (socket-connection socket)))
+
+(defmethod stream-write-char ((socket socket) character)
+  (write-character (socket-connection socket) character))
+
+(defmethod stream-write-byte ((socket socket) octet)
+  (check-octet octet)
+  (write-octet (socket-connection socket) octet))
+
+(defun check-octet (object)
+  (unless (typep object '(unsigned-byte 8))
+    (error 'type-error :datum object :expected-type '(unsigned-byte 8))))
+
+;;; Lines and strings
+
+(defmethod stream-read-line ((socket socket))
+  (read-text-line (socket-connection socket)))
+
+(defmethod stream-write-string ((socket socket) string &optional (start 0) end)
+  (%with-vector (vector from to) (string start end)
+    (write-string-from (socket-connection socket) vector from to))
+  string)
+
+(defun write-string-from (connection string start end)
+  "Write the characters START to END of STRING, a simple string of any kind."
+  (if (typep string 'characters)
+      (write-characters-from connection string start end)
+      (let ((copy (make-string (- end start))))
+        (replace copy string :start2 start :end2 end)
+        (write-characters-from connection copy 0 (length copy)))))
+
+(defmethod stream-terpri ((socket socket))
+  (write-character (socket-connection socket) #\Newline)
+  nil)
+
+(defmethod stream-line-column ((socket socket))
+  (connection-column (socket-connection socket)))
+
+(defmethod stream-start-line-p ((socket socket))
+  (zerop (connection-column (socket-connection socket))))
+
+;;; Sequences
+
+(defmethod stream-read-sequence ((socket socket) sequence &optional (start 0) end)
+  (let ((connection (socket-connection socket)))
+    (if (listp sequence)
+        (read-through-copy connection sequence start (or end (length sequence))
+                           (connection-element-type connection))
+        (%with-vector (vector from to) (sequence start end)
+          (+ start (- (read-vector connection vector from to) from))))))
+
+(defun read-vector (connection vector start end)
+  "Fill VECTOR, simple and of any kind, from START to END; the index of the first not filled."
+  (typecase vector
+    (octets (read-octets-into connection vector start end))
+    (characters (read-characters-into connection vector start end))
+    (string (read-through-copy connection vector start end 'character))
+    ((vector t) (if (subtypep (array-element-type vector) 'integer)
+                    (read-through-copy connection vector start end '(unsigned-byte 8))
+                    (read-through-copy connection vector start end
+                                       (connection-element-type connection))))))
+
+(defun read-through-copy (connection sequence start end element-type)
+  "Fill SEQUENCE from START to END with elements of ELEMENT-TYPE; the index of the first not filled."
+  (let* ((length (- end start))
+         (text-p (eq element-type 'character))
+         (copy (if text-p
+                   (make-string length)
+                   (make-array length :element-type '(unsigned-byte 8))))
+         (count (if text-p
+                    (read-characters-into connection copy 0 length)
+                    (read-octets-into connection copy 0 length))))
+    (replace sequence copy :start1 start :end2 count)
+    (+ start count)))
+
+(defmethod stream-write-sequence ((socket socket) sequence &optional (start 0) end)
+  (let ((connection (socket-connection socket)))
+    (if (listp sequence)
+        (write-elements connection (coerce sequence 'simple-vector)
+                        start (or end (length sequence)))
+        (%with-vector (vector from to) (sequence start end)
+          (typecase vector
+            (octets (write-octets-from connection vector from to))
+            (string (write-string-from connection vector from to))
+            (t (write-elements connection vector from to))))))
+  sequence)
+
+(defun write-elements (connection vector start end)
+  "Write the characters and octets, in any mixture, START to END of VECTOR."
+  (loop for index from start below end
+        for element = (aref vector index)
+        do (if (characterp element)
+               (write-character connection element)
+               (progn (check-octet element)
+                      (write-octet connection element)))))
+
+(defun read-some (socket octets &key (start 0) end)
+  "Store into OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) the octets
+that are there, waiting until there is at least one. Returns how many; 0 at end of file, or when START is
+END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: recv(2)."
+  (check-type socket socket)
+  (check-type octets (vector (unsigned-byte 8)))
+  (%with-vector (vector from to) (octets start end)
+    (read-available-octets (socket-connection socket) vector from to)))
+
+;;; Buffers
+
+(defmethod stream-finish-output ((socket socket))
+  (flush-output (socket-connection socket)))
+
+(defmethod stream-force-output ((socket socket))
+  (flush-output (socket-connection socket)))
+
+(defmethod stream-clear-output ((socket socket))
+  (clear-pending-output (socket-connection socket))
+  nil)
+
+(defmethod stream-clear-input ((socket socket))
+  (clear-arrived-input (socket-connection socket))
+  nil)
+
+;;; Formats
+
+(defgeneric stream-external-format (stream)
+  (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1 or :ASCII, or a
+list of one of them with :EOL (:LF or :CRLF) and :REPLACEMENT (a character), and it is settable in
+mid-stream: what has been read or written stays as it was. Of other streams as in Common Lisp.")
+  (:method (stream)
+    (common-lisp:stream-external-format stream))
+  (:method ((socket socket))
+    (unparse-external-format (connection-format (socket-connection socket)))))
+
+(defgeneric (setf stream-external-format) (format stream)
+  (:documentation "Set the external format of STREAM, a SOCKET. See STREAM-EXTERNAL-FORMAT.")
+  (:method (format (socket socket))
+    (setf (connection-format (socket-connection socket)) (parse-external-format format))
+    format))
+
+(defun set-socket-stream-format (socket format)
+  "Switch SOCKET to FORMAT, CHARACTER (or :TEXT) or (UNSIGNED-BYTE 8) (or :BINARY), in mid-stream. Sockets are
+bivalent, so this only says what STREAM-ELEMENT-TYPE is and what READ-SEQUENCE puts into a list or a
+general vector. Returns FORMAT."
+  (check-type socket socket)
+  (setf (connection-element-type (socket-connection socket))
+        (case format
+          (:text 'character)
+          (:binary '(unsigned-byte 8))
+          (t (element-type-for nil format))))
+  format)
+
+(defun wait-for-stream (stream &optional timeout)
+  "Wait until STREAM, a SOCKET, has input, buffered or not, or its end of file, and return true; return NIL
+when TIMEOUT seconds (NIL: no limit) pass without. Conditions: TIMEOUT when a deadline passes first,
+SOCKET-CLOSED. Source: poll(2)."
+  (check-type stream socket)
+  (let ((limit (moment-after timeout)))
+    (if (<= *deadline* limit)
+        (with-input ((socket-connection stream))
+          (loop until (wait-for-octets (socket-connection stream) *deadline*)
+                do (check-limit (socket-connection stream) :input :read *deadline* 0)
+                finally (return t)))
+        (wait-for-octets (socket-connection stream) limit))))

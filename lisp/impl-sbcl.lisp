@@ -1,0 +1,95 @@
+;;;; impl-sbcl - what only SBCL can say: the primitives whose names begin with %.
+;;;;
+;;;; A port to another Lisp is another file that defines the same names; besides the imports in
+;;;; package.lisp nothing else in lisp/ differs between Lisps.
+
+(in-package :port.ffi)
+
+(defun %load-shared-object (path)
+  "Load the shared object PATH into this process. It is left out of saved images, which find it again
+when they start: a recorded path that is gone would keep them from starting."
+  (sb-alien:load-shared-object path :dont-save t))
+
+(defun %at-image-start (function-name)
+  "Call the function named FUNCTION-NAME whenever a saved image starts."
+  (pushnew function-name sb-ext:*init-hooks*))
+
+(defun %runtime-directory ()
+  "The directory of the running executable, or NIL."
+  (and sb-ext:*runtime-pathname*
+       (directory-namestring sb-ext:*runtime-pathname*)))
+
+(defmacro call-deferred (&body body)
+  "Run BODY, short and never blocking, with interrupts of this thread deferred until it is done."
+  `(sb-sys:without-interrupts ,@body))
+
+(defmacro with-waiting ((variable acquire) wait &body release)
+  "Bind VARIABLE to the value of ACQUIRE, run WAIT, which may block, then RELEASE, and return the values of
+WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always released, once."
+  `(sb-sys:without-interrupts
+     (let ((,variable ,acquire))
+       (unwind-protect (sb-sys:with-local-interrupts ,wait)
+         ,@release))))
+
+(defmacro with-octets ((pointer octets &optional (start 0)) &body body)
+  "Run BODY, short and never blocking, with POINTER to element START of OCTETS, a (simple-array
+(unsigned-byte 8) (*)) that does not move meanwhile."
+  (let ((vector (gensym "OCTETS")))
+    `(let ((,vector ,octets))
+       (declare (type octets ,vector))
+       (sb-sys:with-pinned-objects (,vector)
+         (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,vector) ,start)))
+           ,@body)))))
+
+(defmacro with-characters ((pointer string &optional (start 0)) &body body)
+  "As WITH-OCTETS, for a (simple-array character (*)): POINTER is to UTF-32 in host order."
+  (let ((vector (gensym "STRING")))
+    `(let ((,vector ,string))
+       (declare (type (simple-array character (*)) ,vector))
+       (sb-sys:with-pinned-objects (,vector)
+         (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,vector) (* 4 ,start))))
+           ,@body)))))
+
+(in-package :port)
+
+;;; Threads
+
+(defmacro %defglobal (name value)
+  "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load time."
+  `(sb-ext:defglobal ,name ,value))
+
+(declaim (inline %current-thread))
+(defun %current-thread ()
+  "The running thread, as an object to compare with EQ."
+  sb-thread:*current-thread*)
+
+(defmacro %compare-and-swap (place old new)
+  "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."
+  `(sb-ext:compare-and-swap ,place ,old ,new))
+
+;;; Objects
+
+(defun %finalize (object function)
+  "Call FUNCTION, which must not refer to OBJECT, some time after OBJECT has become garbage."
+  (sb-ext:finalize object function :dont-save t))
+
+(defun %cancel-finalization (object)
+  (sb-ext:cancel-finalization object))
+
+(defun %nan-p (number)
+  "True if NUMBER is a float that is not a number."
+  (and (floatp number) (sb-ext:float-nan-p number)))
+
+(defun %infinity-p (number)
+  (and (floatp number) (sb-ext:float-infinity-p number)))
+
+;;; Streams
+
+(defmacro %with-vector ((vector start end) (sequence sequence-start sequence-end) &body body)
+  "Run BODY with VECTOR bound to the simple vector under SEQUENCE, a vector of any kind, and START and
+END to the bounds in it; the bounds are checked. END NIL means the length (the fill pointer)."
+  `(sb-kernel:with-array-data ((,vector ,sequence)
+                               (,start ,sequence-start)
+                               (,end ,sequence-end)
+                               :check-fill-pointer t)
+     ,@body))

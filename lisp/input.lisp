@@ -1,0 +1,479 @@
+;;;; input - the reading half of a connection: octets, characters, lines, from one buffer.
+;;;;
+;;;; Invariant: what has arrived is either in the buffer or has been returned. A call that ends early
+;;;; (a timeout, an error, an unwind) leaves or puts back all it had taken, and the same call, made
+;;;; again, gets all of it.
+
+(in-package :port)
+
+;;; Filling the buffer
+
+(defun make-input-room (connection)
+  "See to it that there is room behind IN-END: take a buffer, move what is unread to the front, or double
+the buffer that is full of one long line."
+  (let* ((in (connection-in connection))
+         (keep (- (connection-in-start connection) (connection-last-width connection)))
+         (end (connection-in-end connection)))
+    (cond ((zerop (length in))
+           (call-deferred (setf (connection-in connection) (take-buffer))))
+          ((< end (length in)))
+          ((plusp keep)
+           (call-deferred
+             (replace in in :start2 keep :end2 end)
+             (decf (connection-in-start connection) keep)
+             (decf (connection-in-end connection) keep)))
+          (t (enlarge-input connection (* 2 (length in)) 0)))))
+
+(defun enlarge-input (connection size gap)
+  "Give CONNECTION an input buffer of SIZE with GAP free octets before what is unread."
+  (let ((new (make-array size :element-type '(unsigned-byte 8)))
+        (keep (- (connection-in-start connection) (connection-last-width connection))))
+    (call-deferred
+      (let ((old (connection-in connection)))
+        (replace new old :start1 gap :start2 keep :end2 (connection-in-end connection))
+        (setf (connection-in connection) new)
+        (incf (connection-in-start connection) (- gap keep))
+        (incf (connection-in-end connection) (- gap keep))
+        (give-buffer old)))))
+
+(declaim (inline would-block-p))
+(defun would-block-p (status)
+  (= (lport-status-kind status) +lport-would-block+))
+
+(defun receive (connection octets start end)
+  "Receive into OCTETS from START below END without blocking: the count, 0 for end of file, or a status.
+To be called with interrupts deferred until the count is noted."
+  (declare (type octets octets) (type index start end))
+  (let* ((room (- end start))
+         (count (with-octets (pointer octets start)
+                  (lport-socket-receive (connection-handle connection) pointer room
+                                        (if (connection-drained connection) +lport-yield+ 0)))))
+    (setf (connection-drained connection) (< count room))
+    (when (plusp count)
+      (incf (connection-octets-in connection) count))
+    count))
+
+(defun receive-into-buffer (connection)
+  "Receive behind IN-END what fits, without blocking: as RECEIVE."
+  (make-input-room connection)
+  (call-deferred
+    (let* ((in (connection-in connection))
+           (count (receive connection in (connection-in-end connection) (length in))))
+      (when (plusp count)
+        (incf (connection-in-end connection) count))
+      count)))
+
+(defun release-idle-input (connection)
+  "Give back the buffer if nothing is in it."
+  (when (and (= (connection-in-start connection) (connection-in-end connection))
+             (plusp (length (connection-in connection))))
+    (drop-input connection)))
+
+(defmacro receiving ((connection limit moved) attempt)
+  "Make ATTEMPT, a form that receives without blocking, until it has a count; wait in between.
+Values: the count, 0 at end of file; LIMIT, or a later one that the user asked for."
+  (let ((try (gensym "ATTEMPT")))
+    `(flet ((,try () ,attempt))
+       (declare (dynamic-extent #',try))
+       (call-receiving ,connection ,limit ,moved #',try))))
+
+(defun call-receiving (connection limit moved attempt)
+  (declare (type function attempt) (type moment limit))
+  (loop
+    (check-open connection :read)
+    (setf limit (check-limit connection :input :read limit moved))
+    (let ((count (funcall attempt)))
+      (declare (type (signed-byte 64) count))
+      (cond ((>= count 0)
+             (return (values count limit)))
+            ((would-block-p count)
+             (release-idle-input connection)
+             (setf limit (await connection :input :read limit moved)
+                   (connection-drained connection) nil))
+            (t (fail-on connection count :read :octets moved))))))
+
+(defun fill-input (connection limit &optional (moved 0))
+  "Wait for more octets behind IN-END. Values: how many, 0 at end of file; LIMIT or a later one."
+  (receiving (connection limit moved) (receive-into-buffer connection)))
+
+(defun fill-input-now (connection)
+  "Take what is there without blocking: how many octets, 0 at end of file, NIL if there is nothing yet."
+  (check-open connection :read)
+  (let ((count (receive-into-buffer connection)))
+    (cond ((>= count 0) count)
+          ((would-block-p count) (release-idle-input connection) nil)
+          (t (fail-on connection count :read)))))
+
+(defun put-back (connection octets start end)
+  "Put OCTETS from START to END before what is unread."
+  (let ((count (- end start)))
+    (when (plusp count)
+      (setf (connection-last-width connection) 0)
+      (enlarge-input connection
+                     (max +buffer-size+ (+ count (buffered-input connection)))
+                     count)
+      (call-deferred
+        (decf (connection-in-start connection) count)
+        (replace (connection-in connection) octets
+                 :start1 (connection-in-start connection) :start2 start :end2 end)))))
+
+;;; Octets
+
+(defun read-octet (connection)
+  "The next octet, or :EOF."
+  (with-input (connection)
+    (loop
+      (let ((start (connection-in-start connection)))
+        (when (< start (connection-in-end connection))
+          (setf (connection-last-width connection) 0
+                (connection-in-start connection) (1+ start))
+          (return (aref (connection-in connection) start)))
+        (when (zerop (fill-input connection (call-limit connection :input)))
+          (return :eof))))))
+
+(defun take-octets (connection octets start end)
+  "Move what is buffered into OCTETS from START below END; how many."
+  (declare (type octets octets) (type index start end))
+  (call-deferred
+    (let* ((from (connection-in-start connection))
+           (count (min (- end start) (- (connection-in-end connection) from))))
+      (replace octets (connection-in connection) :start1 start :end1 end
+                                                 :start2 from :end2 (+ from count))
+      (setf (connection-in-start connection) (+ from count)
+            (connection-last-width connection) 0)
+      count)))
+
+(defconstant +direct-size+ 32768
+  "A transfer of at least so many octets goes past the buffer.")
+
+(defun read-octets-into (connection octets start end)
+  "Fill OCTETS from START to END; the index of the first that was not filled, END unless end of file came."
+  (declare (type octets octets) (type index start end))
+  (with-input (connection)
+    (check-open connection :read)
+    (let ((position start) (done nil) (count 0) (limit (call-limit connection :input)))
+      (declare (type index position count) (type moment limit))
+      (unwind-protect
+           (loop
+             (call-deferred
+               (incf position (the index (take-octets connection octets position end))))
+             (when (= position end)
+               (setf done t)
+               (return position))
+             (multiple-value-setq (count limit)
+               (if (>= (- end position) +direct-size+)
+                   (receiving (connection limit (- position start))
+                     (call-deferred
+                       (let ((count (receive connection octets position end)))
+                         (when (plusp count)
+                           (incf position (the index count)))
+                         count)))
+                   (fill-input connection limit (- position start))))
+             (when (zerop count)
+               (setf done t)
+               (return position)))
+        (release-idle-input connection)
+        (unless done
+          (put-back connection octets start position))))))
+
+(defun read-available-octets (connection octets start end)
+  "Store what is there into OCTETS from START below END, waiting for at least one octet unless START is END.
+How many; 0 at end of file."
+  (declare (type octets octets) (type index start end))
+  (with-input (connection)
+    (check-open connection :read)
+    (cond ((= start end) 0)
+          ((plusp (buffered-input connection))
+           (prog1 (take-octets connection octets start end)
+             (release-idle-input connection)))
+          (t (values (receiving (connection (call-limit connection :input) 0)
+                       (call-deferred (receive connection octets start end))))))))
+
+;;; Characters
+
+(declaim (inline next-character))
+(defun next-character (connection)
+  "The next character, or :EOF. The caller owns the direction."
+  (let ((start (connection-in-start connection)))
+    (if (< start (connection-in-end connection))
+        (let ((octet (aref (connection-in connection) start)))
+          (cond ((and (< octet 128) (/= octet 13))
+                 (setf (connection-in-start connection) (1+ start)
+                       (connection-last-width connection) 1)
+                 (code-char octet))
+                (t (next-character-slowly connection))))
+        (next-character-slowly connection))))
+
+(defun next-character-slowly (connection)
+  "As NEXT-CHARACTER: any character, and more octets when they are needed."
+  (check-open connection :read)
+  (setf (connection-last-width connection) 0)
+  (let ((limit (call-limit connection :input)) (count 1))
+    (loop
+      (multiple-value-bind (character width) (character-at-start connection (zerop count))
+        (when character
+          (call-deferred
+            (incf (connection-in-start connection) width)
+            (setf (connection-last-width connection) width))
+          (return character)))
+      (when (zerop count)
+        (return :eof))
+      (multiple-value-setq (count limit) (fill-input connection limit)))))
+
+(defun character-at-start (connection last-p)
+  "The character that the unread octets begin with, and its width; NIL where more octets are needed. LAST-P:
+there are no more; then what is cut off is an error, and NIL means that there is nothing."
+  (let* ((in (connection-in connection))
+         (start (connection-in-start connection))
+         (end (connection-in-end connection))
+         (format (connection-format connection))
+         (scratch (connection-scratch connection)))
+    (cond ((= start end) nil)
+          ((carriage-return-p connection)
+           (cond ((< (1+ start) end)
+                  (if (= (aref in (1+ start)) 10)
+                      (values #\Newline 2)
+                      (values #\Return 1)))
+                 (last-p (values #\Return 1))))
+          (t
+           (multiple-value-bind (consumed produced) (decode format in start end scratch 0 1)
+             (if (= produced 1)
+                 (values (schar scratch 0) consumed)
+                 (let ((width (or (problem format in start end)
+                                  (and last-p (- end start)))))
+                   (when width
+                     (values (character-for format (subseq in start (+ start width)) connection
+                                            (- (connection-octets-in connection) (- end start)))
+                             width)))))))))
+
+(defun carriage-return-p (connection)
+  "True if the next octet is a carriage return that may be the first half of a line's end."
+  (and (eq (text-format-eol (connection-format connection)) :crlf)
+       (= 13 (aref (connection-in connection) (connection-in-start connection)))))
+
+(defun read-character (connection)
+  "The next character, or :EOF."
+  (with-input (connection)
+    (next-character connection)))
+
+(defun unread-character (connection)
+  "Take back the character that was read last. It is an error if that is not what happened last."
+  (with-input (connection)
+    (check-open connection :read)
+    (when (zerop (connection-last-width connection))
+      (fail-as 'usage-error :read :invalid
+               :socket (channel-socket connection)
+               :message "UNREAD-CHAR: the last operation on the socket was not READ-CHAR"))
+    (call-deferred
+      (decf (connection-in-start connection) (connection-last-width connection))
+      (setf (connection-last-width connection) 0))))
+
+(defun peek-character (connection)
+  "The next character, which stays where it is, or :EOF."
+  (with-input (connection)
+    (let ((character (next-character connection)))
+      (unless (eq character :eof)
+        (unread-character connection))
+      character)))
+
+(defun read-character-now (connection)
+  "The next character if it is there, NIL if it is not, :EOF at end of file. Never blocks."
+  (with-input (connection)
+    (check-open connection :read)
+    (setf (connection-last-width connection) 0)
+    (loop with last-p = nil
+          do (multiple-value-bind (character width) (character-at-start connection last-p)
+               (when character
+                 (call-deferred
+                   (incf (connection-in-start connection) width)
+                   (setf (connection-last-width connection) width))
+                 (return character)))
+             (when last-p
+               (return :eof))
+             (case (fill-input-now connection)
+               ((nil) (return nil))
+               (0 (setf last-p t))))))
+
+(defun input-ready-p (connection)
+  "True if a character or, for a binary stream, an octet can be read without blocking; false at end of
+file, as LISTEN wants it."
+  (with-input (connection)
+    (check-open connection :read)
+    (loop with last-p = nil
+          do (when (next-element-there-p connection last-p)
+               (return t))
+             (when last-p
+               (return nil))
+             (case (fill-input-now connection)
+               ((nil) (return nil))
+               (0 (setf last-p t))))))
+
+(defun next-element-there-p (connection last-p)
+  (let ((in (connection-in connection))
+        (start (connection-in-start connection))
+        (end (connection-in-end connection))
+        (format (connection-format connection)))
+    (cond ((= start end) nil)
+          ((or last-p (not (eq (connection-element-type connection) 'character))) t)
+          ((carriage-return-p connection) (< (1+ start) end))
+          (t (or (= 1 (nth-value 1 (decode format in start end (connection-scratch connection) 0 1)))
+                 (and (problem format in start end) t))))))
+
+;;; Lines
+
+(defun find-newline (connection from)
+  "The index of the first line feed at or behind index FROM of the buffer, or NIL."
+  (let ((end (connection-in-end connection)))
+    (when (< from end)
+      (let ((found (with-octets (pointer (connection-in connection) from)
+                     (lport-text-find-line pointer (- end from)))))
+        (when (< found (- end from))
+          (+ from found))))))
+
+(defun decode-span (connection start end)
+  "The text of the octets START to END of the buffer, all of which belong to it."
+  (let* ((in (connection-in connection))
+         (format (connection-format connection))
+         (string (make-string (- end start)))
+         (length 0) (position start))
+    (declare (type index length position))
+    (loop
+      (multiple-value-bind (consumed produced)
+          (decode format in position end string length (length string))
+        (incf position consumed)
+        (incf length produced))
+      (when (= position end)
+        (return (if (= length (length string)) string (subseq string 0 length))))
+      (let ((width (or (problem format in position end) (- end position))))
+        (setf (schar string length)
+              (character-for format (subseq in position (+ position width)) connection
+                             (- (connection-octets-in connection)
+                                (- (connection-in-end connection) position))))
+        (incf length)
+        (incf position width)))))
+
+(defun read-text-line (connection)
+  "Values: the next line without its end, as a string; true if end of file ended it. Nothing is taken from the
+buffer before the line is whole, so a line that times out is there for the next call."
+  (with-input (connection)
+    (check-open connection :read)
+    (setf (connection-last-width connection) 0)
+    (let ((limit (call-limit connection :input)) (scanned 0) (count 1))
+      (declare (type index scanned))
+      (loop
+        (let ((newline (find-newline connection (+ (connection-in-start connection) scanned))))
+          (when (or newline (zerop count))
+            (return (take-line connection newline)))
+          (setf scanned (buffered-input connection))
+          (multiple-value-setq (count limit) (fill-input connection limit)))))))
+
+(defun take-line (connection newline)
+  "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as READ-TEXT-LINE."
+  (let* ((start (connection-in-start connection))
+         (stop (or newline (connection-in-end connection)))
+         (end (if (and newline (< start stop)
+                       (eq (text-format-eol (connection-format connection)) :crlf)
+                       (= 13 (aref (connection-in connection) (1- stop))))
+                  (1- stop)
+                  stop))
+         (string (decode-span connection start end)))
+    (setf (connection-in-start connection) (if newline (1+ stop) stop))
+    (release-idle-input connection)
+    (values string (null newline))))
+
+;;; Strings
+
+(defun take-characters (connection string start end)
+  "Decode what is buffered into STRING from START below END, as far as it goes without a line's end of two
+octets, an error or more octets; how many characters."
+  (if (eq (text-format-eol (connection-format connection)) :crlf)
+      0
+      (multiple-value-bind (consumed produced)
+          (decode (connection-format connection) (connection-in connection)
+                  (connection-in-start connection) (connection-in-end connection)
+                  string start end)
+        (incf (connection-in-start connection) consumed)
+        (setf (connection-last-width connection) 0)
+        produced)))
+
+(defun read-characters-into (connection string start end)
+  "Fill STRING from START to END; the index of the first that was not filled, END unless end of file came.
+What a call that ends early had read goes back into the buffer in the octets that spell it."
+  (declare (type characters string) (type index start end))
+  (with-input (connection)
+    (check-open connection :read)
+    (let ((position start) (done nil))
+      (declare (type index position))
+      (unwind-protect
+           (loop
+             (when (plusp (buffered-input connection))
+               (call-deferred
+                 (incf position (the index (take-characters connection string position end)))))
+             (when (= position end)
+               (setf done t)
+               (return position))
+             ;; What stopped the run: nothing buffered, a character cut off, an error, a line's end.
+             (let ((character (next-character-slowly connection)))
+               (when (eq character :eof)
+                 (setf done t)
+                 (return position))
+               (setf (schar string position) character)
+               (incf position)))
+        (unless done
+          (let ((octets (spell connection string start position)))
+            (put-back connection octets 0 (length octets))))))))
+
+(defun spell (connection string start end)
+  "The octets that read as the characters START to END of STRING in the format of CONNECTION. A character
+that came from a replacement and has no octets is spelled with a question mark."
+  (let* ((format (connection-format connection))
+         (octets (make-array (* 5 (- end start)) :element-type '(unsigned-byte 8)))
+         (crlf-p (eq (text-format-eol format) :crlf))
+         (length 0) (position start))
+    (declare (type index length position))
+    (loop
+      (when (= position end)
+        (return (subseq octets 0 length)))
+      (let ((newline-p (and crlf-p (char= (schar string position) #\Newline))))
+        (when newline-p
+          (setf (aref octets length) 13)
+          (incf length))
+        (multiple-value-bind (consumed produced)
+            (encode format string position (if crlf-p (1+ position) end)
+                    octets length (length octets))
+          (when (and (zerop consumed) (not newline-p))
+            (setf (aref octets length) (char-code #\?)
+                  consumed 1
+                  produced 1))
+          (incf position consumed)
+          (incf length produced))))))
+
+;;; Waiting without reading
+
+(defun wait-for-octets (connection limit)
+  "True when input or end of file is there or buffered, NIL once LIMIT has passed."
+  (with-input (connection)
+    (loop
+      (check-open connection :read)
+      (when (plusp (buffered-input connection))
+        (return t))
+      (let ((result (wait-once connection +lport-input+
+                               (min limit (connection-input-deadline connection)))))
+        (cond ((plusp result) (return t))
+              ((zerop result))
+              ((= (lport-status-kind result) +lport-timed-out+)
+               (when (>= (lport-clock-now) limit)
+                 (return nil))
+               (check-limit connection :input :read +lport-never+ 0))
+              (t (fail-on connection result :read)))))))
+
+(defun clear-arrived-input (connection)
+  "Forget what is buffered and what the kernel has now."
+  (with-input (connection)
+    (check-open connection :read)
+    (loop
+      (setf (connection-in-start connection) (connection-in-end connection)
+            (connection-last-width connection) 0)
+      (unless (plusp (or (fill-input-now connection) 0))
+        (return)))
+    (release-idle-input connection)))

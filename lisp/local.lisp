@@ -1,0 +1,88 @@
+;;;; local - sockets named by files, and pairs without a name; unix(7).
+
+(in-package :port)
+
+(defun path-block (path operation)
+  "The block of the local name PATH: a string, where `@` in front makes it abstract, or a pathname."
+  (let ((text (typecase path
+                (string path)
+                (pathname (uiop:native-namestring path))
+                (t (fail-type operation :host path '(or string pathname)
+                              "the path of a local socket, a string or a pathname")))))
+    (let* ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
+           (status (with-text (name length text)
+                     (with-octets (pointer block)
+                       (lport-address-local name length pointer)))))
+      (when (minusp status)
+        (fail-as 'address-syntax operation :address-syntax :host text
+                 :message "expected a path of 1 to 108 octets without a zero octet, got ~S, ~D octets"
+                 :arguments (list text (length (utf8-octets text)))))
+      block)))
+
+(defun kind-number (kind)
+  "The number of KIND, :STREAM."
+  (if (eq kind :stream)
+      +lport-stream+
+      (fail-as 'not-supported :open :not-supported
+               :message "expected :KIND :STREAM, got ~S" :arguments (list kind))))
+
+(defun open-unix-socket (path &rest settings
+                         &key (kind :stream) bin timeout element-type external-format
+                           input-timeout output-timeout)
+  "Connect to the local socket at PATH and return a SOCKET. PATH: a string or a pathname; `@` in front of a
+string makes it a Linux abstract name. KIND: :STREAM. TIMEOUT: seconds to wait while the server's queue is
+full (NIL: as long as it takes). BIN, ELEMENT-TYPE, EXTERNAL-FORMAT, INPUT-TIMEOUT and OUTPUT-TIMEOUT as for
+OPEN-SOCKET. Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more), CONNECT-DENIED,
+TIMEOUT, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: unix(7)."
+  (declare (ignore bin element-type external-format input-timeout output-timeout))
+  (let ((settings (list-without (list-without settings :kind) :timeout))
+        (number (kind-number kind)))
+    (apply #'check-stream-settings settings)
+    (with-retry (path "connect" "path")
+      (let ((block (path-block path :connect)))
+        (dial-to (lambda () (open-path-dial block number))
+                 path nil timeout
+                 (lambda (handle) (apply #'make-connected-socket handle settings)))))))
+
+(defun open-unix-server (path &key (kind :stream) backlog mode (unlink t) (external-format :utf-8))
+  "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in front of a
+string makes it a Linux abstract name. KIND: :STREAM. BACKLOG as for OPEN-SOCKET-SERVER. MODE: the permission
+bits of the path, such as #o660 (NIL: what the umask says). UNLINK true: a stale path, one that refuses
+connections, is removed first, a live one or another file never; and the path is removed when the server is
+closed, if it is still the one that this process made. EXTERNAL-FORMAT: that of the connections.
+Conditions: ADDRESS-IN-USE, PATH-UNUSABLE, PERMISSION-DENIED, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE,
+another path. Source: unix(7)."
+  (check-stream-settings :external-format external-format)
+  (check-backlog backlog)
+  (unless (typep mode '(or null (integer 0 #o7777)))
+    (error 'type-error :datum mode :expected-type '(or null (integer 0 #o7777))))
+  (let ((number (kind-number kind)))
+    (with-retry (path "listen" "path")
+      (let ((block (path-block path :listen)))
+        (make-server (lambda ()
+                       (with-octets (pointer block)
+                         (lport-local-listen pointer number (or backlog -1) (or mode -1)
+                                             (if unlink +lport-unlink+ 0))))
+                     :host path
+                     :settings (list :external-format external-format))))))
+
+(defun open-socket-pair (&key (kind :stream) bin)
+  "Return 2 values: two SOCKETs that are connected with each other. KIND: :STREAM. BIN as for OPEN-SOCKET.
+Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
+  (let ((pair (make-array 16 :element-type '(unsigned-byte 8)))
+        (number (kind-number kind))
+        (status 0) (first nil) (second nil))
+    (flet ((make (handle) (make-connected-socket handle :bin bin)))
+      (call-deferred
+        (setf status (with-octets (pointer pair) (lport-socket-pair number pointer)))
+        (when (zerop status)
+          (setf first (adopt-handle (handle-in pair 0) #'make)
+                second (adopt-handle (handle-in pair 8) #'make)))))
+    (when (minusp status)
+      (fail status :open))
+    (values first second)))
+
+(defun handle-in (octets start)
+  "The 64-bit integer in host order at START of OCTETS."
+  (with-octets (pointer octets start)
+    (int64-at pointer)))

@@ -1,0 +1,235 @@
+;;;; output - the writing half of a connection: octets and characters into one buffer, and its flush.
+;;;;
+;;;; Invariant: an octet that was written is in the buffer, or the kernel has it, or the call that
+;;;; wrote it has not returned; a flush that ends early keeps what is left and is simply repeated.
+
+(in-package :port)
+
+(defun check-writable (connection)
+  "Signal if our side has been closed or its output shut down."
+  (check-open connection :write)
+  (when (connection-output-shut connection)
+    (fail-on connection (lport-status-make +lport-output-shut+) :write)))
+
+;;; Sending
+
+(defun note-sent (connection count)
+  "COUNT octets are on their way, those that were pending first; how many came from elsewhere."
+  (let* ((pending (pending-output connection))
+         (own (min count pending)))
+    (incf (connection-octets-out connection) count)
+    (if (= own pending)
+        (setf (connection-out-start connection) 0
+              (connection-out-end connection) 0)
+        (incf (connection-out-start connection) own))
+    (- count own)))
+
+(defmacro sending ((connection limit moved &key closing) attempt)
+  "Make ATTEMPT, a form that sends without blocking, until it has a count; wait in between. Values: the count;
+LIMIT, or a later one that the user asked for. CLOSING: the caller is the one who closes."
+  (let ((try (gensym "ATTEMPT")))
+    `(flet ((,try () ,attempt))
+       (declare (dynamic-extent #',try))
+       (call-sending ,connection ,limit ,moved ,closing #',try))))
+
+(defun call-sending (connection limit moved closing attempt)
+  (declare (type function attempt) (type moment limit))
+  (loop
+    (unless closing
+      (check-writable connection)
+      (setf limit (check-limit connection :output :write limit moved)))
+    (let ((count (funcall attempt)))
+      (declare (type (signed-byte 64) count))
+      (cond ((>= count 0) (return (values count limit)))
+            ((would-block-p count)
+             (setf limit (await connection :output :write limit moved :closing closing)))
+            (t (fail-on connection count :write :octets moved))))))
+
+(defun send-pending (connection)
+  "Send what is pending without blocking: the count, or a status."
+  (call-deferred
+    (let ((count (with-octets (pointer (connection-out connection)
+                                       (connection-out-start connection))
+                   (lport-socket-send (connection-handle connection) pointer
+                                      (pending-output connection)))))
+      (when (plusp count)
+        (note-sent connection count))
+      count)))
+
+(defun flush (connection &key (limit (call-limit connection :output)) closing)
+  "Send all that is pending; return how many octets, and LIMIT or a later one."
+  (let ((moved 0) (count 0))
+    (declare (type index moved count) (type moment limit))
+    (loop while (plusp (pending-output connection))
+          do (multiple-value-setq (count limit)
+               (sending (connection limit moved :closing closing)
+                        (send-pending connection)))
+             (incf moved count))
+    (when (plusp (length (connection-out connection)))
+      (drop-output connection))
+    (values moved limit)))
+
+(defun flush-output (connection)
+  (with-output (connection)
+    (check-writable connection)
+    (flush connection))
+  nil)
+
+(defun clear-pending-output (connection)
+  "Forget what has not been sent."
+  (with-output (connection)
+    (drop-output connection)))
+
+;;; Room
+
+(declaim (inline output-room))
+(defun output-room (connection)
+  (- (length (connection-out connection)) (connection-out-end connection)))
+
+(defun make-output-room (connection limit &optional (count 1))
+  "See to it that there is room for COUNT octets: take a buffer, send what is in it. LIMIT or a later one."
+  (declare (type index count))
+  (when (< 0 (length (connection-out connection)) (+ (connection-out-end connection) count))
+    (setf limit (nth-value 1 (flush connection :limit limit))))
+  (when (zerop (length (connection-out connection)))
+    (call-deferred (setf (connection-out connection) (take-buffer))))
+  limit)
+
+;;; Octets
+
+(defun write-octet (connection octet)
+  (declare (type (unsigned-byte 8) octet))
+  (with-output (connection)
+    (check-writable connection)
+    (unless (plusp (output-room connection))
+      (make-output-room connection (call-limit connection :output)))
+    (let ((end (connection-out-end connection)))
+      (setf (aref (connection-out connection) end) octet
+            (connection-out-end connection) (1+ end))))
+  octet)
+
+(defun append-octets (connection octets start end)
+  "Copy OCTETS from START to END, for which there is room, into the buffer."
+  (declare (type octets octets) (type index start end))
+  (let ((at (connection-out-end connection)))
+    (replace (connection-out connection) octets :start1 at :start2 start :end2 end)
+    (setf (connection-out-end connection) (+ at (- end start)))))
+
+(defun send-with-pending (connection octets start end)
+  "Send what is pending and then OCTETS from START to END, without blocking. How many of OCTETS went, or a
+status. To be called with interrupts deferred until the count is noted."
+  (declare (type octets octets) (type index start end))
+  (let ((count (with-octets (pending (connection-out connection)
+                                     (connection-out-start connection))
+                 (with-octets (direct octets start)
+                   (lport-socket-send2 (connection-handle connection)
+                                       pending (pending-output connection)
+                                       direct (- end start))))))
+    (if (minusp count)
+        count
+        (note-sent connection count))))
+
+(defun write-octets-from (connection octets start end)
+  "Write OCTETS from START to END. Large pieces go to the kernel past the buffer, behind what is pending.
+On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer or the kernel."
+  (declare (type octets octets) (type index start end))
+  (with-output (connection)
+    (check-writable connection)
+    (let ((position start) (count 0) (limit (call-limit connection :output)))
+      (declare (type index position count) (type moment limit))
+      (loop
+        (let ((left (- end position)))
+          (cond ((zerop left) (return))
+                ((or (<= left (output-room connection))
+                     (and (zerop (pending-output connection)) (< left +direct-size+)))
+                 (setf limit (make-output-room connection limit))
+                 (append-octets connection octets position end)
+                 (return))
+                (t
+                 (multiple-value-setq (count limit)
+                   (sending (connection limit (- position start))
+                     (call-deferred
+                       (let ((count (send-with-pending connection octets position end)))
+                         (when (plusp count)
+                           (incf position (the index count)))
+                         count)))))))))))
+
+;;; Characters
+
+(defconstant +longest-character+ 4 "Octets that hold any character in any encoding.")
+
+(%defglobal *line-end* (coerce #(13 10) 'octets))
+
+(defun note-column (connection string start end)
+  "Keep the column up to date with the characters START to END of STRING."
+  (declare (type characters string) (type index start end))
+  (let ((newline (position #\Newline string :start start :end end :from-end t)))
+    (if newline
+        (setf (connection-column connection) (- end newline 1))
+        (incf (connection-column connection) (- end start)))))
+
+(defun encode-run (connection string start end)
+  "Encode the characters START to END of STRING behind what is pending, as many as go; how many."
+  (declare (type characters string) (type index start end))
+  (call-deferred
+    (multiple-value-bind (consumed produced)
+        (encode (connection-format connection) string start end
+                (connection-out connection) (connection-out-end connection)
+                (length (connection-out connection)))
+      (incf (connection-out-end connection) produced)
+      consumed)))
+
+(defun write-run (connection string start end limit)
+  "Write the characters START to END of STRING as they are. LIMIT or a later one."
+  (declare (type characters string) (type index start end) (type moment limit))
+  (let ((position start))
+    (declare (type index position))
+    (loop
+      (setf limit (make-output-room connection limit +longest-character+))
+      (incf position (the index (encode-run connection string position end)))
+      (when (= position end)
+        (return limit))
+      ;; It stopped although there is room for any character: this one has no octets.
+      (when (>= (output-room connection) +longest-character+)
+        (let ((octets (octets-for (connection-format connection) (schar string position)
+                                  connection)))
+          (append-octets connection octets 0 (length octets))
+          (incf position))))))
+
+(defun write-lines (connection string start end limit)
+  "As WRITE-RUN, with each newline as CR LF."
+  (declare (type characters string) (type index start end) (type moment limit))
+  (loop
+    (let ((newline (position #\Newline string :start start :end end)))
+      (setf limit (write-run connection string start (or newline end) limit))
+      (when (null newline)
+        (return limit))
+      (setf limit (make-output-room connection limit +longest-character+))
+      (append-octets connection *line-end* 0 2)
+      (setf start (1+ newline)))))
+
+(defun write-characters-from (connection string start end)
+  "Write the characters START to END of STRING in the format of CONNECTION."
+  (declare (type characters string) (type index start end))
+  (with-output (connection)
+    (check-writable connection)
+    (let ((limit (call-limit connection :output)))
+      (if (eq (text-format-eol (connection-format connection)) :crlf)
+          (write-lines connection string start end limit)
+          (write-run connection string start end limit)))
+    (note-column connection string start end)))
+
+(defun write-character (connection character)
+  "Write CHARACTER; plain ASCII straight into the buffer."
+  (let ((code (char-code character)))
+    (if (and (< code 128) (/= code 10))
+        (with-output (connection)
+          (check-writable connection)
+          (unless (plusp (output-room connection))
+            (make-output-room connection (call-limit connection :output)))
+          (let ((end (connection-out-end connection)))
+            (setf (aref (connection-out connection) end) code
+                  (connection-out-end connection) (1+ end)))
+          (incf (connection-column connection)))
+        (write-characters-from connection (make-string 1 :initial-element character) 0 1)))
+  character)

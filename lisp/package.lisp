@@ -1,0 +1,106 @@
+;;;; package - every exported name, by theme. Load order is reading order: see port.asd.
+
+(defpackage :port.ffi
+  (:documentation "The binding of libport.so: its functions under their own names, its constants
+from its own manifest. The only package that knows CFFI. See csrc/libport.h for what they do.")
+  (:use :common-lisp)
+  (:export
+   ;; finding the library
+   #:library-error #:load-library #:library-pathname #:library-version
+   ;; calling it
+   #:octets #:with-octets #:with-characters #:with-text #:text-from #:call-deferred #:with-waiting
+   #:null-pointer #:int64-at #:utf8-octets #:with-optional-octets
+   ;; abi, status, clock
+   #:lport-version #:lport-abi #:lport-manifest
+   #:lport-status-make #:lport-status-kind #:lport-status-errno #:lport-status-text
+   #:lport-kind-name #:lport-kind-condition #:lport-clock-now #:lport-clock-after
+   ;; address
+   #:lport-address-parse #:lport-address-is-literal #:lport-address-print #:lport-port-parse
+   #:lport-address-local #:lport-address-equal
+   ;; handle and wait
+   #:lport-socket-close #:lport-socket-gone #:lport-socket-descriptor #:lport-socket-state
+   #:lport-socket-count #:lport-wait-count
+   #:lport-wait-begin #:lport-wait-poll #:lport-wait-end #:lport-wait-wake
+   ;; socket, local, option
+   #:lport-socket-listen #:lport-socket-accept #:lport-socket-pair #:lport-socket-shutdown
+   #:lport-socket-name #:lport-socket-peer #:lport-local-listen
+   #:lport-option-name #:lport-option-unit #:lport-option-get #:lport-option-set
+   ;; transfer, text
+   #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
+   #:lport-text-find-line #:lport-text-from-utf8 #:lport-text-from-latin1 #:lport-text-from-ascii
+   #:lport-text-from-ascii8 #:lport-text-utf8-problem #:lport-text-to-utf8 #:lport-text-to-latin1
+   #:lport-text-to-ascii
+   ;; resolve, dial
+   #:lport-resolve-open #:lport-resolve-reverse #:lport-resolve-wait #:lport-resolve-count
+   #:lport-resolve-address #:lport-resolve-name #:lport-resolve-close #:lport-service-find
+   #:lport-service-list
+   #:lport-dial-open #:lport-dial-open-addresses #:lport-dial-step #:lport-dial-wait
+   #:lport-dial-count #:lport-dial-attempt #:lport-dial-close
+   ;; constants
+   #:+lport-abi+ #:+lport-never+ #:+lport-address-size+ #:+lport-text-size+ #:+lport-text-scale+
+   #:+lport-any+ #:+lport-local+ #:+lport-inet+ #:+lport-inet6+
+   #:+lport-stream+ #:+lport-datagram+ #:+lport-seqpacket+
+   #:+lport-input+ #:+lport-output+ #:+lport-hangup+
+   #:+lport-nodelay+ #:+lport-keepalive+ #:+lport-reuse-address+ #:+lport-reuse-port+
+   #:+lport-v6-only+ #:+lport-unlink+ #:+lport-yield+ #:+lport-peek+ #:+lport-reset+
+   #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
+   #:+lport-state-broken+ #:+lport-state-listening+
+   #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+
+   #:+lport-connection-reset+ #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+ #:+lport-descriptors-exhausted+
+   #:+lport-address-syntax+ #:+lport-host-not-found+ #:+lport-kind-end+))
+
+(defpackage :port
+  (:documentation "Sockets for Common Lisp: connected sockets are streams, failures are conditions
+that say what happened, nothing hangs for ever and nothing is lost.")
+  (:use :common-lisp :port.ffi)
+  (:shadow #:stream-external-format)
+  #+sbcl
+  (:import-from :sb-gray
+   #:fundamental-binary-input-stream #:fundamental-binary-output-stream
+   #:fundamental-character-input-stream #:fundamental-character-output-stream
+   #:stream-advance-to-column #:stream-clear-input #:stream-clear-output #:stream-finish-output
+   #:stream-force-output #:stream-fresh-line #:stream-line-column #:stream-listen
+   #:stream-peek-char #:stream-read-byte #:stream-read-char #:stream-read-char-no-hang
+   #:stream-read-line #:stream-read-sequence #:stream-start-line-p #:stream-terpri
+   #:stream-unread-char #:stream-write-byte #:stream-write-char #:stream-write-sequence
+   #:stream-write-string)
+  ;; connections
+  (:export #:socket #:open-socket #:socket-host/port #:socket-string #:socket-shutdown
+           #:open-socket-pair #:with-open-socket #:call-with-open-socket
+           #:socket-descriptor)
+  ;; servers
+  (:export #:socket-server #:open-socket-server #:socket-accept #:socket-server-close
+           #:socket-server-host/port #:with-socket-server #:call-with-socket-server)
+  ;; local sockets
+  (:export #:open-unix-socket #:open-unix-server)
+  ;; streams
+  (:export #:set-socket-stream-format #:stream-external-format #:wait-for-stream #:read-some)
+  ;; time
+  (:export #:with-deadline #:call-with-deadline #:socket-timeout #:socket-deadline)
+  ;; addresses
+  (:export #:address #:address-p #:parse-address #:address-family #:address-octets #:address-scope
+           #:ipaddr-to-dotted #:dotted-to-ipaddr #:ipaddr-closure)
+  ;; names
+  (:export #:resolve #:reverse-resolve #:resolve-host-ipaddr
+           #:hostent #:hostent-p #:make-hostent #:hostent-name #:hostent-aliases
+           #:hostent-addr-list #:hostent-addr-type
+           #:socket-service-port #:servent #:servent-p #:make-servent #:servent-name
+           #:servent-aliases #:servent-port #:servent-proto)
+  ;; conditions
+  (:export #:network #:net-proc #:net-host #:net-port #:net-mesg #:net-args
+           #:network-operation #:network-code #:network-errno #:network-host #:network-port
+           #:network-local #:network-remote #:network-attempts #:network-octets #:network-socket
+           #:timeout #:timeout-time #:login #:net-path
+           #:socket-closed
+           #:connection-lost #:connection-reset #:connection-aborted #:connection-truncated
+           #:connect-error #:connection-refused #:host-unreachable #:network-unreachable
+           #:connect-denied #:connect-timed-out #:path-not-found
+           #:address-error #:address-in-use #:address-not-available #:permission-denied
+           #:address-syntax #:path-unusable
+           #:resolve-error #:host-not-found #:resolver-try-again #:resolver-failure
+           #:service-not-found
+           #:resource-exhausted #:message-too-long #:not-supported #:usage-error
+           #:text-error #:decoding-error #:encoding-error #:text-error-octets
+           #:text-error-character #:text-error-position #:library-error)
+  ;; restarts
+  (:export #:retry #:wait-longer #:replace-character))

@@ -1,0 +1,131 @@
+;;;; resolver - names to addresses and back, through the library's threads; no literal ever gets there.
+;;;;
+;;;; Invariant: a query is closed on every exit, and while its answer is waited for nothing else is held.
+
+(in-package :port)
+
+;;; Queries
+
+(defun call-with-query (open answer)
+  "Return the values of ANSWER, called with the query that OPEN begins, or with the status below 0 why
+there is none; the query is closed on every exit. ANSWER may block."
+  (with-waiting (query (funcall open)) (funcall answer query)
+    (when (plusp query)
+      (lport-resolve-close query))))
+
+(defun answer-count (query deadline)
+  "How many addresses QUERY has for an answer by DEADLINE, a moment; or a status below 0."
+  (if (minusp query)
+      query
+      (let ((result (lport-resolve-wait query deadline)))
+        (if (minusp result)
+            result
+            (call-deferred (lport-resolve-count query))))))
+
+(defun answer-address (query index)
+  "Address INDEX of the answer of QUERY."
+  (let ((block (octets-of-size +lport-address-size+)))
+    (call-deferred
+      (with-octets (pointer block)
+        (lport-resolve-address query index pointer)))
+    (block-address block)))
+
+(defun answer-addresses (query count)
+  (loop for index below count
+        collect (answer-address query index)))
+
+(defun answer-names (query)
+  "The names in the answer of QUERY: the canonical one, then the aliases."
+  (loop for index from 0
+        for name = (text-from (pointer cap)
+                     (call-deferred (lport-resolve-name query index pointer cap)))
+        while (stringp name)
+        collect name))
+
+(defun limit-in-seconds (timeout)
+  "The seconds that an operation with TIMEOUT (NIL: none) has, for a condition; NIL for no limit."
+  (let ((left (seconds-until *deadline*)))
+    (if (and timeout left) (min timeout left) (or timeout left))))
+
+(defun call-with-answer (open host timeout function)
+  "Return the values of FUNCTION, called with a query that OPEN has begun and the number of addresses in
+its answer. Failures are of HOST; TIMEOUT as in RESOLVE."
+  (let ((deadline (operation-deadline timeout))
+        (seconds (limit-in-seconds timeout)))
+    (call-with-query open
+                     (lambda (query)
+                       (let ((count (answer-count query deadline)))
+                         (if (minusp count)
+                             (fail count :resolve :host host :seconds seconds)
+                             (funcall function query count)))))))
+
+(defun opener (name family flags)
+  "A function that begins to look NAME up; FAMILY and FLAGS are numbers of the library."
+  (lambda ()
+    (with-text (pointer length name)
+      (lport-resolve-open pointer length family flags))))
+
+(defun reverse-opener (address)
+  "A function that begins to look the names of ADDRESS up."
+  (let ((block (address-block address 0)))
+    (lambda ()
+      (with-octets (pointer block)
+        (lport-resolve-reverse pointer)))))
+
+;;; Names to addresses
+
+(defun check-family (address family)
+  "A list of ADDRESS, a literal that was given; signals HOST-NOT-FOUND if it is not of FAMILY."
+  (if (member family (list nil (address-family address)))
+      (list address)
+      (fail-as 'host-not-found :resolve :host-not-found
+               :host address :message "expected an address of family ~S, got ~A"
+               :arguments (list family address))))
+
+(defun resolve-name (name family timeout)
+  (call-with-answer (opener name (family-designator family) 0) name timeout #'answer-addresses))
+
+(defun resolve-once (host family timeout)
+  (family-designator family)
+  (let ((target (host-designator host :resolve)))
+    (if (address-p target)
+        (check-family target family)
+        (resolve-name target family timeout))))
+
+(defun resolve (host &key family timeout)
+  "Look HOST up and return the list of its address objects, in order of preference.
+HOST: a name; a literal, an integer ipaddr or an address object comes back as it is, without a query.
+FAMILY: :INET, :INET6, or NIL for both. TIMEOUT: seconds, a non-negative real; NIL: no limit but that of
+WITH-DEADLINE.
+Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
+Restarts: RETRY; USE-VALUE, another host. Wraps getaddrinfo(3)."
+  (with-retry (host "resolve the host" "host")
+    (resolve-once host family timeout)))
+
+;;; Addresses to names
+
+(defun ip-address (address)
+  "The address object for ADDRESS, which may be a literal or an ipaddr; names and paths are none."
+  (let ((target (host-designator address :resolve)))
+    (cond ((stringp target)
+           (fail-syntax :resolve address "an IPv4 or IPv6 address"))
+          ((eq (address-family target) :local)
+           (fail-syntax :resolve address "the address of a host, as a local socket has no name"))
+          (t target))))
+
+(defun names-of (address timeout)
+  "The names of ADDRESS, an address object of a host: the canonical one, then the aliases."
+  (call-with-answer (reverse-opener address) address timeout
+                    (lambda (query count)
+                      (declare (ignore count))
+                      (or (answer-names query)
+                          (fail-as 'host-not-found :resolve :host-not-found :host address)))))
+
+(defun reverse-resolve (address &key timeout)
+  "Look ADDRESS up and return the name of its host, a string.
+ADDRESS: an address object, a literal, or an integer ipaddr. TIMEOUT: seconds, a non-negative real; NIL:
+no limit but that of WITH-DEADLINE.
+Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
+Restarts: RETRY; USE-VALUE, another address. Wraps getnameinfo(3)."
+  (with-retry (address "look the address up" "address")
+    (first (names-of (ip-address address) timeout))))

@@ -1,0 +1,133 @@
+;;;; server - listening sockets and the connections that they hand out.
+
+(in-package :port)
+
+(defun open-socket-server (&rest arguments)
+  "Listen for connections and return a SOCKET-SERVER. ARGUMENTS: optionally the PORT, then keywords; an odd
+number of arguments begins with PORT, 1 to 65535 or the name of a service; NIL or 0: any free port, see
+SOCKET-SERVER-HOST/PORT. Keywords:
+:HOST, a name, a literal, an ipaddr or an address of this machine (NIL: every interface, IPv4 and IPv6 alike);
+:FAMILY, :INET or :INET6, which is IPv6 only (NIL: both); :BACKLOG, how many connections the system queues
+while nobody accepts (NIL: the system's maximum); :REUSE-ADDRESS (T), listen on a recently closed address;
+:REUSE-PORT; :NODELAY (T), :KEEPALIVE (T), inherited by the connections; :EXTERNAL-FORMAT (:UTF-8), that of
+the connections.
+Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
+RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), listen(2)."
+  (if (oddp (length arguments))
+      (apply #'listen-on (first arguments) (rest arguments))
+      (apply #'listen-on nil arguments)))
+
+(defun listen-on (port &key host family backlog (reuse-address t) reuse-port (external-format :utf-8)
+                         (nodelay t) (keepalive t))
+  "OPEN-SOCKET-SERVER with its arguments sorted out."
+  (check-stream-settings :external-format external-format)
+  (check-backlog backlog)
+  (with-retry (port "listen" "port")
+    (let ((block (listening-block host (or port 0) family))
+          (flags (logior (if reuse-address +lport-reuse-address+ 0)
+                         (if reuse-port +lport-reuse-port+ 0)
+                         (if nodelay +lport-nodelay+ 0)
+                         (if keepalive +lport-keepalive+ 0))))
+      (make-server (lambda ()
+                     (with-octets (pointer block)
+                       (lport-socket-listen pointer (or backlog -1) flags)))
+                   :host host :port port
+                   :settings (list :external-format external-format)))))
+
+(defun check-backlog (backlog)
+  (unless (typep backlog '(or null (unsigned-byte 31)))
+    (error 'type-error :datum backlog :expected-type '(or null (unsigned-byte 31)))))
+
+(defun listening-block (host port family)
+  "The block to listen on: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
+  (let ((number (port-designator port "tcp" :listen :minimum 0))
+        (family-number (family-designator family :listen)))
+    (if host
+        (address-block (one-address host family) number)
+        (let ((block (any-block number)))
+          (setf (aref block 0) family-number)
+          block))))
+
+(defun make-server (listen &key host port settings)
+  "The server around the handle that LISTEN returns."
+  (let ((result 0) (server nil))
+    (call-deferred
+      (setf result (funcall listen))
+      (when (plusp result)
+        (setf server (adopt-handle result
+                                   (lambda (handle)
+                                     (make-instance 'socket-server
+                                                    :channel (make-channel :handle handle)
+                                                    :settings settings))))))
+    (or server
+        (fail result :listen :host host :port port))))
+
+(defun socket-accept (server &rest settings
+                      &key bin wait element-type external-format input-timeout output-timeout)
+  "Take the next connection from the queue of SERVER, a SOCKET-SERVER, and return it as a SOCKET; NIL when
+WAIT seconds pass without one. WAIT NIL: wait as long as it takes; WAIT 0: take what is queued or return NIL.
+The system queues connections whether or not somebody is in this call; several threads may be.
+BIN true: octets first of all, else characters; ELEMENT-TYPE, EXTERNAL-FORMAT (that of the server),
+INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
+Conditions: SOCKET-CLOSED, when SERVER is closed, by whomever; TIMEOUT, when a deadline or the timeout of the
+server passes; RESOURCE-EXHAUSTED, the connection stays in the queue. Restart: WAIT-LONGER.
+Source: accept4(2)."
+  (declare (ignore bin element-type external-format input-timeout output-timeout))
+  (check-type server socket-server)
+  (let ((settings (append (list-without settings :wait) (server-settings server))))
+    (apply #'check-stream-settings settings)
+    (accept-until server
+                  (if wait (moment-after wait) +lport-never+)
+                  (lambda (handle) (apply #'make-connected-socket handle settings)))))
+
+(defun list-without (plist key)
+  (loop for (name value) on plist by #'cddr
+        unless (eq name key)
+          collect name and collect value))
+
+(defun accept-now (channel make)
+  "What MAKE makes around the next connection; or the status why there is none."
+  (call-deferred
+    (let ((result (lport-socket-accept (channel-handle channel))))
+      (if (plusp result)
+          (adopt-handle result make)
+          result))))
+
+(defun accept-until (server moment make)
+  "The next connection of SERVER made by MAKE; NIL once MOMENT has passed without one."
+  (let* ((channel (endpoint-channel server))
+         (limit (call-limit channel :input)))
+    (loop
+      (check-open channel :accept)
+      (setf limit (check-limit channel :input :accept limit 0))
+      (let ((result (accept-now channel make)))
+        (cond ((typep result 'socket) (return result))
+              ((not (would-block-p result)) (fail-on channel result :accept))
+              ((not (await-connection channel limit moment)) (return nil)))))))
+
+(defun await-connection (channel limit moment)
+  "Wait for a connection: true if there may be one, or LIMIT has passed; NIL once MOMENT has."
+  (let ((result (wait-once channel +lport-input+
+                           (min limit moment (channel-input-deadline channel)))))
+    (cond ((>= result 0) t)
+          ((= (lport-status-kind result) +lport-timed-out+)
+           (< (lport-clock-now) moment))
+          (t (fail-on channel result :accept)))))
+
+(defun socket-server-close (server)
+  "Close SERVER: nobody can connect any more, threads in SOCKET-ACCEPT get SOCKET-CLOSED at once, and the port
+can be listened on again. Connections that were accepted stay open. Idempotent. Returns T.
+Source: close(2)."
+  (check-type server socket-server)
+  (close server))
+
+(defun call-with-socket-server (function server)
+  "Call FUNCTION with SERVER and close it on every exit. Returns the values of FUNCTION."
+  (unwind-protect (funcall function server)
+    (close server)))
+
+(defmacro with-socket-server ((variable port &rest options) &body body)
+  "Run BODY with VARIABLE bound to a SOCKET-SERVER on PORT (see OPEN-SOCKET-SERVER, which takes OPTIONS), and
+close it on every exit. Returns the values of BODY."
+  `(call-with-socket-server (lambda (,variable) ,@body)
+                            (open-socket-server ,port ,@options)))

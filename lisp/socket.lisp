@@ -1,0 +1,270 @@
+;;;; socket - the classes that users see, their ends, printing, closing, and what holds for all kinds.
+;;;;
+;;;; A socket is a Common Lisp stream over a connection; a socket-server is no stream, it only hands
+;;;; them out. Invariant: an object of these classes exists only around a handle that was open when it
+;;;; was made, and from then on the object, or its finalizer, closes that handle, once.
+
+(in-package :port)
+
+(defclass endpoint ()
+  ((channel :initarg :channel :reader endpoint-channel :type channel)
+   (local :initarg :local :accessor endpoint-local
+          :documentation "The block of the own address, or NIL: not asked for yet.")
+   (remote :initarg :remote :accessor endpoint-remote
+           :documentation "The block of the peer's address, or NIL: none, or not asked for yet.")
+   (born :initform (lport-clock-now) :reader endpoint-born))
+  (:default-initargs :local nil :remote nil)
+  (:documentation "What every kind of socket is: a channel and its two ends."))
+
+(defclass socket (endpoint
+                  fundamental-binary-input-stream fundamental-binary-output-stream
+                  fundamental-character-input-stream fundamental-character-output-stream)
+  ((channel :reader socket-connection))
+  (:documentation "A connected socket: a bivalent stream of characters and octets in any mixture.
+Made by OPEN-SOCKET, SOCKET-ACCEPT, OPEN-UNIX-SOCKET and OPEN-SOCKET-PAIR; CLOSE closes it."))
+
+(defclass socket-server (endpoint)
+  ((settings :initarg :settings :initform '() :reader server-settings
+             :documentation "The stream keywords that its connections begin with."))
+  (:documentation "A listening socket. Made by OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER; SOCKET-ACCEPT takes
+connections from it; CLOSE and SOCKET-SERVER-CLOSE close it."))
+
+;;; Making
+
+(defun adopt-handle (handle make)
+  "The object that MAKE, called with HANDLE, makes around it. HANDLE is closed if that fails, and when the
+object becomes garbage. To be called with interrupts deferred since HANDLE was got."
+  (let ((endpoint nil))
+    (unwind-protect
+         (setf endpoint (funcall make handle))
+      (unless endpoint
+        (lport-socket-close handle 0)))
+    (setf (channel-socket (endpoint-channel endpoint)) endpoint)
+    (%finalize endpoint (lambda () (lport-socket-close handle 0)))
+    endpoint))
+
+(defun make-connected-socket (handle &key bin element-type (external-format :utf-8)
+                                       input-timeout output-timeout)
+  "The socket around HANDLE. ELEMENT-TYPE wins over BIN."
+  (make-instance 'socket
+                 :channel (make-connection
+                           :handle handle
+                           :element-type (element-type-for bin element-type)
+                           :format (parse-external-format external-format)
+                           :input-timeout (span-of input-timeout)
+                           :output-timeout (span-of output-timeout))))
+
+(defun element-type-for (bin element-type)
+  "CHARACTER or (UNSIGNED-BYTE 8): what a stream that is opened with these two is first of all."
+  (cond ((null element-type) (if bin '(unsigned-byte 8) 'character))
+        ((subtypep element-type 'character) 'character)
+        ((or (subtypep element-type 'integer) (eq element-type :default)) '(unsigned-byte 8))
+        (t (fail-as 'usage-error :element-type :invalid
+                    :message "expected CHARACTER or (UNSIGNED-BYTE 8) as element type, got ~S"
+                    :arguments (list element-type)))))
+
+(defun span-of (seconds)
+  "SECONDS as a span in nanoseconds; NIL: no limit."
+  (if seconds (nanoseconds (check-seconds seconds)) +lport-never+))
+
+(defun check-stream-settings (&key bin element-type (external-format :utf-8)
+                                input-timeout output-timeout)
+  "Signal for settings that MAKE-CONNECTED-SOCKET would refuse, before anything is opened."
+  (element-type-for bin element-type)
+  (parse-external-format external-format)
+  (span-of input-timeout)
+  (span-of output-timeout))
+
+;;; Ends
+
+(defun asked-block (endpoint ask)
+  "The address block that ASK, one of lport_socket_name and lport_socket_peer, gives of ENDPOINT; or NIL."
+  (let ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8))))
+    (unless (minusp (with-octets (pointer block)
+                      (funcall ask (channel-handle (endpoint-channel endpoint)) pointer)))
+      block)))
+
+(defun local-block (endpoint)
+  (or (endpoint-local endpoint)
+      (setf (endpoint-local endpoint) (asked-block endpoint #'lport-socket-name))))
+
+(defun remote-block (endpoint)
+  (or (endpoint-remote endpoint)
+      (and (typep endpoint 'socket)
+           (setf (endpoint-remote endpoint) (asked-block endpoint #'lport-socket-peer)))))
+
+(defun block-text (block)
+  "The end that BLOCK describes as text, such as \"127.0.0.1:80\"; NIL for none."
+  (when block
+    (let ((text (endpoint-text (block-address block) (block-port block))))
+      (if (string= text "")             ; a local socket that was never bound
+          "unnamed"
+          text))))
+
+(defun socket-ends (endpoint)
+  "Values: the texts of the local and the remote end of ENDPOINT, NIL where unknown."
+  (if endpoint
+      (values (block-text (local-block endpoint)) (block-text (remote-block endpoint)))
+      (values nil nil)))
+
+(defun host-and-port (block)
+  "Values: the host as a string and the port of the end that BLOCK describes; a path and 0 for a local one."
+  (if block
+      (values (princ-to-string (block-address block)) (block-port block))
+      (values "" 0)))
+
+(defun socket-host/port (socket)
+  "Return both ends of SOCKET as 4 values: remote host, remote port, local host, local port.
+Hosts are strings: numeric addresses, IPv4-mapped ones as plain IPv4; for a local socket its path (\"\" for
+an unnamed end) and port 0. The ends of a closed socket are those it had, as far as they were known.
+Source: getpeername(2), getsockname(2)."
+  (check-type socket socket)
+  (multiple-value-bind (remote-host remote-port) (host-and-port (remote-block socket))
+    (multiple-value-bind (local-host local-port) (host-and-port (local-block socket))
+      (values remote-host remote-port local-host local-port))))
+
+(defun socket-server-host/port (server)
+  "Return where SERVER listens as 2 values: local host (a string) and port; for a local server its path
+and 0. Source: getsockname(2)."
+  (check-type server socket-server)
+  (host-and-port (local-block server)))
+
+;;; Printing
+
+(defun describe-ends (endpoint)
+  "One line of text that names both ends of ENDPOINT and says if it is closed."
+  (multiple-value-bind (local remote) (socket-ends endpoint)
+    (format nil "~@[local: ~A~]~@[ peer: ~A~]~:[~; (closed)~]"
+            local remote (channel-closing (endpoint-channel endpoint)))))
+
+(defmethod print-object ((endpoint endpoint) stream)
+  (print-unreadable-object (endpoint stream :type t)
+    (write-string (describe-ends endpoint) stream)))
+
+(defun socket-string (socket)
+  "Return one line that names both ends of SOCKET, a SOCKET or SOCKET-SERVER, as printing it shows."
+  (check-type socket endpoint)
+  (princ-to-string socket))
+
+;;; What holds for every kind
+
+(defun socket-descriptor (socket)
+  "Return the file descriptor of SOCKET, a SOCKET or SOCKET-SERVER: an integer. It stays the socket's own: do
+not close it, and do not keep it longer than the socket. Signals SOCKET-CLOSED."
+  (check-type socket endpoint)
+  (let ((result (lport-socket-descriptor (channel-handle (endpoint-channel socket)))))
+    (if (minusp result)
+        (fail-on (endpoint-channel socket) result :descriptor)
+        result)))
+
+(defun check-direction (direction)
+  (unless (typep direction 'direction)
+    (error 'type-error :datum direction :expected-type 'direction)))
+
+(defun socket-timeout (socket direction)
+  "Return the seconds that each blocking call on SOCKET in DIRECTION (:INPUT or :OUTPUT) may take, NIL for no
+limit. Settable: a non-negative real or NIL. A call that takes longer signals TIMEOUT; the socket stays
+usable. On a SOCKET-SERVER :INPUT is for SOCKET-ACCEPT."
+  (check-direction direction)
+  (span-seconds (endpoint-channel socket) direction))
+
+(defun (setf socket-timeout) (seconds socket direction)
+  (check-direction direction)
+  (setf (channel-timeout (endpoint-channel socket) direction) (span-of seconds))
+  seconds)
+
+(defun socket-deadline (socket direction)
+  "Return the seconds left until the moment by which every call on SOCKET in DIRECTION (:INPUT or :OUTPUT)
+fails with TIMEOUT; NIL: there is none. Settable, from any thread and with effect on calls that are already
+blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline any more."
+  (check-direction direction)
+  (seconds-until (channel-deadline (endpoint-channel socket) direction)))
+
+(defun (setf socket-deadline) (seconds socket direction)
+  (check-direction direction)
+  (setf (channel-deadline (endpoint-channel socket) direction)
+        (if (and (realp seconds) (minusp seconds))
+            (lport-clock-now)
+            (moment-after seconds)))
+  seconds)
+
+;;; Closing
+
+(defparameter *close-limit* 5
+  "Seconds that a CLOSE without another limit takes at most for its flush.")
+
+(defun closing-limit (connection)
+  "The moment by which the flush of a close has to end."
+  (let ((limit (min (call-limit connection :output)
+                    (channel-deadline connection :output))))
+    (if (= limit +lport-never+)
+        (moment-after *close-limit*)
+        limit)))
+
+(defun finish-output-side (connection abort)
+  "Flush unless ABORT, and give back the buffer, if no thread is just writing."
+  (with-free-direction (connection connection-output-owner)
+    (unwind-protect
+         (unless (or abort (zerop (pending-output connection)))
+           (flush connection :limit (closing-limit connection) :closing t))
+      (drop-output connection))))
+
+(defun finish-input-side (connection)
+  "Give back the input buffer, if no thread is just reading."
+  (with-free-direction (connection connection-input-owner)
+    (drop-input connection)))
+
+(defun close-socket (socket abort)
+  "Close SOCKET; what its flush could not send is signalled after the descriptor has been released."
+  (let ((connection (socket-connection socket)))
+    ;; The ends are asked for while they can be, so that a closed socket still says what it was.
+    (socket-ends socket)
+    (when (begin-close connection)
+      (%cancel-finalization socket)
+      (unwind-protect
+           (finish-output-side connection abort)
+        (finish-close connection abort)
+        (finish-input-side connection)))
+    t))
+
+(defun close-server (server)
+  (let ((channel (endpoint-channel server)))
+    (socket-ends server)
+    (when (begin-close channel)
+      (%cancel-finalization server)
+      (finish-close channel))
+    t))
+
+(defmethod close ((server socket-server) &key abort)
+  (declare (ignore abort))
+  (close-server server))
+
+(defmethod close ((socket socket) &key abort)
+  (close-socket socket abort))
+
+(defun socket-shutdown (socket direction)
+  "Shut down SOCKET in DIRECTION: :OUTPUT flushes first, then the peer reads end of file once it has read
+everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. Repeating it and doing it
+after a reset is quiet. Returns NIL. Conditions: those of a write, SOCKET-CLOSED. Source: shutdown(2)."
+  (check-type socket socket)
+  (check-type direction (member :input :output :io))
+  (let ((connection (socket-connection socket)))
+    (check-open connection :shutdown)
+    (unless (eq direction :input)
+      (shut-down-output connection))
+    (unless (eq direction :output)
+      (shut-down-with connection +lport-input+)
+      (finish-input-side connection))
+    nil))
+
+(defun shut-down-with (connection direction)
+  (let ((status (lport-socket-shutdown (channel-handle connection) direction)))
+    (when (minusp status)
+      (fail-on connection status :shutdown))))
+
+(defun shut-down-output (connection)
+  (with-output (connection)
+    (unless (connection-output-shut connection)
+      (flush connection)
+      (shut-down-with connection +lport-output+)
+      (setf (connection-output-shut connection) t))))

@@ -1,0 +1,61 @@
+;;;; port - sockets for Common Lisp. (asdf:load-system "port") is all a user types: it builds the C
+;;;; library when that is missing or older than its sources, see lisp/ffi/library.lisp.
+
+(defsystem "port"
+  :description "Sockets that behave: connected sockets are streams, failures are conditions that say
+what happened, nothing hangs for ever and nothing is lost."
+  :version (:read-file-form "version.sexp")
+  :author "the port authors"
+  :license "MIT"
+  :depends-on ("cffi" "babel")
+  :pathname "lisp/"
+  :serial t
+  :components ((:file "package")
+               (:file "impl-sbcl" :if-feature :sbcl)
+               (:module "ffi"
+                :serial t
+                :components ((:file "calling")
+                             (:file "library")
+                             (:file "bindings")))
+               (:file "conditions")
+               (:file "deadline")
+               (:file "address")
+               (:file "resolver")
+               (:file "channel")
+               (:file "text")
+               (:file "buffer")
+               (:file "input")
+               (:file "output")
+               (:file "socket")
+               (:file "gray")
+               (:file "client")
+               (:file "server")
+               (:file "local")
+               (:file "clocc"))
+  :in-order-to ((test-op (test-op "port/test"))))
+
+(defsystem "port/test"
+  :description "The tests of port from the Lisp side; `make test` runs them with those of C."
+  :depends-on ("port" "fiveam")
+  :pathname "tests/lisp/"
+  :serial t
+  :components ((:file "package")
+               (:file "vectors")
+               (:file "pairs")
+               (:file "library")
+               (:file "conditions")
+               (:file "deadline")
+               (:file "address")
+               (:file "resolver")
+               (:file "stream")
+               (:file "client")
+               (:file "server")
+               (:file "closing")
+               (:file "local")
+               (:file "clocc")
+               (:file "peers")
+               (:file "documentation"))
+  :perform (test-op (operation system)
+             (declare (ignore operation system))
+             (unless (uiop:symbol-call :port/test :run-all)
+               (error "A test of port failed; see above."))))

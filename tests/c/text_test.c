@@ -1,0 +1,548 @@
+/* text: the codec. Every variant of the processor is held to the scalar one, the scalar one to the
+ * tables of Unicode and to tests/vectors/utf8.tsv. */
+#include "libport.h"
+#include "text_variants.h"
+#include "text_vector.h"
+#include "vectors.h"
+
+#include <criterion/criterion.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+TestSuite(text, .timeout = 120);
+
+typedef int64_t decoder(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap);
+typedef int64_t encoder(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
+
+static int64_t counts(size_t consumed, size_t produced) {
+    return lport_text_result(consumed, produced);
+}
+
+/* ---- random text ----------------------------------------------------------------------------- */
+
+static uint64_t seed, state;
+
+/* Another seed: LPORT_SEED in the environment. */
+static void start_random(void) {
+    const char *given = getenv("LPORT_SEED");
+    state = seed = given != NULL ? strtoull(given, NULL, 10) : 20261123;
+}
+
+static uint32_t pick(uint32_t below) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((state >> 33) % below);
+}
+
+static uint32_t pick_char(unsigned size) {
+    static const uint32_t first[] = {0, 0, 0x80, 0x800, 0x10000};
+    static const uint32_t last[] = {0, 0x7F, 0x7FF, 0xFFFF, 0x10FFFF};
+    uint32_t c = first[size] + pick(last[size] - first[size] + 1);
+    return c >= 0xD800 && c <= 0xDFFF ? c - 0x1000 : c;
+}
+
+/* What there is to make: ASCII, runs of 1 to 8 characters of up to so many octets, one size only.
+ */
+enum { ASCII, TWO, MIXED, THREES, FOURS, KINDS };
+
+static void make_chars(uint32_t *chars, size_t len, unsigned kind) {
+    static const unsigned longest[KINDS] = {1, 2, 4, 0, 0};
+    for (size_t i = 0; i < len;) {
+        unsigned size = longest[kind] > 0 ? 1 + pick(longest[kind]) : kind == THREES ? 3 : 4;
+        for (uint32_t run = 1 + pick(8); run > 0 && i < len; run--)
+            chars[i++] = pick_char(size);
+    }
+}
+
+/* LEN octets of such text; cut off anywhere, and in a part of the cases damaged somewhere. */
+static void make_octets(uint8_t *octets, size_t len, unsigned kind) {
+    static uint32_t chars[4096];
+    static uint8_t all[4 * 4096];
+    make_chars(chars, len, kind);
+    lport_text_scalar.to_utf8(chars, len, all, sizeof all);
+    memcpy(octets, all, len);
+    if (len > 0 && pick(3) == 0)
+        for (uint32_t n = 1 + pick(2); n > 0; n--)
+            octets[pick((uint32_t)len)] = (uint8_t)pick(256);
+}
+
+/* A room for what LEN elements could give MOST of: enough, hardly, or anything. */
+static size_t pick_room(size_t len, size_t most) {
+    uint32_t all = (uint32_t)(len * most);
+    switch (pick(3)) {
+    case 0:
+        return all + 64;
+    case 1:
+        return len - (len > 8 ? pick(8) : 0);
+    default:
+        return pick(all + 2);
+    }
+}
+
+/* ---- a variant and the scalar one, side by side ---------------------------------------------- */
+
+enum { MARGIN = 64, CANARY = 0xDB };
+
+/* A block that ends where the vector of SIZE octets at OFFSET ends, so that the address sanitizer
+ * sees an octet too many. */
+static uint8_t *block(size_t offset, size_t size, const void *contents) {
+    uint8_t *all = malloc(offset + size + 1);
+    cr_assert_not_null(all);
+    uint8_t *moved = realloc(all, offset + size > 0 ? offset + size : 1);
+    cr_assert_not_null(moved);
+    if (size > 0)
+        memcpy(moved + offset, contents, size);
+    return moved;
+}
+
+static uint8_t *canaries(size_t size) {
+    uint8_t *all = malloc(size + 2 * MARGIN);
+    cr_assert_not_null(all);
+    memset(all, CANARY, size + 2 * MARGIN);
+    return all;
+}
+
+/* One of the two is a decoder, and the others are NULL. */
+struct pair {
+    const char *name;
+    decoder *decode, *decode_by_scalar;
+    encoder *encode, *encode_by_scalar;
+    int64_t (*copy)(const uint8_t *octets, size_t len, uint8_t *chars, size_t cap);
+    int64_t (*copy_by_scalar)(const uint8_t *octets, size_t len, uint8_t *chars, size_t cap);
+};
+
+/* True if both give the same for LEN elements of INPUT, down to the octets they leave alone. */
+static bool agree(const struct pair *p, const void *input, size_t len, size_t cap, size_t offset) {
+    size_t in_size = p->encode != NULL ? 4 : 1, out_size = p->decode != NULL ? 4 : 1;
+    uint8_t *in = block(offset * in_size, len * in_size, input);
+    uint8_t *a = canaries(cap * out_size), *b = canaries(cap * out_size);
+    const void *from = in + offset * in_size;
+    void *to = a + MARGIN, *reference = b + MARGIN;
+    int64_t got, wanted;
+    if (p->decode != NULL) {
+        got = p->decode(from, len, to, cap);
+        wanted = p->decode_by_scalar(from, len, reference, cap);
+    } else if (p->encode != NULL) {
+        got = p->encode(from, len, to, cap);
+        wanted = p->encode_by_scalar(from, len, reference, cap);
+    } else {
+        got = p->copy(from, len, to, cap);
+        wanted = p->copy_by_scalar(from, len, reference, cap);
+    }
+    bool same = got == wanted && memcmp(a, b, cap * out_size + 2 * MARGIN) == 0;
+    free(in);
+    free(a);
+    free(b);
+    return same;
+}
+
+static void must_agree(const char *variant, const struct pair *p, const void *input, size_t len,
+                       size_t cap, size_t offset) {
+    if (len > 0 && cap > 0 && !agree(p, input, len, cap, offset))
+        cr_assert_fail(
+            "%s %s differs from scalar: length %zu, room %zu, offset %zu, LPORT_SEED=%" PRIu64,
+            variant, p->name, len, cap, offset, seed);
+}
+
+static struct pair decoders(const struct lport_text_variant *v, int index) {
+    const struct lport_text_variant *s = &lport_text_scalar;
+    const struct pair all[] = {
+        {.name = "from_utf8", .decode = v->from_utf8, .decode_by_scalar = s->from_utf8},
+        {.name = "from_latin1", .decode = v->from_latin1, .decode_by_scalar = s->from_latin1},
+        {.name = "from_ascii", .decode = v->from_ascii, .decode_by_scalar = s->from_ascii},
+        {.name = "from_ascii8", .copy = v->from_ascii8, .copy_by_scalar = s->from_ascii8},
+    };
+    return all[index];
+}
+
+static struct pair encoders(const struct lport_text_variant *v, int index) {
+    const struct lport_text_variant *s = &lport_text_scalar;
+    const struct pair all[] = {
+        {.name = "to_utf8", .encode = v->to_utf8, .encode_by_scalar = s->to_utf8},
+        {.name = "to_latin1", .encode = v->to_latin1, .encode_by_scalar = s->to_latin1},
+        {.name = "to_ascii", .encode = v->to_ascii, .encode_by_scalar = s->to_ascii},
+    };
+    return all[index];
+}
+
+/* The lengths around the vectors, and some that take more than a chunk. */
+static size_t pick_length(size_t turn) {
+    return turn < 140 ? turn : pick(1800);
+}
+
+Test(text, every_variant_decodes_as_the_scalar_one_at_every_alignment) {
+    static uint8_t octets[4096];
+    const struct lport_text_variant *v;
+    start_random();
+    for (size_t offset = 0; offset < 64; offset++)
+        for (size_t turn = 0; turn < 160; turn++) {
+            size_t len = pick_length(turn);
+            make_octets(octets, len, pick(KINDS));
+            for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++)
+                for (int f = 0; f < 4; f++) {
+                    struct pair p = decoders(v, f);
+                    must_agree(v->name, &p, octets, len, pick_room(len, 1), offset);
+                }
+        }
+}
+
+Test(text, every_variant_encodes_as_the_scalar_one_at_every_alignment) {
+    static const uint32_t wrong[] = {0xD800, 0xDFFF, 0x110000, 0x80000000, 0xFFFFFFFF, 0x1000D800};
+    static uint32_t chars[4096];
+    const struct lport_text_variant *v;
+    start_random();
+    for (size_t offset = 0; offset < 64; offset++)
+        for (size_t turn = 0; turn < 160; turn++) {
+            size_t len = pick_length(turn);
+            make_chars(chars, len, pick(KINDS));
+            if (len > 0 && pick(3) == 0)
+                chars[pick((uint32_t)len)] = wrong[pick(6)];
+            for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++)
+                for (int f = 0; f < 3; f++) {
+                    struct pair p = encoders(v, f);
+                    must_agree(v->name, &p, chars, len, pick_room(len, f == 0 ? 4 : 1), offset);
+                }
+        }
+}
+
+/* Latin-1 and ASCII meet hardly a good vector in the texts above. */
+Test(text, narrow_encodings_stop_at_the_first_character_above_their_range) {
+    const struct lport_text_variant *v;
+    uint32_t chars[100];
+    start_random();
+    for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++)
+        for (size_t at = 0; at < 100; at++)
+            for (int f = 1; f < 3; f++) {
+                uint32_t limit = f == 1 ? 0x100 : 0x80;
+                for (size_t k = 0; k < 100; k++)
+                    chars[k] = pick(limit);
+                chars[at] = at % 2 == 0 ? limit : 0x80000000 + pick(256);
+                struct pair p = encoders(v, f);
+                uint8_t octets[100];
+                cr_assert_eq(p.encode(chars, 100, octets, 100), counts(at, at));
+                must_agree(v->name, &p, chars, 100, 100, at % 4);
+            }
+}
+
+/* ---- UTF-8 against the standard -------------------------------------------------------------- */
+
+struct range {
+    uint8_t low, high;
+};
+
+/* Unicode, table 3-7: the well-formed sequences. */
+static const struct range well_formed[][4] = {
+    {{0x00, 0x7F}, {1, 0}, {1, 0}, {1, 0}},
+    {{0xC2, 0xDF}, {0x80, 0xBF}, {1, 0}, {1, 0}},
+    {{0xE0, 0xE0}, {0xA0, 0xBF}, {0x80, 0xBF}, {1, 0}},
+    {{0xE1, 0xEC}, {0x80, 0xBF}, {0x80, 0xBF}, {1, 0}},
+    {{0xED, 0xED}, {0x80, 0x9F}, {0x80, 0xBF}, {1, 0}},
+    {{0xEE, 0xEF}, {0x80, 0xBF}, {0x80, 0xBF}, {1, 0}},
+    {{0xF0, 0xF0}, {0x90, 0xBF}, {0x80, 0xBF}, {0x80, 0xBF}},
+    {{0xF1, 0xF3}, {0x80, 0xBF}, {0x80, 0xBF}, {0x80, 0xBF}},
+    {{0xF4, 0xF4}, {0x80, 0x8F}, {0x80, 0xBF}, {0x80, 0xBF}},
+};
+
+/* What lport_text_utf8_problem has to say, from the definition: the longest beginning that is one
+ * of a well-formed sequence, or one octet. */
+static int64_t defined_problem(const uint8_t *octets, size_t len) {
+    int64_t longest = 1;
+    if (len == 0)
+        return 0;
+    for (size_t row = 0; row < sizeof well_formed / sizeof well_formed[0]; row++) {
+        const struct range *r = well_formed[row];
+        size_t i = 0;
+        while (i < 4 && i < len && octets[i] >= r[i].low && octets[i] <= r[i].high)
+            i++;
+        if (i == 4 || (i > 0 && r[i].low > r[i].high))
+            return -(int64_t)i;
+        if (i > 0 && i == len)
+            return 0;
+        if ((int64_t)i > longest)
+            longest = (int64_t)i;
+    }
+    return longest;
+}
+
+static const uint8_t edges[] = {0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC2,
+                                0xDF, 0xE0, 0xE1, 0xED, 0xEE, 0xF0, 0xF1, 0xF4, 0xF5, 0xFF};
+
+enum { EDGES = sizeof edges };
+
+/* Behaviour 43. */
+Test(text, problem_is_the_maximal_subpart_for_every_pair_of_octets_and_what_may_follow) {
+    for (uint32_t pair = 0; pair < 65536; pair++)
+        for (size_t k = 0; k < EDGES * EDGES; k++) {
+            uint8_t octets[] = {(uint8_t)(pair >> 8), (uint8_t)pair, edges[k / EDGES],
+                                edges[k % EDGES]};
+            size_t shortest = k == 0 ? 0 : k % EDGES == 0 ? 3 : 4;
+            for (size_t len = shortest; len <= 4; len++)
+                if (lport_text_utf8_problem(octets, len) != defined_problem(octets, len))
+                    cr_assert_fail("%02X %02X %02X %02X, length %zu", octets[0], octets[1],
+                                   octets[2], octets[3], len);
+            if (pair >> 8 < 0xE0 && k == EDGES) /* what follows two octets cannot matter */
+                break;
+        }
+}
+
+Test(text, every_four_octets_anywhere_in_a_text_decode_as_the_scalar_one_does) {
+    const struct lport_text_variant *v;
+    uint8_t octets[144];
+    uint32_t chars[144], wanted[144];
+    for (size_t k = 0; k < EDGES * EDGES * EDGES * EDGES; k++) {
+        size_t at = 16 + k % 97;
+        memset(octets, 'x', sizeof octets);
+        for (size_t i = at % 2; i + 2 <= sizeof octets; i += 2)
+            memcpy(octets + i, "\xC3\xA9", 2);
+        for (size_t i = 0, rest = k; i < 4; i++, rest /= EDGES)
+            octets[at + i] = edges[rest % EDGES];
+        int64_t result = lport_text_scalar.from_utf8(octets, sizeof octets, wanted, 144);
+        for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++)
+            if (v->from_utf8(octets, sizeof octets, chars, 144) != result ||
+                memcmp(chars, wanted, (size_t)(result % LPORT_TEXT_SCALE) * 4) != 0)
+                cr_assert_fail("%s: %02X %02X %02X %02X at %zu", v->name, octets[at],
+                               octets[at + 1], octets[at + 2], octets[at + 3], at);
+    }
+}
+
+/* Every code point that is a character, in order; how many. */
+static size_t every_char(uint32_t *chars) {
+    size_t n = 0;
+    for (uint32_t c = 0; c <= 0x10FFFF; c++)
+        if (c < 0xD800 || c > 0xDFFF)
+            chars[n++] = c;
+    return n;
+}
+
+Test(text, every_character_survives_the_way_there_and_back_in_every_variant) {
+    static uint32_t chars[0x110000], back[0x110000];
+    static uint8_t octets[4 * 0x110000];
+    const struct lport_text_variant *v;
+    size_t n = every_char(chars);
+    size_t size = 0x80 + 2 * 0x780 + 3 * (0xF800 - 0x800) + 4 * 0x100000;
+    for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++) {
+        memset(back, 0, sizeof back);
+        memset(octets, 0, sizeof octets);
+        cr_assert_eq(v->to_utf8(chars, n, octets, sizeof octets), counts(n, size), "%s", v->name);
+        cr_assert_eq(v->from_utf8(octets, size, back, n), counts(size, n), "%s", v->name);
+        cr_assert_arr_eq(back, chars, n * sizeof chars[0], "%s", v->name);
+    }
+}
+
+/* Behaviour 43: what is there of a character is left where it is, and can be completed. */
+Test(text, every_character_split_at_every_octet_is_neither_decoded_nor_wrong) {
+    static uint32_t chars[0x110000];
+    size_t n = every_char(chars);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t octets[4];
+        uint32_t back[2];
+        int64_t done = lport_text_to_utf8(chars + i, 1, octets, sizeof octets);
+        size_t size = (size_t)(done % LPORT_TEXT_SCALE);
+        bool good = lport_text_from_utf8(octets, size, back, 2) == counts(size, 1) &&
+                    back[0] == chars[i] && lport_text_utf8_problem(octets, size) == -(int64_t)size;
+        for (size_t len = 0; len < size; len++)
+            good = good && lport_text_from_utf8(octets, len, back, 2) == 0 &&
+                   lport_text_utf8_problem(octets, len) == 0;
+        if (!good)
+            cr_assert_fail("U+%04" PRIX32, chars[i]);
+    }
+}
+
+Test(text, what_is_no_character_is_not_encoded) {
+    const struct lport_text_variant *v;
+    for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++)
+        for (uint32_t c = 0xD700; c < 0xE100; c++) {
+            uint32_t chars[] = {c, c, 0x110000 + c, 0xFFFF0000 + c};
+            uint8_t octets[16];
+            bool surrogate = c >= 0xD800 && c <= 0xDFFF;
+            int64_t done = v->to_utf8(chars, 4, octets, sizeof octets);
+            cr_assert_eq(done, surrogate ? 0 : counts(2, 6), "%s %" PRIX32, v->name, c);
+            cr_assert_eq(v->to_utf8(chars + 2, 2, octets, sizeof octets), 0);
+        }
+}
+
+/* ---- UTF-8 against the vectors --------------------------------------------------------------- */
+
+enum { MOST = 256 };
+
+static unsigned digits(const char *text, const char **end) {
+    char *stop;
+    unsigned n = (unsigned)strtoul(text, &stop, 16);
+    *end = stop;
+    return n;
+}
+
+static size_t read_octets(const char *text, uint8_t *octets) {
+    size_t n = strlen(text) / 2;
+    cr_assert_leq(n, MOST);
+    for (size_t i = 0; i < n; i++) {
+        char two[] = {text[2 * i], text[2 * i + 1], 0};
+        const char *end;
+        octets[i] = (uint8_t)digits(two, &end);
+        cr_assert_eq(*end, 0);
+    }
+    return n;
+}
+
+static size_t read_chars(const char *text, uint32_t *chars) {
+    size_t n = 0;
+    while (*text != 0) {
+        cr_assert_lt(n, MOST);
+        chars[n++] = digits(text, &text);
+        text += *text == ' ';
+    }
+    return n;
+}
+
+/* Decodes as a stream does: what is wrong becomes U+FFFD, and so does what is cut off at the end.
+ */
+static size_t decode_with_replacement(decoder *decode, const uint8_t *octets, size_t len,
+                                      uint32_t *chars) {
+    size_t in = 0, out = 0;
+    while (in < len) {
+        int64_t done = decode(octets + in, len - in, chars + out, MOST - out);
+        in += (size_t)(done / LPORT_TEXT_SCALE);
+        out += (size_t)(done % LPORT_TEXT_SCALE);
+        if (in == len)
+            break;
+        int64_t problem = lport_text_utf8_problem(octets + in, len - in);
+        cr_assert_geq(problem, 0);
+        chars[out++] = 0xFFFD;
+        in += problem == 0 ? len - in : (size_t)problem;
+    }
+    return out;
+}
+
+static void check_row(const struct vectors *row, const char *name, decoder *decode) {
+    uint8_t octets[MOST];
+    uint32_t before[MOST], replaced[MOST], chars[MOST] = {0};
+    size_t len = read_octets(row->field[0], octets);
+    size_t good = read_chars(row->field[1], before);
+    size_t all = read_chars(row->field[3], replaced);
+    int64_t done = decode(octets, len, chars, MOST);
+    size_t in = (size_t)(done / LPORT_TEXT_SCALE), out = (size_t)(done % LPORT_TEXT_SCALE);
+    cr_assert_eq(out, good, "%s, line %d", name, row->number);
+    cr_assert_arr_eq(chars, before, good * sizeof chars[0], "%s, line %d", name, row->number);
+    int64_t problem = lport_text_utf8_problem(octets + in, len - in);
+    cr_assert_eq(problem, atoi(row->field[2]), "%s, line %d", name, row->number);
+    cr_assert_eq(decode_with_replacement(decode, octets, len, chars), all, "%s, line %d", name,
+                 row->number);
+    cr_assert_arr_eq(chars, replaced, all * sizeof chars[0], "%s, line %d", name, row->number);
+}
+
+/* Behaviour 43. */
+Test(text, utf8_vectors_stop_where_they_say_and_are_replaced_as_they_say) {
+    const struct lport_text_variant *v;
+    struct vectors row;
+    int rows = 0;
+    cr_assert(vectors_open(&row, "utf8.tsv"));
+    for (; vectors_next(&row); rows++) {
+        cr_assert_eq(row.count, 4, "line %d", row.number);
+        check_row(&row, "exported", lport_text_from_utf8);
+        for (size_t i = 0; row.len[0] > 0 && (v = lport_text_variant(i)) != NULL; i++)
+            check_row(&row, v->name, v->from_utf8);
+    }
+    cr_assert(vectors_close(&row));
+    cr_assert_gt(rows, 80);
+}
+
+/* ---- the rest -------------------------------------------------------------------------------- */
+
+Test(text, find_line_is_the_first_line_feed_or_the_length) {
+    uint8_t octets[200];
+    for (size_t len = 0; len <= sizeof octets; len++) {
+        memset(octets, '\r', sizeof octets);
+        cr_assert_eq(lport_text_find_line(octets, len), (int64_t)len);
+        for (size_t at = sizeof octets; at-- > 0;) {
+            octets[at] = '\n';
+            cr_assert_eq(lport_text_find_line(octets, len), (int64_t)(at < len ? at : len));
+        }
+    }
+}
+
+Test(text, empty_vectors_may_be_null) {
+    uint8_t octets[] = "abc";
+    uint32_t chars[] = {'a', 'b', 'c'};
+    cr_assert_eq(lport_text_find_line(NULL, 0), 0);
+    cr_assert_eq(lport_text_utf8_problem(NULL, 0), 0);
+    cr_assert_eq(lport_text_from_utf8(NULL, 0, chars, 3), 0);
+    cr_assert_eq(lport_text_from_utf8(octets, 3, NULL, 0), 0);
+    cr_assert_eq(lport_text_from_latin1(NULL, 0, NULL, 0), 0);
+    cr_assert_eq(lport_text_from_ascii(octets, 3, NULL, 0), 0);
+    cr_assert_eq(lport_text_from_ascii8(NULL, 0, octets, 3), 0);
+    cr_assert_eq(lport_text_to_utf8(chars, 3, NULL, 0), 0);
+    cr_assert_eq(lport_text_to_latin1(NULL, 0, octets, 3), 0);
+    cr_assert_eq(lport_text_to_ascii(NULL, 0, NULL, 0), 0);
+}
+
+/* SIZE octets of address space over and over the same few pages. */
+static uint8_t *endless(int file, size_t page, size_t size) {
+    uint8_t *all = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    cr_assert_neq(all, MAP_FAILED);
+    for (size_t at = 0; at < size; at += page)
+        cr_assert_neq(mmap(all + at, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0),
+                      MAP_FAILED);
+    return all;
+}
+
+/* Behaviour 41: beyond the range of a C int, and of what a result can count. */
+Test(text, counts_stay_below_two_to_the_31_in_longer_vectors) {
+    enum { PAGE = 1 << 22 };
+    size_t size = (size_t)LPORT_TEXT_SCALE + 2 * PAGE;
+    int file = memfd_create("text_test", MFD_CLOEXEC);
+    cr_assert_geq(file, 0);
+    cr_assert_eq(ftruncate(file, PAGE), 0);
+    uint8_t *octets = endless(file, PAGE, size), *chars = endless(file, PAGE, size);
+    memset(octets, 'x', PAGE);
+    cr_assert_eq(lport_text_from_ascii8(octets, size, chars, size),
+                 counts(LPORT_TEXT_MAX, LPORT_TEXT_MAX));
+    cr_assert_eq(lport_text_find_line(octets, size), (int64_t)size);
+    cr_assert_eq(munmap(octets, size), 0);
+    cr_assert_eq(munmap(chars, size), 0);
+    cr_assert_eq(close(file), 0);
+}
+
+/* Bit AT of LEADS; behind the seventh octet nothing is known, and nothing needs to be. */
+static bool begins(size_t leads, size_t at) {
+    return at == 7 || (leads >> at & 1);
+}
+
+Test(text, gather_and_order_are_what_their_comments_say) {
+    for (size_t leads = 1; leads < 256; leads++) {
+        size_t lane = 0, place = 0;
+        for (size_t at = 0; at < 8; at++) {
+            if ((leads >> at & 1) == 0)
+                continue;
+            cr_assert_eq(lport_text_order[leads][place++], at);
+            if (leads >= 128 || at >= 4)
+                continue;
+            size_t size = 1;
+            while (size < 4 && !begins(leads, at + size))
+                size++;
+            for (size_t i = 0; i < 4; i++)
+                cr_assert_eq(lport_text_gather[leads][4 * lane + i],
+                             i < 4 - size ? 0x80 : at + i - (4 - size));
+            lane++;
+        }
+        for (; place < 8; place++)
+            cr_assert_eq(lport_text_order[leads][place], lport_text_order[leads][0]);
+        for (; leads < 128 && leads % 16 != 0 && lane < 4; lane++)
+            cr_assert_arr_eq(lport_text_gather[leads] + 4 * lane, lport_text_gather[leads], 4);
+    }
+}
+
+Test(text, pack_is_what_its_comment_says) {
+    for (size_t sizes = 0; sizes < 256; sizes++) {
+        size_t to = 0;
+        for (size_t lane = 0; lane < 4; lane++) {
+            size_t size = 1 + (sizes >> lane & 1) + 2 * (sizes >> (lane + 4) & 1);
+            for (size_t i = 4 - size; i < 4; i++)
+                cr_assert_eq(lport_text_pack[sizes][to++], 4 * lane + i);
+        }
+        for (; to < 16; to++)
+            cr_assert_eq(lport_text_pack[sizes][to], 0x80);
+    }
+}

@@ -1,0 +1,272 @@
+;;;; conditions - the tree, the facts, the one line of text, restarts.
+
+(in-package :port/test)
+
+(define-suite conditions "Conditions.")
+
+(defparameter *tree*
+  '((network error)
+    (timeout network) (login network) (net-path network) (socket-closed network)
+    (connection-lost network stream-error) (connection-reset connection-lost)
+    (connection-aborted connection-lost) (connection-truncated connection-lost)
+    (connect-error network) (connection-refused connect-error) (host-unreachable connect-error)
+    (network-unreachable connect-error) (connect-denied connect-error)
+    (connect-timed-out connect-error) (path-not-found connect-error net-path)
+    (address-error network) (address-in-use address-error) (address-not-available address-error)
+    (permission-denied address-error) (path-unusable address-error net-path)
+    (address-syntax address-error)
+    (resolve-error network) (host-not-found resolve-error) (resolver-try-again resolve-error)
+    (resolver-failure resolve-error) (service-not-found resolve-error)
+    (resource-exhausted network) (message-too-long network) (not-supported network)
+    (usage-error network)
+    (text-error network stream-error) (decoding-error text-error) (encoding-error text-error))
+  "Rows (class superclass...): the contract.")
+
+(defun status (name)
+  "The status of the kind called NAME in kinds.tsv."
+  (lport-status-make (1+ (position name (vectors "kinds") :key #'first :test #'string=))))
+
+(define-test "conditions.tree" ()
+  (loop for (class . superclasses) in *tree*
+        do (dolist (superclass superclasses)
+             (is (subtypep class superclass) "~S is no ~S" class superclass))))
+
+(define-test "conditions.kinds" (:behaviour 62)
+  "Every kind of status has the class and the code that the table says."
+  (let ((rows (vectors "kinds")))
+    (is (= (length rows) (1- +lport-kind-end+)))
+    (loop for (name class text) in rows
+          for kind from 1
+          for condition = (status-condition (lport-status-make kind) :connect)
+          do (is (eq (find-symbol (string-upcase class) :port) (type-of condition))
+                 "~A gives ~S" name (type-of condition))
+             (is (eq (intern (string-upcase name) :keyword) (network-code condition)))
+             (is (null (network-errno condition)))
+             (is-report condition (format nil "connect failed: ~A" text)))))
+
+(define-test "conditions.unknown-number" ()
+  "A status with the system's number keeps it; an unknown one names it."
+  (let ((condition (failure-of (fail (- (lport-status-make 1) 3999) :read))))
+    (is (eq 'network (type-of condition)))
+    (is (eq :errno-3999 (network-code condition)))
+    (is (eql 3999 (network-errno condition)))
+    (is-report condition "read failed: unknown error 3999")))
+
+(define-test "conditions.facts" (:behaviour 62)
+  "What is known of a failure can be read."
+  (let ((condition (failure-of
+                     (fail (status "connection-reset") :write
+                           :host "h" :port 80 :local "127.0.0.1:1" :remote "127.0.0.1:80"
+                           :octets 17 :seconds 2 :socket :not-a-stream))))
+    (is (typep condition 'connection-reset))
+    (is (equal '(:write :connection-reset nil "h" 80 "127.0.0.1:1" "127.0.0.1:80" () 17
+                 :not-a-stream)
+               (mapcar (lambda (reader) (funcall reader condition))
+                       '(network-operation network-code network-errno network-host network-port
+                         network-local network-remote network-attempts network-octets
+                         network-socket))))
+    (is (equal '(:write "h" 80)
+               (list (net-proc condition) (net-host condition) (net-port condition))))
+    (is (equal "connection reset by peer"
+               (apply #'format nil (net-mesg condition) (net-args condition))))
+    (is (null (stream-error-stream condition)))))
+
+(define-test "conditions.defaults" ()
+  "Unknown facts are NIL; in the shape of old they are \"\" and 0."
+  (let ((condition (failure-of (fail (status "timed-out") :read))))
+    (is (every (lambda (reader) (null (funcall reader condition)))
+               '(network-errno network-host network-port network-local network-remote
+                 network-attempts network-octets network-socket)))
+    (is (equal '("" 0 0) (list (net-host condition) (net-port condition)
+                               (timeout-time condition)))))
+  (is (equal "127.0.0.1" (net-host (failure-of (fail (status "closed") :connect
+                                                     :host (parse-address "127.0.0.1"))))))
+  (is (= 0 (net-port (failure-of (fail (status "closed") :connect :port "http"))))))
+
+(define-test "conditions.timeout" ()
+  (let ((condition (failure-of (fail (status "timed-out") :read :seconds 1/4
+                                                                :remote "127.0.0.1:80"))))
+    (is (typep condition 'timeout))
+    (is (= 1/4 (timeout-time condition)))
+    (is-report condition "read from 127.0.0.1:80 failed: timed out (0.25 s)")))
+
+;;; On streams
+
+(define-test "conditions.stream-error" ()
+  "On a socket that is a stream every condition is a STREAM-ERROR and prints under its public name."
+  (let ((stream (make-broadcast-stream)))
+    (loop for (class) in *tree*
+          for condition = (failure-of (fail-as class :read :code :socket stream))
+          do (is (typep condition class))
+             (is (typep condition 'stream-error))
+             (is (eq stream (stream-error-stream condition)) "~S has not its stream" class)
+             (is (eq stream (network-socket condition)))
+             (is (search (format nil "~A read failed" class) (prin1-to-string condition))
+                 "~S" condition))))
+
+(define-test "conditions.no-stream" ()
+  "Without a stream only what is one by its class is a STREAM-ERROR, and it has none."
+  (loop for (class) in *tree*
+        for condition = (failure-of (fail-as class :read :code))
+        do (is (eq class (type-of condition)))
+           (when (typep condition 'stream-error)
+             (is (null (stream-error-stream condition))))))
+
+;;; Reports
+
+(defun report-of (class operation code &rest facts)
+  (princ-to-string (failure-of (apply #'fail-as class operation code facts))))
+
+(defun attempts (&rest rows)
+  "Attempts of ROWS, an address and the name of a kind each."
+  (loop for (address kind) in rows
+        collect (cons (parse-address address) (status-condition (status kind) :connect))))
+
+(define-test "conditions.report-ends" ()
+  (loop for (expected . arguments)
+          in '(("connect to example.org port 443 failed: connection refused"
+                connection-refused :connect :connection-refused :host "example.org" :port 443)
+               ("connect to /run/x.sock failed: path not found"
+                path-not-found :connect :path-not-found :host "/run/x.sock")
+               ("read from [::1]:80 failed: connection reset (17 octets moved)"
+                connection-reset :read :connection-reset :remote "[::1]:80" :octets 17)
+               ("write to 127.0.0.1:80 failed: connection reset (1 octet moved)"
+                connection-reset :write :connection-reset :remote "127.0.0.1:80" :octets 1)
+               ("listen on port http failed: address in use"
+                address-in-use :listen :address-in-use :port "http")
+               ("listen on ::1 port 80 failed: address in use"
+                address-in-use :listen :address-in-use :host "::1" :port 80)
+               ("accept on 127.0.0.1:80 failed: descriptors exhausted"
+                resource-exhausted :accept :descriptors-exhausted :local "127.0.0.1:80")
+               ("resolve nosuch.invalid failed: host not found"
+                host-not-found :resolve :host-not-found :host "nosuch.invalid" :port 80)
+               ("connect to \"\" port 80 failed: address syntax"
+                address-syntax :connect :address-syntax :host "" :port 80)
+               ("read failed: closed" socket-closed :read :closed)
+               ("join multicast on 127.0.0.1:80 failed: not supported"
+                not-supported :join-multicast :not-supported :local "127.0.0.1:80")
+               ("read from h failed: 1 of 2"
+                network :read :other :host "h" :message "~D of ~D" :arguments (1 2)))
+        do (is (equal expected (apply #'report-of arguments)))))
+
+(define-test "conditions.report-privilege" ()
+  (is (equal "listen on port 80 failed: permission denied (ports below 1024 need a privilege)"
+             (report-of 'permission-denied :listen :permission-denied :port 80)))
+  (dolist (port '(0 1024 nil))
+    (is (not (search "privilege" (report-of 'permission-denied :listen :permission-denied
+                                            :port port)))))
+  (is (not (search "privilege" (report-of 'permission-denied :write :permission-denied
+                                          :port 80)))))
+
+(define-test "conditions.report-attempts" (:behaviour (51 62))
+  "All addresses and their errors are in the line."
+  (let ((two (attempts '("2001:db8::1" "network-unreachable")
+                       '("192.0.2.1" "connection-refused"))))
+    (is (equal (format nil "connect to example.org port 443 failed: 2001:db8::1 network ~
+                            unreachable; 192.0.2.1 connection refused (0.25 s)")
+               (report-of 'connection-refused :connect :connection-refused
+                          :host "example.org" :port 443 :seconds 0.25 :attempts two)))
+    (is (equal (format nil "connect to h port 1 failed: timed out; 2001:db8::1 network ~
+                            unreachable; 192.0.2.1 connection refused (5 s)")
+               (report-of 'timeout :connect :timed-out :host "h" :port 1 :seconds 5
+                                                       :attempts two))))
+  (is (equal "connect to 192.0.2.1 port 1 failed: connection refused"
+             (report-of 'connection-refused :connect :connection-refused
+                        :host "192.0.2.1" :port 1
+                        :attempts (attempts '("192.0.2.1" "connection-refused"))))))
+
+(define-test "conditions.report-many-attempts" ()
+  "A line has an end: of 1,000 attempts the first are listed and the others counted."
+  (let ((many (loop repeat 1000
+                    append (attempts '("192.0.2.1" "connection-refused")))))
+    (is (search "; and 984 more" (report-of 'connection-refused :connect :connection-refused
+                                            :host "h" :port 1 :attempts many)))))
+
+(define-test "conditions.report-seconds" ()
+  (loop for (seconds . text) in '((0 . "") (0.0001 . "") (0.001 . " (0.001 s)") (1 . " (1 s)")
+                                  (1/3 . " (0.333 s)") (10 . " (10 s)") (0.5d0 . " (0.5 s)")
+                                  (1e20 . " (more than 1000000000 s)"))
+        do (is (equal (format nil "read failed: timed out~A" text)
+                      (report-of 'timeout :read :timed-out :seconds seconds)))))
+
+(define-test "conditions.report-safe" ()
+  "What callers gave stays on one line, whatever is in it and however long it is."
+  (let ((host (format nil "a~Cb~Cc~Cd~Ce" #\Newline #\Return (code-char 27) (code-char #x202E))))
+    (is (equal "connect to a\\nb\\rc\\x1Bd\\x202Ee failed: x"
+               (report-of 'network :connect :x :host host))))
+  (is (> 3000 (length (report-of 'network :connect :x
+                                 :host (make-string 100000 :initial-element #\a)))))
+  (let ((*print-readably* t) (*print-base* 2) (*print-pretty* t) (*print-right-margin* 10))
+    (is (equal "listen on port 80 failed: address in use"
+               (report-of 'address-in-use :listen :address-in-use :port 80)))))
+
+(define-test "conditions.text-errors" ()
+  (let ((condition (failure-of
+                     (fail-as 'decoding-error :read :invalid-octets
+                              :text-octets #(195 40) :position 17
+                              :message "expected ~A, got octets~{ ~2,'0X~}"
+                              :arguments '(:utf-8 (195 40))))))
+    (is (equalp #(195 40) (text-error-octets condition)))
+    (is (= 17 (text-error-position condition)))
+    (is-report condition "read failed: expected UTF-8, got octets C3 28"))
+  (let ((condition (failure-of (fail-as 'encoding-error :write :no-octets :character #\a))))
+    (is (char= #\a (text-error-character condition)))
+    (is-report condition "write failed: no octets")))
+
+;;; Programs of 1999
+
+(define-condition old-failure (network) ()
+  (:report (lambda (condition stream)
+             (format stream "old ~A" (net-host condition)))))
+
+(define-test "conditions.historical" ()
+  "The initargs, defaults, readers and reports of CLOCC."
+  (let ((condition (make-condition 'network :proc 'list :host "h" :port 7 :mesg "~a" :args '(1))))
+    (is (equal "[LIST] \"h\":7 1" (princ-to-string condition)))
+    (is (equal '(list "h" 7 "~a" (1))
+               (list (net-proc condition) (net-host condition) (net-port condition)
+                     (net-mesg condition) (net-args condition)))))
+  (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'login))))
+  (is (equal "[NIL] \"\":0 [timeout 3 sec]"
+             (princ-to-string (make-condition 'timeout :time 3))))
+  (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'net-path))))
+  (is (equal '(nil nil) (let ((condition (make-condition 'network)))
+                          (list (net-mesg condition) (net-args condition)))))
+  (is (equal "old h" (princ-to-string (make-condition 'old-failure :host "h")))))
+
+;;; Restarts
+
+(define-test "conditions.retry" ()
+  "RETRY calls again with the same value, USE-VALUE with another; both as often as needed."
+  (let ((calls '()))
+    (is (equal '(3 :done)
+               (handler-bind ((network (lambda (condition)
+                                         (declare (ignore condition))
+                                         (if (evenp (length calls))
+                                             (invoke-restart 'use-value (length calls))
+                                             (invoke-restart 'retry)))))
+                 (multiple-value-list
+                  (call-with-retry-restarts
+                   (lambda (value)
+                     (push value calls)
+                     (if (< (length calls) 4) (fail-as 'network :connect :x) (values 3 :done)))
+                   0)))))
+    (is (equal '(0 0 2 2) (reverse calls)))))
+
+(define-test "conditions.retry-interactively" ()
+  "USE-VALUE asks for a line, which is the new value as it stands; the reports say what is done."
+  (let ((value "a"))
+    (flet ((restart-named (name condition)
+             (find-restart name condition)))
+      (handler-bind ((network
+                       (lambda (condition)
+                         (is (equal "Try again to resolve it."
+                                    (princ-to-string (restart-named 'retry condition))))
+                         (is (equal "Use another host."
+                                    (princ-to-string (restart-named 'use-value condition))))
+                         (with-input-from-string (in (format nil "b c~%"))
+                           (let ((*query-io* (make-two-way-stream in (make-broadcast-stream))))
+                             (invoke-restart-interactively
+                              (restart-named 'use-value condition)))))))
+        (is (equal "b c" (with-retry (value "resolve it" "host")
+                           (if (equal value "a") (fail-as 'network :resolve :x) value))))))))

@@ -1,0 +1,166 @@
+;;;; library - finding, building and checking libport.so; images; descriptors of every kind.
+
+(in-package :port/test)
+
+(define-suite library "The C library from the side of Lisp.")
+
+(defun run-lisp (forms &key environment directory)
+  "Run FORMS, strings, in a fresh SBCL; values: what it printed, its exit code."
+  (multiple-value-bind (output error-output code)
+      (uiop:run-program (append (list "env")
+                                environment
+                                (list "sbcl" "--noinform" "--non-interactive" "--no-userinit"
+                                      "--no-sysinit")
+                                (loop for form in forms
+                                      collect "--eval" collect form))
+                        :output :string :error-output :output :ignore-error-status t
+                        :directory directory)
+    (declare (ignore error-output))
+    (values output code)))
+
+(defun loading (directory)
+  "The forms that load port from DIRECTORY, a native name."
+  (list "(require :asdf)"
+        (format nil "(asdf:load-asd ~S)" (concatenate 'string directory "port.asd"))
+        "(let ((*standard-output* (make-broadcast-stream))) (asdf:load-system :port))"))
+
+(defun here ()
+  (uiop:native-namestring (checkout-file "")))
+
+(defparameter *round-trip*
+  "(port:with-socket-server (s 0 :host \"127.0.0.1\")
+     (port:with-open-socket (c \"127.0.0.1\" (nth-value 1 (port:socket-server-host/port s)))
+       (let ((p (port:socket-accept s)))
+         (write-line \"round trip\" p)
+         (close p)
+         (princ (read-line c)))))"
+  "A form that prints `round trip` if sockets work.")
+
+(define-test library.missing-or-wrong (:limit 120)
+  (uiop:with-temporary-file (:pathname other)
+    (dolist (path (list "/nowhere/libport.so.1" "/lib/x86_64-linux-gnu/libc.so.6"
+                        (uiop:native-namestring other)))
+      (multiple-value-bind (output code)
+          (run-lisp (loading (here)) :environment (list (format nil "PORT_LIBRARY=~A" path)))
+        (is (/= 0 code))
+        (is (search "libport.so.1 with ABI" output))
+        (is (search path output))
+        (is (search "make" output))))))
+
+(define-test library.another-version (:limit 120)
+  (uiop:with-temporary-file (:pathname source :type "c")
+    (let ((library (concatenate 'string (uiop:native-namestring source) ".so")))
+      (with-open-file (out source :direction :output :if-exists :supersede)
+        (write-line "int lport_abi(void) { return 999; }" out))
+      (uiop:run-program (list "cc" "-shared" "-o" library (uiop:native-namestring source)))
+      (unwind-protect
+           (let ((output (run-lisp (loading (here))
+                                   :environment (list (format nil "PORT_LIBRARY=~A" library)))))
+             (is (search "ABI is 999" output))
+             (is (search "ABI 1" output)))
+        (delete-file library)))))
+
+(defun call-with-copy (function)
+  "Call FUNCTION with the native name of a copy of the sources in a directory with a space in its name."
+  (let ((directory (format nil "~Aport test ~D ~D/"
+                           (uiop:native-namestring (uiop:temporary-directory))
+                           (process-id) (incf *path-count*))))
+    (ensure-directories-exist (uiop:parse-native-namestring directory))
+    (unwind-protect
+         (progn
+           (uiop:run-program
+            (append (list "cp" "-r")
+                    (loop for name in '("csrc" "lisp" "port.asd" "Makefile" "version.sexp")
+                          collect (uiop:native-namestring (checkout-file name)))
+                    (list directory)))
+           (funcall function directory))
+      (uiop:run-program (list "chmod" "-R" "u+w" directory))
+      (uiop:run-program (list "rm" "-r" directory)))))
+
+(defun cache-environment (directory)
+  "Compiled files of the run go below DIRECTORY."
+  (list (format nil "XDG_CACHE_HOME=~Acache" directory)))
+
+(define-test library.directory-with-a-space (:limit 200)
+  (call-with-copy
+   (lambda (directory)
+     (let ((output (run-lisp (append (loading directory) (list *round-trip*))
+                             :environment (cache-environment directory))))
+       (is (search "round trip" output) "~A" output)
+       (is (probe-file (uiop:parse-native-namestring
+                        (concatenate 'string directory "build/libport.so.1"))))))))
+
+(define-test library.read-only-sources (:limit 200)
+  (call-with-copy
+   (lambda (directory)
+     (uiop:run-program (list "chmod" "-R" "a-w" directory))
+     (if (zerop (cffi:foreign-funcall "access" :string directory :int 2 :int))
+         ;; root may write anywhere: an unwritable tree is one that the system mounts so
+         (skip "this user may write to read-only directories")
+         (let ((output (run-lisp (append (loading directory) (list *round-trip*))
+                                 :environment (cache-environment
+                                               (uiop:native-namestring
+                                                (uiop:temporary-directory))))))
+           (is (search "round trip" output) "~A" output))))))
+
+(define-test library.moved-executable (:limit 200)
+  "A saved image that was moved finds the library again, and the old image's sockets are closed in it."
+  (call-with-copy
+   (lambda (directory)
+     (let ((program (concatenate 'string directory "program"))
+           (moved (concatenate 'string directory "elsewhere")))
+       (run-lisp (append (loading directory)
+                         (list "(defvar *old* (port:open-socket-server))"
+                               (format nil "(defun main () ~A (princ (handler-case (port:socket-accept *old*) (port:socket-closed () \" old closed\"))) (terpri) (finish-output))"
+                                       *round-trip*)
+                               (format nil "(sb-ext:save-lisp-and-die ~S :executable t :toplevel (lambda () (main) (sb-ext:exit)))"
+                                       program)))
+                 :environment (cache-environment directory))
+       (uiop:run-program (list "mv" program moved))
+       (let ((output (uiop:run-program (list moved) :output :string :error-output :output
+                                                    :ignore-error-status t)))
+         (is (search "round trip" output) "~A" output)
+         (is (search "old closed" output) "~A" output))
+       ;; moved away from its sources: the library lies beside the executable
+       (uiop:run-program (list "mv" (concatenate 'string directory "build/libport.so.1") directory))
+       (let ((output (uiop:run-program (list moved) :output :string :error-output :output
+                                                    :ignore-error-status t)))
+         (is (search "round trip" output) "~A" output))))))
+
+(define-test library.descriptors-are-close-on-exec (:behaviour 60)
+  (with-pair (a b :inet)
+    (with-pair (c d)
+      (with-socket-server (server 0)
+        (let ((child (uiop:run-program (list "ls" "-l" "/proc/self/fd") :output :string)))
+          (is (null (search "socket:" child)) "~A" child)
+          (dolist (endpoint (list a b c d server))
+            (let* ((info (uiop:read-file-string (format nil "/proc/self/fdinfo/~D"
+                                                        (socket-descriptor endpoint))))
+                   (flags (parse-integer info :start (+ 6 (search "flags:" info))
+                                              :radix 8 :junk-allowed t)))
+              (is (logtest #o2000000 flags)))))))))
+
+(define-test library.hundred-thousand-connections (:limit 120)
+  "Opened and closed in one process: no descriptor, no memory left behind."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((number (port-of server)))
+      (flet ((rounds (count)
+               (loop repeat count
+                     do (let ((client (open-socket "127.0.0.1" number))
+                              (peer (socket-accept server)))
+                          ;; the client aborts, so that its port does not stay in TIME_WAIT
+                          (close client :abort t)
+                          (close peer))))
+             (resident ()
+               (sb-ext:gc :full t)
+               (let ((status (uiop:read-file-string "/proc/self/statm")))
+                 (* 4096 (parse-integer status :start (position #\Space status)
+                                               :junk-allowed t)))))
+        (rounds 2000)
+        (let ((sockets (lport-socket-count))
+              (descriptors (length (open-descriptors)))
+              (memory (resident)))
+          (rounds 98000)
+          (is (= sockets (lport-socket-count)))
+          (is (= descriptors (length (open-descriptors))))
+          (is (< (- (resident) memory) 30000000)))))))

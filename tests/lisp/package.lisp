@@ -1,0 +1,217 @@
+;;;; package - the package of the tests, how a test is defined and run, and helpers for all files.
+;;;;
+;;;; Each test runs under a watchdog, and afterwards nothing may be open that was not open before. A
+;;;; file of tests has a suite of its name. What needs SBCL is in this file.
+
+(defpackage :port/test
+  (:documentation "The tests of PORT from the Lisp side.")
+  (:use :common-lisp :port)
+  (:shadowing-import-from :port #:stream-external-format)
+  (:import-from :fiveam #:is #:is-true #:is-false #:pass #:skip #:signals #:finishes)
+  ;; internals that are tested by themselves
+  (:import-from :port
+   #:fail #:fail-as #:status-condition #:call-with-retry-restarts #:with-retry
+   #:address-block #:block-address #:block-port #:endpoint-text #:host-designator
+   #:port-designator #:family-designator #:octets-of-size)
+  (:import-from :port.ffi
+   #:lport-socket-count #:lport-wait-count #:lport-status-make #:+lport-kind-end+)
+  (:export #:run-all))
+
+(in-package :port/test)
+
+;;; What is open
+
+(defun link-target (path)
+  "Where the symbolic link PATH, a string, points; NIL if it is gone."
+  (cffi:with-foreign-object (room :char 256)
+    (let ((length (cffi:foreign-funcall "readlink" :string path :pointer room :size 255 :long)))
+      (unless (minusp length)
+        (values (cffi:foreign-string-to-lisp room :count length))))))
+
+(defun open-descriptors ()
+  "What this process has open, a list of strings \"number target\". Event descriptors are left out: the
+library pools them, and waits are counted by it."
+  (loop for entry in (directory "/proc/self/fd/*" :resolve-symlinks nil)
+        for path = (uiop:native-namestring entry)
+        for target = (link-target path)
+        unless (or (null target) (search "[eventfd]" target))
+          collect (format nil "~A ~A" (file-namestring path) target)))
+
+(defun open-things ()
+  "A list of what tests must not leave behind: sockets, waits, descriptors."
+  (list (lport-socket-count) (lport-wait-count) (open-descriptors)))
+
+(defun leaks (before)
+  "A text that says what is open now and was not BEFORE, or NIL."
+  (destructuring-bind (sockets waits descriptors) (open-things)
+    (let ((more-sockets (- sockets (first before)))
+          (more-waits (- waits (second before)))
+          (more (set-difference descriptors (third before) :test #'string=)))
+      (when (or (plusp more-sockets) (plusp more-waits) more)
+        (format nil "left open: ~D socket~:P, ~D wait~:P, descriptors~{ ~A~^,~}"
+                more-sockets more-waits more)))))
+
+(defun wait-until (predicate &optional (seconds 2))
+  "The value of PREDICATE as soon as it is true, or NIL after SECONDS: for what another thread is about
+to do and tells nobody."
+  (loop with end = (+ (get-internal-real-time) (* seconds internal-time-units-per-second))
+        for value = (funcall predicate)
+        until (or value (> (get-internal-real-time) end))
+        do (sleep 0.005)
+        finally (return value)))
+
+(defun call-checking-leaks (function)
+  "Call FUNCTION; then everything that it opened has to be closed."
+  (let ((before (open-things)))
+    (funcall function)
+    (is (wait-until (lambda () (null (leaks before)))) "~A" (leaks before))))
+
+;;; Watchdog
+
+(defun print-thread (thread)
+  "Print the backtrace of THREAD, if it can still be interrupted."
+  (let ((text nil) (done (sb-thread:make-semaphore)))
+    (handler-case
+        (sb-thread:interrupt-thread
+         thread
+         (lambda ()
+           (setf text (with-output-to-string (stream)
+                        (sb-debug:print-backtrace :stream stream :count 50)))
+           (sb-thread:signal-semaphore done)))
+      (sb-thread:interrupt-thread-error () nil))
+    (sb-thread:wait-on-semaphore done :timeout 2)
+    (format *error-output* "~&~%Thread ~A:~%~A~%" (sb-thread:thread-name thread)
+            (or text "(cannot be interrupted)"))))
+
+(defun stop-hanging (name seconds)
+  "Say that test NAME hangs, and where, and end the process with a failure."
+  (format *error-output* "~&Test ~A has not ended after ~D s.~%" name seconds)
+  (mapc #'print-thread (remove sb-thread:*current-thread* (sb-thread:list-all-threads)))
+  (finish-output *error-output*)
+  (sb-ext:exit :code 1 :abort t))
+
+(defun call-with-watchdog (name seconds function)
+  "Call FUNCTION for test NAME; the process ends if it takes longer than SECONDS."
+  (let* ((done (sb-thread:make-semaphore))
+         (error-output *error-output*)
+         (watcher (sb-thread:make-thread
+                   (lambda ()
+                     (unless (sb-thread:wait-on-semaphore done :timeout seconds)
+                       (let ((*error-output* error-output))
+                         (stop-hanging name seconds))))
+                   :name "watchdog")))
+    (unwind-protect (funcall function)
+      (sb-thread:signal-semaphore done)
+      (sb-thread:join-thread watcher :default nil))))
+
+;;; Tests
+
+(defvar *tests* '()
+  "The names of all tests, the last one first.")
+
+(defmacro define-suite (name documentation)
+  "Begin the suite NAME, a symbol: the tests of a file."
+  `(fiveam:def-suite* ,name :description ,documentation))
+
+(defun test-name (name)
+  (if (stringp name) (intern name :port/test) name))
+
+(defun test-description (behaviour body)
+  "The docstring that BODY begins with, after the numbers of BEHAVIOUR, one or a list."
+  (format nil "~@[Behaviour ~{~D~^, ~}. ~]~@[~A~]"
+          (if (listp behaviour) behaviour (list behaviour))
+          (and (stringp (first body)) (rest body) (first body))))
+
+(defmacro define-test (name (&key suite behaviour (limit 20)) &body body)
+  "Define test NAME, a symbol or a string, in SUITE or the one of the file. BEHAVIOUR: the number of the
+behaviour that it holds, or a list of them. It may take LIMIT seconds and must close what it opens."
+  (let ((name (test-name name)))
+    `(progn
+       (pushnew ',name *tests*)
+       (fiveam:test (,name ,@(when suite `(:suite ,suite)))
+         ,(test-description behaviour body)
+         (call-with-watchdog ',name ,limit
+                             (lambda ()
+                               (call-checking-leaks (lambda () ,@body))))))))
+
+(defun run-quietly (name)
+  "The results of test NAME, a list."
+  (let ((fiveam:*test-dribble* (make-broadcast-stream))
+        (*print-pretty* nil))
+    (fiveam:run name)))
+
+(defun run-and-explain (name)
+  "Run test NAME; :PASSED, :FAILED after a report, or :SKIPPED."
+  (let ((results (run-quietly name)))
+    (multiple-value-bind (passed failed skipped) (fiveam:results-status results)
+      (declare (ignore failed))
+      (cond ((not passed)
+             (let ((fiveam:*test-dribble* *standard-output*))
+               (format t "~&~A:~%" name)
+               (fiveam:explain! results))
+             :failed)
+            (skipped :skipped)
+            (t :passed)))))
+
+(defun chosen-tests ()
+  "The names of the tests to run, in order: all, or those whose name has the text of $PORT_TEST in it."
+  (let ((part (or (uiop:getenvp "PORT_TEST") "")))
+    (remove-if-not (lambda (name) (search part (symbol-name name) :test #'char-equal))
+                   (reverse *tests*))))
+
+(defun run-all ()
+  "Run every test; print the failures, and as last line how many there were. True if all is well."
+  (let* ((outcomes (mapcar #'run-and-explain (chosen-tests)))
+         (failed (count :failed outcomes))
+         (skipped (count :skipped outcomes)))
+    (format t "~&lisp: ~D passed, ~D failed~[~:;, ~:*~D skipped~]~%"
+            (count :passed outcomes) failed skipped)
+    (finish-output)
+    (and outcomes (zerop failed))))
+
+;;; Helpers
+
+(defun checkout-file (name)
+  "The file NAME of the checkout, a pathname."
+  (asdf:system-relative-pathname "port" name))
+
+(defmacro failure-of (&body body)
+  "The NETWORK condition that BODY signals, or NIL if it returns."
+  `(handler-case (progn ,@body nil)
+     (network (condition) condition)))
+
+(defmacro is-failure ((class code &rest parts) &body body)
+  "Check that BODY signals CLASS with CODE, a keyword, and that its report has each of PARTS in it.
+Returns the condition."
+  (let ((condition (gensym "CONDITION")))
+    `(let ((,condition (failure-of ,@body)))
+       (is (typep ,condition ',class) "expected ~S, got ~S" ',class ,condition)
+       (when (typep ,condition 'network)
+         (is (eq ,code (network-code ,condition)))
+         (is-report ,condition ,@parts))
+       ,condition)))
+
+(defun is-report (condition &rest parts)
+  "Check that the report of CONDITION is one line that has PARTS, strings, in it."
+  (let ((line (princ-to-string condition)))
+    (is (not (find #\Newline line)) "not one line: ~S" line)
+    (dolist (part parts)
+      (is (search part line) "expected ~S in ~S" part line))))
+
+(defun in-thread (function)
+  "Start a thread that calls FUNCTION; end it with JOIN."
+  (sb-thread:make-thread function))
+
+(defun join (thread)
+  "The value of THREAD."
+  (sb-thread:join-thread thread))
+
+(defun names-p ()
+  "True if the names of tests/vectors/hosts resolve, as they do in `make test`."
+  (uiop:getenvp "NSS_WRAPPER_HOSTS"))
+
+(defmacro with-names (() &body body)
+  "Run BODY if the names of tests/vectors/hosts resolve; else count the test as skipped."
+  `(if (names-p)
+       (progn ,@body)
+       (skip "the names of tests/vectors/hosts do not resolve here")))

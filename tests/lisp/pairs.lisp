@@ -1,0 +1,101 @@
+;;;; pairs - connected pairs of every kind, threads that block, peers that trickle: for the other files.
+
+(in-package :port/test)
+
+(defparameter *pair-kinds* '(:local :inet :inet6)
+  "The kinds of connection that a test of streams runs over.")
+
+(defun tcp-pair (host settings)
+  "Values: a client connected over HOST with SETTINGS, and what its server accepted."
+  (with-socket-server (server 0 :host host)
+    (let ((client (apply #'open-socket host (nth-value 1 (socket-server-host/port server))
+                         settings)))
+      (values client (socket-accept server :wait 5)))))
+
+(defun make-pair (kind &rest settings)
+  "Values: two connected sockets of KIND."
+  (ecase kind
+    (:local (open-socket-pair))
+    (:inet (tcp-pair "127.0.0.1" settings))
+    (:inet6 (tcp-pair "::1" settings))))
+
+(defun call-with-pair (kind function)
+  "Call FUNCTION with a pair of KIND; what it leaves open is aborted."
+  (multiple-value-bind (a b) (make-pair kind)
+    (unwind-protect (funcall function a b)
+      (close a :abort t)
+      (close b :abort t))))
+
+(defmacro with-pair ((a b &optional (kind :local)) &body body)
+  "Run BODY with A and B bound to two connected sockets."
+  `(call-with-pair ,kind (lambda (,a ,b) (declare (ignorable ,a ,b)) ,@body)))
+
+(defmacro do-pairs ((a b) &body body)
+  "Run BODY for a connected pair of each kind."
+  (let ((kind (gensym "KIND")))
+    `(dolist (,kind *pair-kinds*)
+       (with-pair (,a ,b ,kind) ,@body))))
+
+(defun octets (&rest list)
+  (make-array (length list) :element-type '(unsigned-byte 8) :initial-contents list))
+
+(defun octets-like (text)
+  "The octets of TEXT in UTF-8."
+  (coerce (babel:string-to-octets text :encoding :utf-8) '(simple-array (unsigned-byte 8) (*))))
+
+(defun random-octets (count state)
+  (let ((octets (make-array count :element-type '(unsigned-byte 8))))
+    (map-into octets (lambda () (random 256 state)))))
+
+(defun send-octets (socket &rest octets)
+  "Write OCTETS, octets and strings, and flush."
+  (dolist (piece octets)
+    (if (integerp piece)
+        (write-byte piece socket)
+        (write-string piece socket)))
+  (finish-output socket))
+
+(defun everything (socket)
+  "The octets of SOCKET up to its end of file."
+  (let ((all (make-array 0 :element-type '(unsigned-byte 8) :adjustable t :fill-pointer t)))
+    (loop for octet = (read-byte socket nil)
+          while octet
+          do (vector-push-extend octet all))
+    (coerce all '(simple-array (unsigned-byte 8) (*)))))
+
+(defun clog (socket)
+  "Write to SOCKET until the system takes no more; how many octets it took."
+  (let ((count 0) (piece (make-array 65536 :element-type '(unsigned-byte 8))))
+    (setf (socket-deadline socket :output) 0.1)
+    (handler-case (loop (write-sequence piece socket)
+                        (incf count (length piece)))
+      (timeout ()))
+    (setf (socket-deadline socket :output) nil)
+    (clear-output socket)
+    count))
+
+(defun start-blocked (function)
+  "Start a thread that calls FUNCTION, which blocks, and return it once it does. The thread's value is that
+of FUNCTION, or the condition that ended it."
+  (let* ((before (lport-wait-count))
+         (thread (in-thread (lambda ()
+                              (handler-case (funcall function)
+                                (error (condition) condition))))))
+    (wait-until (lambda () (> (lport-wait-count) before)))
+    thread))
+
+(defun seconds-of (function)
+  "Values: how long FUNCTION took, in seconds; its value."
+  (let* ((start (get-internal-real-time))
+         (value (funcall function)))
+    (values (/ (- (get-internal-real-time) start) internal-time-units-per-second 1.0) value)))
+
+(defvar *path-count* 0)
+
+(defun temporary-path ()
+  "A path in the directory for temporary files at which there is nothing."
+  (format nil "~Aport-test-~D-~D.sock" (uiop:native-namestring (uiop:temporary-directory))
+          (process-id) (incf *path-count*)))
+
+(defun process-id ()
+  (cffi:foreign-funcall "getpid" :int))

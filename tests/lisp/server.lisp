@@ -1,0 +1,125 @@
+;;;; server - open-socket-server and socket-accept.
+
+(in-package :port/test)
+
+(define-suite server "Servers.")
+
+(define-test server.port-zero-is-any (:behaviour 54)
+  (dolist (arguments '(() (nil) (0) (:host "127.0.0.1") (0 :host "::1")))
+    (let ((server (apply #'open-socket-server arguments)))
+      (is (< 0 (port-of server) 65536))
+      (close server))))
+
+(define-test server.taken-and-taken-again (:behaviour 54)
+  (let ((number nil))
+    (with-socket-server (server 0)
+      (setf number (port-of server))
+      (let ((condition (is-failure (address-in-use :address-in-use "listen on port"
+                                                   (princ-to-string number))
+                         (open-socket-server number))))
+        (is (eq :listen (network-operation condition)))
+        (is (eql number (network-port condition))))
+      ;; connections whose server closes first leave the port in TIME_WAIT
+      (let ((client (open-socket "127.0.0.1" number)))
+        (close (socket-accept server))
+        (is (null (read-byte client nil)))
+        (close client)))
+    (dotimes (i 3)
+      (close (open-socket-server number)))))
+
+(define-test server.privileged ()
+  (let ((result (handler-case (open-socket-server 81 :host "127.0.0.1")
+                  (network (condition) condition))))
+    (if (typep result 'socket-server)
+        (progn (close result)
+               (skip "this user may open privileged ports"))
+        (is-report result "port 81" "privilege"))))
+
+(define-test server.bad-arguments (:behaviour 56)
+  (dolist (port '(65536 -1 "080x" 1.5))
+    (is (typep (failure-of (open-socket-server port)) '(or address-syntax service-not-found))))
+  (is (typep (failure-of (open-socket-server 0 :host "127.1")) 'address-syntax))
+  (is (typep (failure-of (open-socket-server 0 :host "192.0.2.77")) 'address-not-available))
+  (signals type-error (open-socket-server 0 :backlog -1))
+  (signals type-error (open-socket-server 0 :backlog "many"))
+  (signals program-error (open-socket-server 0 :no-such-keyword t))
+  (signals type-error (socket-accept "no server")))
+
+(define-test server.families (:behaviour 55)
+  (with-socket-server (server 0)
+    (let ((client (open-socket "127.0.0.1" (port-of server))))
+      (let ((peer (socket-accept server)))
+        (is (string= "127.0.0.1" (socket-host/port peer)))
+        (close peer))
+      (close client)))
+  (with-socket-server (server 0 :family :inet6)
+    (is (string= "::" (socket-server-host/port server)))
+    (is (typep (failure-of (open-socket "127.0.0.1" (port-of server))) 'connection-refused))
+    ;; so the same port is free for IPv4
+    (with-socket-server (other (port-of server) :family :inet)
+      (is (string= "0.0.0.0" (socket-server-host/port other))))))
+
+(define-test server.backlog ()
+  "The system queues clients while the server is busy elsewhere, and none is lost."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((clients (loop for i below 50
+                         collect (let ((client (open-socket "127.0.0.1" (port-of server))))
+                                   (format client "client ~D~%" i)
+                                   (finish-output client)
+                                   client))))
+      (is (equal (loop for i below 50 collect (format nil "client ~D" i))
+                 (loop repeat 50
+                       collect (let ((peer (socket-accept server :wait 5)))
+                                 (prog1 (read-line peer)
+                                   (close peer))))))
+      (mapc #'close clients))))
+
+(define-test server.waiting ()
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (is (null (socket-accept server :wait 0)))
+    (multiple-value-bind (seconds value) (seconds-of (lambda () (socket-accept server :wait 0.1)))
+      (is (null value))
+      (is (<= 0.1 seconds 2)))
+    (setf (socket-timeout server :input) 0.05)
+    (is (typep (failure-of (socket-accept server)) 'timeout))
+    (is (typep (failure-of (with-deadline (0.01) (socket-accept server :wait 5))) 'timeout))
+    (setf (socket-timeout server :input) nil)
+    (let ((client (open-socket "127.0.0.1" (port-of server)))
+          (peer (socket-accept server :wait 0 :bin t :input-timeout 3)))
+      (is (equal '(unsigned-byte 8) (stream-element-type peer)))
+      (is (= 3 (socket-timeout peer :input)))
+      (close peer)
+      (close client))))
+
+(define-test server.several-accept (:behaviour 58 :limit 60)
+  (let* ((server (open-socket-server 0 :host "127.0.0.1"))
+         (number (port-of server))
+         (acceptors (loop repeat 10
+                          collect (in-thread
+                                   (lambda ()
+                                     (handler-case
+                                         (loop (let ((peer (socket-accept server)))
+                                                 (write-line "served" peer)
+                                                 (close peer)))
+                                       (socket-closed () :closed))))))
+         (dialers (loop repeat 10
+                        collect (in-thread
+                                 (lambda ()
+                                   (loop repeat 10
+                                         collect (with-open-socket (client "127.0.0.1" number)
+                                                   (read-line client))))))))
+    (dolist (dialer dialers)
+      (is (equal (make-list 10 :initial-element "served") (join dialer))))
+    (close server)
+    (dolist (acceptor acceptors)
+      (is (eq :closed (join acceptor))))))
+
+(define-test server.external-format ()
+  (with-socket-server (server 0 :host "127.0.0.1" :external-format :latin-1)
+    (let ((client (open-socket "127.0.0.1" (port-of server)))
+          (peer (socket-accept server :wait 5)))
+      (is (eq :latin-1 (stream-external-format peer)))
+      (send-octets peer "é")
+      (is (= 233 (read-byte client)))
+      (close client)
+      (close peer))))
