@@ -30,27 +30,33 @@ int64_t lport_text_find_line(const uint8_t *octets, size_t len) {
 }
 
 int64_t lport_text_from_utf8(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    if (len == 0 || cap == 0)
-        return 0;
-    return variant()->from_utf8(octets, clamp(len), chars, clamp(cap));
+    return lport_text_decode(variant(), octets, clamp(len), chars, clamp(cap));
 }
 
 int64_t lport_text_from_latin1(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    if (len == 0 || cap == 0)
+    size_t n = clamp(lport_text_smaller(len, cap));
+    if (n == 0)
         return 0;
-    return variant()->from_latin1(octets, clamp(len), chars, clamp(cap));
+    variant()->widen(octets, n, chars);
+    return lport_text_result(n, n);
 }
 
 int64_t lport_text_from_ascii(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    if (len == 0 || cap == 0)
+    size_t n = clamp(lport_text_smaller(len, cap));
+    if (n == 0)
         return 0;
-    return variant()->from_ascii(octets, clamp(len), chars, clamp(cap));
+    n = variant()->ascii(octets, n);
+    variant()->widen(octets, n, chars);
+    return lport_text_result(n, n);
 }
 
 int64_t lport_text_from_ascii8(const uint8_t *octets, size_t len, uint8_t *chars, size_t cap) {
-    if (len == 0 || cap == 0)
+    size_t n = clamp(lport_text_smaller(len, cap));
+    if (n == 0)
         return 0;
-    return variant()->from_ascii8(octets, clamp(len), chars, clamp(cap));
+    n = variant()->ascii(octets, n);
+    memcpy(chars, octets, n);
+    return lport_text_result(n, n);
 }
 
 int64_t lport_text_utf8_problem(const uint8_t *octets, size_t len) {
@@ -58,19 +64,21 @@ int64_t lport_text_utf8_problem(const uint8_t *octets, size_t len) {
 }
 
 int64_t lport_text_to_utf8(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
-    if (len == 0 || cap == 0)
-        return 0;
-    return variant()->to_utf8(chars, clamp(len), octets, clamp(cap));
+    return lport_text_encode(variant(), chars, clamp(len), octets, clamp(cap));
 }
 
 int64_t lport_text_to_latin1(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
-    if (len == 0 || cap == 0)
+    size_t n = clamp(lport_text_smaller(len, cap));
+    if (n == 0)
         return 0;
-    return variant()->to_latin1(chars, clamp(len), octets, clamp(cap));
+    n = variant()->narrow(chars, n, octets, 0xFF);
+    return lport_text_result(n, n);
 }
 
 int64_t lport_text_to_ascii(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
-    if (len == 0 || cap == 0)
+    size_t n = clamp(lport_text_smaller(len, cap));
+    if (n == 0)
         return 0;
-    return variant()->to_ascii(chars, clamp(len), octets, clamp(cap));
+    n = variant()->narrow(chars, n, octets, 0x7F);
+    return lport_text_result(n, n);
 }

@@ -43,18 +43,18 @@ static void widen(const uint8_t *octets, size_t len, uint32_t *chars) {
         widen16(octets + len - 16, chars + len - 16);
 }
 
-static size_t narrow(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t mask) {
+static size_t narrow(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
     size_t i = 0;
     for (; i + 16 <= len; i += 16) {
         uint32x4_t a = vld1q_u32(chars + i), b = vld1q_u32(chars + i + 4);
         uint32x4_t c = vld1q_u32(chars + i + 8), d = vld1q_u32(chars + i + 12);
         uint32x4_t all = vorrq_u32(vorrq_u32(a, b), vorrq_u32(c, d));
-        if (vmaxvq_u32(vandq_u32(all, vdupq_n_u32(mask))) != 0)
+        if ((vmaxvq_u32(all) & ~limit) != 0)
             break;
         uint16x8_t low = vmovn_high_u32(vmovn_u32(a), b), high = vmovn_high_u32(vmovn_u32(c), d);
         vst1q_u8(octets + i, vmovn_high_u16(vmovn_u16(low), high));
     }
-    for (; i < len && (chars[i] & mask) == 0; i++)
+    for (; i < len && chars[i] <= limit; i++)
         octets[i] = (uint8_t)chars[i];
     return i;
 }
@@ -190,7 +190,7 @@ static int64_t pack_few(const uint32_t *chars, size_t len, uint8_t *octets, size
         size += pack4(few + i, spelled + size, 0x0F);
     size -= i - len;
     if (size > cap)
-        return lport_text_scalar.to_utf8(chars, len, octets, cap);
+        return lport_text_encode_plainly(chars, len, octets, cap);
     memcpy(octets, spelled, size);
     return lport_text_result(len, size);
 }
@@ -200,7 +200,7 @@ static int64_t pack(const uint32_t *chars, size_t len, uint8_t *octets, size_t c
     size_t in = len % 4, out = 0, size = 0;
     if (len < PACK_LEAST || cap < PACK_ROOM)
         return len < PACK_LEAST ? pack_few(chars, len, octets, cap)
-                                : lport_text_scalar.to_utf8(chars, len, octets, cap);
+                                : lport_text_encode_plainly(chars, len, octets, cap);
     if (in != 0)
         out = pack4(chars, octets, (1u << in) - 1);
     for (; in + PACK_LAST < len && out + PACK_ROOM <= cap; in += 4)
@@ -214,66 +214,20 @@ static int64_t pack(const uint32_t *chars, size_t len, uint8_t *octets, size_t c
         }
     }
     return lport_text_result(in, out) +
-           lport_text_scalar.to_utf8(chars + in, len - in, octets + out, cap - out);
+           lport_text_encode_plainly(chars + in, len - in, octets + out, cap - out);
 }
 
 /* ---- the variant ----------------------------------------------------------------------------- */
 
-static const struct lport_text_kit kit = {
+static const struct lport_text_variant neon = {
+    .name = "neon",
+    .ascii = ascii,
+    .widen = widen,
+    .narrow = narrow,
     .sift = sift,
     .gather = gather,
     .usable = usable,
     .pack = pack,
-    .ascii = ascii,
-    .widen = widen,
-    .narrow = narrow,
-};
-
-static int64_t from_utf8(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    return lport_text_decode(&kit, octets, len, chars, cap);
-}
-
-static int64_t from_latin1(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    size_t n = lport_text_smaller(len, cap);
-    widen(octets, n, chars);
-    return lport_text_result(n, n);
-}
-
-static int64_t from_ascii(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    size_t n = ascii(octets, lport_text_smaller(len, cap));
-    widen(octets, n, chars);
-    return lport_text_result(n, n);
-}
-
-static int64_t from_ascii8(const uint8_t *octets, size_t len, uint8_t *chars, size_t cap) {
-    size_t n = ascii(octets, lport_text_smaller(len, cap));
-    memcpy(chars, octets, n);
-    return lport_text_result(n, n);
-}
-
-static int64_t to_utf8(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
-    return lport_text_encode(&kit, chars, len, octets, cap);
-}
-
-static int64_t to_latin1(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
-    size_t n = narrow(chars, lport_text_smaller(len, cap), octets, ~(uint32_t)0xFF);
-    return lport_text_result(n, n);
-}
-
-static int64_t to_ascii(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
-    size_t n = narrow(chars, lport_text_smaller(len, cap), octets, ~(uint32_t)0x7F);
-    return lport_text_result(n, n);
-}
-
-static const struct lport_text_variant neon = {
-    .name = "neon",
-    .from_utf8 = from_utf8,
-    .from_latin1 = from_latin1,
-    .from_ascii = from_ascii,
-    .from_ascii8 = from_ascii8,
-    .to_utf8 = to_utf8,
-    .to_latin1 = to_latin1,
-    .to_ascii = to_ascii,
 };
 
 const struct lport_text_variant *lport_text_variant(size_t index) {

@@ -56,7 +56,7 @@ static uint32_t assemble(const uint8_t *octets, size_t whole) {
     return code;
 }
 
-static int64_t from_utf8(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
+int64_t lport_text_decode_plainly(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
     size_t in = 0, out = 0;
     while (out < cap) {
         int64_t problem = lport_text_problem(octets + in, len - in);
@@ -66,27 +66,6 @@ static int64_t from_utf8(const uint8_t *octets, size_t len, uint32_t *chars, siz
         in += (size_t)-problem;
     }
     return lport_text_result(in, out);
-}
-
-static int64_t from_latin1(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    size_t n = lport_text_smaller(len, cap);
-    for (size_t i = 0; i < n; i++)
-        chars[i] = octets[i];
-    return lport_text_result(n, n);
-}
-
-static int64_t from_ascii(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    size_t n = lport_text_smaller(len, cap), i = 0;
-    for (; i < n && octets[i] < 0x80; i++)
-        chars[i] = octets[i];
-    return lport_text_result(i, i);
-}
-
-static int64_t from_ascii8(const uint8_t *octets, size_t len, uint8_t *chars, size_t cap) {
-    size_t n = lport_text_smaller(len, cap), i = 0;
-    for (; i < n && octets[i] < 0x80; i++)
-        chars[i] = octets[i];
-    return lport_text_result(i, i);
 }
 
 /* How many octets CODE takes; 0 where it is no character. */
@@ -109,7 +88,7 @@ static void spell(uint32_t code, uint8_t *octets, size_t size) {
     octets[0] = (uint8_t)(mark[size] | code);
 }
 
-static int64_t to_utf8(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
+int64_t lport_text_encode_plainly(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
     size_t in = 0, out = 0;
     for (; in < len; in++) {
         size_t size = utf8_size(chars[in]);
@@ -121,31 +100,30 @@ static int64_t to_utf8(const uint32_t *chars, size_t len, uint8_t *octets, size_
     return lport_text_result(in, out);
 }
 
-/* One octet per character, up to the first character of LIMIT or above. */
-static int64_t narrow(const uint32_t *chars, size_t n, uint8_t *octets, uint32_t limit) {
+static size_t ascii(const uint8_t *octets, size_t len) {
     size_t i = 0;
-    for (; i < n && chars[i] < limit; i++)
+    while (i < len && octets[i] < 0x80)
+        i++;
+    return i;
+}
+
+static void widen(const uint8_t *octets, size_t len, uint32_t *chars) {
+    for (size_t i = 0; i < len; i++)
+        chars[i] = octets[i];
+}
+
+static size_t narrow(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
+    size_t i = 0;
+    for (; i < len && chars[i] <= limit; i++)
         octets[i] = (uint8_t)chars[i];
-    return lport_text_result(i, i);
-}
-
-static int64_t to_latin1(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
-    return narrow(chars, lport_text_smaller(len, cap), octets, 0x100);
-}
-
-static int64_t to_ascii(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
-    return narrow(chars, lport_text_smaller(len, cap), octets, 0x80);
+    return i;
 }
 
 const struct lport_text_variant lport_text_scalar = {
     .name = "scalar",
-    .from_utf8 = from_utf8,
-    .from_latin1 = from_latin1,
-    .from_ascii = from_ascii,
-    .from_ascii8 = from_ascii8,
-    .to_utf8 = to_utf8,
-    .to_latin1 = to_latin1,
-    .to_ascii = to_ascii,
+    .ascii = ascii,
+    .widen = widen,
+    .narrow = narrow,
 };
 
 #if !defined(LPORT_TEXT_X86) && !defined(LPORT_TEXT_NEON)

@@ -1,8 +1,8 @@
-/* text_vector - drives the passes of text_vector.h over a whole vector (layer 1).
+/* text_vector - drives the passes of a variant over a whole vector (layer 1).
  *
- * Stands on a kit of the architecture and, at what is no whole good chunk, on text_scalar.c.
- * Invariant: `in` stands at the beginning of a character, and nothing behind chars + out (octets +
- * out) has been written. */
+ * Stands on text_variants.h and, at what is no whole good chunk, on text_scalar.c. Invariant: `in`
+ * stands at the beginning of a character, and nothing behind chars + out (octets + out) has been
+ * written. */
 #include "text_vector.h"
 
 enum {                  /* ways in which two octets are wrong together: Unicode, table 3-7 */
@@ -86,13 +86,18 @@ const uint8_t lport_text_excess[16] = {18, 18, 18, 18, 18, 18, 18, 18, 0, 0, 0, 
  * chunk at the same price. */
 #define RUN 16
 
-/* The length of what is left when a character that is cut off at the end is taken away. */
+/* The length of what is left when what is cut off at the end is taken away, and what is then at the
+ * end in its turn: a lead is wrong there too, but `sift` sees it only by what follows. */
 static size_t whole(const uint8_t *octets, size_t len) {
-    for (size_t back = 1; back <= 3 && back <= len; back++) {
+    size_t back = 1;
+    while (back <= 3 && back <= len) {
         uint8_t octet = octets[len - back];
-        if (octet >= 0xC0) {
-            size_t size = octet < 0xE0 ? 2 : octet < 0xF0 ? 3 : 4;
-            return size > back ? len - back : len;
+        size_t size = octet < 0xC0 ? 1 : octet < 0xE0 ? 2 : octet < 0xF0 ? 3 : 4;
+        if (size > back) {
+            len -= back;
+            back = 1;
+        } else {
+            back++;
         }
     }
     return len;
@@ -110,62 +115,68 @@ static size_t place(const struct lport_text_chunk *chunk, size_t count) {
     }
 }
 
-static int64_t decode_rest(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap,
-                           size_t in, size_t out) {
-    if (in < len && out < cap)
-        return lport_text_result(in, out) +
-               lport_text_scalar.from_utf8(octets + in, len - in, chars + out, cap - out);
-    return lport_text_result(in, out);
+/* ASCII at the beginning: worth a look of its own where it is likely to be long enough. */
+static int begins_ascii(uint32_t first, uint32_t later) {
+    return (first | later) < 0x80;
 }
 
-int64_t lport_text_decode(const struct lport_text_kit *kit, const uint8_t *octets, size_t len,
-                          uint32_t *chars, size_t cap) {
+int64_t lport_text_decode(const struct lport_text_variant *variant, const uint8_t *octets,
+                          size_t len, uint32_t *chars, size_t cap) {
     struct lport_text_chunk chunk;
     size_t in = 0, out = 0;
     while (in < len && out < cap) {
-        size_t left = lport_text_smaller(len - in, cap - out);
-        if (octets[in] < 0x80 && left >= RUN && octets[in + RUN - 1] < 0x80) {
-            size_t run = kit->ascii(octets + in, left);
-            kit->widen(octets + in, run, chars + out);
+        size_t most = lport_text_smaller(len - in, cap - out);
+        if (most >= RUN && begins_ascii(octets[in], octets[in + RUN - 1])) {
+            size_t run = variant->ascii(octets + in, most);
+            variant->widen(octets + in, run, chars + out);
             in += run;
             out += run;
-            if (run == left)
+            if (run == most)
                 continue;
         }
-        size_t room = lport_text_smaller(LPORT_CHUNK, 4 * (cap - out));
-        size_t some = whole(octets + in, lport_text_smaller(len - in, room));
-        size_t count = some == 0 ? 0 : kit->sift(octets + in, some, &chunk);
+        if (variant->sift == NULL)
+            break;
+        most = lport_text_smaller(len - in, lport_text_smaller(LPORT_CHUNK, 4 * (cap - out)));
+        size_t some = whole(octets + in, most);
+        size_t count = some == 0 ? 0 : variant->sift(octets + in, some, &chunk);
         if (count == 0)
             break;
         size_t fits = lport_text_smaller(count, cap - out);
-        kit->gather(&chunk, chars + out, fits);
+        variant->gather(&chunk, chars + out, fits);
         in += fits == count ? some : place(&chunk, fits);
         out += fits;
     }
-    return decode_rest(octets, len, chars, cap, in, out);
+    if (in == len || out == cap)
+        return lport_text_result(in, out);
+    return lport_text_result(in, out) +
+           lport_text_decode_plainly(octets + in, len - in, chars + out, cap - out);
 }
 
-int64_t lport_text_encode(const struct lport_text_kit *kit, const uint32_t *chars, size_t len,
-                          uint8_t *octets, size_t cap) {
+int64_t lport_text_encode(const struct lport_text_variant *variant, const uint32_t *chars,
+                          size_t len, uint8_t *octets, size_t cap) {
     size_t in = 0, out = 0;
     while (in < len && out < cap) {
-        size_t left = lport_text_smaller(len - in, cap - out);
-        if (chars[in] < 0x80 && left >= RUN && chars[in + RUN - 1] < 0x80) {
-            size_t run = kit->narrow(chars + in, left, octets + out, ~(uint32_t)0x7F);
+        size_t most = lport_text_smaller(len - in, cap - out);
+        if (most >= RUN && begins_ascii(chars[in], chars[in + RUN - 1])) {
+            size_t run = variant->narrow(chars + in, most, octets + out, 0x7F);
             in += run;
             out += run;
-            if (run == left)
+            if (run == most)
                 continue;
         }
-        size_t some = kit->usable(chars + in, len - in);
+        if (variant->usable == NULL)
+            break;
+        size_t some = variant->usable(chars + in, len - in);
         if (some == 0)
-            break;
-        int64_t done = kit->pack(chars + in, some, octets + out, cap - out);
-        size_t taken = (size_t)(done / LPORT_TEXT_SCALE);
-        in += taken;
+            return lport_text_result(in, out);
+        int64_t done = variant->pack(chars + in, some, octets + out, cap - out);
+        in += (size_t)(done / LPORT_TEXT_SCALE);
         out += (size_t)(done % LPORT_TEXT_SCALE);
-        if (taken < some)
-            break;
+        if ((size_t)(done / LPORT_TEXT_SCALE) < some)
+            return lport_text_result(in, out);
     }
-    return lport_text_result(in, out);
+    if (in == len || out == cap)
+        return lport_text_result(in, out);
+    return lport_text_result(in, out) +
+           lport_text_encode_plainly(chars + in, len - in, octets + out, cap - out);
 }

@@ -1,9 +1,5 @@
-/* text_vector - UTF-8 for processors with byte shuffles: what text_x86.c and text_neon.c share
- * (layer 1, private to `text`).
- *
- * Decoding goes by chunks, in two passes without a branch on the text: `sift` validates a chunk and
- * takes it apart, `gather` puts its characters together. Encoding likewise: `usable` validates,
- * `pack` spells. The architecture brings the four; text_vector.c drives them. */
+/* text_vector - what the variants with byte shuffles, text_x86_utf8.c and text_neon.c, share (layer
+ * 1, private to `text`). */
 #ifndef LPORT_TEXT_VECTOR_H
 #define LPORT_TEXT_VECTOR_H
 
@@ -19,23 +15,6 @@ struct lport_text_chunk {
     uint8_t payload[LPORT_CHUNK + 16];  /* the octets without their marks */
     uint8_t excess[LPORT_CHUNK];        /* of a lead: six bits for each octet short of four */
     uint8_t leads[LPORT_CHUNK / 8 + 4]; /* bit I % 8 of octet I / 8: a character begins at I */
-};
-
-struct lport_text_kit {
-    /* Takes LEN octets, 1 to LPORT_CHUNK, apart. The last character is not cut off. The number of
-     * characters, or 0 if they are no UTF-8. */
-    size_t (*sift)(const uint8_t *octets, size_t len, struct lport_text_chunk *chunk);
-    /* The first COUNT characters of CHUNK, which has that many. */
-    void (*gather)(const struct lport_text_chunk *chunk, uint32_t *chars, size_t count);
-    /* How many of CHARS from the first can be encoded; may look at fewer than LEN, not at none. */
-    size_t (*usable)(const uint32_t *chars, size_t len);
-    /* Encodes CHARS, usable all of them, as far as there is room; a lport_text_result. */
-    int64_t (*pack)(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
-    /* The length of the beginning of OCTETS that is ASCII, and the copy of LEN octets to CHARS. */
-    size_t (*ascii)(const uint8_t *octets, size_t len);
-    void (*widen)(const uint8_t *octets, size_t len, uint32_t *chars);
-    /* Copies CHARS to OCTETS up to the first that has a bit of MASK; how many. */
-    size_t (*narrow)(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t mask);
 };
 
 /* Shuffles, written by text_tables.py. Decoding: puts every character that begins in the first four
@@ -66,11 +45,6 @@ extern const uint8_t lport_text_payload[16];
 
 /* What `excess` of a chunk holds, by the high half of the octet. */
 extern const uint8_t lport_text_excess[16];
-
-int64_t lport_text_decode(const struct lport_text_kit *kit, const uint8_t *octets, size_t len,
-                          uint32_t *chars, size_t cap);
-int64_t lport_text_encode(const struct lport_text_kit *kit, const uint32_t *chars, size_t len,
-                          uint8_t *octets, size_t cap);
 
 /* ---- the ends of vectors, without branches that depend on the text --------------------------- */
 

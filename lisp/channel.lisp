@@ -12,10 +12,10 @@
   (socket nil)                          ; the object users see, for conditions
   (closing nil)                         ; true from the beginning of a close
   ;; Limits of time: spans of each blocking call, and moments for all calls.
-  (input-timeout +lport-never+ :type moment)
-  (output-timeout +lport-never+ :type moment)
-  (input-deadline +lport-never+ :type moment)
-  (output-deadline +lport-never+ :type moment)
+  (input-timeout +never+ :type moment)
+  (output-timeout +never+ :type moment)
+  (input-deadline +never+ :type moment)
+  (output-deadline +never+ :type moment)
   ;; Threads that own a direction, see WITH-DIRECTION.
   (input-owner nil)
   (output-owner nil)
@@ -58,7 +58,7 @@
 which can change while the call is blocked."
   (let ((timeout (channel-timeout channel direction)))
     (min *deadline*
-         (if (= timeout +lport-never+) +lport-never+ (lport-clock-after timeout)))))
+         (if (= timeout +never+) +never+ (moment-in timeout)))))
 
 ;;; Failing
 
@@ -80,7 +80,7 @@ which can change while the call is blocked."
 (defun span-seconds (channel direction)
   "The timeout of CHANNEL in DIRECTION in seconds, or NIL."
   (let ((span (channel-timeout channel direction)))
-    (unless (= span +lport-never+)
+    (unless (= span +never+)
       (/ span 1000000000))))
 
 (defun fail-timed-out (channel direction operation octets)
@@ -108,7 +108,7 @@ which can change while the call is blocked."
 is to read or room to write."
   (declare (type moment limit))
   (let ((deadline (channel-deadline channel direction)))
-    (if (and (= limit +lport-never+) (= deadline +lport-never+))
+    (if (and (= limit +never+) (= deadline +never+))
         limit
         (if (>= (lport-clock-now) (min limit deadline))
             (fail-timed-out channel direction operation octets)
@@ -188,7 +188,7 @@ therefore cut into pieces."
       (when (funcall owner channel)
         (wait-once channel 0 (min limit
                                   (channel-deadline channel direction)
-                                  (lport-clock-after piece)))))))
+                                  (moment-in piece)))))))
 
 (defun release-contended (channel)
   (setf (channel-contended channel) nil)
@@ -225,4 +225,4 @@ after a moment; then that thread closes it as it leaves."
   (let ((result (lport-socket-close (channel-handle channel) (if reset +lport-reset+ 0))))
     (when (= result 1)
       (lport-socket-gone (channel-handle channel)
-                         (lport-clock-after *leaving-nanoseconds*)))))
+                         (moment-in *leaving-nanoseconds*)))))

@@ -106,7 +106,7 @@ seconds, and the attempts are for the condition."
 (defun check-dial-limit (limit give-up)
   "LIMIT, or a later one that the user asked for; signals TIMEOUT by GIVE-UP if it has passed."
   (declare (type moment limit) (type function give-up))
-  (if (or (= limit +lport-never+) (< (lport-clock-now) limit))
+  (if (or (= limit +never+) (< (lport-clock-now) limit))
       limit
       (restart-case (funcall give-up (lport-status-make +lport-timed-out+))
         (wait-longer (&optional seconds)
@@ -122,7 +122,7 @@ timed out, since nobody waits for it any longer."
           collect (attempt-of dial index))))
 
 (defun attempt-of (dial index)
-  (let* ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
+  (let* ((block (octets-of-size +lport-address-size+))
          (status (with-octets (pointer block)
                    (lport-dial-attempt dial index pointer)))
          (address (block-address block)))

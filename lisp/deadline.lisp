@@ -1,13 +1,15 @@
 ;;;; deadline - seconds to absolute moments, and the one that is in force for this thread.
 ;;;;
-;;;; Inside the library a deadline is an integer: nanoseconds of LPORT-CLOCK-NOW, +LPORT-NEVER+ for
-;;;; none. Users give seconds. Whatever waits takes the earliest of the deadlines that concern it.
+;;;; Inside the library a deadline is an integer: nanoseconds of LPORT-CLOCK-NOW, +NEVER+ for none: 146
+;;;; years after the start of the clock, where LPORT_NEVER of C would be a bignum. Users give seconds. Whatever waits takes the earliest of the deadlines that concern it.
 
 (in-package :port)
 
+(defconstant +never+ (1- (ash 1 62)) "The moment that does not come, and the span without end.")
+
 (deftype moment ()
-  "A deadline: nanoseconds of the monotonic clock, at most +LPORT-NEVER+."
-  '(signed-byte 64))
+  "A deadline: nanoseconds of the monotonic clock, at most +NEVER+. A span of them too."
+  '(integer 0 #.(1- (ash 1 62))))
 
 (deftype seconds ()
   "What users give for a span of time: a real number that is not negative and is a number."
@@ -18,7 +20,7 @@
   (and (realp object) (not (%nan-p object)) (not (minusp object))))
 
 (declaim (type moment *deadline*))
-(defvar *deadline* +lport-never+
+(defvar *deadline* +never+
   "The moment by which every operation of this thread has to end; see WITH-DEADLINE.")
 
 (defun check-seconds (seconds)
@@ -28,16 +30,22 @@
   seconds)
 
 (defun nanoseconds (seconds)
-  "SECONDS in nanoseconds, rounded up, at most +LPORT-NEVER+."
-  (if (or (%infinity-p seconds) (>= seconds (/ +lport-never+ 1000000000)))
-      +lport-never+
-      (values (ceiling (* (rational seconds) 1000000000)))))
+  "SECONDS in nanoseconds, rounded up, at most +NEVER+."
+  (if (or (%infinity-p seconds) (>= seconds (/ +never+ 1000000000)))
+      +never+
+      ;; RATIONALIZE: 0.1 is meant as 1/10, not as the float next to it.
+      (values (ceiling (* (rationalize seconds) 1000000000)))))
+
+(defun moment-in (span)
+  "The moment SPAN nanoseconds from now."
+  (declare (type moment span))
+  (min +never+ (+ (lport-clock-now) span)))
 
 (defun moment-after (seconds)
   "The moment SECONDS from now; never for NIL."
   (if (null seconds)
-      +lport-never+
-      (lport-clock-after (nanoseconds (check-seconds seconds)))))
+      +never+
+      (moment-in (nanoseconds (check-seconds seconds)))))
 
 (defun operation-deadline (timeout)
   "The moment by which an operation with TIMEOUT (seconds or NIL) that starts now has to end."
@@ -45,7 +53,7 @@
 
 (defun seconds-until (moment)
   "The seconds from now until MOMENT, not below 0; NIL for never."
-  (unless (= moment +lport-never+)
+  (unless (= moment +never+)
     (/ (max 0 (- moment (lport-clock-now))) 1000000000.0d0)))
 
 (defun call-with-deadline (seconds function)

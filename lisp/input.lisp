@@ -464,7 +464,7 @@ that came from a replacement and has no octets is spelled with a question mark."
               ((= (lport-status-kind result) +lport-timed-out+)
                (when (>= (lport-clock-now) limit)
                  (return nil))
-               (check-limit connection :input :read +lport-never+ 0))
+               (check-limit connection :input :read +never+ 0))
               (t (fail-on connection result :read)))))))
 
 (defun clear-arrived-input (connection)

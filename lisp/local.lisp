@@ -9,7 +9,7 @@
                 (pathname (uiop:native-namestring path))
                 (t (fail-type operation :host path '(or string pathname)
                               "the path of a local socket, a string or a pathname")))))
-    (let* ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
+    (let* ((block (octets-of-size +lport-address-size+))
            (status (with-text (name length text)
                      (with-octets (pointer block)
                        (lport-address-local name length pointer)))))

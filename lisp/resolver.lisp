@@ -47,12 +47,20 @@ there is none; the query is closed on every exit. ANSWER may block."
   (let ((left (seconds-until *deadline*)))
     (if (and timeout left) (min timeout left) (or timeout left))))
 
+(defun begun-in-time (open deadline)
+  "A function that begins the query of OPEN unless DEADLINE has passed: then an answer that would be
+there at once counts no more than any other."
+  (lambda ()
+    (if (< (lport-clock-now) deadline)
+        (funcall open)
+        (lport-status-make +lport-timed-out+))))
+
 (defun call-with-answer (open host timeout function)
   "Return the values of FUNCTION, called with a query that OPEN has begun and the number of addresses in
 its answer. Failures are of HOST; TIMEOUT as in RESOLVE."
   (let ((deadline (operation-deadline timeout))
         (seconds (limit-in-seconds timeout)))
-    (call-with-query open
+    (call-with-query (begun-in-time open deadline)
                      (lambda (query)
                        (let ((count (answer-count query deadline)))
                          (if (minusp count)

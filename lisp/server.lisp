@@ -77,7 +77,7 @@ Source: accept4(2)."
   (let ((settings (append (list-without settings :wait) (server-settings server))))
     (apply #'check-stream-settings settings)
     (accept-until server
-                  (if wait (moment-after wait) +lport-never+)
+                  (if wait (moment-after wait) +never+)
                   (lambda (handle) (apply #'make-connected-socket handle settings)))))
 
 (defun list-without (plist key)

@@ -10,8 +10,8 @@
   ((channel :initarg :channel :reader endpoint-channel :type channel)
    (local :initarg :local :accessor endpoint-local
           :documentation "The block of the own address, or NIL: not asked for yet.")
-   (remote :initarg :remote :accessor endpoint-remote
-           :documentation "The block of the peer's address, or NIL: none, or not asked for yet.")
+   (remote :initarg :remote :reader endpoint-remote
+           :documentation "The block of the peer's address, or NIL: it has none.")
    (born :initform (lport-clock-now) :reader endpoint-born))
   (:default-initargs :local nil :remote nil)
   (:documentation "What every kind of socket is: a channel and its two ends."))
@@ -45,8 +45,10 @@ object becomes garbage. To be called with interrupts deferred since HANDLE was g
 
 (defun make-connected-socket (handle &key bin element-type (external-format :utf-8)
                                        input-timeout output-timeout)
-  "The socket around HANDLE. ELEMENT-TYPE wins over BIN."
+  "The socket around HANDLE. ELEMENT-TYPE wins over BIN. The peer's end is asked for at once: after a reset
+the system does not know it any more."
   (make-instance 'socket
+                 :remote (asked-block handle #'lport-socket-peer)
                  :channel (make-connection
                            :handle handle
                            :element-type (element-type-for bin element-type)
@@ -65,7 +67,7 @@ object becomes garbage. To be called with interrupts deferred since HANDLE was g
 
 (defun span-of (seconds)
   "SECONDS as a span in nanoseconds; NIL: no limit."
-  (if seconds (nanoseconds (check-seconds seconds)) +lport-never+))
+  (if seconds (nanoseconds (check-seconds seconds)) +never+))
 
 (defun check-stream-settings (&key bin element-type (external-format :utf-8)
                                 input-timeout output-timeout)
@@ -77,21 +79,18 @@ object becomes garbage. To be called with interrupts deferred since HANDLE was g
 
 ;;; Ends
 
-(defun asked-block (endpoint ask)
-  "The address block that ASK, one of lport_socket_name and lport_socket_peer, gives of ENDPOINT; or NIL."
-  (let ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8))))
-    (unless (minusp (with-octets (pointer block)
-                      (funcall ask (channel-handle (endpoint-channel endpoint)) pointer)))
+(defun asked-block (handle ask)
+  "The address block that ASK, one of lport_socket_name and lport_socket_peer, gives of HANDLE; or NIL."
+  (declare (type function ask))
+  (let ((block (octets-of-size +lport-address-size+)))
+    (unless (minusp (the (signed-byte 64) (with-octets (pointer block)
+                                            (funcall ask handle pointer))))
       block)))
 
 (defun local-block (endpoint)
   (or (endpoint-local endpoint)
-      (setf (endpoint-local endpoint) (asked-block endpoint #'lport-socket-name))))
-
-(defun remote-block (endpoint)
-  (or (endpoint-remote endpoint)
-      (and (typep endpoint 'socket)
-           (setf (endpoint-remote endpoint) (asked-block endpoint #'lport-socket-peer)))))
+      (setf (endpoint-local endpoint)
+            (asked-block (channel-handle (endpoint-channel endpoint)) #'lport-socket-name))))
 
 (defun block-text (block)
   "The end that BLOCK describes as text, such as \"127.0.0.1:80\"; NIL for none."
@@ -104,7 +103,7 @@ object becomes garbage. To be called with interrupts deferred since HANDLE was g
 (defun socket-ends (endpoint)
   "Values: the texts of the local and the remote end of ENDPOINT, NIL where unknown."
   (if endpoint
-      (values (block-text (local-block endpoint)) (block-text (remote-block endpoint)))
+      (values (block-text (local-block endpoint)) (block-text (endpoint-remote endpoint)))
       (values nil nil)))
 
 (defun host-and-port (block)
@@ -119,7 +118,7 @@ Hosts are strings: numeric addresses, IPv4-mapped ones as plain IPv4; for a loca
 an unnamed end) and port 0. The ends of a closed socket are those it had, as far as they were known.
 Source: getpeername(2), getsockname(2)."
   (check-type socket socket)
-  (multiple-value-bind (remote-host remote-port) (host-and-port (remote-block socket))
+  (multiple-value-bind (remote-host remote-port) (host-and-port (endpoint-remote socket))
     (multiple-value-bind (local-host local-port) (host-and-port (local-block socket))
       (values remote-host remote-port local-host local-port))))
 
@@ -197,7 +196,7 @@ blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline an
   "The moment by which the flush of a close has to end."
   (let ((limit (min (call-limit connection :output)
                     (channel-deadline connection :output))))
-    (if (= limit +lport-never+)
+    (if (= limit +never+)
         (moment-after *close-limit*)
         limit)))
 

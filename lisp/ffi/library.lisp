@@ -57,9 +57,10 @@ opened apart from the process's own symbols, so that one that does not fit canno
         (values nil (dl-error))
         (let ((abi (non-null (cffi:foreign-funcall "dlsym" :pointer object :string "lport_abi"
                                                    :pointer))))
-          (prog1 (if abi
-                     (cffi:foreign-funcall-pointer abi () :int32)
-                     (values nil "it is another library: it has no lport_abi"))
+          (multiple-value-prog1
+              (if abi
+                  (cffi:foreign-funcall-pointer abi () :int32)
+                  (values nil "it is another library: it has no lport_abi"))
             (cffi:foreign-funcall "dlclose" :pointer object :int))))))
 
 (defun misfit (path)

@@ -5,10 +5,7 @@
  * `ascii` lines are ASCII; `mixed` lines are runs of 1 to 8 characters of 1 to 4 octets each. 1,000
  * lines of each kind are gone through again and again, so that nothing can be learned by heart; a
  * figure is the best of several rounds, in nanoseconds per line. */
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "text_variants.h"
@@ -21,7 +18,7 @@ struct text {
     size_t sizes[LINES];
 };
 
-static struct text ascii, mixed, latin;
+static struct text ascii, mixed;
 static uint64_t state = 20261123;
 static int64_t sum; /* keeps the calls from being optimised away */
 
@@ -50,7 +47,7 @@ static void make(struct text *text, unsigned longest) {
             for (uint32_t run = 1 + pick(8); run > 0 && i < CHARS; run--)
                 text->chars[line][i++] = pick_char(size);
         }
-        int64_t done = lport_text_scalar.to_utf8(text->chars[line], CHARS, text->octets[line],
+        int64_t done = lport_text_encode_plainly(text->chars[line], CHARS, text->octets[line],
                                                  sizeof text->octets[line]);
         text->sizes[line] = (size_t)(done % LPORT_TEXT_SCALE);
     }
@@ -62,61 +59,87 @@ static double now_ns(void) {
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-typedef int64_t decoder(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap);
-typedef int64_t encoder(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
+/* What is measured; the variant it is measured with stands beside it. */
+typedef int64_t task(const struct text *text, size_t line);
 
-static double decoding(decoder *decode, const struct text *text) {
-    static uint32_t chars[8 * CHARS];
+static const struct lport_text_variant *variant;
+static uint32_t chars[4 * CHARS];
+static uint8_t octets[4 * CHARS];
+
+static int64_t decode(const struct text *text, size_t line) {
+    return lport_text_decode(variant, text->octets[line], text->sizes[line], chars, 4 * CHARS);
+}
+
+static int64_t encode(const struct text *text, size_t line) {
+    return lport_text_encode(variant, text->chars[line], CHARS, octets, 4 * CHARS);
+}
+
+static int64_t widen(const struct text *text, size_t line) {
+    variant->widen(text->octets[line], CHARS, chars);
+    return 0;
+}
+
+static int64_t narrow(const struct text *text, size_t line) {
+    return (int64_t)variant->narrow(text->chars[line], CHARS, octets, 0xFF);
+}
+
+static int64_t decode_plainly(const struct text *text, size_t line) {
+    return lport_text_decode_plainly(text->octets[line], text->sizes[line], chars, 4 * CHARS);
+}
+
+static int64_t encode_plainly(const struct text *text, size_t line) {
+    return lport_text_encode_plainly(text->chars[line], CHARS, octets, 4 * CHARS);
+}
+
+static int64_t from_utf8(const struct text *text, size_t line) {
+    return lport_text_from_utf8(text->octets[line], text->sizes[line], chars, 4 * CHARS);
+}
+
+static int64_t to_utf8(const struct text *text, size_t line) {
+    return lport_text_to_utf8(text->chars[line], CHARS, octets, 4 * CHARS);
+}
+
+static int64_t find_line(const struct text *text, size_t line) {
+    return lport_text_find_line(text->octets[line], CHARS);
+}
+
+static void measure(const char *name, task *work, const struct text *text) {
     double best = 1e18;
     for (int round = 0; round < ROUNDS; round++) {
         double start = now_ns();
         for (int pass = 0; pass < PASSES; pass++)
             for (size_t i = 0; i < LINES; i++)
-                sum += decode(text->octets[i], text->sizes[i], chars, 8 * CHARS);
+                sum += work(text, i);
         double taken = (now_ns() - start) / (PASSES * LINES);
         best = taken < best ? taken : best;
     }
-    return best;
-}
-
-static double encoding(encoder *encode, const struct text *text) {
-    static uint8_t octets[8 * CHARS];
-    double best = 1e18;
-    for (int round = 0; round < ROUNDS; round++) {
-        double start = now_ns();
-        for (int pass = 0; pass < PASSES; pass++)
-            for (size_t i = 0; i < LINES; i++)
-                sum += encode(text->chars[i], CHARS, octets, 8 * CHARS);
-        double taken = (now_ns() - start) / (PASSES * LINES);
-        best = taken < best ? taken : best;
-    }
-    return best;
-}
-
-static int64_t find(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
-    (void)chars;
-    (void)cap;
-    return lport_text_find_line(octets, len);
-}
-
-static void report(const char *name, decoder *from_utf8, encoder *to_utf8, decoder *from_latin1,
-                   encoder *to_latin1) {
-    printf("%-8s %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f\n", name, decoding(from_utf8, &ascii),
-           decoding(from_utf8, &mixed), encoding(to_utf8, &ascii), encoding(to_utf8, &mixed),
-           decoding(from_latin1, &ascii), encoding(to_latin1, &ascii));
+    printf("  %s %5.1f", name, best);
 }
 
 int main(void) {
-    const struct lport_text_variant *v;
     make(&ascii, 1);
     make(&mixed, 4);
-    make(&latin, 2);
-    printf("ns per line of 80 characters\n%-8s %8s %8s %8s %8s %8s %8s\n", "", "dec asc", "dec mix",
-           "enc asc", "enc mix", "dec l1", "enc l1");
-    for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++)
-        report(v->name, v->from_utf8, v->to_utf8, v->from_latin1, v->to_latin1);
-    report("exported", lport_text_from_utf8, lport_text_to_utf8, lport_text_from_latin1,
-           lport_text_to_latin1);
-    printf("find_line %.1f\n", decoding(find, &ascii));
+    for (size_t i = 0; (variant = lport_text_variant(i)) != NULL; i++) {
+        printf("%-8s", variant->name);
+        measure("decode ascii", decode, &ascii);
+        measure("mixed", decode, &mixed);
+        measure("encode ascii", encode, &ascii);
+        measure("mixed", encode, &mixed);
+        measure("widen", widen, &ascii);
+        measure("narrow", narrow, &ascii);
+        printf("\n");
+    }
+    printf("%-8s", "plainly");
+    measure("decode ascii", decode_plainly, &ascii);
+    measure("mixed", decode_plainly, &mixed);
+    measure("encode ascii", encode_plainly, &ascii);
+    measure("mixed", encode_plainly, &mixed);
+    printf("\n%-8s", "exported");
+    measure("decode ascii", from_utf8, &ascii);
+    measure("mixed", from_utf8, &mixed);
+    measure("encode ascii", to_utf8, &ascii);
+    measure("mixed", to_utf8, &mixed);
+    measure("find_line", find_line, &ascii);
+    printf("\n");
     return sum == 42;
 }

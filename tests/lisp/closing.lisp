@@ -16,15 +16,14 @@
 
 (define-test closing.wakes-a-read (:behaviour 13)
   (do-pairs (a b)
-    (is-woken-by-close b (lambda () (read-line b)))
-    (is-woken-by-close a (lambda () (read-sequence (make-string 3) a)))))
+    (is-woken-by-close b (lambda () (read-line b))))
+  (do-pairs (a b)
+    (is-woken-by-close b (lambda () (read-sequence (make-string 3) b)))))
 
 (define-test closing.wakes-a-write (:behaviour 14)
   (do-pairs (a b)
     (clog a)
-    (is-woken-by-close a (lambda ()
-                           (write-sequence (make-array 200000 :element-type '(unsigned-byte 8))
-                                           a)))))
+    (is-woken-by-close a (lambda () (write-much a)))))
 
 (define-test closing.wakes-an-accept (:behaviour 15)
   (let* ((server (open-socket-server 0 :host "127.0.0.1"))
@@ -104,16 +103,17 @@
       (is (typep (failure-of (read-char b)) 'connection-reset)))))
 
 (defun drop-sockets (count)
-  "Open COUNT pairs and keep none."
-  (dotimes (i count)
-    (open-socket-pair)))
+  "Open COUNT pairs and keep none; on another thread, so that no word of this stack looks like one."
+  (join (in-thread (lambda ()
+                     (dotimes (i count)
+                       (open-socket-pair))))))
 
 (define-test closing.dropped-sockets-are-closed (:behaviour 25 :limit 60)
   (let ((before (lport-socket-count)))
     (drop-sockets 120)
     (is (wait-until (lambda ()
                       (sb-ext:gc :full t)
-                      (<= (lport-socket-count) (+ before 4)))
+                      (<= (lport-socket-count) before))
                     20))
     ;; and what was closed by hand is not closed again under another's feet
     (let ((kept (loop repeat 50
@@ -213,6 +213,20 @@
     (is (not (open-stream-p a)))
     (is (eq t (close a)))))
 
+(defun talk-once (number server)
+  "Dial, accept, read, time out, close. What is accepted may be a client that an earlier round left dead."
+  (handler-case
+      (with-open-socket (client "127.0.0.1" number :timeout 5)
+        (let ((peer (socket-accept server :wait 5)))
+          (unwind-protect
+               (progn (send-octets peer "x")
+                      (setf (socket-timeout client :input) 0.001)
+                      (loop repeat 2 do (read-char client)))
+            (close peer :abort t))))
+    (network () nil)))
+
+(defvar *inside* nil "True while the thread can be thrown out.")
+
 (define-test closing.interrupted-threads (:behaviour 26 :limit 60)
   "A throw at random moments of dial, accept, read and close leaves nothing open."
   (with-socket-server (server 0 :host "127.0.0.1")
@@ -220,25 +234,18 @@
            (state (sb-ext:seed-random-state 3))
            (before (list (lport-socket-count) (lport-wait-count))))
       (dotimes (round 300)
-        (let ((thread (in-thread
-                       (lambda ()
-                         (catch 'out
-                           (loop
-                             (with-open-socket (client "127.0.0.1" number :timeout 5)
-                               (let ((peer (socket-accept server :wait 5)))
-                                 (unwind-protect
-                                      (handler-case
-                                          (progn (send-octets peer "x")
-                                                 (read-char client)
-                                                 (setf (socket-timeout client :input) 0.0001)
-                                                 (read-char client))
-                                        (timeout () nil))
-                                   (when peer
-                                     (close peer :abort t)))))))))))
+        (let* ((stop nil)
+               (thread (in-thread
+                        (lambda ()
+                          (catch 'out
+                            (let ((*inside* t))
+                              (loop until stop
+                                    do (talk-once number server))))))))
           (sleep (/ (random 3.0 state) 1000))
+          (setf stop t)
           (handler-case
               (sb-thread:interrupt-thread thread (lambda ()
-                                                   (sb-sys:with-interrupts
+                                                   (when *inside*
                                                      (throw 'out nil))))
             (sb-thread:interrupt-thread-error () nil))
           (sb-thread:join-thread thread :default nil)))

@@ -86,9 +86,14 @@ of FUNCTION, or the condition that ended it."
 
 (defun seconds-of (function)
   "Values: how long FUNCTION took, in seconds; its value."
-  (let* ((start (get-internal-real-time))
+  (let* ((start (lport-clock-now))
          (value (funcall function)))
-    (values (/ (- (get-internal-real-time) start) internal-time-units-per-second 1.0) value)))
+    (values (/ (- (lport-clock-now) start) 1000000000.0) value)))
+
+(defun write-much (socket)
+  "Write more to SOCKET than any buffer of the system takes."
+  (write-sequence (make-array 50000000 :element-type '(unsigned-byte 8)) socket)
+  :written)
 
 (defvar *path-count* 0)
 

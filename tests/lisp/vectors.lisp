@@ -45,7 +45,9 @@
 
 (define-test "vectors.files" ()
   "Each table has rows, and each row at most 8 fields."
-  (dolist (file (directory (checkout-file "tests/vectors/*.tsv")))
-    (let ((rows (vectors (pathname-name file))))
-      (is (plusp (length rows)) "~A is empty" file)
-      (is (every (lambda (row) (<= 1 (length row) 8)) rows) "~A has a row too long" file))))
+  (let ((files (uiop:directory-files (checkout-file "tests/vectors/") "*.tsv")))
+    (is (<= 4 (length files)))
+    (dolist (file files)
+      (let ((rows (vectors (pathname-name file))))
+        (is (plusp (length rows)) "~A is empty" file)
+        (is (every (lambda (row) (<= 1 (length row) 8)) rows) "~A has a row too long" file)))))

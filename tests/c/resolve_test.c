@@ -1,0 +1,673 @@
+/* Names on helper threads. What the system's resolver would say comes from a fake of it; only the
+ * last tests ask the system, for what every system has. */
+#include "libport.h"
+#include "os.h"
+#include "resolve.h"
+
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MS INT64_C(1000000)
+#define S  INT64_C(1000000000)
+
+/* ---- the fake ---------------------------------------------------------------------------------
+ */
+
+static struct {
+    const char *texts[8]; /* the answer, in order; ended by NULL */
+    const char *canonical;
+    int result; /* of getaddrinfo */
+    int gated;  /* each call waits for the gate */
+    sem_t entered, gate;
+    struct addrinfo hints; /* of the latest call */
+    char name[512];
+    sigset_t blocked;
+    atomic_int lists;             /* made and not freed */
+    struct lport_resolver system; /* what was there before */
+} fake;
+
+static struct addrinfo *make_info(const char *text) {
+    struct info {
+        struct addrinfo info;
+        struct sockaddr_storage address;
+    } *made = calloc(1, sizeof *made);
+    struct sockaddr_in *inet = (struct sockaddr_in *)&made->address;
+    struct sockaddr_in6 *inet6 = (struct sockaddr_in6 *)&made->address;
+    int wide = strchr(text, ':') != NULL;
+    made->info.ai_family = wide ? AF_INET6 : AF_INET;
+    made->info.ai_addr = (struct sockaddr *)&made->address;
+    made->info.ai_addrlen = wide ? sizeof *inet6 : sizeof *inet;
+    made->address.ss_family = (sa_family_t)made->info.ai_family;
+    inet_pton(made->info.ai_family, text,
+              wide ? (void *)&inet6->sin6_addr : (void *)&inet->sin_addr);
+    return &made->info;
+}
+
+static int fake_getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                            struct addrinfo **result) {
+    if (fake.gated) {
+        sem_post(&fake.entered);
+        while (sem_wait(&fake.gate) < 0) {
+        }
+    } else {
+        fake.hints = *hints;
+        strcpy(fake.name, name);
+        pthread_sigmask(SIG_BLOCK, NULL, &fake.blocked);
+    }
+    (void)service;
+    if (fake.result != 0) {
+        errno = EMFILE;
+        return fake.result;
+    }
+    for (const char **text = fake.texts; *text != NULL; text++) {
+        *result = make_info(*text);
+        if (text == fake.texts && (hints->ai_flags & AI_CANONNAME) != 0) {
+            (*result)->ai_canonname = (char *)(uintptr_t)fake.canonical;
+        }
+        result = &(*result)->ai_next;
+    }
+    atomic_fetch_add(&fake.lists, 1);
+    return 0;
+}
+
+static void fake_freeaddrinfo(struct addrinfo *list) {
+    while (list != NULL) {
+        struct addrinfo *next = list->ai_next;
+        free(list);
+        list = next;
+    }
+    atomic_fetch_sub(&fake.lists, 1);
+}
+
+/* A host with so many aliases that the first buffer is too small: alias-0, alias-1 ... */
+static int fill_host(struct hostent *host, char *buffer, size_t len, struct hostent **result,
+                     int *error, int aliases, int family) {
+    size_t need = (size_t)(aliases + 1) * (sizeof(char *) + 16) + 64;
+    char **list = (char **)(void *)buffer;
+    char *text = buffer + (size_t)(aliases + 1) * sizeof(char *);
+    if (need > len) {
+        *error = NETDB_INTERNAL;
+        *result = NULL;
+        return ERANGE;
+    }
+    for (int i = 0; i < aliases; i++) {
+        list[i] = text;
+        text += sprintf(text, "alias-%d", i) + 1;
+    }
+    list[aliases] = NULL;
+    strcpy(text, family == AF_INET6 ? "wide.test" : "Many.Test");
+    *host = (struct hostent){.h_name = text, .h_aliases = list, .h_addrtype = family};
+    *result = host;
+    *error = 0;
+    return 0;
+}
+
+static int fake_gethostbyname2_r(const char *name, int family, struct hostent *host, char *buffer,
+                                 size_t len, struct hostent **result, int *error) {
+    (void)name;
+    return fill_host(host, buffer, len, result, error, family == AF_INET ? 200 : 2, family);
+}
+
+/* Knows one address, 127.0.0.2. */
+static int fake_gethostbyaddr_r(const void *address, socklen_t address_len, int family,
+                                struct hostent *host, char *buffer, size_t len,
+                                struct hostent **result, int *error) {
+    static const uint8_t known[4] = {127, 0, 0, 2};
+    if (family == AF_INET && address_len == 4 && memcmp(address, known, 4) == 0) {
+        return fill_host(host, buffer, len, result, error, 3, family);
+    }
+    *result = NULL;
+    *error = HOST_NOT_FOUND;
+    return 0;
+}
+
+static void use_fake(void) {
+    sem_init(&fake.entered, 0, 0);
+    sem_init(&fake.gate, 0, 0);
+    fake.system = lport_resolver;
+    fake.canonical = "many.test";
+    fake.texts[0] = "127.0.0.2";
+    fake.texts[1] = "127.0.0.3";
+    fake.texts[2] = "::1";
+    lport_resolver.getaddrinfo = fake_getaddrinfo;
+    lport_resolver.freeaddrinfo = fake_freeaddrinfo;
+    lport_resolver.gethostbyname2_r = fake_gethostbyname2_r;
+    lport_resolver.gethostbyaddr_r = fake_gethostbyaddr_r;
+}
+
+/* Every call of the fake waits in it from now on, or not any more: then COUNT calls may go on. */
+static void shut_gate(void) {
+    fake.gated = 1;
+}
+
+static void open_gate(int count) {
+    for (int i = 0; i < count; i++) {
+        sem_post(&fake.gate);
+    }
+}
+
+TestSuite(resolve, .timeout = 20, .init = use_fake);
+
+/* ---- helpers ----------------------------------------------------------------------------------
+ */
+
+static int32_t kind(int64_t status) {
+    return lport_status_kind(status);
+}
+
+static int64_t ask(const char *name, int32_t flags) {
+    int64_t query = lport_resolve_open(name, strlen(name), LPORT_ANY, flags);
+    cr_assert_gt(query, 0);
+    return query;
+}
+
+static int64_t asked(const char *name, int32_t flags) {
+    int64_t query = ask(name, flags);
+    cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);
+    return query;
+}
+
+static void check_address(int64_t query, int32_t index, const char *text) {
+    uint8_t block[LPORT_ADDRESS_SIZE];
+    char printed[LPORT_TEXT_SIZE];
+    int64_t family = lport_resolve_address(query, index, block);
+    cr_assert_eq(family, strchr(text, ':') != NULL ? LPORT_INET6 : LPORT_INET);
+    lport_address_print(block, printed, sizeof printed);
+    cr_assert_str_eq(printed, text);
+    cr_assert_eq(block[2] << 8 | block[3], 0, "a port");
+}
+
+static void check_name(int64_t query, int32_t index, const char *expected) {
+    char name[64];
+    cr_assert_eq(lport_resolve_name(query, index, name, sizeof name), strlen(expected));
+    cr_assert_str_eq(name, expected);
+}
+
+/* Waits, without sleeping, until the resolver's COUNT is what it should be. */
+static void settle(int64_t (*count)(void), int64_t expected) {
+    int64_t deadline = lport_clock_after(10 * S);
+    while (count() != expected && lport_clock_now() < deadline) {
+        sched_yield();
+    }
+    cr_assert_eq(count(), expected);
+}
+
+static int64_t reverse(const char *text) {
+    uint8_t block[LPORT_ADDRESS_SIZE];
+    cr_assert_gt(lport_address_parse(text, strlen(text), 80, block), 0);
+    int64_t query = lport_resolve_reverse(block);
+    cr_assert_gt(query, 0);
+    cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);
+    return query;
+}
+
+/* ---- answers ----------------------------------------------------------------------------------
+ */
+
+Test(resolve, addresses_come_in_the_order_of_the_resolver_once_each) {
+    static const char *const rows[] = {"127.0.0.9", "::1", "127.0.0.9", "127.0.0.1", "::1", NULL};
+    memcpy(fake.texts, rows, sizeof rows);
+    int64_t query = asked("many.test", 0);
+    cr_assert_eq(lport_resolve_count(query), 3);
+    check_address(query, 0, "127.0.0.9");
+    check_address(query, 1, "::1");
+    check_address(query, 2, "127.0.0.1");
+    uint8_t block[LPORT_ADDRESS_SIZE];
+    cr_assert_eq(kind(lport_resolve_address(query, 3, block)), LPORT_INVALID);
+    cr_assert_eq(kind(lport_resolve_address(query, -1, block)), LPORT_INVALID);
+    cr_assert_eq(lport_resolve_close(query), 0);
+    cr_assert_eq(fake.lists, 0);
+    cr_assert_eq(lport_resolve_pending(), 0);
+}
+
+Test(resolve, the_question_is_put_plainly) {
+    static const int32_t families[][2] = {
+        {LPORT_ANY, AF_UNSPEC}, {LPORT_INET, AF_INET}, {LPORT_INET6, AF_INET6}};
+    for (int i = 0; i < 3; i++) {
+        int64_t query = lport_resolve_open("many.test+", 9, families[i][0], 0);
+        cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);
+        cr_assert_str_eq(fake.name, "many.test");
+        cr_assert_eq(fake.hints.ai_family, families[i][1]);
+        cr_assert_eq(fake.hints.ai_socktype, SOCK_STREAM);
+        cr_assert_eq(fake.hints.ai_flags, 0, "AI_ADDRCONFIG hides addresses of loopback");
+        lport_resolve_close(query);
+    }
+}
+
+Test(resolve, names_are_the_canonical_one_and_every_alias_once) {
+    int64_t query = asked("many", LPORT_ALIASES);
+    cr_assert_eq(fake.hints.ai_flags, AI_CANONNAME);
+    cr_assert_eq(lport_resolve_count(query), 3);
+    check_name(query, 0, "many.test");
+    check_name(query, 1, "alias-0");
+    check_name(query, 200, "alias-199");
+    check_name(query, 201, "wide.test");
+    cr_assert_eq(kind(lport_resolve_name(query, 202, NULL, 0)), LPORT_INVALID);
+    char cut[5];
+    cr_assert_eq(lport_resolve_name(query, 1, cut, 5), 7);
+    cr_assert_arr_eq(cut, "alias", 5);
+    lport_resolve_close(query);
+}
+
+Test(resolve, without_aliases_there_are_no_names) {
+    int64_t query = asked("many.test", 0);
+    cr_assert_eq(kind(lport_resolve_name(query, 0, NULL, 0)), LPORT_INVALID);
+    lport_resolve_close(query);
+}
+
+Test(resolve, an_address_has_names) {
+    int64_t query = reverse("127.0.0.2");
+    cr_assert_eq(lport_resolve_count(query), 1);
+    check_address(query, 0, "127.0.0.2");
+    check_name(query, 0, "Many.Test");
+    check_name(query, 3, "alias-2");
+    cr_assert_eq(kind(lport_resolve_name(query, 4, NULL, 0)), LPORT_INVALID);
+    lport_resolve_close(query);
+}
+
+Test(resolve, an_address_without_a_name) {
+    static const char *const unknown[] = {"127.0.0.77", "::1"};
+    for (int i = 0; i < 2; i++) {
+        int64_t query = reverse(unknown[i]);
+        cr_assert_eq(kind(lport_resolve_count(query)), LPORT_HOST_NOT_FOUND);
+        cr_assert_eq(kind(lport_resolve_name(query, 0, NULL, 0)), LPORT_HOST_NOT_FOUND);
+        lport_resolve_close(query);
+    }
+    uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
+    cr_assert_eq(kind(lport_resolve_reverse(any)), LPORT_INVALID);
+}
+
+Test(resolve, failures_are_told_apart) {
+    static const struct {
+        int result;
+        int32_t kind;
+    } rows[] = {{EAI_NONAME, LPORT_HOST_NOT_FOUND},
+                {EAI_AGAIN, LPORT_RESOLVER_TRY_AGAIN},
+                {EAI_FAIL, LPORT_RESOLVER_FAILURE},
+                {EAI_SYSTEM, LPORT_RESOLVER_FAILURE}};
+    uint8_t block[LPORT_ADDRESS_SIZE];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        fake.result = rows[i].result;
+        int64_t query = asked("many.test", LPORT_ALIASES);
+        cr_assert_eq(kind(lport_resolve_count(query)), rows[i].kind);
+        cr_assert_eq(kind(lport_resolve_address(query, 0, block)), rows[i].kind);
+        cr_assert_eq(lport_status_errno(lport_resolve_count(query)),
+                     rows[i].result == EAI_SYSTEM ? EMFILE : 0);
+        lport_resolve_close(query);
+    }
+}
+
+Test(resolve, what_is_no_name_is_not_asked_for) { /* behaviour 56 */
+    char large[300];
+    memset(large, 'a', sizeof large);
+    cr_assert_eq(kind(lport_resolve_open("", 0, LPORT_ANY, 0)), LPORT_ADDRESS_SYNTAX);
+    cr_assert_eq(kind(lport_resolve_open(NULL, 0, LPORT_ANY, 0)), LPORT_ADDRESS_SYNTAX);
+    cr_assert_eq(kind(lport_resolve_open(large, 256, LPORT_ANY, 0)), LPORT_ADDRESS_SYNTAX);
+    cr_assert_eq(kind(lport_resolve_open("a\0b", 3, LPORT_ANY, 0)), LPORT_ADDRESS_SYNTAX);
+    static const char *const literals[] = {"127.0.0.1", "010.0.0.1", "127.1", "[::1", "::1", "7"};
+    for (size_t i = 0; i < sizeof literals / sizeof literals[0]; i++) {
+        cr_assert_eq(kind(lport_resolve_open(literals[i], strlen(literals[i]), LPORT_ANY, 0)),
+                     LPORT_INVALID);
+    }
+    cr_assert_eq(kind(lport_resolve_open("a", 1, LPORT_LOCAL, 0)), LPORT_INVALID);
+    cr_assert_eq(kind(lport_resolve_open("a", 1, LPORT_ANY, 64)), LPORT_INVALID);
+    cr_assert_eq(lport_resolve_threads(), 0);
+    int64_t query = lport_resolve_open(large, 255, LPORT_ANY, 0);
+    cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);
+    cr_assert_eq(strlen(fake.name), 255);
+    lport_resolve_close(query);
+}
+
+/* ---- waiting, closing --------------------------------------------------------------------------
+ */
+
+Test(resolve, a_wait_ends_at_its_deadline_and_can_be_repeated) { /* behaviours 4, 50 */
+    shut_gate();
+    int64_t query = ask("slow.test", 0);
+    cr_assert_eq(kind(lport_resolve_count(query)), LPORT_IN_PROGRESS);
+    int64_t begin = lport_clock_now();
+    cr_assert_eq(kind(lport_resolve_wait(query, begin + 100 * MS)), LPORT_TIMED_OUT);
+    int64_t took = lport_clock_now() - begin;
+    cr_assert(took >= 100 * MS && took < 600 * MS, "%lld ns", (long long)took);
+    cr_assert_eq(kind(lport_resolve_wait(query, 0)), LPORT_TIMED_OUT);
+    open_gate(1);
+    cr_assert_eq(lport_resolve_wait(query, LPORT_NEVER), 0);
+    cr_assert_eq(lport_resolve_wait(query, 0), 0);
+    cr_assert_eq(lport_resolve_count(query), 3);
+    lport_resolve_close(query);
+}
+
+Test(resolve, a_closed_query_is_stale_for_every_function) {
+    uint8_t block[LPORT_ADDRESS_SIZE];
+    int64_t query = asked("many.test", 0);
+    lport_resolve_close(query);
+    int64_t next = asked("many.test", 0); /* in the same memory */
+    int64_t wrong[] = {query, 0, -1, INT64_MAX, next + 1};
+    for (int i = 0; i < 5; i++) {
+        cr_assert_eq(kind(lport_resolve_wait(wrong[i], LPORT_NEVER)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_count(wrong[i])), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_address(wrong[i], 0, block)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_name(wrong[i], 0, NULL, 0)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_notify(wrong[i], -1)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_close(wrong[i])), LPORT_INVALID);
+    }
+    cr_assert_eq(lport_resolve_count(next), 3);
+    lport_resolve_close(next);
+}
+
+Test(resolve, an_abandoned_query_comes_back_once_its_thread_does) {
+    shut_gate();
+    for (int i = 0; i < 5; i++) {
+        int64_t query = ask("slow.test", LPORT_ALIASES);
+        sem_wait(&fake.entered);
+        cr_assert_eq(lport_resolve_close(query), 0);
+    }
+    cr_assert_eq(lport_resolve_pending(), 5);
+    open_gate(5);
+    settle(lport_resolve_pending, 0);
+    cr_assert_eq(fake.lists, 0);
+}
+
+Test(resolve, more_queries_than_threads_queue_up) {
+    int64_t queries[40];
+    shut_gate();
+    for (int i = 0; i < 40; i++) {
+        queries[i] = ask("slow.test", 0);
+    }
+    for (int i = 0; i < 32; i++) {
+        sem_wait(&fake.entered);
+    }
+    cr_assert_eq(lport_resolve_threads(), 32);
+    cr_assert_eq(sem_trywait(&fake.entered), -1);
+    lport_resolve_close(queries[39]); /* the last in the queue, the first, one in the middle */
+    lport_resolve_close(queries[32]);
+    lport_resolve_close(queries[35]);
+    cr_assert_eq(lport_resolve_pending(), 37);
+    queries[39] = ask("slow.test", 0);
+    open_gate(38);
+    for (int i = 0; i < 40; i++) {
+        if (i != 32 && i != 35) {
+            cr_assert_eq(lport_resolve_wait(queries[i], lport_clock_after(10 * S)), 0, "%d", i);
+            cr_assert_eq(lport_resolve_count(queries[i]), 3);
+            lport_resolve_close(queries[i]);
+        }
+    }
+    settle(lport_resolve_pending, 0);
+    cr_assert_eq(lport_resolve_threads(), 32);
+}
+
+Test(resolve, a_thread_is_used_again_and_ends_when_idle) {
+    lport_resolver.idle_ns = 10 * S;
+    for (int i = 0; i < 100; i++) {
+        lport_resolve_close(asked("many.test", 0));
+    }
+    /* One would do; a query that is asked for before the thread is back makes another. */
+    cr_assert_lt(lport_resolve_threads(), 10);
+    lport_resolver.idle_ns = MS;
+    shut_gate(); /* those that wait still have the longer time: give each of them work */
+    int64_t queries[10];
+    int count = (int)lport_resolve_threads();
+    for (int i = 0; i < count; i++) {
+        queries[i] = ask("slow.test", 0);
+    }
+    for (int i = 0; i < count; i++) {
+        sem_wait(&fake.entered);
+    }
+    open_gate(count);
+    for (int i = 0; i < count; i++) {
+        cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
+        lport_resolve_close(queries[i]);
+    }
+    settle(lport_resolve_threads, 0);
+}
+
+Test(resolve, every_signal_is_blocked_on_the_thread_and_none_here) {
+    static const int signals[] = {SIGINT, SIGSEGV, SIGUSR1, SIGUSR2, SIGALRM, SIGPROF, SIGCHLD};
+    sigset_t before, after;
+    pthread_sigmask(SIG_BLOCK, NULL, &before);
+    lport_resolve_close(asked("many.test", 0));
+    pthread_sigmask(SIG_BLOCK, NULL, &after);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        cr_assert_eq(sigismember(&fake.blocked, signals[i]), 1, "%d", signals[i]);
+        cr_assert_eq(sigismember(&after, signals[i]), sigismember(&before, signals[i]));
+    }
+}
+
+Test(resolve, an_answer_makes_an_eventfd_readable) {
+    int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct pollfd fd = {.fd = event, .events = POLLIN};
+    uint64_t count;
+    shut_gate();
+    int64_t query = ask("slow.test", 0);
+    cr_assert_eq(lport_resolve_notify(query, event), 0);
+    cr_assert_eq(poll(&fd, 1, 0), 0);
+    open_gate(1);
+    cr_assert_eq(poll(&fd, 1, 10000), 1);
+    cr_assert_eq(lport_resolve_count(query), 3);
+    cr_assert_eq(read(event, &count, sizeof count), sizeof count);
+    cr_assert_eq(lport_resolve_notify(query, event), 0, "answered before: at once");
+    cr_assert_eq(poll(&fd, 1, 0), 1);
+    lport_resolve_close(query);
+    cr_assert_eq(read(event, &count, sizeof count), sizeof count);
+    query = ask("slow.test", 0);
+    lport_resolve_notify(query, event);
+    sem_wait(&fake.entered);
+    lport_resolve_notify(query, -1);
+    open_gate(1);
+    cr_assert_eq(lport_resolve_wait(query, LPORT_NEVER), 0);
+    cr_assert_eq(poll(&fd, 1, 0), 0, "taken back");
+    lport_resolve_close(query);
+    close(event);
+}
+
+static void *wait_on(void *query) {
+    static int64_t result;
+    result = lport_resolve_wait(*(int64_t *)query, LPORT_NEVER);
+    return &result;
+}
+
+Test(resolve, a_close_ends_a_wait_of_another_thread) {
+    pthread_t thread;
+    void *result;
+    shut_gate();
+    int64_t query = ask("slow.test", 0);
+    sem_wait(&fake.entered);
+    pthread_create(&thread, NULL, wait_on, &query);
+    lport_resolve_close(query); /* before, in or after the wait: it ends each time */
+    pthread_join(thread, &result);
+    cr_assert_eq(kind(*(int64_t *)result), LPORT_INVALID);
+    open_gate(1);
+    settle(lport_resolve_pending, 0);
+}
+
+static void *wait_on_cancellable(void *query) {
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    return wait_on(query);
+}
+
+Test(resolve, a_wait_can_be_abandoned_at_any_moment) { /* behaviour 26 */
+    shut_gate();
+    int64_t query = ask("slow.test", 0);
+    sem_wait(&fake.entered);
+    for (int i = 0; i < 200; i++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, wait_on_cancellable, &query);
+        for (int j = 0; j < i; j++) {
+            sched_yield();
+        }
+        pthread_cancel(thread);
+        pthread_join(thread, NULL);
+    }
+    open_gate(1);
+    cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);
+    cr_assert_eq(lport_resolve_count(query), 3);
+    lport_resolve_close(query);
+    cr_assert_eq(lport_resolve_pending(), 0);
+}
+
+/* ---- forks, failures ---------------------------------------------------------------------------
+ */
+
+/* In a child: the query of the parent has failed, and new ones are answered. 0 if so. */
+static int child_of_fork(int64_t query) {
+    fake.gated = 0;
+    if (lport_resolve_wait(query, LPORT_NEVER) != 0 ||
+        kind(lport_resolve_count(query)) != LPORT_RESOLVER_TRY_AGAIN ||
+        lport_resolve_close(query) != 0 || lport_resolve_pending() != 0) {
+        return 1;
+    }
+    query = lport_resolve_open("many.test", 9, LPORT_ANY, LPORT_ALIASES);
+    if (lport_resolve_wait(query, lport_clock_after(10 * S)) != 0) {
+        return 2;
+    }
+    return lport_resolve_count(query) == 3 ? 0 : 3;
+}
+
+Test(resolve, a_child_of_fork_can_resolve) {
+    int status;
+    shut_gate();
+    int64_t abandoned = ask("slow.test", 0);
+    int64_t query = ask("slow.test", 0);
+    sem_wait(&fake.entered);
+    sem_wait(&fake.entered);
+    lport_resolve_close(abandoned);
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(child_of_fork(query));
+    }
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status));
+    cr_assert_eq(WEXITSTATUS(status), 0);
+    open_gate(2);
+    cr_assert_eq(lport_resolve_wait(query, LPORT_NEVER), 0);
+    cr_assert_eq(lport_resolve_count(query), 3, "the parent's own is not touched");
+    lport_resolve_close(query);
+    settle(lport_resolve_pending, 0);
+}
+
+static int no_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
+                     void *argument) {
+    (void)thread, (void)attributes, (void)body, (void)argument;
+    return EAGAIN;
+}
+
+Test(resolve, without_a_thread_nothing_is_left_behind) {
+    lport_resolver.thread_create = no_thread;
+    cr_assert_eq(kind(lport_resolve_open("many.test", 9, LPORT_ANY, 0)), LPORT_MEMORY_EXHAUSTED);
+    cr_assert_eq(lport_resolve_pending(), 0);
+    lport_resolver.thread_create = pthread_create;
+    shut_gate();
+    int64_t first = ask("slow.test", 0);
+    sem_wait(&fake.entered);
+    lport_resolver.thread_create = no_thread;
+    int64_t second = ask("slow.test", 0); /* the one thread will come to it */
+    open_gate(2);
+    cr_assert_eq(lport_resolve_wait(second, lport_clock_after(10 * S)), 0);
+    lport_resolve_close(first);
+    lport_resolve_close(second);
+    cr_assert_eq(lport_resolve_pending(), 0);
+}
+
+static atomic_int allocations_left;
+
+static void *failing_calloc(size_t count, size_t size) {
+    return atomic_fetch_sub(&allocations_left, 1) > 0 ? calloc(count, size) : NULL;
+}
+
+Test(resolve, every_allocation_may_fail) { /* behaviour 64 */
+    int whole = 0;
+    lport_os.calloc = failing_calloc;
+    for (int n = 0; n < 20; n++) {
+        allocations_left = n;
+        int64_t query = lport_resolve_open("many.test", 9, LPORT_ANY, LPORT_ALIASES);
+        if (query < 0) {
+            cr_assert_eq(kind(query), LPORT_MEMORY_EXHAUSTED);
+            continue;
+        }
+        cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);
+        int64_t count = lport_resolve_count(query);
+        cr_assert(count == 3 || kind(count) == LPORT_MEMORY_EXHAUSTED, "%d", n);
+        whole += count == 3;
+        lport_resolve_close(query);
+        cr_assert_eq(fake.lists, 0);
+        cr_assert_eq(lport_resolve_pending(), 0);
+    }
+    cr_assert(whole > 0 && whole < 20);
+}
+
+/* ---- the system's own answers ------------------------------------------------------------------
+ */
+
+Test(resolve, localhost_has_an_address) {
+    lport_resolver = fake.system;
+    int64_t query = asked("localhost", LPORT_ALIASES);
+    cr_assert_gt(lport_resolve_count(query), 0);
+    check_name(query, 0, "localhost");
+    lport_resolve_close(query);
+}
+
+static int64_t find(const char *name, const char *protocol, char *text, size_t cap) {
+    return lport_service_find(name, strlen(name), protocol, strlen(protocol), text, cap);
+}
+
+Test(resolve, a_service_is_found_by_name_and_by_number) {
+    char row[LPORT_TEXT_SIZE], again[LPORT_TEXT_SIZE];
+    int64_t len = find("http", "tcp", row, sizeof row);
+    cr_assert_gt(len, 0);
+    cr_assert_eq(strncmp(row, "http 80/tcp", 11), 0, "%s", row);
+    cr_assert_eq(strlen(row), (size_t)len);
+    cr_assert_eq(find("80", "tcp", again, sizeof again), len);
+    cr_assert_str_eq(again, row);
+    cr_assert_gt(find("domain", "", row, sizeof row), 0);
+    cr_assert_eq(strncmp(row, "domain 53/", 10), 0);
+    cr_assert_eq(find("domain", "udp", row, sizeof row), 13);
+    cr_assert_str_eq(row, "domain 53/udp");
+    memset(row, '-', sizeof row);
+    cr_assert_eq(find("domain", "udp", row, 6), 13);
+    cr_assert_arr_eq(row, "domain-", 7);
+    cr_assert_eq(find("domain", "udp", NULL, 0), 13);
+}
+
+Test(resolve, an_unknown_service_is_not_found) {
+    static const char *const names[] = {"no-such-service", "", "080", " 80", "65536", "-1", "0"};
+    char large[300];
+    memset(large, 'a', sizeof large);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        cr_assert_eq(kind(find(names[i], "tcp", NULL, 0)), LPORT_SERVICE_NOT_FOUND, "%s", names[i]);
+    }
+    cr_assert_eq(kind(find("http", "no-such", NULL, 0)), LPORT_SERVICE_NOT_FOUND);
+    cr_assert_eq(kind(lport_service_find("http\0", 5, NULL, 0, NULL, 0)), LPORT_SERVICE_NOT_FOUND);
+    cr_assert_eq(kind(lport_service_find(large, 300, NULL, 0, NULL, 0)), LPORT_SERVICE_NOT_FOUND);
+}
+
+Test(resolve, every_service_stands_in_the_list) {
+    char row[LPORT_TEXT_SIZE];
+    int64_t len = lport_service_list(NULL, 0);
+    cr_assert_gt(len, 100);
+    char *list = malloc((size_t)len + 1);
+    char *cut = malloc((size_t)len + 1);
+    cr_assert_eq(lport_service_list(list, (size_t)len + 1), len);
+    cr_assert_eq(strlen(list), (size_t)len);
+    cr_assert_eq(list[len - 1], '\n');
+    find("http", "tcp", row, sizeof row);
+    cr_assert(strstr(list, row) != NULL);
+    memset(cut, '-', (size_t)len + 1);
+    cr_assert_eq(lport_service_list(cut, 40), len);
+    cr_assert_arr_eq(cut, list, 40);
+    cr_assert_eq(cut[40], '-');
+    free(list);
+    free(cut);
+}

@@ -1,0 +1,151 @@
+;;;; address - literals, address objects, and what may be given for a host, a port and a family.
+
+(in-package :port/test)
+
+(define-suite address "Addresses.")
+
+(defun hex (octets)
+  (format nil "~(~{~2,'0X~}~)" (coerce octets 'list)))
+
+(define-test "address.vectors" (:behaviour 56)
+  "Every literal of the table parses to its octets and prints as its canonical text, or is refused."
+  (loop for (text family octets scope canonical) in (vectors "addresses")
+        do (if (equal family "bad")
+               (is-failure (address-syntax :address-syntax "parse" "expected") (parse-address text))
+               (let ((address (parse-address text)))
+                 (is (eq (intern (string-upcase family) :keyword) (address-family address)))
+                 (is (equal octets (hex (address-octets address))))
+                 (is (= (parse-integer scope) (address-scope address)))
+                 (is (equal canonical (princ-to-string address)))))))
+
+(define-test "address.object" ()
+  "Address objects print as their text and compare by EQUALP."
+  (let ((address (parse-address "[2001:DB8::1]")))
+    (is-true (address-p address))
+    (is-false (address-p "2001:db8::1"))
+    (is (equal "2001:db8::1" (prin1-to-string address)))
+    (is (equal "2001:db8::1" (princ-to-string address)))
+    (is (equalp address (parse-address "2001:db8:0::1")))
+    (is (not (equalp address (parse-address "2001:db8::2"))))
+    (is (not (equalp (parse-address "fe80::1") (parse-address "fe80::1%4000000001"))))
+    (signals print-not-readable
+      (let ((*print-readably* t)) (prin1 address (make-broadcast-stream))))))
+
+(define-test "address.mistyped" ()
+  "A wrong type is both ADDRESS-SYNTAX and TYPE-ERROR, and says what was expected."
+  (dolist (datum (list nil 'localhost 1.0 -1 (ash 1 128) #(127 0 0 1) #\a))
+    (let ((condition (is-failure (address-syntax :address-syntax "expected a host" "got")
+                       (host-designator datum :connect))))
+      (is (typep condition 'type-error))
+      (is (eql datum (type-error-datum condition)))
+      (is (not (typep datum (type-error-expected-type condition))))))
+  (dolist (datum (list nil 'http 80.0 #\8))
+    (let ((condition (is-failure (address-syntax :address-syntax "expected a port" "got")
+                       (port-designator datum "tcp" :connect))))
+      (is (typep condition 'type-error))
+      (is (eql datum (type-error-datum condition)))
+      (is (search "ADDRESS-SYNTAX" (prin1-to-string condition)))))
+  (is (typep (failure-of (parse-address 1)) 'type-error)))
+
+(define-test "address.host" (:behaviour 56)
+  "A host is a name, a literal, an ipaddr or an address object; what can only be a literal has to be one."
+  (is (equal "localhost" (host-designator "localhost" :connect)))
+  (is (equal "a.b.c.d" (host-designator "a.b.c.d" :connect)))
+  (loop for (host text) in '(("127.0.0.1" "127.0.0.1") (2130706433 "127.0.0.1") (0 "0.0.0.0")
+                             ("[::1]" "::1") (#.(1+ (ash 1 32)) "::1:0:1")
+                             (#.(1- (ash 1 128)) "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"))
+        do (is (equal text (princ-to-string (host-designator host :connect)))))
+  (let ((address (parse-address "::1")))
+    (is (eq address (host-designator address :connect))))
+  (dolist (string (list (make-array 9 :element-type 'character :fill-pointer 9 :adjustable t
+                                      :initial-contents "127.0.0.1")
+                        (coerce "127.0.0.1" 'simple-base-string)))
+    (is (equal "127.0.0.1" (princ-to-string (host-designator string :connect))))))
+
+(define-test "address.host-refused" (:behaviour 56)
+  (loop for (host expected)
+          in `(("010.0.0.1" "4 decimal numbers") ("127.1" "4 decimal numbers")
+               ("0x7f.1" "4 decimal numbers") ("2130706433" "4 decimal numbers")
+               ("[::1" "an IPv6 address") ("[::1]:80" "without a port") ("::g" "an IPv6 address")
+               ("fe80::1%no-such-name-0" "zone") ("::1%1" "zone")
+               ("" "the name or the address")
+               (,(format nil "a~Cb" (code-char 0)) "without zero octets")
+               (,(make-string 256 :initial-element #\a) "at most 255 octets")
+               (,(make-string 128 :initial-element (code-char 228)) "at most 255 octets"))
+        for condition = (is-failure (address-syntax :address-syntax "connect to" expected)
+                          (host-designator host :connect))
+        do (is (equal host (network-host condition)))
+           (is (not (typep condition 'type-error)))))
+
+(define-test "address.no-characters" ()
+  "Strings of what is no character are refused or passed on, and never another kind of error."
+  (let ((text (string (code-char #xD800))))
+    (handler-case (is (stringp (host-designator text :connect)))
+      (address-syntax (condition) (is-report condition "connect")))))
+
+(define-test "address.port-vectors" (:behaviour 56)
+  "Every spelling of a port in the table is taken or refused."
+  (loop for (text number) in (vectors "ports")
+        do (if (equal number "bad")
+               (unless (equal text "http")
+                 (let ((condition (failure-of (port-designator text "tcp" :connect :minimum 0))))
+                   (is (typep condition '(or address-syntax service-not-found))
+                       "~S gives ~S" text condition)))
+               (is (= (parse-integer number) (port-designator text "tcp" :listen :minimum 0))))))
+
+(define-test "address.port" (:behaviour 56)
+  (is (= 80 (port-designator 80 "tcp" :connect)))
+  (is (= 80 (port-designator "80" "tcp" :connect)))
+  (is (= 0 (port-designator 0 "tcp" :listen :minimum 0)))
+  (is (= 80 (port-designator "http" "tcp" :connect)))
+  (is (= 514 (port-designator "syslog" "udp" :connect)))
+  (dolist (port '(65536 -1 0 "0" "65536" "080x" "80 " "" " " "-" "+80"))
+    (is-failure (address-syntax :address-syntax
+                                "expected a port from 1 to 65535 or the name of a service, got")
+      (port-designator port "tcp" :connect)))
+  (is (= 65536 (network-port (failure-of (port-designator 65536 "tcp" :connect))))))
+
+(define-test "address.service" ()
+  "A name that no service has is SERVICE-NOT-FOUND, and so is one over another protocol."
+  (is-failure (service-not-found :service-not-found "no-such-service" "tcp")
+    (port-designator "no-such-service" "tcp" :connect))
+  (is-failure (service-not-found :service-not-found "tftp" "over tcp")
+    (port-designator "tftp" "tcp" :connect)))
+
+(define-test "address.family" ()
+  (is (equal '(0 4 6) (mapcar #'family-designator '(nil :inet :inet6))))
+  (dolist (family '(:local :inet4 4 t "inet"))
+    (is-failure (usage-error :invalid "expected :INET, :INET6 or NIL") (family-designator family))))
+
+(define-test "address.blocks" ()
+  "An address goes into a block with its port and scope, and comes out again."
+  (dolist (text '("127.0.0.1" "::1" "fe80::1%4000000001"))
+    (let* ((address (parse-address text)) (block (address-block address 4660)))
+      (is (= 120 (length block)))
+      (is (equalp #(18 52) (subseq block 2 4)))
+      (is (= 4660 (block-port block)))
+      (is (equalp address (block-address block))))))
+
+(define-test "address.block-local" ()
+  (let ((block (octets-of-size 120)))
+    (is (null (block-address block)))
+    (replace block '(1 2) :end2 2)
+    (replace block '(47 97) :start1 8)
+    (let ((address (block-address block)))
+      (is (eq :local (address-family address)))
+      (is (equal "/a" (princ-to-string address)))
+      (is (equal "/a" (endpoint-text address 0)))
+      (is (equalp block (address-block address 0))))
+    (replace block '(0 98) :start1 8)
+    (is (equal "@b" (princ-to-string (block-address block))))
+    (setf (aref block 1) 0)
+    (is (equal "" (princ-to-string (block-address block))))))
+
+(define-test "address.endpoint-text" (:behaviour 55)
+  "Ends as text; IPv4-mapped ones that the system reports are plain IPv4."
+  (loop for (text expected) in '(("127.0.0.1" "127.0.0.1:80") ("::1" "[::1]:80")
+                                 ("::ffff:127.0.0.1" "127.0.0.1:80"))
+        for block = (address-block (parse-address text) 80)
+        do (is (equal expected (endpoint-text (block-address block) (block-port block)))))
+  (is (eq :inet (address-family (block-address (address-block (parse-address "::ffff:1.2.3.4")
+                                                              80))))))

@@ -1,0 +1,111 @@
+;;;; clocc - the historical names for addresses, hosts and services.
+
+(in-package :port/test)
+
+(define-suite clocc "The interface of 1999.")
+
+(define-test "clocc.ipaddr" (:behaviour 56)
+  "Integers and dotted strings; no octal and no short forms."
+  (loop for (dotted ipaddr) in '(("0.0.0.0" 0) ("127.0.0.1" 2130706433)
+                                 ("255.255.255.255" 4294967295) ("1.2.3.4" 16909060))
+        do (is (= ipaddr (dotted-to-ipaddr dotted)))
+           (is (equal dotted (ipaddr-to-dotted ipaddr))))
+  (dolist (text '("010.0.0.1" "127.1" "1.2.3.256" "1.2.3.4.5" "" "localhost" "::1" " 1.2.3.4"))
+    (is-failure (address-syntax :address-syntax "expected an IP") (dotted-to-ipaddr text)))
+  (dolist (datum (list -1 4294967296 nil "127.0.0.1" 1.0))
+    (is (typep (failure-of (ipaddr-to-dotted datum)) '(and address-syntax type-error))))
+  (is (typep (failure-of (dotted-to-ipaddr 1)) '(and address-syntax type-error))))
+
+;;; Hosts
+
+(define-test "clocc.hostent" ()
+  (let ((entry (make-hostent :name "a" :aliases '("b") :addr-list '("1.2.3.4"))))
+    (is-true (hostent-p entry))
+    (is (equal '("a" ("b") ("1.2.3.4") 2)
+               (list (hostent-name entry) (hostent-aliases entry) (hostent-addr-list entry)
+                     (hostent-addr-type entry))))))
+
+(define-test "clocc.resolve-host-ipaddr" ()
+  "A name brings all its addresses, in the order of RESOLVE, and its aliases."
+  (with-names ()
+    (let ((entry (resolve-host-ipaddr "many.test")))
+      (is (equal "many.test" (hostent-name entry)))
+      (is (equal (texts (resolve "many.test")) (hostent-addr-list entry))))
+    (is (equal '("four.test" ("quattro.test") ("127.0.0.4") 2)
+               (let ((entry (resolve-host-ipaddr "four.test")))
+                 (list (hostent-name entry) (hostent-aliases entry) (hostent-addr-list entry)
+                       (hostent-addr-type entry)))))
+    (is (= 10 (hostent-addr-type (resolve-host-ipaddr "six.test"))))))
+
+(define-test "clocc.resolve-host-ipaddr-reverse" ()
+  "A numeric host is looked up in reverse."
+  (with-names ()
+    (dolist (host (list "127.0.0.4" (dotted-to-ipaddr "127.0.0.4") (parse-address "127.0.0.4")))
+      (let ((entry (resolve-host-ipaddr host)))
+        (is (equal "four.test" (hostent-name entry)))
+        (is (equal '("quattro.test") (hostent-aliases entry)))
+        (is (equal '("127.0.0.4") (hostent-addr-list entry)))))
+    (is-failure (host-not-found :host-not-found "127.9.9.9") (resolve-host-ipaddr "127.9.9.9"))
+    (is-failure (host-not-found :host-not-found) (resolve-host-ipaddr "nosuch.invalid")))
+  (is-failure (address-syntax :address-syntax) (resolve-host-ipaddr "127.1"))
+  (is-failure (timeout :timed-out) (with-deadline (0) (resolve-host-ipaddr "one.test"))))
+
+(define-test "clocc.ipaddr-closure" ()
+  "The tables lead from hosts to entries and back; it ends although names lead back to where it began."
+  (with-names ()
+    (multiple-value-bind (hosts entries) (ipaddr-closure "127.0.0.4")
+      (is (equalp (resolve-host-ipaddr "127.0.0.4") (gethash "127.0.0.4" entries)))
+      (is (equal "four.test" (hostent-name (gethash "FOUR.test" entries))))
+      (is-true (gethash "quattro.test" entries))
+      (loop for host being the hash-keys of entries using (hash-value entry)
+            do (is (member host (gethash entry hosts) :test #'equalp))))))
+
+(define-test "clocc.ipaddr-closure-gaps" ()
+  "What cannot be looked up on the way is left out; a failure of the argument itself is signalled."
+  (with-names ()
+    (is-true (gethash "127.0.0.9" (nth-value 1 (ipaddr-closure "dead.test"))))
+    (is-failure (host-not-found :host-not-found "nosuch.invalid") (ipaddr-closure "nosuch.invalid")))
+  (is-failure (timeout :timed-out) (with-deadline (0) (ipaddr-closure "one.test"))))
+
+;;; Services
+
+(define-test "clocc.servent" ()
+  (let ((entry (make-servent :name "a" :aliases '("b") :port 7 :proto :udp)))
+    (is-true (servent-p entry))
+    (is (equal '("a" ("b") 7 :udp)
+               (list (servent-name entry) (servent-aliases entry) (servent-port entry)
+                     (servent-proto entry))))))
+
+(define-test "clocc.socket-service-port" ()
+  "A service by name, alias or number, in whatever case; ports are integers, protocols keywords."
+  (flet ((facts (entry)
+           (list (servent-name entry) (servent-port entry) (servent-proto entry))))
+    (is (equal '("http" 80 :tcp) (facts (socket-service-port "http"))))
+    (is (equal '("http" 80 :tcp) (facts (socket-service-port "WWW"))))
+    (is (equal '("http" 80 :tcp) (facts (socket-service-port :http :tcp))))
+    (is (equal '("http" 80 :tcp) (facts (socket-service-port 80))))
+    (is (equal '("domain" 53 :udp) (facts (socket-service-port "domain" "udp"))))
+    (is (= 53 (servent-port (socket-service-port "domain" nil))))
+    (is (member "www" (servent-aliases (socket-service-port "http")) :test #'equal))))
+
+(define-test "clocc.socket-service-port-fails" ()
+  (is-failure (service-not-found :service-not-found "look up service port no-such-service failed")
+    (socket-service-port "no-such-service"))
+  (is-failure (service-not-found :service-not-found "over xtp")
+    (socket-service-port "syslog" "xtp"))
+  (is (typep (failure-of (socket-service-port 70000)) 'address-syntax))
+  (is (typep (failure-of (socket-service-port "")) 'address-syntax))
+  (is (typep (failure-of (socket-service-port 1.5)) '(and address-syntax type-error)))
+  (is (= 80 (servent-port (handler-bind ((network (lambda (condition)
+                                                    (declare (ignore condition))
+                                                    (invoke-restart 'use-value "http"))))
+                            (socket-service-port "no-such-service"))))))
+
+(define-test "clocc.all-services" ()
+  "Without a service the whole table comes, and each of its rows is found again."
+  (let ((all (socket-service-port)))
+    (is (< 10 (length all)))
+    (is (every #'servent-p all))
+    (dolist (entry (subseq all 0 10))
+      (is (= (servent-port entry)
+             (servent-port (socket-service-port (servent-name entry) (servent-proto entry))))))))

@@ -1,0 +1,120 @@
+;;;; resolver - names to addresses and back. The names are those of tests/vectors/hosts.
+
+(in-package :port/test)
+
+(define-suite resolver "The resolver.")
+
+(defun texts (addresses)
+  (mapcar #'princ-to-string addresses))
+
+(define-test "resolve.literals" ()
+  "Literals, ipaddrs and addresses come back as they are, whatever the deadline: nothing is asked."
+  (loop for (host text) in `(("127.0.0.1" "127.0.0.1") ("[::1]" "::1") (2130706433 "127.0.0.1")
+                             (,(parse-address "::1") "::1"))
+        do (is (equal (list text) (texts (resolve host :timeout 0)))))
+  (is (equal '("127.0.0.1") (texts (resolve "127.0.0.1" :family :inet)))))
+
+(define-test "resolve.literal-of-other-family" ()
+  (is-failure (host-not-found :host-not-found "expected an address of family :INET6, got 127.0.0.1")
+    (resolve "127.0.0.1" :family :inet6))
+  (is-failure (host-not-found :host-not-found) (resolve "::1" :family :inet)))
+
+(define-test "resolve.arguments" (:behaviour (9 56))
+  (is-failure (address-syntax :address-syntax "resolve 127.1 failed: expected") (resolve "127.1"))
+  (is-failure (usage-error :invalid "family") (resolve "one.test" :family :ipv4))
+  (is-failure (usage-error :invalid "family") (resolve "127.0.0.1" :family :ipv4))
+  (is (typep (failure-of (resolve nil)) 'type-error))
+  (dolist (timeout '(-1 "1" t))
+    (signals type-error (resolve "one.test" :timeout timeout))))
+
+(define-test "resolve.names" (:behaviour 48)
+  "Every address of a name, in the resolver's order, once each."
+  (with-names ()
+    (is (equal '("127.0.0.1") (texts (resolve "one.test"))))
+    (is (equal '("::1") (texts (resolve "six.test"))))
+    (let ((all (texts (resolve "many.test"))))
+      (is (equal '("127.0.0.2" "127.0.0.3" "::1") (sort (copy-list all) #'string<)))
+      (is (equal (remove "::1" all :test #'equal) (texts (resolve "many.test" :family :inet))))
+      (is (equal '("::1") (texts (resolve "many.test" :family :inet6)))))))
+
+(define-test "resolve.not-found" (:behaviour 62)
+  (with-names ()
+    (let ((condition (is-failure (host-not-found :host-not-found
+                                                 "resolve nosuch.invalid failed: host not found")
+                       (resolve "nosuch.invalid"))))
+      (is (equal '(:resolve "nosuch.invalid" nil)
+                 (list (network-operation condition) (network-host condition)
+                       (network-port condition)))))
+    (is-failure (host-not-found :host-not-found) (resolve "one.test" :family :inet6))))
+
+(define-test "resolve.timeout" (:behaviour (1 9 50))
+  "A deadline that has passed is a TIMEOUT that tells the limit; a huge one is none."
+  (let ((condition (is-failure (timeout :timed-out "resolve one.test failed: timed out")
+                     (with-deadline (0) (resolve "one.test" :timeout 5)))))
+    (is (eq :resolve (network-operation condition)))
+    (is (= 0 (timeout-time condition))))
+  (is (= 1/1000000000 (timeout-time (failure-of (resolve "one.test" :timeout 1/1000000000)))))
+  (with-names ()
+    (is (equal '("127.0.0.1") (texts (resolve "one.test" :timeout (expt 10 40)))))))
+
+(define-test "resolve.restarts" ()
+  "USE-VALUE resolves another host; RETRY asks again, with a timeout of its own."
+  (is (equal '("127.0.0.1")
+             (handler-bind ((network (lambda (condition)
+                                       (declare (ignore condition))
+                                       (invoke-restart 'use-value "127.0.0.1"))))
+               (texts (resolve "127.1")))))
+  (let ((failures 0))
+    (is-failure (timeout :timed-out)
+      (handler-bind ((timeout (lambda (condition)
+                                (declare (ignore condition))
+                                (when (< (incf failures) 3)
+                                  (invoke-restart 'retry)))))
+        (with-deadline (0) (resolve "one.test"))))
+    (is (= 3 failures))))
+
+(define-test "resolve.reverse" ()
+  "The name of an address, whatever form it is given in."
+  (with-names ()
+    (is (equal "four.test" (reverse-resolve "127.0.0.4")))
+    (is (equal "four.test" (reverse-resolve (parse-address "127.0.0.4"))))
+    (is (equal "four.test" (reverse-resolve (dotted-to-ipaddr "127.0.0.4"))))
+    (is-failure (host-not-found :host-not-found "resolve 127.9.9.9 failed: host not found")
+      (reverse-resolve "127.9.9.9"))))
+
+(define-test "resolve.reverse-arguments" ()
+  (is-failure (address-syntax :address-syntax "expected an IPv4 or IPv6 address")
+    (reverse-resolve "one.test"))
+  (is-failure (address-syntax :address-syntax) (reverse-resolve "127.1"))
+  (is (typep (failure-of (reverse-resolve :localhost)) 'type-error))
+  (is-failure (timeout :timed-out) (reverse-resolve "127.0.0.4" :timeout 0)))
+
+(define-test "resolve.unwound" (:behaviour 26 :limit 60)
+  "A throw out of a query at any moment leaves nothing behind."
+  (dotimes (round 300)
+    (catch 'out
+      (let* ((here sb-thread:*current-thread*)
+             (thrower (in-thread (lambda ()
+                                   (sleep (random 0.0005))
+                                   (ignore-errors
+                                    (sb-thread:interrupt-thread
+                                     here (lambda () (throw 'out nil))))))))
+        (unwind-protect
+             (loop (handler-case (resolve "one.test")
+                     (resolve-error () nil)))
+          (sb-sys:without-interrupts
+            (join thrower))))))
+  (pass))
+
+(define-test "resolve.threads" (:behaviour 20)
+  "Many threads at once each get their own answer."
+  (with-names ()
+    (let* ((names '(("one.test" "127.0.0.1") ("four.test" "127.0.0.4") ("six.test" "::1")))
+           (threads (loop repeat 10
+                          append (loop for (name text) in names
+                                       collect (let ((name name) (text text))
+                                                 (in-thread
+                                                  (lambda ()
+                                                    (equal (list text)
+                                                           (texts (resolve name))))))))))
+      (is (every #'identity (mapcar #'join threads))))))
