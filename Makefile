@@ -18,8 +18,13 @@ export CC OUT SBCL
 
 # In front of each test run; a suite that has not ended by then is stopped, and that is a failure.
 WATCHDOG  ?= timeout -k 10 600
-# More of the environment of a test run, such as a resolver that reads tests/vectors/hosts.
-TEST_ENV  ?=
+# How tests and demo run: with the names of tests/vectors/hosts, so that no name server is asked, and,
+# for root, without the privileges whose absence they show (low ports, read-only directories).
+DROP      = setpriv --bounding-set=-net_bind_service,-dac_override,-dac_read_search \
+            --inh-caps=-net_bind_service,-dac_override,-dac_read_search
+DROPPING := $(shell $(DROP) true 2>/dev/null && echo $(DROP))
+TEST_ENV ?= env LD_PRELOAD=libnss_wrapper.so NSS_WRAPPER_HOSTS="$(CURDIR)/tests/vectors/hosts" \
+            $(DROPPING)
 LISP       = $(SBCL) --noinform --non-interactive --no-userinit --no-sysinit --eval '(require :asdf)'
 CRITERION  = --color=never --short-filename
 
@@ -80,17 +85,19 @@ check-deps:
 
 # ---- using it from Lisp ---------------------------------------------------------------------------
 
-LOAD_PORT = --eval '(asdf:load-asd (truename "port.asd"))' --eval '(asdf:load-system "port")'
+LOAD_PORT = --eval '(setf *compile-verbose* nil)' --eval '(asdf:load-asd (truename "port.asd"))' --eval '(asdf:load-system "port")'
 
-## demo: a short program that shows what port does
+## demo: a narrated session: a file server, clients, errors, a name with several addresses
 demo: deps
 	@$(MAKE) -s --no-print-directory all
-	@$(LISP) --load examples/demo.lisp
+	@PORT_DEMO_NAME=many.test $(TEST_ENV) $(LISP) $(LOAD_PORT) \
+	    --eval '(asdf:load-system "port/examples")' \
+	    --eval '(uiop:quit (uiop:symbol-call :port-example/demo :run))'
 
 ## repl: a Lisp with port loaded
 repl: deps
 	@$(MAKE) -s --no-print-directory all
-	@$(SBCL) --noinform --eval '(require :asdf)' $(LOAD_PORT)
+	@$(SBCL) --noinform --eval '(require :asdf)' $(LOAD_PORT) --load examples/repl.lisp
 
 # ---- tests ----------------------------------------------------------------------------------------
 

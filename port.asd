@@ -34,9 +34,17 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "clocc"))
   :in-order-to ((test-op (test-op "port/test"))))
 
+(defsystem "port/examples"
+  :description "Small programs on port, and the session that `make demo` runs."
+  :depends-on ("port")
+  :pathname "examples/"
+  :serial t
+  :components ((:file "file-server")
+               (:file "demo")))
+
 (defsystem "port/test"
   :description "The tests of port from the Lisp side; `make test` runs them with those of C."
-  :depends-on ("port" "fiveam")
+  :depends-on ("port" "port/examples" "fiveam")
   :pathname "tests/lisp/"
   :serial t
   :components ((:file "package")
@@ -54,6 +62,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "local")
                (:file "clocc")
                (:file "peers")
+               (:file "examples")
                (:file "documentation"))
   :perform (test-op (operation system)
              (declare (ignore operation system))

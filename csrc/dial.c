@@ -10,13 +10,12 @@
  *
  * Which failure tells most, once every address has failed: want of resources here, since no other
  * can be believed beside it and it passes; then the one whose packets came farthest: the host
- * answered (refused, reset), something on the way did (denied, host unreachable), nobody did
- * (timed out), nothing left this machine (network unreachable, and what is wrong with our own
- * address). Among equals the first.
+ * answered (refused; a reset counts as that), something on the way did (denied, host unreachable),
+ * nobody did (timed out), nothing left this machine (network unreachable, then what is wrong with
+ * our own address). Among equals the first.
  *
- * Invariant: an attempt owns its socket while its status is LPORT_IN_PROGRESS, and nobody else
- * knows that socket; the winner's goes to the caller, every other is closed with the end of its
- * attempt. */
+ * Invariant: an attempt owns its socket from its start to its end, and nobody else knows that
+ * socket; the winner's goes to the caller, every other is closed where its attempt ends. */
 #include "address.h"
 #include "libport.h"
 #include "os.h"
@@ -304,10 +303,10 @@ static void close_attempt(struct attempt *attempt, int32_t flags) {
 
 static void end_attempt(struct dial *dial, int32_t index, int64_t status) {
     struct attempt *attempt = &dial->arrays.attempts[index];
-    attempt->status = status;
-    if (status == 0) {
+    if (status == 0) { /* another may have won: the race will tell */
         lport_race_connected(&dial->race, index);
     } else {
+        attempt->status = status;
         close_attempt(attempt, 0);
         lport_race_failed(&dial->race, index);
     }
@@ -413,14 +412,13 @@ static void look_at_attempts(struct dial *dial, int64_t now) {
 /* How much a failure of KIND tells; the more the higher. */
 static int weight(int32_t kind) {
     static const uint8_t weights[LPORT_KIND_END] = {
-        [LPORT_DESCRIPTORS_EXHAUSTED] = 9, [LPORT_MEMORY_EXHAUSTED] = 9,
-        [LPORT_BUFFERS_EXHAUSTED] = 9,     [LPORT_CONNECTION_REFUSED] = 8,
-        [LPORT_PATH_NOT_FOUND] = 8,        [LPORT_CONNECTION_RESET] = 7,
-        [LPORT_CONNECT_DENIED] = 6,        [LPORT_HOST_UNREACHABLE] = 5,
-        [LPORT_CONNECT_TIMED_OUT] = 4,     [LPORT_NETWORK_UNREACHABLE] = 3,
-        [LPORT_ADDRESS_IN_USE] = 2,        [LPORT_PERMISSION_DENIED] = 2,
-        [LPORT_ADDRESS_NOT_AVAILABLE] = 2, [LPORT_PATH_UNUSABLE] = 2,
-        [LPORT_CONNECT_FAILED] = 1,
+        [LPORT_DESCRIPTORS_EXHAUSTED] = 8, [LPORT_MEMORY_EXHAUSTED] = 8,
+        [LPORT_BUFFERS_EXHAUSTED] = 8,     [LPORT_CONNECTION_REFUSED] = 7,
+        [LPORT_PATH_NOT_FOUND] = 7,        [LPORT_CONNECT_DENIED] = 6,
+        [LPORT_HOST_UNREACHABLE] = 5,      [LPORT_CONNECT_TIMED_OUT] = 4,
+        [LPORT_NETWORK_UNREACHABLE] = 3,   [LPORT_ADDRESS_IN_USE] = 2,
+        [LPORT_PERMISSION_DENIED] = 2,     [LPORT_ADDRESS_NOT_AVAILABLE] = 2,
+        [LPORT_PATH_UNUSABLE] = 2,         [LPORT_CONNECT_FAILED] = 1,
     };
     return weights[kind];
 }
@@ -455,6 +453,7 @@ static void run_race(struct dial *dial, int64_t now) {
             return;
         case LPORT_RACE_DONE:
             dial->outcome = attempt->socket;
+            attempt->status = 0;
             attempt->socket = 0;
             return;
         case LPORT_RACE_FAILED:

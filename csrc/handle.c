@@ -42,9 +42,10 @@ static struct lport_slot *slot_at(uint32_t index) {
     return chunk == NULL ? NULL : &chunk[index & (CHUNK_SLOTS - 1)];
 }
 
-/* The slot of SOCKET, whatever its generation; NULL where there was never one. */
+/* The slot of SOCKET, whatever its generation; NULL where there was never one. Generation 0 is that
+ * of slots never used, which have no closing mark yet. */
 static struct lport_slot *slot_of(int64_t socket) {
-    if (socket <= 0 || (socket >> SLOT_BITS) > UINT32_MAX) {
+    if (socket >> SLOT_BITS <= 0 || (socket >> SLOT_BITS) > UINT32_MAX) {
         return NULL;
     }
     return slot_at((uint32_t)socket & ((UINT32_C(1) << SLOT_BITS) - 1));

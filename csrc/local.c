@@ -9,8 +9,11 @@
 #include "socket.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { LOCAL_MAX = 108 }; /* octets of a local name, libport.h */
 
 /* The path that ADDRESS names, terminated, into PATH; 0 if it names no file (abstract, unnamed). */
 static int path_of(const uint8_t *address, char path[112]) {
@@ -52,10 +55,13 @@ static int64_t remember_path(struct lport_slot *slot, const char *path) {
     if (made == NULL) {
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
-    if (lport_os.lstat(path, &file) == 0) {
-        made->device = file.st_dev;
-        made->inode = file.st_ino;
+    if (lport_os.lstat(path, &file) < 0) {
+        int64_t status = lport_status_from_errno(LPORT_IN_BIND, errno);
+        free(made);
+        return status;
     }
+    made->device = file.st_dev;
+    made->inode = file.st_ino;
     made->maker = getpid();
     memcpy(made->path, path, sizeof made->path);
     slot->made_path = made;
@@ -99,9 +105,18 @@ static int64_t bind_local(int64_t socket, const uint8_t *address, int32_t mode, 
     return status;
 }
 
+/* Removes the path that a bind to ADDRESS has just made. */
+static void remove_path(const uint8_t *address) {
+    char path[112];
+    if (path_of(address, path)) {
+        lport_os.unlink(path);
+    }
+}
+
 int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog, int32_t mode,
                            int32_t flags) {
-    if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || mode > 07777) {
+    if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || address[LPORT_AT_LENGTH] > LOCAL_MAX ||
+        mode > 07777) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t socket = lport_socket_open(LPORT_LOCAL, kind, 0);
@@ -111,6 +126,9 @@ int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog
     int64_t status = bind_local(socket, address, mode, flags);
     if (status == 0 && kind != LPORT_DATAGRAM) {
         status = lport_socket_start_listening(socket, backlog);
+        if (status < 0) {
+            remove_path(address);
+        }
     }
     if (status < 0) {
         lport_socket_close(socket, 0);

@@ -30,11 +30,12 @@ extern struct lport_resolver lport_resolver; /* replaceable by the tests */
 extern const struct lport_resolver lport_resolver;
 #endif
 
-/* [nowait] Has the answer of QUERY written to EVENT, an eventfd of the caller's, so that a poll can
- * wait for it; at once if it is there. EVENT below 0: no longer. Once this or lport_resolve_close
- * has returned nobody writes to the earlier EVENT, which the caller may close. 0 or LPORT_INVALID.
+/* [nowait] Has the answer of the query HANDLE written to EVENT, an eventfd of the caller's, so that
+ * a poll can wait for it; at once if it is there. EVENT below 0: no longer. Once this or
+ * lport_resolve_close has returned nobody writes to the earlier EVENT, which the caller may close.
+ * 0 or LPORT_INVALID.
  */
-int64_t lport_resolve_notify(int64_t query, int event);
+int64_t lport_resolve_notify(int64_t handle, int event);
 
 /* [nowait] How many threads the resolver has; how many queries are open or abandoned and not yet
  * back from their threads. For tests and for leaks. */

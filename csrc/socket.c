@@ -218,12 +218,15 @@ static int is_lost_connection(int error) {
     }
 }
 
-/* The next connection that lives, as a descriptor; below zero with errno. */
+/* The next connection that lives, as a descriptor; below zero with errno. It gives up after more
+ * losses than a queue holds: then it is not the connections that fail (EPERM of a seccomp filter).
+ */
 static int accept_next(int listener) {
     int fd;
+    int tries = 0;
     do {
         fd = lport_os.accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    } while (fd < 0 && is_lost_connection(errno));
+    } while (fd < 0 && is_lost_connection(errno) && ++tries <= MAXIMUM_BACKLOG);
     return fd;
 }
 

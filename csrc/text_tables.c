@@ -1,5 +1,5 @@
-/* text_tables - the byte shuffles of the vector variants (layer 1). Written by text_tables.py: change
- * that, not this. What the tables mean stands in text_vector.h. */
+/* text_tables - the byte shuffles of the vector variants (layer 1). Written by text_tables.py:
+ * change that, not this. What the tables mean stands in text_vector.h. */
 #include "text_vector.h"
 
 /* clang-format off */

@@ -43,8 +43,8 @@ def table(name, rows):
     print("};")
 
 
-print("""/* text_tables - the byte shuffles of the vector variants (layer 1). Written by text_tables.py: change
- * that, not this. What the tables mean stands in text_vector.h. */
+print("""/* text_tables - the byte shuffles of the vector variants (layer 1). Written by text_tables.py:
+ * change that, not this. What the tables mean stands in text_vector.h. */
 #include "text_vector.h"
 
 /* clang-format off */""")

@@ -45,7 +45,9 @@ static struct lport_waiter *waiter_of(int64_t wait) {
         return NULL;
     }
     struct lport_waiter *waiter = waiter_at((uint32_t)wait & ((UINT32_C(1) << INDEX_BITS) - 1));
-    return waiter != NULL && waiter->generation == (uint32_t)(wait >> INDEX_BITS) ? waiter : NULL;
+    uint32_t generation = (uint32_t)(wait >> INDEX_BITS);
+    return waiter != NULL && waiter->generation == generation && generation % 2 == 1 ? waiter
+                                                                                     : NULL;
 }
 
 /* A new wait with its eventfd, never used before. With the pool's lock held. */
@@ -125,6 +127,9 @@ static void unlink_waiter(struct lport_slot *slot, struct lport_waiter *waiter) 
 int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     struct lport_slot *slot;
     struct lport_waiter *waiter = NULL;
+    if ((interest & ~(LPORT_INPUT | LPORT_OUTPUT)) != 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
     int64_t status = lport_handle_enter(socket, &slot);
     if (status < 0) {
         return status;

@@ -58,10 +58,10 @@
           (octets-of file)
           (say "  curl: ~A" error-output)))))
 
-(defun compare (who where file octets)
-  (expect (and octets (equalp octets (octets-of file)))
+(defun compare (who where file octets directory)
+  (expect (and octets (equalp octets (octets-of (merge-pathnames file directory))))
           "~A fetched ~A over ~A: ~:D octets, the same as on disk"
-          who (file-namestring file) where (length octets)))
+          who file where (length octets)))
 
 (defun serving (server directory function)
   "Call FUNCTION while a thread serves DIRECTORY on SERVER; closing the server ends the thread."
@@ -80,11 +80,11 @@
                (dolist (host '("127.0.0.1" "::1"))
                  (dolist (file files)
                    (port:with-open-socket (socket host number)
-                     (compare "Lisp" host file (fetch socket (file-namestring file))))
+                     (compare "Lisp" host file (fetch socket file) directory))
                    (compare "curl" host file
                             (fetch-with-curl (list (format nil "http://~:[~A~;[~A]~]:~D/~A"
-                                                           (find #\: host) host number
-                                                           (file-namestring file))))))))))
+                                                           (find #\: host) host number file)))
+                            directory))))))
   (uiop:call-with-temporary-file
    (lambda (path)
      (let ((path (concatenate 'string (uiop:native-namestring path) ".sock")))
@@ -92,12 +92,12 @@
                 (lambda ()
                   (dolist (file files)
                     (with-open-stream (socket (port:open-unix-socket path))
-                      (compare "Lisp" "a local socket" file (fetch socket (file-namestring file))))
+                      (compare "Lisp" "a local socket" file (fetch socket file) directory))
                     (compare "curl" "a local socket" file
                              (fetch-with-curl
                               (list "--unix-socket" path
-                                    (format nil "http://localhost/~A"
-                                            (file-namestring file))))))))
+                                    (format nil "http://localhost/~A" file)))
+                             directory))))
        (expect (not (probe-file path)) "the path of the local socket is gone with its server")))
    :want-stream-p nil))
 
@@ -157,12 +157,13 @@
                   "only the last one listens, and open-socket finds it: ~A" socket))))
     (show-error 'port:connect-error (lambda () (port:open-socket name (unused-port))))))
 
-(defun run (directory files)
-  "The whole session; the exit status."
+(defun run ()
+  "The whole session with the files of this checkout; the exit status."
   (setf *failures* 0)
   (say "port ~A, library ~A" (asdf:component-version (asdf:find-system "port"))
        (port.ffi:library-version))
-  (show-files files directory)
+  (show-files '("README.md" "csrc/libport.h" "build/libport.so.1")
+              (asdf:system-source-directory "port"))
   (show-errors)
   (show-names)
   (title (if (zerop *failures*) "all as it should be" "something was wrong"))

@@ -45,9 +45,9 @@
           status #\Return length #\Return #\Return))
 
 (defun send-file-of (directory path client)
-  "Send the file PATH of DIRECTORY, a plain name, to CLIENT."
+  "Send the file PATH of DIRECTORY or below it to CLIENT."
   (let ((file (and (plusp (length path))
-                   (not (find #\/ path))
+                   (char/= #\/ (char path 0))
                    (not (search ".." path))
                    (probe-file (merge-pathnames (uiop:parse-native-namestring path) directory)))))
     (if (null file)

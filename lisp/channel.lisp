@@ -219,10 +219,12 @@ another thread that has it is on its way out, and takes care of what is his."
     (lport-wait-wake (channel-handle channel) (logior +lport-input+ +lport-output+))
     t))
 
-(defun finish-close (channel &optional reset)
-  "Close the handle of CHANNEL. The descriptor is gone when this returns, unless a thread is still inside
-after a moment; then that thread closes it as it leaves."
-  (let ((result (lport-socket-close (channel-handle channel) (if reset +lport-reset+ 0))))
-    (when (= result 1)
-      (lport-socket-gone (channel-handle channel)
-                         (moment-in *leaving-nanoseconds*)))))
+(defun close-handle (channel reset)
+  "Close the handle of CHANNEL, with a reset if RESET: true if the descriptor is gone, NIL if another thread is
+just leaving it."
+  (/= 1 (lport-socket-close (channel-handle channel) (if reset +lport-reset+ 0))))
+
+(defun wait-until-left (channel)
+  "Wait a moment for the descriptor of CHANNEL, closed, to be gone. A thread that is still inside later than
+that closes it as it leaves."
+  (lport-socket-gone (channel-handle channel) (moment-in *leaving-nanoseconds*)))

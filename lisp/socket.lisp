@@ -213,33 +213,32 @@ blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline an
   (with-free-direction (connection connection-input-owner)
     (drop-input connection)))
 
-(defun close-socket (socket abort)
-  "Close SOCKET; what its flush could not send is signalled after the descriptor has been released."
-  (let ((connection (socket-connection socket)))
-    ;; The ends are asked for while they can be, so that a closed socket still says what it was.
-    (socket-ends socket)
-    (when (begin-close connection)
-      (%cancel-finalization socket)
-      (unwind-protect
-           (finish-output-side connection abort)
-        (finish-close connection abort)
-        (finish-input-side connection)))
-    t))
-
-(defun close-server (server)
-  (let ((channel (endpoint-channel server)))
-    (socket-ends server)
-    (when (begin-close channel)
-      (%cancel-finalization server)
-      (finish-close channel))
+(defun close-endpoint (endpoint reset flush)
+  "Close ENDPOINT, with a reset if RESET; call FLUSH before, which may wait. Whatever FLUSH does, and whoever
+unwinds it, the handle is closed once."
+  (let ((channel (endpoint-channel endpoint)) (left-p t))
+    ;; The own end is asked for while it can be, so that a closed socket still says what it was.
+    (unless (channel-closing channel)
+      (local-block endpoint))
+    (with-waiting (first-p (begin-close channel))
+        (when first-p
+          (funcall flush))
+      (when first-p
+        (setf left-p (close-handle channel reset))
+        (%cancel-finalization endpoint)))
+    (unless left-p
+      (wait-until-left channel))
     t))
 
 (defmethod close ((server socket-server) &key abort)
   (declare (ignore abort))
-  (close-server server))
+  (close-endpoint server nil (lambda ())))
 
 (defmethod close ((socket socket) &key abort)
-  (close-socket socket abort))
+  (let ((connection (socket-connection socket)))
+    (unwind-protect
+         (close-endpoint socket abort (lambda () (finish-output-side connection abort)))
+      (finish-input-side connection))))
 
 (defun socket-shutdown (socket direction)
   "Shut down SOCKET in DIRECTION: :OUTPUT flushes first, then the peer reads end of file once it has read

@@ -1,8 +1,9 @@
 ;;;; bindings - every function of libport.h, in its order; see there for what they do.
 ;;;;
 ;;;; Sockets, waits, queries, dials and results are 64-bit integers; octets and characters are passed
-;;;; as pointers made by WITH-OCTETS and WITH-CHARACTERS. [nowait] functions are to be called inside
-;;;; CALL-DEFERRED wherever an unwind between the call and the use of its result would lose something.
+;;;; as pointers made by WITH-OCTETS and WITH-CHARACTERS. Each row has the tag of the header: what is
+;;;; :NOWAIT is called with interrupts deferred, so that no unwind ever passes through it; whoever has
+;;;; to keep what it returned makes the call inside a CALL-DEFERRED of his own.
 
 (in-package :port.ffi)
 
@@ -10,99 +11,110 @@
 (cffi:defctype handle :int64)
 (cffi:defctype result :int64)
 
+(eval-when (:compile-toplevel :load-toplevel :execute)
+  (defun binding (row)
+    "The forms that bind ROW, (\"c_name\" tag result-type (parameter type)...)."
+    (destructuring-bind (c-name tag result . parameters) row
+      (let ((name (lisp-name c-name))
+            (names (mapcar #'first parameters)))
+        (if (eq tag :nowait)
+            (let ((raw (intern (format nil "%~A" name) :port.ffi)))
+              `((declaim (inline ,raw ,name))
+                (cffi:defcfun (,c-name ,raw) ,result ,@parameters)
+                (defun ,name ,names
+                  (call-deferred (,raw ,@names)))))
+            `((declaim (inline ,name))
+              (cffi:defcfun (,c-name ,name) ,result ,@parameters)))))))
+
 (defmacro define-functions (&body rows)
-  "Bind each row (\"c_name\" result-type (parameter type)...) under the name of C with hyphens."
-  `(progn
-     (declaim (inline ,@(mapcar #'lisp-name rows)))
-     ,@(loop for row in rows
-             for (c-name result . parameters) = row
-             collect `(cffi:defcfun (,c-name ,(lisp-name row)) ,result ,@parameters))))
+  "Bind the functions of ROWS under their names of C with hyphens."
+  `(progn ,@(mapcan #'binding rows)))
 
 (define-functions
   ;; abi
-  ("lport_version" :string)
-  ("lport_abi" :int32)
-  ("lport_manifest" :string)
+  ("lport_version" :pure :string)
+  ("lport_abi" :pure :int32)
+  ("lport_manifest" :pure :string)
   ;; status
-  ("lport_status_make" result (kind :int32))
-  ("lport_status_kind" :int32 (status result))
-  ("lport_status_errno" :int32 (status result))
-  ("lport_status_text" result (status result) (text :pointer) (cap :size))
-  ("lport_kind_name" :string (kind :int32))
-  ("lport_kind_condition" :string (kind :int32))
+  ("lport_status_make" :pure result (kind :int32))
+  ("lport_status_kind" :pure :int32 (status result))
+  ("lport_status_errno" :pure :int32 (status result))
+  ("lport_status_text" :pure result (status result) (text :pointer) (cap :size))
+  ("lport_kind_name" :pure :string (kind :int32))
+  ("lport_kind_condition" :pure :string (kind :int32))
   ;; clock
-  ("lport_clock_now" :int64)
-  ("lport_clock_after" :int64 (ns :int64))
+  ("lport_clock_now" :pure :int64)
+  ("lport_clock_after" :pure :int64 (ns :int64))
   ;; address
-  ("lport_address_parse" result (text :pointer) (len :size) (port :int32) (address :pointer))
-  ("lport_address_is_literal" result (text :pointer) (len :size))
-  ("lport_address_print" result (address :pointer) (text :pointer) (cap :size))
-  ("lport_port_parse" result (text :pointer) (len :size))
-  ("lport_address_local" result (name :pointer) (len :size) (address :pointer))
-  ("lport_address_equal" result (a :pointer) (b :pointer))
+  ("lport_address_parse" :pure result (text :pointer) (len :size) (port :int32) (address :pointer))
+  ("lport_address_is_literal" :pure result (text :pointer) (len :size))
+  ("lport_address_print" :pure result (address :pointer) (text :pointer) (cap :size))
+  ("lport_port_parse" :pure result (text :pointer) (len :size))
+  ("lport_address_local" :pure result (name :pointer) (len :size) (address :pointer))
+  ("lport_address_equal" :pure result (a :pointer) (b :pointer))
   ;; handle
-  ("lport_socket_close" result (socket handle) (flags :int32))
-  ("lport_socket_gone" result (socket handle) (deadline :int64))
-  ("lport_socket_descriptor" result (socket handle))
-  ("lport_socket_state" result (socket handle))
-  ("lport_socket_count" result)
-  ("lport_wait_count" result)
+  ("lport_socket_close" :nowait result (socket handle) (flags :int32))
+  ("lport_socket_gone" :waits result (socket handle) (deadline :int64))
+  ("lport_socket_descriptor" :nowait result (socket handle))
+  ("lport_socket_state" :nowait result (socket handle))
+  ("lport_socket_count" :nowait result)
+  ("lport_wait_count" :nowait result)
   ;; wait
-  ("lport_wait_begin" result (socket handle) (interest :int32))
-  ("lport_wait_poll" result (wait handle) (deadline :int64) (interruptible :int32))
-  ("lport_wait_end" result (wait handle))
-  ("lport_wait_wake" result (socket handle) (interest :int32))
+  ("lport_wait_begin" :nowait result (socket handle) (interest :int32))
+  ("lport_wait_poll" :waits result (wait handle) (deadline :int64) (interruptible :int32))
+  ("lport_wait_end" :nowait result (wait handle))
+  ("lport_wait_wake" :nowait result (socket handle) (interest :int32))
   ;; socket
-  ("lport_socket_listen" result (address :pointer) (backlog :int32) (flags :int32))
-  ("lport_socket_accept" result (listener handle))
-  ("lport_socket_pair" result (kind :int32) (pair :pointer))
-  ("lport_socket_shutdown" result (socket handle) (direction :int32))
-  ("lport_socket_name" result (socket handle) (address :pointer))
-  ("lport_socket_peer" result (socket handle) (address :pointer))
+  ("lport_socket_listen" :nowait result (address :pointer) (backlog :int32) (flags :int32))
+  ("lport_socket_accept" :nowait result (listener handle))
+  ("lport_socket_pair" :nowait result (kind :int32) (pair :pointer))
+  ("lport_socket_shutdown" :nowait result (socket handle) (direction :int32))
+  ("lport_socket_name" :nowait result (socket handle) (address :pointer))
+  ("lport_socket_peer" :nowait result (socket handle) (address :pointer))
   ;; local
-  ("lport_local_listen" result (address :pointer) (kind :int32) (backlog :int32) (mode :int32)
+  ("lport_local_listen" :nowait result (address :pointer) (kind :int32) (backlog :int32) (mode :int32)
                         (flags :int32))
   ;; option
-  ("lport_option_name" :string (index :int32))
-  ("lport_option_unit" :string (index :int32))
-  ("lport_option_get" result (socket handle) (index :int32))
-  ("lport_option_set" result (socket handle) (index :int32) (value :int64))
+  ("lport_option_name" :pure :string (index :int32))
+  ("lport_option_unit" :pure :string (index :int32))
+  ("lport_option_get" :nowait result (socket handle) (index :int32))
+  ("lport_option_set" :nowait result (socket handle) (index :int32) (value :int64))
   ;; transfer
-  ("lport_socket_receive" result (socket handle) (octets :pointer) (len :size) (flags :int32))
-  ("lport_socket_send" result (socket handle) (octets :pointer) (len :size))
-  ("lport_socket_send2" result (socket handle) (a :pointer) (a-len :size) (b :pointer)
+  ("lport_socket_receive" :nowait result (socket handle) (octets :pointer) (len :size) (flags :int32))
+  ("lport_socket_send" :nowait result (socket handle) (octets :pointer) (len :size))
+  ("lport_socket_send2" :nowait result (socket handle) (a :pointer) (a-len :size) (b :pointer)
                         (b-len :size))
   ;; text
-  ("lport_text_find_line" result (octets :pointer) (len :size))
-  ("lport_text_from_utf8" result (octets :pointer) (len :size) (chars :pointer) (cap :size))
-  ("lport_text_from_latin1" result (octets :pointer) (len :size) (chars :pointer) (cap :size))
-  ("lport_text_from_ascii" result (octets :pointer) (len :size) (chars :pointer) (cap :size))
-  ("lport_text_from_ascii8" result (octets :pointer) (len :size) (chars :pointer) (cap :size))
-  ("lport_text_utf8_problem" result (octets :pointer) (len :size))
-  ("lport_text_to_utf8" result (chars :pointer) (len :size) (octets :pointer) (cap :size))
-  ("lport_text_to_latin1" result (chars :pointer) (len :size) (octets :pointer) (cap :size))
-  ("lport_text_to_ascii" result (chars :pointer) (len :size) (octets :pointer) (cap :size))
+  ("lport_text_find_line" :pure result (octets :pointer) (len :size))
+  ("lport_text_from_utf8" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))
+  ("lport_text_from_latin1" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))
+  ("lport_text_from_ascii" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))
+  ("lport_text_from_ascii8" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))
+  ("lport_text_utf8_problem" :pure result (octets :pointer) (len :size))
+  ("lport_text_to_utf8" :pure result (chars :pointer) (len :size) (octets :pointer) (cap :size))
+  ("lport_text_to_latin1" :pure result (chars :pointer) (len :size) (octets :pointer) (cap :size))
+  ("lport_text_to_ascii" :pure result (chars :pointer) (len :size) (octets :pointer) (cap :size))
   ;; resolve
-  ("lport_resolve_open" result (name :pointer) (len :size) (family :int32) (flags :int32))
-  ("lport_resolve_reverse" result (address :pointer))
-  ("lport_resolve_wait" result (query handle) (deadline :int64))
-  ("lport_resolve_count" result (query handle))
-  ("lport_resolve_address" result (query handle) (index :int32) (address :pointer))
-  ("lport_resolve_name" result (query handle) (index :int32) (text :pointer) (cap :size))
-  ("lport_resolve_close" result (query handle))
-  ("lport_service_find" result (name :pointer) (name-len :size) (protocol :pointer)
+  ("lport_resolve_open" :nowait result (name :pointer) (len :size) (family :int32) (flags :int32))
+  ("lport_resolve_reverse" :nowait result (address :pointer))
+  ("lport_resolve_wait" :waits result (query handle) (deadline :int64))
+  ("lport_resolve_count" :nowait result (query handle))
+  ("lport_resolve_address" :nowait result (query handle) (index :int32) (address :pointer))
+  ("lport_resolve_name" :nowait result (query handle) (index :int32) (text :pointer) (cap :size))
+  ("lport_resolve_close" :nowait result (query handle))
+  ("lport_service_find" :nowait result (name :pointer) (name-len :size) (protocol :pointer)
                         (protocol-len :size) (text :pointer) (cap :size))
-  ("lport_service_list" result (text :pointer) (cap :size))
+  ("lport_service_list" :nowait result (text :pointer) (cap :size))
   ;; dial
-  ("lport_dial_open" result (name :pointer) (len :size) (port :int32) (family :int32)
+  ("lport_dial_open" :nowait result (name :pointer) (len :size) (port :int32) (family :int32)
                      (local :pointer) (flags :int32))
-  ("lport_dial_open_addresses" result (addresses :pointer) (count :int32) (kind :int32)
+  ("lport_dial_open_addresses" :nowait result (addresses :pointer) (count :int32) (kind :int32)
                                (local :pointer) (flags :int32))
-  ("lport_dial_step" result (dial handle))
-  ("lport_dial_wait" result (dial handle) (deadline :int64))
-  ("lport_dial_count" result (dial handle))
-  ("lport_dial_attempt" result (dial handle) (index :int32) (address :pointer))
-  ("lport_dial_close" result (dial handle)))
+  ("lport_dial_step" :nowait result (dial handle))
+  ("lport_dial_wait" :waits result (dial handle) (deadline :int64))
+  ("lport_dial_count" :nowait result (dial handle))
+  ("lport_dial_attempt" :nowait result (dial handle) (index :int32) (address :pointer))
+  ("lport_dial_close" :nowait result (dial handle)))
 
 (defun library-version ()
   "The version of the C library in use, a string such as \"0.1.0\"."

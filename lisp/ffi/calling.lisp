@@ -11,9 +11,9 @@
     "LPORT-SOCKET-CLOSE for \"lport_socket_close\"."
     (string-upcase (substitute #\- #\_ c-name)))
 
-  (defun lisp-name (row)
-    "The symbol for the C function whose name ROW begins with."
-    (intern (hyphenate (first row)) :port.ffi))
+  (defun lisp-name (c-name)
+    "The symbol for the C function C-NAME, a string."
+    (intern (hyphenate c-name) :port.ffi))
 
   (defun manifest-rows (manifest)
     "The lines of MANIFEST, each as a list of its words: (\"constant\" \"LPORT_INET\" \"4\"), and

@@ -97,10 +97,20 @@ SOCKET_TEST(handle, a_close_that_the_system_fails_is_not_repeated) {
 
 SOCKET_TEST(handle, numbers_that_were_never_sockets_are_closed_ones) {
     int64_t socket = open_one();
-    const int64_t numbers[] = {0,           -1,          1,           7,
-                               1 << 24,     INT64_MAX,   INT64_MIN,   INT64_C(1) << 62,
-                               socket + 1,  socket - 1,  socket + (1 << 24), socket + (1 << 23),
-                               -socket,     socket | INT64_C(1) << 60};
+    const int64_t numbers[] = {0,
+                               -1,
+                               1,
+                               7,
+                               (1 << 24) - 1,
+                               INT64_MAX,
+                               INT64_MIN,
+                               INT64_C(1) << 62,
+                               socket + 1,
+                               socket - 1,
+                               socket + (1 << 24),
+                               socket + (1 << 23),
+                               -socket,
+                               socket | INT64_C(1) << 60};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         assert_closed_to_all(numbers[i]);
         cr_assert_leq(lport_socket_gone(numbers[i], 0), 0);

@@ -202,9 +202,9 @@ SOCKET_TEST(socket, only_listeners_accept) {
 
 /* Behaviour 57: what died in the queue is skipped; signals too. */
 SOCKET_TEST(socket, accept_skips_connections_that_were_aborted) {
-    static const int errors[] = {ECONNABORTED, EPROTO,    ENETDOWN,     ENOPROTOOPT, EHOSTDOWN,
-                                 ENONET,       EINTR,     EHOSTUNREACH, ENETUNREACH, EPERM,
-                                 ETIMEDOUT};
+    static const int errors[] = {ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT,
+                                 EHOSTDOWN,    ENONET, EINTR,    EHOSTUNREACH,
+                                 ENETUNREACH,  EPERM,  ETIMEDOUT};
     uint8_t address[LPORT_ADDRESS_SIZE];
     int64_t listener = listen_on_loopback(LPORT_INET, address);
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {

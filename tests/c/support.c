@@ -231,7 +231,7 @@ int64_t send_all(int64_t socket, const uint8_t *octets, size_t len, int64_t dead
     return (int64_t)done;
 }
 
-int64_t clog(int64_t socket) {
+int64_t clog_up(int64_t socket) {
     static const uint8_t octets[65536];
     int64_t count;
     do {
@@ -378,8 +378,8 @@ WRAP(int, socketpair, CALL_SOCKETPAIR, -1, (int domain, int type, int protocol, 
 WRAP(int, bind, CALL_BIND, -1, (int fd, const struct sockaddr *address, socklen_t len), fd, address,
      len)
 WRAP(int, listen, CALL_LISTEN, -1, (int fd, int backlog), fd, backlog)
-WRAP(int, accept4, CALL_ACCEPT4, -1,
-     (int fd, struct sockaddr *address, socklen_t *len, int flags), fd, address, len, flags)
+WRAP(int, accept4, CALL_ACCEPT4, -1, (int fd, struct sockaddr *address, socklen_t *len, int flags),
+     fd, address, len, flags)
 WRAP(int, connect, CALL_CONNECT, -1, (int fd, const struct sockaddr *address, socklen_t len), fd,
      address, len)
 WRAP(int, shutdown, CALL_SHUTDOWN, -1, (int fd, int how), fd, how)

@@ -15,7 +15,8 @@
 /* ---- counts ---------------------------------------------------------------------------------- */
 
 /* A test whose body has to leave no descriptor, no socket, no wait and no replaced system call
- * behind. The counts are compared in the test itself: the runner passes over what fails in .fini. */
+ * behind. The counts are compared in the test itself: the runner passes over what fails in .fini.
+ */
 #define SOCKET_TEST(suite, name, ...)                                                              \
     static void suite##_##name##_body(void);                                                       \
     Test(suite, name, ##__VA_ARGS__) {                                                             \
@@ -41,8 +42,7 @@ void each_descriptor(void (*visit)(int fd, const char *what, void *data), void *
     do {                                                                                           \
         int64_t status_ = (status);                                                                \
         cr_assert_eq(lport_status_kind(status_), (kind), "%s: %s (%lld), not %s", #status,         \
-                     kind_text(lport_status_kind(status_)), (long long)status_,                    \
-                     kind_text(kind));                                                             \
+                     kind_text(lport_status_kind(status_)), (long long)status_, kind_text(kind));  \
     } while (0)
 
 const char *kind_text(int32_t kind);
@@ -82,7 +82,7 @@ int64_t receive_all(int64_t socket, uint8_t *octets, size_t len, int64_t deadlin
 int64_t send_all(int64_t socket, const uint8_t *octets, size_t len, int64_t deadline);
 
 /* Sends until there is no room: LPORT_WOULD_BLOCK, or what else ended it. */
-int64_t clog(int64_t socket);
+int64_t clog_up(int64_t socket);
 
 /* Octets that differ from place to place and from seed to seed. */
 void fill(uint8_t *octets, size_t len, uint64_t seed);
@@ -165,8 +165,8 @@ int64_t faults_struck(void);
 void faults_clear(void);
 
 /* Behaviour 64: runs MAKE with its n-th system call failing, for every n until no fault strikes.
- * Each failure has to be a status and to leave the counts alone; AFTER (or NULL) then looks for more
- * that could be left, and at last gets the socket that MAKE returned. */
+ * Each failure has to be a status and to leave the counts alone; AFTER (or NULL) then looks for
+ * more that could be left, and at last gets the socket that MAKE returned. */
 void fail_every_call(int64_t (*make)(void *data), void (*after)(void *data, int64_t result),
                      void *data);
 

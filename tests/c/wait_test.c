@@ -74,7 +74,7 @@ SOCKET_TEST(wait, close_wakes_a_write_on_a_clogged_connection) {
     for (int i = 0; i < FAMILIES; i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
-        assert_kind(clog(ends[0]), LPORT_WOULD_BLOCK);
+        assert_kind(clog_up(ends[0]), LPORT_WOULD_BLOCK);
         assert_close_wakes(ends[0], sending);
         cr_assert_eq(lport_socket_close(ends[1], 0), 0);
     }
@@ -164,7 +164,7 @@ SOCKET_TEST(wait, poll_says_which_directions_are_ready) {
     cr_assert_eq(lport_socket_send(ends[1], &octet, 1), 1);
     cr_assert_eq(wait_for(ends[0], LPORT_INPUT, soon()), LPORT_INPUT);
     cr_assert_eq(wait_for(ends[0], both, soon()), both);
-    assert_kind(clog(ends[0]), LPORT_WOULD_BLOCK);
+    assert_kind(clog_up(ends[0]), LPORT_WOULD_BLOCK);
     assert_kind(wait_for(ends[0], LPORT_OUTPUT, 0), LPORT_TIMED_OUT);
     cr_assert_eq(wait_for(ends[0], both, 0), LPORT_INPUT);
     close_both(ends);
@@ -173,7 +173,7 @@ SOCKET_TEST(wait, poll_says_which_directions_are_ready) {
 SOCKET_TEST(wait, poll_tells_of_a_reset_in_every_direction_that_was_asked_for) {
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
-    assert_kind(clog(ends[0]), LPORT_WOULD_BLOCK);
+    assert_kind(clog_up(ends[0]), LPORT_WOULD_BLOCK);
     cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
     int64_t ready = wait_for(ends[0], LPORT_OUTPUT, soon());
     cr_assert_eq(ready, LPORT_OUTPUT | LPORT_HANGUP, "%lld", (long long)ready);
@@ -237,7 +237,7 @@ SOCKET_TEST(wait, wake_reaches_the_waits_of_its_interest_and_those_for_nothing) 
     };
     int64_t ends[2], waits[4];
     make_connection(LPORT_INET, ends);
-    assert_kind(clog(ends[0]), LPORT_WOULD_BLOCK);
+    assert_kind(clog_up(ends[0]), LPORT_WOULD_BLOCK);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int count = 0;
         for (int j = 0; j < 4; j++) {

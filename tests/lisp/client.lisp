@@ -4,14 +4,6 @@
 
 (define-suite client "Connections.")
 
-(defun port-of (server)
-  (nth-value 1 (socket-server-host/port server)))
-
-(defun unused-port ()
-  "A port of 127.0.0.1 on which nobody listens."
-  (with-socket-server (server 0 :host "127.0.0.1")
-    (port-of server)))
-
 (defun call-with-black-hole (function)
   "Call FUNCTION with a port of 127.0.0.1 whose queue is full: connects to it hang."
   (with-socket-server (server 0 :host "127.0.0.1" :backlog 0)
@@ -171,3 +163,12 @@
       (is (search host (socket-string a)))))
   (with-pair (a b)
     (is (search "unnamed" (socket-string a)))))
+
+(define-test client.functions-under-the-forms ()
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((other (call-with-socket-server #'identity (open-socket-server 0 :host "127.0.0.1"))))
+      (is (typep (failure-of (socket-accept other)) 'socket-closed)))
+    (let ((client (call-with-open-socket #'identity (open-socket "127.0.0.1" (port-of server)))))
+      (is (not (open-stream-p client))))
+    (close (socket-accept server))
+    (is (typep (failure-of (call-with-deadline 0.05 (lambda () (socket-accept server)))) 'timeout))))

@@ -47,6 +47,23 @@
         (is (search path output))
         (is (search "make" output))))))
 
+(defun call-with-variable (name value function)
+  "Call FUNCTION while the environment variable NAME is VALUE."
+  (let ((old (uiop:getenvp name)))
+    (setf (uiop:getenv name) value)
+    (unwind-protect (funcall function)
+      (if old
+          (setf (uiop:getenv name) old)
+          (cffi:foreign-funcall "unsetenv" :string name :int)))))
+
+(define-test library.error-names-every-place ()
+  (let ((condition (call-with-variable "PORT_LIBRARY" "/nowhere/libport.so.1"
+                                       (lambda ()
+                                         (handler-case (progn (port.ffi:load-library) nil)
+                                           (library-error (condition) condition))))))
+    (is (typep condition 'library-error))
+    (is (search "/nowhere/libport.so.1: not there" (princ-to-string condition)))))
+
 (define-test library.another-version (:limit 120)
   (uiop:with-temporary-file (:pathname source :type "c")
     (let ((library (concatenate 'string (uiop:native-namestring source) ".so")))

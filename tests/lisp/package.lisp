@@ -201,12 +201,18 @@ Returns the condition."
       (is (search part line) "expected ~S in ~S" part line))))
 
 (defun in-thread (function)
-  "Start a thread that calls FUNCTION; end it with JOIN."
-  (sb-thread:make-thread function))
+  "Start a thread that calls FUNCTION; end it with JOIN. An error in it ends the thread alone."
+  (sb-thread:make-thread
+   (lambda ()
+     (handler-case (cons nil (multiple-value-list (funcall function)))
+       (error (condition) (list condition))))))
 
 (defun join (thread)
-  "The value of THREAD."
-  (sb-thread:join-thread thread))
+  "The values of THREAD, or the error that ended it."
+  (destructuring-bind (condition . results) (sb-thread:join-thread thread)
+    (if condition
+        (error condition)
+        (values-list results))))
 
 (defun names-p ()
   "True if the names of tests/vectors/hosts resolve, as they do in `make test`."

@@ -5,6 +5,14 @@
 (defparameter *pair-kinds* '(:local :inet :inet6)
   "The kinds of connection that a test of streams runs over.")
 
+(defun port-of (server)
+  (nth-value 1 (socket-server-host/port server)))
+
+(defun unused-port ()
+  "A port of 127.0.0.1 on which nobody listens."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (port-of server)))
+
 (defun tcp-pair (host settings)
   "Values: a client connected over HOST with SETTINGS, and what its server accepted."
   (with-socket-server (server 0 :host host)

@@ -1,0 +1,14 @@
+;;;; repl - what `make repl` says when it starts.
+
+(in-package :cl-user)
+
+(format t "~&port ~A is loaded. To begin with:
+
+  (defvar *server* (port:open-socket-server))
+  (defvar *client* (port:open-socket \"localhost\" (nth-value 1 (port:socket-server-host/port *server*))))
+  (defvar *peer* (port:socket-accept *server*))
+  (format *client* \"hello~~%\") (finish-output *client*)
+  (read-line *peer*)
+
+(describe 'port:open-socket) and (apropos \"\" :port t) tell the rest; README.md has a longer session.~2%"
+        (asdf:component-version (asdf:find-system "port")))
