@@ -183,6 +183,7 @@ AVX2 static size_t narrow_avx2(const uint32_t *chars, size_t len, uint8_t *octet
     size_t i = 0;
     while (i + 32 <= len && narrow32(chars + i, octets + i, lanes))
         i += 32;
+    _mm256_zeroupper(); /* see text_x86_utf8.c */
     return i + narrow_sse2(chars + i, len - i, octets + i, limit);
 }
 

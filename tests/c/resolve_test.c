@@ -570,6 +570,18 @@ static int child_of_fork(int64_t query) {
 Test(resolve, a_child_of_fork_can_resolve) {
     int status;
     shut_gate();
+    int64_t first[3];
+    for (int i = 0; i < 3; i++) { /* three threads, one of them idle when we fork */
+        first[i] = ask("slow.test", 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        sem_wait(&fake.entered);
+    }
+    open_gate(3);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(lport_resolve_wait(first[i], LPORT_NEVER), 0);
+        lport_resolve_close(first[i]);
+    }
     int64_t abandoned = ask("slow.test", 0);
     int64_t query = ask("slow.test", 0);
     sem_wait(&fake.entered);

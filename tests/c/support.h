@@ -17,9 +17,9 @@
 /* A test whose body has to leave no descriptor, no socket, no wait and no replaced system call
  * behind. The counts are compared in the test itself: the runner passes over what fails in .fini.
  */
-#define SOCKET_TEST(suite, name, ...)                                                              \
+#define SOCKET_TEST(suite, name)                                                                   \
     static void suite##_##name##_body(void);                                                       \
-    Test(suite, name, ##__VA_ARGS__) {                                                             \
+    Test(suite, name) {                                                                            \
         struct counts before = counts_now();                                                       \
         suite##_##name##_body();                                                                   \
         counts_assert_same(before);                                                                \

@@ -499,7 +499,7 @@ static int64_t swallowing(void *data) {
 }
 
 /* Behaviour 41: the length of one call beyond an int, and more octets in all than an int counts. */
-SOCKET_TEST(transfer, lengths_beyond_an_int, .timeout = 60) {
+SOCKET_TEST(transfer, lengths_beyond_an_int) {
     uint8_t *source = map_huge(PROT_READ), *target = map_huge(PROT_READ | PROT_WRITE);
     const int64_t total = INT64_C(2200) << 20;
     int64_t ends[2], sent = 0;

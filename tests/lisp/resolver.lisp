@@ -53,6 +53,8 @@
                      (with-deadline (0) (resolve "one.test" :timeout 5)))))
     (is (eq :resolve (network-operation condition)))
     (is (= 0 (timeout-time condition))))
+  (is-failure (timeout :timed-out)
+    (call-with-deadline 0 (lambda () (reverse-resolve "127.0.0.4" :timeout nil))))
   (is (= 1/1000000000 (timeout-time (failure-of (resolve "one.test" :timeout 1/1000000000)))))
   (with-names ()
     (is (equal '("127.0.0.1") (texts (resolve "one.test" :timeout (expt 10 40)))))))

@@ -4,15 +4,14 @@
 (require :asdf)
 
 (defun load-silently (system)
-  "Load SYSTEM; what the compiler says is printed only if that fails."
+  "Load SYSTEM; what the compiler says is printed only if that fails, and then the process ends."
   (let ((said (make-string-output-stream)))
-    (handler-bind ((error (lambda (condition)
-                            (format *error-output* "~A~%~A: ~A~%"
-                                    (get-output-stream-string said) system condition)
-                            (finish-output *error-output*)
-                            (uiop:quit 1))))
-      (let ((*standard-output* said) (*error-output* said))
-        (asdf:load-system system)))))
+    (handler-case (let ((*standard-output* said) (*error-output* said))
+                    (asdf:load-system system))
+      (error (condition)
+        (format *error-output* "~A~%~A: ~A~%" (get-output-stream-string said) system condition)
+        (finish-output *error-output*)
+        (uiop:quit 1)))))
 
 ;; Other people's systems may warn, ours not.
 (mapc #'load-silently '("cffi" "babel" "fiveam"))
