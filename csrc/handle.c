@@ -155,7 +155,9 @@ static void close_slot(struct lport_slot *slot) {
     uint64_t generation = (generation_of(atomic_load(&slot->state)) + 1) & UINT32_MAX;
     atomic_store(&slot->state, (generation == 0 ? 1 : generation) << 32 | CLOSING);
     atomic_fetch_add(&slot->epoch, 1);
-    lport_os_wake_word((uint32_t *)&slot->epoch);
+    if (atomic_load(&slot->awaited) != 0) {
+        lport_os_wake_word((uint32_t *)&slot->epoch);
+    }
     lport_handle_release(slot);
 }
 
@@ -192,11 +194,14 @@ int64_t lport_socket_close(int64_t socket, int32_t flags) {
     return generation_of(atomic_load(&slot->state)) == generation_in(socket) ? 1 : 0;
 }
 
+/* AWAITED is raised for good: a wait that is abandoned must not leave it wrong, and a slot in which
+ * somebody has waited once costs a system call at each close from then on. */
 int64_t lport_socket_gone(int64_t socket, int64_t deadline) {
     struct lport_slot *slot = slot_of(socket);
     if (slot == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
+    atomic_store(&slot->awaited, 1);
     for (;;) {
         uint32_t epoch = atomic_load(&slot->epoch);
         uint64_t state = atomic_load(&slot->state);

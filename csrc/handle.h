@@ -24,15 +24,16 @@ struct lport_made_path {
 };
 
 struct lport_slot {
-    _Atomic uint64_t state; /* generation << 32 | closing << 31 | users */
-    int fd;                 /* valid while the slot is published */
-    uint32_t index;         /* of this slot in the table */
-    uint32_t next_free;     /* index of the next free slot, while this one is free */
-    int32_t family, kind;   /* LPORT_INET ..., LPORT_STREAM ...; fixed when published */
-    _Atomic uint32_t flags; /* LPORT_STATE_ bits, and LPORT_SLOT_RESET */
-    _Atomic uint32_t epoch; /* counts the descriptors closed in this slot */
-    _Atomic int64_t broken; /* the status that broke the connection, or 0 */
-    pthread_mutex_t lock;   /* guards waiters */
+    _Atomic uint64_t state;   /* generation << 32 | closing << 31 | users */
+    int fd;                   /* valid while the slot is published */
+    uint32_t index;           /* of this slot in the table */
+    uint32_t next_free;       /* index of the next free slot, while this one is free */
+    int32_t family, kind;     /* LPORT_INET ..., LPORT_STREAM ...; fixed when published */
+    _Atomic uint32_t flags;   /* LPORT_STATE_ bits, and LPORT_SLOT_RESET */
+    _Atomic uint32_t awaited; /* somebody has been in lport_socket_gone */
+    _Atomic uint32_t epoch;   /* counts the descriptors closed in this slot */
+    _Atomic int64_t broken;   /* the status that broke the connection, or 0 */
+    pthread_mutex_t lock;     /* guards waiters */
     struct lport_waiter *waiters;
     struct lport_made_path *made_path; /* or NULL */
 };

@@ -290,10 +290,11 @@ LPORT_API int64_t lport_wait_wake(int64_t socket, int32_t interest);
  * Source: socket(2) bind(2) listen(2). */
 LPORT_API int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t flags);
 
-/* [nowait] The next connection in the queue of LISTENER, as a socket; those that died while they
- * waited are skipped. LPORT_WOULD_BLOCK: none there. LPORT_DESCRIPTORS_EXHAUSTED and its kin: the
- * connection stays in the queue. Source: accept4(2). */
-LPORT_API int64_t lport_socket_accept(int64_t listener);
+/* [nowait] The next connection in the queue of LISTENER, as a socket, and its peer's address into
+ * PEER unless that is NULL (IPv4-mapped as IPv4); connections that died while they waited are
+ * skipped. LPORT_WOULD_BLOCK: none there. LPORT_DESCRIPTORS_EXHAUSTED and its kin: the connection
+ * stays in the queue. Source: accept4(2). */
+LPORT_API int64_t lport_socket_accept(int64_t listener, uint8_t *peer);
 
 /* [nowait] Two connected local sockets of KIND (LPORT_STREAM, _DATAGRAM, _SEQPACKET) into PAIR.
  * Returns 0. Source: socketpair(2). */

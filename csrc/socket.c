@@ -108,25 +108,25 @@ static int connected_to_itself(int fd, const struct sockaddr_storage *peer, sock
            own_len == peer_len && memcmp(&own, peer, own_len) == 0;
 }
 
+/* Asks for the peer first: who has one is connected, and the error is asked for only where there is
+ * none. */
 static int64_t connect_result(int fd, int32_t family) {
     int error = 0;
     socklen_t error_len = sizeof error;
     struct sockaddr_storage peer;
     socklen_t peer_len = sizeof peer;
-    if (lport_os.getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_len) < 0) {
+    if (lport_os.getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0) {
+        return family != LPORT_LOCAL && connected_to_itself(fd, &peer, peer_len)
+                   ? lport_status_make(LPORT_CONNECTION_REFUSED)
+                   : 0;
+    }
+    if (errno != ENOTCONN) {
+        error = errno;
+    } else if (lport_os.getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_len) < 0) {
         error = errno;
     }
-    if (error != 0) {
-        return lport_status_from_errno(LPORT_IN_CONNECT, error);
-    }
-    if (lport_os.getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0) {
-        return errno == ENOTCONN ? lport_status_make(LPORT_IN_PROGRESS)
-                                 : lport_status_from_errno(LPORT_IN_CONNECT, errno);
-    }
-    if (family != LPORT_LOCAL && connected_to_itself(fd, &peer, peer_len)) {
-        return lport_status_make(LPORT_CONNECTION_REFUSED);
-    }
-    return 0;
+    return error == 0 ? lport_status_make(LPORT_IN_PROGRESS)
+                      : lport_status_from_errno(LPORT_IN_CONNECT, error);
 }
 
 int64_t lport_socket_connect_finish(int64_t socket) {
@@ -218,19 +218,27 @@ static int is_lost_connection(int error) {
     }
 }
 
-/* The next connection that lives, as a descriptor; below zero with errno. It gives up after more
- * losses than a queue holds: then it is not the connections that fail (EPERM of a seccomp filter).
- */
-static int accept_next(int listener) {
+/* The next connection that lives, as a descriptor, its peer's address into PEER unless that is
+ * NULL; below zero with errno. It gives up after more losses than a queue holds: then it is not the
+ * connections that fail (EPERM of a seccomp filter). */
+static int accept_next(int listener, uint8_t *peer) {
+    struct sockaddr_storage storage;
+    socklen_t len;
     int fd;
     int tries = 0;
     do {
-        fd = lport_os.accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        len = sizeof storage;
+        memset(&storage, 0, sizeof storage);
+        fd = lport_os.accept4(listener, (struct sockaddr *)&storage, &len,
+                              SOCK_CLOEXEC | SOCK_NONBLOCK);
     } while (fd < 0 && is_lost_connection(errno) && ++tries <= MAXIMUM_BACKLOG);
+    if (fd >= 0 && peer != NULL) {
+        lport_address_from_kernel(&storage, len, peer);
+    }
     return fd;
 }
 
-int64_t lport_socket_accept(int64_t listener) {
+int64_t lport_socket_accept(int64_t listener, uint8_t *peer) {
     struct lport_slot *from, *slot;
     int64_t fd = lport_handle_enter(listener, &from);
     if (fd < 0) {
@@ -240,7 +248,7 @@ int64_t lport_socket_accept(int64_t listener) {
     if (status < 0) {
         goto leave;
     }
-    int accepted = accept_next((int)fd);
+    int accepted = accept_next((int)fd, peer);
     if (accepted < 0) {
         status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
         lport_handle_release(slot);

@@ -10,8 +10,8 @@
 
 (defstruct (address (:constructor make-address (family octets &optional (scope 0)))
                     (:copier nil))
-  "The address of a host, or the name of a local socket; it prints as its text, and EQUALP compares two.
-Made by PARSE-ADDRESS and RESOLVE, taken wherever a host is."
+  "The address of a host, or the name of a local socket; it prints as its text, and EQUALP compares
+two. Made by PARSE-ADDRESS and RESOLVE, taken wherever a host is."
   (family :inet :type (member :inet :inet6 :local) :read-only t)
   (octets (octets-of-size 0) :type octets :read-only t)
   (scope 0 :type (unsigned-byte 32) :read-only t))
@@ -19,10 +19,10 @@ Made by PARSE-ADDRESS and RESOLVE, taken wherever a host is."
 (document-functions
  '((address-p "Return true if OBJECT is an address object.")
    (address-family "Return the family of ADDRESS: :INET, :INET6 or :LOCAL.")
-   (address-octets "Return the octets of ADDRESS: 4 for :INET, 16 for :INET6, the name for :LOCAL (an
-abstract one begins with 0). The vector is ADDRESS's own and must not be changed.")
-   (address-scope "Return the scope of ADDRESS, an IPv6 address of link-local scope: the index of the
-interface (RFC 4007); 0 for none.")))
+   (address-octets "Return the octets of ADDRESS: 4 for :INET, 16 for :INET6, the name for :LOCAL
+\(an abstract one begins with 0). The vector is ADDRESS's own and must not be changed.")
+   (address-scope "Return the scope of ADDRESS, an IPv6 address of link-local scope: the index of
+the interface (RFC 4007); 0 for none.")))
 
 (deftype host-designator ()
   "What can be given for a host: a name or a literal, an ipaddr, an address object."
@@ -154,8 +154,8 @@ interface (RFC 4007); 0 for none.")))
 
 (defun parse-address (text)
   "Parse TEXT, a string that is an IPv4 or IPv6 address, and return the address object.
-IPv4: 4 decimal octets, no leading zeros, no short forms. IPv6: RFC 4291, in brackets or not, with a zone
-where the scope is link-local. Nothing is looked up but the name of a zone.
+IPv4: 4 decimal octets, no leading zeros, no short forms. IPv6: RFC 4291, in brackets or not, with a
+zone where the scope is link-local. Nothing is looked up but the name of a zone.
 Conditions: ADDRESS-SYNTAX. Wraps lport_address_parse."
   (unless (stringp text)
     (fail-type :parse :host text 'string "a string"))
@@ -191,8 +191,9 @@ Conditions: ADDRESS-SYNTAX. Wraps lport_address_parse."
         (t text)))
 
 (defun host-designator (host operation)
-  "The address object that HOST is or spells, or the name, a string, that it is. Signals ADDRESS-SYNTAX
-of OPERATION, a keyword, for what is neither; then it is a TYPE-ERROR too if the type is wrong."
+  "The address object that HOST is or spells, or the name, a string, that it is. Signals
+ADDRESS-SYNTAX of OPERATION, a keyword, for what is neither; then it is a TYPE-ERROR too if the type
+is wrong."
   (typecase host
     (address host)
     ((unsigned-byte 128) (integer-address host))
@@ -268,8 +269,8 @@ of OPERATION, a keyword, for what is neither; then it is a TYPE-ERROR too if the
 
 (defun port-designator (port protocol operation &key (minimum 1))
   "The number of PORT, an integer, its digits, or the name of a service over PROTOCOL, a string.
-Signals ADDRESS-SYNTAX of OPERATION, a keyword, for a number that is not from MINIMUM to 65535 and for
-other text, SERVICE-NOT-FOUND for a name that the system's table does not have."
+Signals ADDRESS-SYNTAX of OPERATION, a keyword, for a number that is not from MINIMUM to 65535 and
+for other text, SERVICE-NOT-FOUND for a name that the system's table does not have."
   (let ((number (typecase port
                   (integer port)
                   (string (or (spelled-port port)

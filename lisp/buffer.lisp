@@ -53,7 +53,7 @@
   (column 0 :type index)
   (octets-out 0 :type (unsigned-byte 62))
   ;; Text
-  (format (make-text-format) :type text-format)
+  (format *utf-8* :type text-format)
   (scratch (make-string 1) :type characters :read-only t)
   (element-type 'character))
 

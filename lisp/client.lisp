@@ -21,9 +21,9 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
                                bin element-type (external-format :utf-8)
                                input-timeout output-timeout)
   "OPEN-SOCKET with its arguments sorted out."
-  (let ((settings (list :bin bin :element-type element-type :external-format external-format
-                        :input-timeout input-timeout :output-timeout output-timeout)))
-    (apply #'check-stream-settings settings)
+  (let ((settings (parse-settings :bin bin :element-type element-type
+                                  :external-format external-format
+                                  :input-timeout input-timeout :output-timeout output-timeout)))
     (when timeout
       (check-seconds timeout))
     (with-retry (host "connect" "host")
@@ -34,8 +34,7 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
             (flags (logior (if nodelay +lport-nodelay+ 0)
                            (if keepalive +lport-keepalive+ 0))))
         (dial-to (lambda () (open-dial target number family-number local flags))
-                 host port timeout
-                 (lambda (handle) (apply #'make-connected-socket handle settings)))))))
+                 host port timeout settings)))))
 
 (defun local-end (host port family)
   "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both are."
@@ -62,9 +61,14 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
 
 (defun open-dial (target port family local flags)
   "Begin to connect to TARGET, a name or an address: the dial, or a status."
-  (with-text (name length (princ-to-string target))
-    (with-optional-octets (own local)
-      (lport-dial-open name length port family own flags))))
+  (with-optional-octets (own local)
+    (cond ((stringp target)
+           (with-text (name length target)
+             (lport-dial-open name length port family own flags)))
+          ((member family (list +lport-any+ (family-number (address-family target))))
+           (with-octets (address (address-block target port))
+             (lport-dial-open-addresses address 1 +lport-stream+ own flags)))
+          (t (lport-status-make +lport-host-not-found+)))))
 
 (defun open-path-dial (block kind)
   "Begin to connect to the local name in BLOCK: the dial, or a status."
@@ -73,10 +77,10 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
 
 ;;; Driving a dial
 
-(defun dial-to (open host port timeout make)
-  "Open a dial with OPEN and step it until there is a connection; what MAKE makes around it. The dial is closed
-on every exit, and the attempts that still go on with it. HOST and PORT, as the caller gave them, TIMEOUT in
-seconds, and the attempts are for the condition."
+(defun dial-to (open host port timeout settings)
+  "Open a dial with OPEN and step it until there is a connection; the socket with SETTINGS around it. The dial
+is closed on every exit, and the attempts that still go on with it. HOST and PORT, as the caller gave them,
+TIMEOUT in seconds, and the attempts are for the condition."
   (let ((dial 0) (begun (lport-clock-now)) (limit (operation-deadline timeout)) (socket nil))
     (declare (type moment limit))
     (flet ((give-up (status)
@@ -94,7 +98,10 @@ seconds, and the attempts are for the condition."
                  (call-deferred
                    (setf result (lport-dial-step dial))
                    (when (plusp result)
-                     (setf socket (adopt-handle result make))))
+                     (setf socket (adopt-handle result
+                                                (lambda (handle)
+                                                  (make-connected-socket handle settings
+                                                                         (reached dial)))))))
                  (cond (socket (return socket))
                        ((= (lport-status-kind result) +lport-in-progress+)
                         (lport-dial-wait dial limit)
@@ -114,6 +121,20 @@ seconds, and the attempts are for the condition."
           :interactive read-seconds
           (moment-after seconds)))))
 
+(defun attempt-block (dial index)
+  "Values: the address block of attempt INDEX of DIAL; its status."
+  (let* ((block (octets-of-size +lport-address-size+))
+         (status (with-octets (pointer block)
+                   (lport-dial-attempt dial index pointer))))
+    (values block status)))
+
+(defun reached (dial)
+  "The block of the address that DIAL has reached."
+  (loop for index from (1- (lport-dial-count dial)) downto 0
+        do (multiple-value-bind (block status) (attempt-block dial index)
+             (when (zerop status)
+               (return block)))))
+
 (defun attempts-of (dial)
   "The failures of DIAL so far, a list of (address . condition) in the order tried. An attempt that goes on has
 timed out, since nobody waits for it any longer."
@@ -122,15 +143,14 @@ timed out, since nobody waits for it any longer."
           collect (attempt-of dial index))))
 
 (defun attempt-of (dial index)
-  (let* ((block (octets-of-size +lport-address-size+))
-         (status (with-octets (pointer block)
-                   (lport-dial-attempt dial index pointer)))
-         (address (block-address block)))
-    (cons address
-          (status-condition (if (= (lport-status-kind status) +lport-in-progress+)
-                                (lport-status-make +lport-timed-out+)
-                                status)
-                            :connect :host (princ-to-string address) :port (block-port block)))))
+  (multiple-value-bind (block status) (attempt-block dial index)
+    (let ((address (block-address block)))
+      (cons address
+            (status-condition (if (= (lport-status-kind status) +lport-in-progress+)
+                                  (lport-status-make +lport-timed-out+)
+                                  status)
+                              :connect
+                              :host (princ-to-string address) :port (block-port block))))))
 
 ;;; Forms that close
 

@@ -35,8 +35,8 @@ Conditions: ADDRESS-SYNTAX; it is a TYPE-ERROR too if DOTTED is no string."
    (hostent-name "Return the canonical name of the host, a string.")
    (hostent-aliases "Return the other names of the host, a list of strings.")
    (hostent-addr-list "Return every address of the host in order of preference, a list of strings.")
-   (hostent-addr-type "Return the historical number for the family of the first address: 2 for IPv4, 10
-for IPv6.")))
+   (hostent-addr-type "Return the historical number for the family of the first address: 2 for IPv4,
+10 for IPv6.")))
 
 (defun addr-type (addresses)
   "AF_INET or AF_INET6 as numbered of old, for the first of ADDRESSES."
@@ -79,9 +79,9 @@ WITH-DEADLINE. Restarts: RETRY; USE-VALUE, another host. See gethostbyname(3), g
     ((or resolve-error address-syntax) () nil)))
 
 (defun ipaddr-closure (address)
-  "Look up ADDRESS, a host as of RESOLVE-HOST-IPADDR, and every name and address that this brings up.
-Values: a hash table from each HOSTENT to the list of hosts that led to it; one from each host to its
-HOSTENT; both by EQUALP. What cannot be looked up on the way is left out.
+  "Look up ADDRESS, a host as of RESOLVE-HOST-IPADDR, and every name and address that this brings
+up. Values: a hash table from each HOSTENT to the list of hosts that led to it; one from each host
+to its HOSTENT; both by EQUALP. What cannot be looked up on the way is left out.
 Conditions: those of RESOLVE-HOST-IPADDR for ADDRESS itself; TIMEOUT of WITH-DEADLINE.
 Restarts: RETRY; USE-VALUE, another host."
   (let ((hosts (make-hash-table :test 'equalp))
@@ -155,10 +155,10 @@ Restarts: RETRY; USE-VALUE, another host."
 
 (defun socket-service-port (&optional service (protocol "tcp"))
   "Return the SERVENT of SERVICE over PROTOCOL, or the list of all if SERVICE is NIL.
-SERVICE: a name or an alias, a string or a symbol in whatever case; or the number of a port. PROTOCOL: a
-string or a symbol such as \"udp\"; NIL: any.
-Conditions: SERVICE-NOT-FOUND; ADDRESS-SYNTAX for what is no name. Restarts: USE-VALUE, another service;
-RETRY. Wraps getservent(3)."
+SERVICE: a name or an alias, a string or a symbol in whatever case; or the number of a port.
+PROTOCOL: a string or a symbol such as \"udp\"; NIL: any.
+Conditions: SERVICE-NOT-FOUND; ADDRESS-SYNTAX for what is no name. Restarts: USE-VALUE, another
+service; RETRY. Wraps getservent(3)."
   (if (null service)
       (all-services)
       (with-retry (service "look the service up" "service")

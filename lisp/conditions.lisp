@@ -1,11 +1,12 @@
-;;;; conditions - what can go wrong: the tree of conditions, their facts, and the ways to signal them.
+;;;; conditions - what can go wrong: the tree of conditions, their facts, and the ways to signal
+;;;; them.
 ;;;;
 ;;;; One table makes the tree. A condition that is signalled on a socket that is a stream is a
-;;;; STREAM-ERROR too: where its class is none, an internal subclass of it is signalled that is one, and
-;;;; that prints under the name of the public class.
+;;;; STREAM-ERROR too: where its class is none, an internal subclass of it is signalled that is one,
+;;;; and that prints under the name of the public class.
 ;;;;
-;;;; A condition prints as one line, for a log: OPERATION END failed: REASON (DETAILS). What is not known
-;;;; is left out; what callers gave is printed with its control characters spelled out.
+;;;; A condition prints as one line, for a log: OPERATION END failed: REASON (DETAILS). What is not
+;;;; known is left out; what callers gave is printed with its control characters spelled out.
 
 (in-package :port)
 
@@ -100,7 +101,8 @@ Initargs of 1999 that still work: :PROC :HOST :PORT :MESG :ARGS.")
              (gethash ',internal *public-names*) ',name))))
 
 (defmacro define-conditions (&body rows)
-  "Define a condition for each row (name superclasses documentation slot...), and its class on a stream."
+  "Define a condition for each row (name superclasses documentation slot...), and its class on a
+stream."
   `(progn
      ,@(loop for (name superclasses documentation . slots) in rows
              collect `(define-public ,name ,superclasses ,slots ,documentation)
@@ -111,8 +113,8 @@ Initargs of 1999 that still work: :PROC :HOST :PORT :MESG :ARGS.")
 (define-conditions
   ;; of 1999
   (timeout (network)
-   "A timeout or deadline of ours passed. The socket stays usable and no octet is lost: the same call
-may be made again. Restart: WAIT-LONGER."
+   "A timeout or deadline of ours passed. The socket stays usable and no octet is lost: the same
+call may be made again. Restart: WAIT-LONGER."
    (time :initarg :time :initform 0 :reader timeout-time))
   (login (network)
    "A peer refused a login. PORT itself never signals it; it is there for the programs that do.")
@@ -212,24 +214,24 @@ TYPE-ERROR too.")
         do (setf (documentation name 'function) documentation)))
 
 (document-functions
- '((network-operation "Return the operation that failed, a keyword such as :CONNECT or :READ; NIL in a
-condition that a program made itself.")
-   (network-code "Return the keyword that names the cause, such as :CONNECTION-REFUSED; :ERRNO-123 for a
-number of the system that PORT has no name for.")
-   (network-errno "Return the system's number for the failure, an integer, or NIL where it has none.")
+ '((network-operation "Return the operation that failed, a keyword such as :CONNECT or :READ; NIL in
+a condition that a program made itself.")
+   (network-code "Return the keyword that names the cause, such as :CONNECTION-REFUSED; :ERRNO-123
+for a number of the system that PORT has no name for.")
+   (network-errno "Return the system's number for the failure, an integer, or NIL.")
    (network-host "Return the host as the caller gave it, or NIL.")
-   (network-port "Return the port as the caller gave it, an integer or the name of a service, or NIL.")
+   (network-port "Return the port as the caller gave it, a number or a service, or NIL.")
    (network-local "Return our end, a string such as \"127.0.0.1:80\" or \"[::1]:80\", or NIL.")
    (network-remote "Return the peer's end, a string as of NETWORK-LOCAL, or NIL.")
    (network-attempts "Return the list of (address . condition) of a connect, in the order tried.")
-   (network-octets "Return how many octets were moved before the failure, or NIL where none could be.")
+   (network-octets "Return how many octets were moved before the failure; NIL where none could be.")
    (network-socket "Return the socket of the failure, or NIL.")
    (net-proc "Return the operation that failed, a symbol.")
    (net-mesg "Return the format control of the text that says what failed, or NIL.")
    (net-args "Return the list of arguments of NET-MESG.")
    (timeout-time "Return the limit that passed, in seconds, a non-negative real; 0 where unknown.")
    (text-error-octets "Return the vector of octets that are no character.")
-   (text-error-position "Return the position of the first offending octet in the stream, from 0, or NIL
+   (text-error-position "Return the position of the first offending octet in the stream, from 0; NIL
 where it is unknown.")
    (text-error-character "Return the character that has no octets.")))
 
@@ -299,7 +301,8 @@ where it is unknown.")
 (defconstant +most-attempts+ 16 "How many attempts a report lists.")
 
 (defun attempt-text (attempt condition)
-  "\"192.0.2.1 connection refused\" for ATTEMPT; without the address if the caller gave just that one."
+  "\"192.0.2.1 connection refused\" for ATTEMPT; without the address if the caller gave just that
+one."
   (destructuring-bind (address . failure) attempt
     (let ((address (plain-text address))
           (reason (reason-text failure)))
@@ -400,8 +403,9 @@ where it is unknown.")
 
 (defun failure (class operation code &rest facts &key socket seconds message arguments
                 &allow-other-keys)
-  "The condition of CLASS, a name, for the failure of OPERATION by CODE, both keywords. FACTS are the
-initargs of NETWORK and CLASS; MESSAGE with ARGUMENTS formats the reason, NIL for the words of CODE."
+  "The condition of CLASS, a name, for the failure of OPERATION by CODE, both keywords. FACTS are
+the initargs of NETWORK and CLASS; MESSAGE with ARGUMENTS formats the reason, NIL for the words of
+CODE."
   (let ((class (signalled-class class socket)))
     (apply #'make-condition class
            :operation operation :proc operation :code code :mesg message :args arguments
@@ -443,8 +447,8 @@ initargs of NETWORK and CLASS; MESSAGE with ARGUMENTS formats the reason, NIL fo
   (text-from (pointer cap) (lport-status-text status pointer cap)))
 
 (defun status-condition (status operation &rest facts &key message arguments &allow-other-keys)
-  "The condition for STATUS, a result below 0 of the library, that OPERATION, a keyword, met. FACTS as of
-FAILURE; without a MESSAGE the library's own phrase is the reason."
+  "The condition for STATUS, a result below 0 of the library, that OPERATION, a keyword, met. FACTS
+as of FAILURE; without a MESSAGE the library's own phrase is the reason."
   (apply #'failure (cdr (svref *kinds* (lport-status-kind status))) operation (status-code status)
          :errno (status-errno status)
          :message (or message "~A")
@@ -458,15 +462,16 @@ FAILURE; without a MESSAGE the library's own phrase is the reason."
 ;;; Restarts
 
 (defun read-new-value (what)
-  "Ask for a line at *QUERY-IO* that replaces WHAT, a string; a list of it, as restarts take arguments."
+  "Ask for a line at *QUERY-IO* that replaces WHAT, a string; a list of it, as restarts take
+arguments."
   (format *query-io* "~&New ~A: " what)
   (finish-output *query-io*)
   (list (read-line *query-io*)))
 
 (defun call-with-retry-restarts (function value &key (doing "it") (what "value"))
-  "Return the values of FUNCTION, called with VALUE. While it fails the restarts RETRY, which calls it
-again, and USE-VALUE, which calls it with another value, are there. DOING, a string, says in their
-reports what is done (\"resolve example.org\"), WHAT what another value would be (\"host\")."
+  "Return the values of FUNCTION, called with VALUE. While it fails the restarts RETRY, which calls
+it again, and USE-VALUE, which calls it with another value, are there. DOING, a string, says in
+their reports what is done (\"resolve example.org\"), WHAT what another value would be (\"host\")."
   (loop
     (restart-case (return (funcall function value))
       (retry ()

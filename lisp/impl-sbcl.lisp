@@ -56,7 +56,7 @@ WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always released, 
 
 (defmacro %defglobal (name value)
   "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load time."
-  `(sb-ext:defglobal ,name ,value))
+  `(sb-ext:define-load-time-global ,name ,value))
 
 (declaim (inline %current-thread))
 (defun %current-thread ()

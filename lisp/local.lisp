@@ -35,14 +35,12 @@ full (NIL: as long as it takes). BIN, ELEMENT-TYPE, EXTERNAL-FORMAT, INPUT-TIMEO
 OPEN-SOCKET. Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more), CONNECT-DENIED,
 TIMEOUT, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: unix(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
-  (let ((settings (list-without (list-without settings :kind) :timeout))
+  (let ((settings (apply #'parse-settings (list-without (list-without settings :kind) :timeout)))
         (number (kind-number kind)))
-    (apply #'check-stream-settings settings)
     (with-retry (path "connect" "path")
       (let ((block (path-block path :connect)))
         (dial-to (lambda () (open-path-dial block number))
-                 path nil timeout
-                 (lambda (handle) (apply #'make-connected-socket handle settings)))))))
+                 path nil timeout settings)))))
 
 (defun open-unix-server (path &key (kind :stream) backlog mode (unlink t) (external-format :utf-8))
   "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in front of a
@@ -52,7 +50,6 @@ connections, is removed first, a live one or another file never; and the path is
 closed, if it is still the one that this process made. EXTERNAL-FORMAT: that of the connections.
 Conditions: ADDRESS-IN-USE, PATH-UNUSABLE, PERMISSION-DENIED, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE,
 another path. Source: unix(7)."
-  (check-stream-settings :external-format external-format)
   (check-backlog backlog)
   (unless (typep mode '(or null (integer 0 #o7777)))
     (error 'type-error :datum mode :expected-type '(or null (integer 0 #o7777))))
@@ -72,7 +69,9 @@ Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
   (let ((pair (make-array 16 :element-type '(unsigned-byte 8)))
         (number (kind-number kind))
         (status 0) (first nil) (second nil))
-    (flet ((make (handle) (make-connected-socket handle :bin bin)))
+    (flet ((make (handle)
+             (make-connected-socket handle (parse-settings :bin bin)
+                                    (asked-block handle #'lport-socket-peer))))
       (call-deferred
         (setf status (with-octets (pointer pair) (lport-socket-pair number pointer)))
         (when (zerop status)

@@ -1,14 +1,16 @@
-;;;; resolver - names to addresses and back, through the library's threads; no literal ever gets there.
+;;;; resolver - names to addresses and back, through the library's threads; no literal ever gets
+;;;; there.
 ;;;;
-;;;; Invariant: a query is closed on every exit, and while its answer is waited for nothing else is held.
+;;;; Invariant: a query is closed on every exit, and while its answer is waited for nothing else is
+;;;; held.
 
 (in-package :port)
 
 ;;; Queries
 
 (defun call-with-query (open answer)
-  "Return the values of ANSWER, called with the query that OPEN begins, or with the status below 0 why
-there is none; the query is closed on every exit. ANSWER may block."
+  "Return the values of ANSWER, called with the query that OPEN begins, or with the status below 0
+why there is none; the query is closed on every exit. ANSWER may block."
   (with-waiting (query (funcall open)) (funcall answer query)
     (when (plusp query)
       (lport-resolve-close query))))
@@ -56,8 +58,8 @@ there at once counts no more than any other."
         (lport-status-make +lport-timed-out+))))
 
 (defun call-with-answer (open host timeout function)
-  "Return the values of FUNCTION, called with a query that OPEN has begun and the number of addresses in
-its answer. Failures are of HOST; TIMEOUT as in RESOLVE."
+  "Return the values of FUNCTION, called with a query that OPEN has begun and the number of
+addresses in its answer. Failures are of HOST; TIMEOUT as in RESOLVE."
   (let ((deadline (operation-deadline timeout))
         (seconds (limit-in-seconds timeout)))
     (call-with-query (begun-in-time open deadline)
@@ -102,9 +104,9 @@ its answer. Failures are of HOST; TIMEOUT as in RESOLVE."
 
 (defun resolve (host &key family timeout)
   "Look HOST up and return the list of its address objects, in order of preference.
-HOST: a name; a literal, an integer ipaddr or an address object comes back as it is, without a query.
-FAMILY: :INET, :INET6, or NIL for both. TIMEOUT: seconds, a non-negative real; NIL: no limit but that of
-WITH-DEADLINE.
+HOST: a name; a literal, an integer ipaddr or an address object comes back as it is, without a
+query. FAMILY: :INET, :INET6, or NIL for both. TIMEOUT: seconds, a non-negative real; NIL: no limit
+but that of WITH-DEADLINE.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
 Restarts: RETRY; USE-VALUE, another host. Wraps getaddrinfo(3)."
   (with-retry (host "resolve the host" "host")
@@ -131,8 +133,8 @@ Restarts: RETRY; USE-VALUE, another host. Wraps getaddrinfo(3)."
 
 (defun reverse-resolve (address &key timeout)
   "Look ADDRESS up and return the name of its host, a string.
-ADDRESS: an address object, a literal, or an integer ipaddr. TIMEOUT: seconds, a non-negative real; NIL:
-no limit but that of WITH-DEADLINE.
+ADDRESS: an address object, a literal, or an integer ipaddr. TIMEOUT: seconds, a non-negative real;
+NIL: no limit but that of WITH-DEADLINE.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
 Restarts: RETRY; USE-VALUE, another address. Wraps getnameinfo(3)."
   (with-retry (address "look the address up" "address")

@@ -20,7 +20,6 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
 (defun listen-on (port &key host family backlog (reuse-address t) reuse-port (external-format :utf-8)
                          (nodelay t) (keepalive t))
   "OPEN-SOCKET-SERVER with its arguments sorted out."
-  (check-stream-settings :external-format external-format)
   (check-backlog backlog)
   (with-retry (port "listen" "port")
     (let ((block (listening-block host (or port 0) family))
@@ -49,8 +48,8 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
           block))))
 
 (defun make-server (listen &key host port settings)
-  "The server around the handle that LISTEN returns."
-  (let ((result 0) (server nil))
+  "The server around the handle that LISTEN returns; SETTINGS, a plist, are those of its connections."
+  (let ((result 0) (server nil) (parsed (apply #'parse-settings settings)))
     (call-deferred
       (setf result (funcall listen))
       (when (plusp result)
@@ -58,7 +57,8 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
                                    (lambda (handle)
                                      (make-instance 'socket-server
                                                     :channel (make-channel :handle handle)
-                                                    :settings settings))))))
+                                                    :settings settings
+                                                    :parsed parsed))))))
     (or server
         (fail result :listen :host host :port port))))
 
@@ -74,33 +74,37 @@ server passes; RESOURCE-EXHAUSTED, the connection stays in the queue. Restart: W
 Source: accept4(2)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-type server socket-server)
-  (let ((settings (append (list-without settings :wait) (server-settings server))))
-    (apply #'check-stream-settings settings)
+  (let ((own (list-without settings :wait)))
     (accept-until server
                   (if wait (moment-after wait) +never+)
-                  (lambda (handle) (apply #'make-connected-socket handle settings)))))
+                  (if own
+                      (apply #'parse-settings (append own (server-settings server)))
+                      (server-parsed-settings server)))))
 
 (defun list-without (plist key)
   (loop for (name value) on plist by #'cddr
         unless (eq name key)
           collect name and collect value))
 
-(defun accept-now (channel make)
-  "What MAKE makes around the next connection; or the status why there is none."
-  (call-deferred
-    (let ((result (lport-socket-accept (channel-handle channel))))
-      (if (plusp result)
-          (adopt-handle result make)
-          result))))
+(defun accept-now (channel settings)
+  "The next connection as a socket with SETTINGS; or the status why there is none."
+  (let ((peer (octets-of-size +lport-address-size+)))
+    (call-deferred
+      (let ((result (with-octets (pointer peer)
+                      (lport-socket-accept (channel-handle channel) pointer))))
+        (if (plusp result)
+            (adopt-handle result
+                          (lambda (handle) (make-connected-socket handle settings peer)))
+            result)))))
 
-(defun accept-until (server moment make)
-  "The next connection of SERVER made by MAKE; NIL once MOMENT has passed without one."
+(defun accept-until (server moment settings)
+  "The next connection of SERVER with SETTINGS; NIL once MOMENT has passed without one."
   (let* ((channel (endpoint-channel server))
          (limit (call-limit channel :input)))
     (loop
       (check-open channel :accept)
       (setf limit (check-limit channel :input :accept limit 0))
-      (let ((result (accept-now channel make)))
+      (let ((result (accept-now channel settings)))
         (cond ((typep result 'socket) (return result))
               ((not (would-block-p result)) (fail-on channel result :accept))
               ((not (await-connection channel limit moment)) (return nil)))))))

@@ -24,8 +24,10 @@
 Made by OPEN-SOCKET, SOCKET-ACCEPT, OPEN-UNIX-SOCKET and OPEN-SOCKET-PAIR; CLOSE closes it."))
 
 (defclass socket-server (endpoint)
-  ((settings :initarg :settings :initform '() :reader server-settings
-             :documentation "The stream keywords that its connections begin with."))
+  ((settings :initarg :settings :reader server-settings
+             :documentation "The stream keywords that its connections begin with, a plist.")
+   (parsed :initarg :parsed :reader server-parsed-settings
+           :documentation "The same, parsed."))
   (:documentation "A listening socket. Made by OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER; SOCKET-ACCEPT takes
 connections from it; CLOSE and SOCKET-SERVER-CLOSE close it."))
 
@@ -43,18 +45,31 @@ object becomes garbage. To be called with interrupts deferred since HANDLE was g
     (%finalize endpoint (lambda () (lport-socket-close handle 0)))
     endpoint))
 
-(defun make-connected-socket (handle &key bin element-type (external-format :utf-8)
-                                       input-timeout output-timeout)
-  "The socket around HANDLE. ELEMENT-TYPE wins over BIN. The peer's end is asked for at once: after a reset
-the system does not know it any more."
+(defstruct (settings (:copier nil) (:predicate nil))
+  "What the stream keywords of a constructor say, checked and parsed, before anything is opened."
+  (element-type 'character :read-only t)
+  (format *utf-8* :type text-format :read-only t)
+  (input-timeout +never+ :type moment :read-only t)
+  (output-timeout +never+ :type moment :read-only t))
+
+(defun parse-settings (&key bin element-type (external-format :utf-8) input-timeout output-timeout)
+  "The settings that the stream keywords say. ELEMENT-TYPE wins over BIN."
+  (make-settings :element-type (element-type-for bin element-type)
+                 :format (parse-external-format external-format)
+                 :input-timeout (span-of input-timeout)
+                 :output-timeout (span-of output-timeout)))
+
+(defun make-connected-socket (handle settings remote)
+  "The socket around HANDLE; REMOTE is the block of its peer. It is kept: after a reset the system does not
+know it any more."
   (make-instance 'socket
-                 :remote (asked-block handle #'lport-socket-peer)
+                 :remote remote
                  :channel (make-connection
                            :handle handle
-                           :element-type (element-type-for bin element-type)
-                           :format (parse-external-format external-format)
-                           :input-timeout (span-of input-timeout)
-                           :output-timeout (span-of output-timeout))))
+                           :element-type (settings-element-type settings)
+                           :format (settings-format settings)
+                           :input-timeout (settings-input-timeout settings)
+                           :output-timeout (settings-output-timeout settings))))
 
 (defun element-type-for (bin element-type)
   "CHARACTER or (UNSIGNED-BYTE 8): what a stream that is opened with these two is first of all."
@@ -68,14 +83,6 @@ the system does not know it any more."
 (defun span-of (seconds)
   "SECONDS as a span in nanoseconds; NIL: no limit."
   (if seconds (nanoseconds (check-seconds seconds)) +never+))
-
-(defun check-stream-settings (&key bin element-type (external-format :utf-8)
-                                input-timeout output-timeout)
-  "Signal for settings that MAKE-CONNECTED-SOCKET would refuse, before anything is opened."
-  (element-type-for bin element-type)
-  (parse-external-format external-format)
-  (span-of input-timeout)
-  (span-of output-timeout))
 
 ;;; Ends
 
@@ -217,9 +224,6 @@ blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline an
   "Close ENDPOINT, with a reset if RESET; call FLUSH before, which may wait. Whatever FLUSH does, and whoever
 unwinds it, the handle is closed once."
   (let ((channel (endpoint-channel endpoint)) (left-p t))
-    ;; The own end is asked for while it can be, so that a closed socket still says what it was.
-    (unless (channel-closing channel)
-      (local-block endpoint))
     (with-waiting (first-p (begin-close channel))
         (when first-p
           (funcall flush))

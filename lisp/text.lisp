@@ -11,7 +11,7 @@
   (replacement nil :type (or null character) :read-only t))
 
 (defparameter *encodings*
-  '((:utf-8 :utf-8 :utf8) (:latin-1 :latin-1 :latin1 :iso-8859-1) (:ascii :ascii :us-ascii))
+  '((:utf-8 :utf-8 :utf8 :default) (:latin-1 :latin-1 :latin1 :iso-8859-1) (:ascii :ascii :us-ascii))
   "The encodings: each by its name and then everything it may be called.")
 
 (defun encoding-named (designator)
@@ -21,8 +21,15 @@
                          :EOL and :REPLACEMENT, got ~S"
                :arguments (list (mapcar #'first *encodings*) designator))))
 
+(%defglobal *utf-8* (make-text-format))
+
 (defun parse-external-format (designator)
   "The text format for DESIGNATOR: a keyword, a list (keyword &key eol replacement), or :DEFAULT."
+  (if (member designator '(:utf-8 :default))
+      *utf-8*
+      (make-parsed-format designator)))
+
+(defun make-parsed-format (designator)
   (destructuring-bind (name &key (eol :lf) replacement)
       (if (consp designator) designator (list designator))
     (unless (and (member eol '(:lf :crlf))
@@ -30,7 +37,7 @@
       (fail-as 'usage-error :external-format :invalid
                :message "expected :EOL :LF or :CRLF and :REPLACEMENT a character, got ~S"
                :arguments (list designator)))
-    (make-text-format :name (if (eq name :default) :utf-8 (encoding-named name))
+    (make-text-format :name (encoding-named name)
                       :eol eol
                       :replacement (and replacement (character replacement)))))
 

@@ -66,7 +66,7 @@
   ("lport_wait_wake" :nowait result (socket handle) (interest :int32))
   ;; socket
   ("lport_socket_listen" :nowait result (address :pointer) (backlog :int32) (flags :int32))
-  ("lport_socket_accept" :nowait result (listener handle))
+  ("lport_socket_accept" :nowait result (listener handle) (peer :pointer))
   ("lport_socket_pair" :nowait result (kind :int32) (pair :pointer))
   ("lport_socket_shutdown" :nowait result (socket handle) (direction :int32))
   ("lport_socket_name" :nowait result (socket handle) (address :pointer))

@@ -22,10 +22,19 @@
           unless (string= line "")
             collect (uiop:split-string line))))
 
+(defun ascii-octets (text)
+  "The octets of the string TEXT if all of it is ASCII, as names and addresses mostly are; else NIL."
+  (let ((octets (make-array (length text) :element-type '(unsigned-byte 8))))
+    (dotimes (index (length text) octets)
+      (let ((code (char-code (char text index))))
+        (if (< code 128)
+            (setf (aref octets index) code)
+            (return nil))))))
+
 (defun utf8-octets (text)
   "The octets of the string TEXT in UTF-8."
-  (let ((octets (babel:string-to-octets text :encoding :utf-8)))
-    (coerce octets 'octets)))
+  (or (ascii-octets text)
+      (coerce (babel:string-to-octets text :encoding :utf-8) 'octets)))
 
 (defmacro with-text ((pointer length text) &body body)
   "Run BODY, short and never blocking, with POINTER and LENGTH of the UTF-8 octets of the string TEXT."

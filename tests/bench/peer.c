@@ -2,13 +2,17 @@
  *
  * Stands on the C library alone, blocking calls, one thread for each side. A workload that has both
  * sides runs them on one processor, so that a number does not depend on where the system put them.
+ * Text is made of, and into, UTF-32, as Lisp strings are.
  *
- * usage: peer WORKLOAD [COUNT]    runs it and prints one line:
+ * usage: peer WORKLOAD [COUNT [PORT]]   runs it, against the server at PORT or one of its own, and
+ *                                       prints one line:
  *            NAME NS CPU BOTH     nanoseconds of one operation by the wall clock, by the processor
- *                                 time of the side that is measured, and by that of both sides
- *        peer SERVER [ARGUMENTS]  prints the port it listens on, serves, ends */
+ *                                 time of the side that is measured, and by that of this process
+ *        peer SERVER [ARGUMENTS]  prints the port it listens on, serves, ends
+ *        peer text KIND           prints the lines that are sent */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -20,7 +24,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PIECE = 65536, LINE_CHARACTERS = 80, LINE_MAX_OCTETS = 4 * LINE_CHARACTERS + 1 };
+enum {
+    PIECE = 65536,
+    LINE_CHARACTERS = 80,
+    LINE_MAX_OCTETS = 4 * LINE_CHARACTERS + 1,
+    LINES = 800 /* different ones, more than a branch predictor learns by heart */
+};
 
 _Noreturn static void fail(const char *what) {
     fprintf(stderr, "peer: %s: %s\n", what, strerror(errno));
@@ -110,14 +119,22 @@ static int connect_to(uint16_t port) {
     return fd;
 }
 
-static void send_all(int fd, const uint8_t *octets, size_t len) {
+/* False (0) when the other side takes no more. */
+static int try_to_send(int fd, const uint8_t *octets, size_t len) {
     while (len > 0) {
         ssize_t sent = send(fd, octets, len, MSG_NOSIGNAL);
         if (sent < 0) {
-            fail("send");
+            return 0;
         }
         octets += sent;
         len -= (size_t)sent;
+    }
+    return 1;
+}
+
+static void send_all(int fd, const uint8_t *octets, size_t len) {
+    if (!try_to_send(fd, octets, len)) {
+        fail("send");
     }
 }
 
@@ -144,82 +161,172 @@ static int receive_all(int fd, uint8_t *octets, size_t len) {
 
 /* ---- what the lines are made of -------------------------------------------------------------- */
 
-/* The octets of LINES lines into TEXT, which has room; how many. Mixed: letters of one to four
- * octets side by side, as in a chat. */
-static size_t fill_lines(uint8_t *text, size_t lines, int mixed) {
-    static const char *const letters[] = {
-        "a", "\303\251", "\316\273", "\320\266", "\346\227\245", "b", "\360\237\230\200", " "};
-    size_t len = 0;
-    for (size_t line = 0; line < lines; line++) {
-        for (size_t i = 0; i < LINE_CHARACTERS; i++) {
-            if (mixed) {
-                const char *letter = letters[(i + line) % (sizeof letters / sizeof *letters)];
-                memcpy(text + len, letter, strlen(letter));
-                len += strlen(letter);
-            } else {
-                text[len++] = (uint8_t)(' ' + (i + line) % 95);
-            }
-        }
-        text[len++] = '\n';
-    }
-    return len;
+/* A character of WIDTH octets, the I-th of its kind. */
+static uint32_t letter(uint32_t width, uint32_t i) {
+    static const uint32_t first[] = {0, 'a', 0x3b1, 0x4e00, 0x1f600};
+    return first[width] + i % 24;
 }
 
-/* Every octet of a kind of source, again and again. */
+/* The next of a fixed sequence of numbers that looks random. */
+static uint32_t next_random(uint32_t *state) {
+    *state = *state * 1664525 + 1013904223;
+    return *state >> 16;
+}
+
+/* A line of LINE_CHARACTERS: printable ASCII; or MIXED, runs of 1 to 8 characters of 1 to 4 octets. */
+static void make_line(uint32_t *chars, int mixed, uint32_t *state) {
+    uint32_t left = 0;
+    uint32_t width = 1;
+    for (size_t i = 0; i < LINE_CHARACTERS; i++) {
+        uint32_t random = next_random(state);
+        if (left == 0) {
+            left = 1 + random % 8;
+            width = 1 + random / 8 % 4;
+        }
+        left--;
+        chars[i] = mixed ? letter(width, random / 32) : ' ' + random % 95;
+    }
+}
+
+static uint8_t *encode_one(uint32_t c, uint8_t *to) {
+    if (c < 0x80) {
+        *to++ = (uint8_t)c;
+    } else if (c < 0x800) {
+        *to++ = (uint8_t)(0xc0 | c >> 6);
+        *to++ = (uint8_t)(0x80 | (c & 0x3f));
+    } else if (c < 0x10000) {
+        *to++ = (uint8_t)(0xe0 | c >> 12);
+        *to++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
+        *to++ = (uint8_t)(0x80 | (c & 0x3f));
+    } else {
+        *to++ = (uint8_t)(0xf0 | c >> 18);
+        *to++ = (uint8_t)(0x80 | (c >> 12 & 0x3f));
+        *to++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
+        *to++ = (uint8_t)(0x80 | (c & 0x3f));
+    }
+    return to;
+}
+
+/* LEN characters as UTF-8, eight at once where all are ASCII; how many octets. */
+static size_t encode_utf8(const uint32_t *chars, size_t len, uint8_t *octets) {
+    uint8_t *to = octets;
+    for (size_t i = 0; i < len;) {
+        uint32_t all = 0x80;
+        if (len - i >= 8) {
+            all = 0;
+            for (size_t k = 0; k < 8; k++) {
+                all |= chars[i + k];
+            }
+        }
+        if (all < 0x80) {
+            for (size_t k = 0; k < 8; k++) {
+                to[k] = (uint8_t)chars[i + k];
+            }
+            to += 8;
+            i += 8;
+        } else {
+            to = encode_one(chars[i++], to);
+        }
+    }
+    return (size_t)(to - octets);
+}
+
+/* One character that is not ASCII, validated; its octets, 0 where it is none or is cut off. */
+static size_t decode_one(const uint8_t *octets, size_t len, uint32_t *character) {
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    uint32_t first = octets[0];
+    size_t more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+    uint32_t c = first & 0x3fU >> more;
+    if (first < 0xc2 || first > 0xf4 || len <= more) {
+        return 0;
+    }
+    for (size_t k = 1; k <= more; k++) {
+        if ((octets[k] & 0xc0) != 0x80) {
+            return 0;
+        }
+        c = c << 6 | (octets[k] & 0x3fU);
+    }
+    *character = c;
+    return c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : more + 1;
+}
+
+/* A validating decoder, eight octets at once where all are ASCII; how many of OCTETS it has taken,
+ * and in PRODUCED how many characters they are. */
+static size_t decode_utf8(const uint8_t *octets, size_t len, uint32_t *chars, size_t *produced) {
+    uint32_t *to = chars;
+    size_t i = 0;
+    while (i < len) {
+        uint64_t eight = UINT64_MAX;
+        if (len - i >= 8) {
+            memcpy(&eight, octets + i, 8);
+        }
+        if ((eight & 0x8080808080808080U) == 0) {
+            for (size_t k = 0; k < 8; k++) {
+                to[k] = octets[i + k];
+            }
+            to += 8;
+            i += 8;
+        } else if (octets[i] < 0x80) {
+            *to++ = octets[i++];
+        } else {
+            size_t width = decode_one(octets + i, len - i, to);
+            if (width == 0) {
+                break;
+            }
+            to++;
+            i += width;
+        }
+    }
+    *produced = (size_t)(to - chars);
+    return i;
+}
+
+/* Octets that are sent again and again; for the kinds of text, LINES lines. */
 struct pattern {
     uint8_t *octets;
-    size_t len, lines;
+    size_t len;
+    int lines;
 };
 
 static struct pattern pattern_of(const char *kind) {
-    struct pattern pattern = {calloc(1, 4 * PIECE), PIECE, 0};
+    struct pattern pattern = {calloc(LINES, LINE_MAX_OCTETS), PIECE, strcmp(kind, "octets") != 0};
+    uint32_t state = 1;
     if (pattern.octets == NULL) {
         fail("calloc");
     }
-    if (strcmp(kind, "octets") != 0) {
-        pattern.lines = PIECE / LINE_MAX_OCTETS;
-        pattern.len = fill_lines(pattern.octets, pattern.lines, strcmp(kind, "mixed") == 0);
+    if (pattern.lines) {
+        pattern.len = 0;
+        for (size_t i = 0; i < LINES; i++) {
+            uint32_t chars[LINE_CHARACTERS + 1];
+            make_line(chars, strcmp(kind, "mixed") == 0, &state);
+            chars[LINE_CHARACTERS] = '\n';
+            pattern.len += encode_utf8(chars, LINE_CHARACTERS + 1, pattern.octets + pattern.len);
+        }
     }
     return pattern;
 }
 
-/* How many octets COUNT octets or lines are: every line of a kind is as long as the others. */
+/* How many octets COUNT octets or lines are. */
 static int64_t octets_in(int64_t count, const struct pattern *pattern) {
-    return pattern->lines == 0 ? count : count * (int64_t)(pattern->len / pattern->lines);
+    const uint8_t *at = pattern->octets;
+    if (!pattern->lines) {
+        return count;
+    }
+    for (int64_t i = 0; i < count % LINES; i++) {
+        at = (const uint8_t *)memchr(at, '\n', LINE_MAX_OCTETS) + 1;
+    }
+    return count / LINES * (int64_t)pattern->len + (at - pattern->octets);
 }
 
+/* As much of it as OCTETS says, or until the other side takes no more. */
 static void send_pattern(int fd, const struct pattern *pattern, int64_t octets) {
     while (octets > 0) {
         size_t len = octets < (int64_t)pattern->len ? (size_t)octets : pattern->len;
-        send_all(fd, pattern->octets, len);
+        if (!try_to_send(fd, pattern->octets, len)) {
+            return;
+        }
         octets -= (int64_t)len;
     }
-}
-
-/* A validating decoder, one octet at a time, of a whole line; how many characters. */
-static size_t decode_utf8(const uint8_t *octets, size_t len, uint32_t *chars) {
-    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    size_t produced = 0;
-    for (size_t i = 0; i < len;) {
-        uint32_t c = octets[i++];
-        int more = c < 0x80 ? 0 : c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-        if (more > 0) {
-            uint32_t first = c;
-            c &= 0x3fU >> more;
-            for (int k = 0; k < more; k++) {
-                if (i == len || (octets[i] & 0xc0) != 0x80) {
-                    return produced;
-                }
-                c = c << 6 | (octets[i++] & 0x3fU);
-            }
-            if (first < 0xc2 || first > 0xf4 || c < least[more] || c > 0x10ffff ||
-                (c >= 0xd800 && c < 0xe000)) {
-                return produced;
-            }
-        }
-        chars[produced++] = c;
-    }
-    return produced;
 }
 
 /* ---- the other side of each workload, on a thread or in a process of its own ------------------
@@ -268,7 +375,7 @@ struct workload {
     int64_t count; /* of operations, unless the caller says otherwise */
     void (*run)(const struct workload *workload, uint16_t port, int64_t count);
     void (*serve)(int fd); /* the other side, as in struct side */
-    const char *source;    /* or the kind of pattern it sends */
+    const char *kind;      /* of what is sent, or is sent by the other side where SERVE is NULL */
     size_t size;           /* octets of an operation, where they are fixed */
 };
 
@@ -297,44 +404,58 @@ static void run_connect(const struct workload *workload, uint16_t port, int64_t 
     report(workload->name, &from, count);
 }
 
-static void run_bulk_send(const struct workload *workload, uint16_t port, int64_t count) {
+static void run_write_octets(const struct workload *workload, uint16_t port, int64_t count) {
     struct pattern pattern = pattern_of("octets");
-    uint8_t end;
     int fd = connect_to(port);
     struct stopwatch from = start();
     for (int64_t i = 0; i < count; i++) {
         send_all(fd, pattern.octets, workload->size);
     }
-    check(shutdown(fd, SHUT_WR), "shutdown");
-    (void)receive_all(fd, &end, 1); /* until the other side has it all */
     report(workload->name, &from, count);
     close(fd);
     free(pattern.octets);
 }
 
-static void run_bulk_receive(const struct workload *workload, uint16_t port, int64_t count) {
+static void run_read_octets(const struct workload *workload, uint16_t port, int64_t count) {
     static uint8_t octets[PIECE];
-    int64_t total = 0;
-    size_t len;
     int fd = connect_to(port);
     struct stopwatch from = start();
-    while ((len = receive_some(fd, octets, sizeof octets)) > 0) {
-        total += (int64_t)len;
+    for (int64_t i = 0; i < count; i++) {
+        if (!receive_all(fd, octets, workload->size)) {
+            fail("octets are missing");
+        }
     }
     report(workload->name, &from, count);
-    if (total != count * (int64_t)workload->size) {
-        fail("octets are missing");
+    close(fd);
+}
+
+static void run_read_some(const struct workload *workload, uint16_t port, int64_t count) {
+    static uint8_t octets[PIECE];
+    int64_t left = count * (int64_t)workload->size;
+    int fd = connect_to(port);
+    struct stopwatch from = start();
+    while (left > 0) {
+        size_t len = receive_some(fd, octets, sizeof octets);
+        if (len == 0) {
+            fail("octets are missing");
+        }
+        left -= (int64_t)len;
     }
+    report(workload->name, &from, count);
     close(fd);
 }
 
 /* The lines in LEN octets at BUFFER, decoded one by one; what is left over moves to the front. */
-static size_t take_lines(uint8_t *buffer, size_t len, int64_t *lines, int64_t *characters) {
+static size_t take_lines(uint8_t *buffer, size_t len, int64_t *lines) {
     static uint32_t chars[LINE_MAX_OCTETS];
     uint8_t *from = buffer;
     uint8_t *end;
     while ((end = memchr(from, '\n', (size_t)(buffer + len - from))) != NULL) {
-        *characters += (int64_t)decode_utf8(from, (size_t)(end - from), chars);
+        size_t produced;
+        (void)decode_utf8(from, (size_t)(end - from), chars, &produced);
+        if (produced != LINE_CHARACTERS) {
+            fail("characters are missing");
+        }
         ++*lines;
         from = end + 1;
     }
@@ -343,44 +464,155 @@ static size_t take_lines(uint8_t *buffer, size_t len, int64_t *lines, int64_t *c
     return len;
 }
 
-static void run_lines(const struct workload *workload, uint16_t port, int64_t count) {
+static void run_read_lines(const struct workload *workload, uint16_t port, int64_t count) {
     static uint8_t buffer[PIECE + LINE_MAX_OCTETS];
     int64_t lines = 0;
-    int64_t characters = 0;
     size_t kept = 0;
-    size_t len;
     int fd = connect_to(port);
     struct stopwatch from = start();
-    while ((len = receive_some(fd, buffer + kept, PIECE)) > 0) {
-        kept = take_lines(buffer, kept + len, &lines, &characters);
+    while (lines < count) {
+        size_t len = receive_some(fd, buffer + kept, PIECE);
+        if (len == 0) {
+            fail("lines are missing");
+        }
+        kept = take_lines(buffer, kept + len, &lines);
+    }
+    report(workload->name, &from, lines);
+    close(fd);
+}
+
+/* Characters by the thousand; an operation is a thousand. */
+static void run_read_text(const struct workload *workload, uint16_t port, int64_t count) {
+    static uint8_t buffer[PIECE + 4];
+    static uint32_t chars[PIECE + 4];
+    int64_t characters = 0;
+    size_t kept = 0;
+    int fd = connect_to(port);
+    struct stopwatch from = start();
+    while (characters < count * 1000) {
+        size_t produced;
+        size_t len = kept + receive_some(fd, buffer + kept, PIECE);
+        size_t taken = decode_utf8(buffer, len, chars, &produced);
+        if (produced == 0) {
+            fail("characters are missing");
+        }
+        characters += (int64_t)produced;
+        kept = len - taken;
+        memmove(buffer, buffer + taken, kept);
+    }
+    report(workload->name, &from, characters / 1000);
+    close(fd);
+}
+
+/* The lines of a pattern as characters, each of LINE_CHARACTERS. */
+static uint32_t *characters_of(const char *kind) {
+    struct pattern pattern = pattern_of(kind);
+    uint32_t *chars = calloc(LINES * (LINE_CHARACTERS + 1), sizeof *chars);
+    size_t produced;
+    if (chars == NULL) {
+        fail("calloc");
+    }
+    (void)decode_utf8(pattern.octets, pattern.len, chars, &produced);
+    free(pattern.octets);
+    return chars;
+}
+
+static void run_write_lines(const struct workload *workload, uint16_t port, int64_t count) {
+    static uint8_t buffer[PIECE];
+    uint32_t *chars = characters_of(workload->kind);
+    size_t len = 0;
+    int fd = connect_to(port);
+    struct stopwatch from = start();
+    for (int64_t i = 0; i < count; i++) {
+        if (len + LINE_MAX_OCTETS > sizeof buffer) {
+            send_all(fd, buffer, len);
+            len = 0;
+        }
+        len += encode_utf8(chars + i % LINES * (LINE_CHARACTERS + 1), LINE_CHARACTERS,
+                           buffer + len);
+        buffer[len++] = '\n';
+    }
+    send_all(fd, buffer, len);
+    report(workload->name, &from, count);
+    close(fd);
+    free(chars);
+}
+
+static FILE *stream_to(uint16_t port, const char *mode) {
+    FILE *stream = fdopen(connect_to(port), mode);
+    if (stream == NULL || setvbuf(stream, NULL, _IOFBF, PIECE) != 0) {
+        fail("fdopen");
+    }
+    return stream;
+}
+
+static void run_read_one(const struct workload *workload, uint16_t port, int64_t count) {
+    FILE *stream = stream_to(port, "r");
+    struct stopwatch from = start();
+    for (int64_t i = 0; i < count; i++) {
+        if (getc_unlocked(stream) == EOF) {
+            fail("octets are missing");
+        }
     }
     report(workload->name, &from, count);
-    if (lines != count || characters != lines * LINE_CHARACTERS) {
-        fail("lines are missing");
+    fclose(stream);
+}
+
+static void run_write_one(const struct workload *workload, uint16_t port, int64_t count) {
+    FILE *stream = stream_to(port, "w");
+    struct stopwatch from = start();
+    for (int64_t i = 0; i < count; i++) {
+        if (putc_unlocked('a', stream) == EOF) {
+            fail("putc");
+        }
     }
-    close(fd);
+    check(fflush(stream), "fflush");
+    report(workload->name, &from, count);
+    fclose(stream);
+}
+
+static void run_format(const struct workload *workload, uint16_t port, int64_t count) {
+    FILE *stream = stream_to(port, "w");
+    struct stopwatch from = start();
+    for (int64_t i = 0; i < count; i++) {
+        check(fprintf(stream, "%s: %" PRId64 " of %" PRId64 "\n", "progress", i, count), "fprintf");
+    }
+    check(fflush(stream), "fflush");
+    report(workload->name, &from, count);
+    fclose(stream);
 }
 
 static const struct workload workloads[] = {
     {"pingpong1", 100000, run_pingpong, echo, NULL, 1},
     {"pingpong64", 100000, run_pingpong, echo, NULL, 64},
     {"connect-send-close", 20000, run_connect, swallow, NULL, 64},
-    {"bulk-send", 16384, run_bulk_send, swallow, NULL, PIECE},
-    {"bulk-receive", 16384, run_bulk_receive, NULL, "octets", PIECE},
-    {"lines-ascii", 2000000, run_lines, NULL, "ascii", 0},
-    {"lines-mixed", 1000000, run_lines, NULL, "mixed", 0},
+    {"read-line-ascii", 2000000, run_read_lines, NULL, "ascii", 0},
+    {"read-line-mixed", 1000000, run_read_lines, NULL, "mixed", 0},
+    {"write-line-ascii", 2000000, run_write_lines, swallow, "ascii", 0},
+    {"write-line-mixed", 1000000, run_write_lines, swallow, "mixed", 0},
+    {"read-text-ascii", 100000, run_read_text, NULL, "ascii", 0},
+    {"read-text-mixed", 100000, run_read_text, NULL, "mixed", 0},
+    {"read-octets", 16384, run_read_octets, NULL, "octets", PIECE},
+    {"write-octets", 16384, run_write_octets, swallow, NULL, PIECE},
+    {"read-some", 16384, run_read_some, NULL, "octets", PIECE},
+    {"format", 1000000, run_format, swallow, NULL, 0},
+    {"read-char", 20000000, run_read_one, NULL, "ascii", 0},
+    {"read-byte", 20000000, run_read_one, NULL, "ascii", 0},
+    {"write-char", 20000000, run_write_one, swallow, NULL, 0},
+    {"write-byte", 20000000, run_write_one, swallow, NULL, 0},
 };
 
-static void run_workload(const struct workload *workload, int64_t count) {
+/* Both sides in this process. */
+static void run_with_side(const struct workload *workload, int64_t count) {
     uint16_t port;
     pthread_t thread;
-    struct pattern pattern = pattern_of(workload->source == NULL ? "octets" : workload->source);
+    struct pattern pattern = pattern_of(workload->serve == NULL ? workload->kind : "octets");
     struct side side = {.connections = 1, .serve = workload->serve, .pattern = &pattern};
     side.listener = listen_somewhere(&port);
     if (workload->run == run_connect) {
         side.connections = count;
     }
-    side.octets = octets_in(count * (int64_t)(workload->size == 0 ? 1 : workload->size), &pattern);
+    side.octets = INT64_MAX;
     stay_on_one_processor();
     if (pthread_create(&thread, NULL, run_side, &side) != 0) {
         fail("pthread_create");
@@ -389,6 +621,17 @@ static void run_workload(const struct workload *workload, int64_t count) {
     pthread_join(thread, NULL);
     close(side.listener);
     free(pattern.octets);
+}
+
+static void run_workload(const struct workload *workload, int64_t count, uint16_t port) {
+    if (count <= 0) {
+        count = workload->count;
+    }
+    if (port == 0) {
+        run_with_side(workload, count);
+    } else {
+        workload->run(workload, port, count);
+    }
 }
 
 /* ---- servers, for a client in another process --------------------------------------------------
@@ -405,20 +648,30 @@ static void serve(struct side *side) {
     close(side->listener);
 }
 
-/* Sends one client COUNT octets or lines. */
-static void serve_pattern(const char *kind, int64_t count) {
+/* Sends CONNECTIONS clients COUNT octets or lines each; COUNT 0: until they take no more. */
+static void serve_pattern(const char *kind, int64_t count, int64_t connections) {
     struct pattern pattern = pattern_of(kind);
-    struct side side = {.connections = 1, .pattern = &pattern};
-    side.octets = octets_in(count, &pattern);
+    struct side side = {.connections = connections, .pattern = &pattern};
+    side.octets = count > 0 ? octets_in(count, &pattern) : INT64_MAX;
     serve(&side);
     free(pattern.octets);
 }
 
+static void print_lines(const char *kind) {
+    struct pattern pattern = pattern_of(kind);
+    if (fwrite(pattern.octets, 1, pattern.len, stdout) != pattern.len || fflush(stdout) != 0) {
+        fail("stdout");
+    }
+    free(pattern.octets);
+}
+
 static int usage(void) {
-    fprintf(stderr, "usage: peer WORKLOAD [COUNT]\n"
+    fprintf(stderr, "usage: peer WORKLOAD [COUNT [PORT]]\n"
                     "       peer echo-server [CONNECTIONS]   one after the other, until each ends\n"
                     "       peer sink [CONNECTIONS]          the same, and answers nothing\n"
-                    "       peer source COUNT [KIND]         octets, or lines: ascii, mixed\n"
+                    "       peer source COUNT [KIND [CONNECTIONS]]\n"
+                    "            octets, or lines: ascii, mixed; COUNT 0: until nobody reads\n"
+                    "       peer text KIND                   prints the lines\n"
                     "workloads:");
     for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++) {
         fprintf(stderr, " %s", workloads[i].name);
@@ -427,26 +680,34 @@ static int usage(void) {
     return 2;
 }
 
-int main(int argc, char **argv) {
-    const char *name = argc > 1 ? argv[1] : "";
-    int64_t count = argc > 2 ? strtoll(argv[2], NULL, 10) : 0;
-    struct side side = {.connections = count > 0 ? count : 1};
-    for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++) {
-        if (strcmp(name, workloads[i].name) == 0) {
-            run_workload(&workloads[i], count > 0 ? count : workloads[i].count);
-            return 0;
-        }
-    }
+static int run_server(const char *name, int argc, char **argv) {
+    int64_t count = argc > 0 ? strtoll(argv[0], NULL, 10) : 1;
+    struct side side = {.connections = count};
     if (strcmp(name, "echo-server") == 0) {
         side.serve = echo;
         serve(&side);
     } else if (strcmp(name, "sink") == 0) {
         side.serve = swallow;
         serve(&side);
-    } else if (strcmp(name, "source") == 0 && count > 0) {
-        serve_pattern(argc > 3 ? argv[3] : "octets", count);
+    } else if (strcmp(name, "source") == 0 && argc > 0) {
+        serve_pattern(argc > 1 ? argv[1] : "octets", count,
+                      argc > 2 ? strtoll(argv[2], NULL, 10) : 1);
+    } else if (strcmp(name, "text") == 0 && argc > 0) {
+        print_lines(argv[0]);
     } else {
         return usage();
     }
     return 0;
+}
+
+int main(int argc, char **argv) {
+    const char *name = argc > 1 ? argv[1] : "";
+    for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++) {
+        if (strcmp(name, workloads[i].name) == 0) {
+            run_workload(&workloads[i], argc > 2 ? strtoll(argv[2], NULL, 10) : 0,
+                         (uint16_t)(argc > 3 ? strtoul(argv[3], NULL, 10) : 0));
+            return 0;
+        }
+    }
+    return run_server(name, argc - 2, argv + 2);
 }

@@ -292,7 +292,7 @@ static const struct row rows[] = {
     ROW("lport_wait_end", REFUSES, 0, GONE),
     ROW("lport_wait_wake", FAILS, LPORT_CLOSED, GONE, N(LPORT_INPUT | LPORT_OUTPUT)),
     ROW("lport_socket_listen", FAILS, LPORT_INVALID, P(nonsense), N(-1), N(0)),
-    ROW("lport_socket_accept", FAILS, LPORT_CLOSED, GONE),
+    ROW("lport_socket_accept", FAILS, LPORT_CLOSED, GONE, P(NULL)),
     ROW("lport_socket_pair", FAILS, LPORT_INVALID, N(99), P(pair)),
     ROW("lport_socket_shutdown", FAILS, LPORT_CLOSED, GONE, N(LPORT_OUTPUT)),
     ROW("lport_socket_name", FAILS, LPORT_CLOSED, GONE, P(space)),
@@ -441,7 +441,7 @@ static void await(int64_t socket, int32_t interest) {
 
 static int64_t accept_from(int64_t listener) {
     await(listener, LPORT_INPUT);
-    int64_t socket = CALL("lport_socket_accept", N(listener));
+    int64_t socket = CALL("lport_socket_accept", N(listener), P(NULL));
     cr_assert_gt(socket, 0);
     return socket;
 }
@@ -475,7 +475,7 @@ Test(abi, a_tcp_session) {
     int64_t listener = CALL("lport_socket_listen", P(address), N(-1),
                             N(LPORT_REUSE_ADDRESS | LPORT_NODELAY | LPORT_KEEPALIVE));
     assert_kind(listener, 0);
-    assert_kind(CALL("lport_socket_accept", N(listener)), LPORT_WOULD_BLOCK);
+    assert_kind(CALL("lport_socket_accept", N(listener), P(NULL)), LPORT_WOULD_BLOCK);
     cr_assert_eq(CALL("lport_socket_name", N(listener), P(address)), LPORT_INET);
     int64_t client = dial(address);
     int64_t server = accept_from(listener);

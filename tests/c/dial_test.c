@@ -316,7 +316,7 @@ Test(dial, a_silent_address_is_timed_out_and_can_be_waited_for_again) { /* behav
     int64_t took = lport_clock_now() - begin;
     cr_assert(took >= 100 * MS && took < 600 * MS, "%lld ns", (long long)took);
     check_attempt(dial, 0, "127.0.0.1", LPORT_IN_PROGRESS);
-    for (int64_t peer; (peer = lport_socket_accept(silence.listener)) > 0;) {
+    for (int64_t peer; (peer = lport_socket_accept(silence.listener, NULL)) > 0;) {
         lport_socket_close(peer, 0);
     }
     int64_t socket = finish(dial, lport_clock_after(15 * S)); /* the kernel tries again after 1 s */
@@ -495,7 +495,7 @@ Test(dial, a_late_winner_is_closed_in_order) { /* behaviours 48, 49 */
     check_peer(socket, "127.0.0.2", ports[0]);
     check_attempt(dial, 0, "127.0.0.2", 0);
     check_attempt(dial, 1, "127.0.0.3", LPORT_IN_PROGRESS);
-    int64_t peer = lport_socket_accept(second);
+    int64_t peer = lport_socket_accept(second, NULL);
     cr_assert_gt(peer, 0);
     cr_assert_eq(read_end(peer), 0, "the loser's peer sees an end of file");
     lport_dial_close(dial);
@@ -808,7 +808,7 @@ Test(dial, a_full_local_backlog_is_tried_again) {
     block tried;
     cr_assert_eq(kind(lport_dial_attempt(dial, 0, tried)), LPORT_IN_PROGRESS);
     cr_assert_arr_eq(tried, address, LPORT_ADDRESS_SIZE);
-    int64_t peer = lport_socket_accept(listener);
+    int64_t peer = lport_socket_accept(listener, NULL);
     int64_t socket = finish_soon(dial);
     cr_assert_gt(socket, 0);
     lport_dial_close(dial);

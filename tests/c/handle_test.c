@@ -33,7 +33,7 @@ static void assert_closed_to_all(int64_t socket) {
     assert_kind(lport_socket_state(socket), LPORT_CLOSED);
     assert_kind(lport_wait_begin(socket, LPORT_INPUT), LPORT_CLOSED);
     assert_kind(lport_wait_wake(socket, LPORT_INPUT), LPORT_CLOSED);
-    assert_kind(lport_socket_accept(socket), LPORT_CLOSED);
+    assert_kind(lport_socket_accept(socket, NULL), LPORT_CLOSED);
     assert_kind(lport_socket_shutdown(socket, LPORT_INPUT), LPORT_CLOSED);
     assert_kind(lport_socket_name(socket, address), LPORT_CLOSED);
     assert_kind(lport_socket_peer(socket, address), LPORT_CLOSED);

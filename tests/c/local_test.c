@@ -242,7 +242,7 @@ SOCKET_TEST(local, a_live_name_is_never_stolen) {
     int64_t waiting = connect_to(place.address);
     cr_assert(busy > 0 && waiting > 0);
     assert_kind(listen_here(LPORT_STREAM, -1, LPORT_UNLINK), LPORT_ADDRESS_IN_USE);
-    int64_t server = lport_socket_accept(busy);
+    int64_t server = lport_socket_accept(busy, NULL);
     cr_assert_gt(server, 0);
     assert_closes(server);
     assert_closes(waiting);

@@ -229,7 +229,7 @@ SOCKET_TEST(option, connections_inherit_the_listeners_options) {
     loopback(LPORT_INET, lport_address_port(address), address);
     int64_t client = connect_to(address);
     faults_watch();
-    int64_t server = lport_socket_accept(listener);
+    int64_t server = lport_socket_accept(listener, NULL);
     cr_assert_eq(faults_calls(CALL_ANY), 1, "an accept is one system call");
     cr_assert_gt(server, 0);
     cr_assert_eq(get(server, "nodelay"), 1);

@@ -173,12 +173,12 @@ SOCKET_TEST(socket, accept_takes_the_queue_in_order_and_then_would_block) {
     uint8_t address[LPORT_ADDRESS_SIZE], peer[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
     int64_t clients[5];
     int64_t listener = listen_on_loopback(LPORT_INET, address);
-    assert_kind(lport_socket_accept(listener), LPORT_WOULD_BLOCK);
+    assert_kind(lport_socket_accept(listener, NULL), LPORT_WOULD_BLOCK);
     for (int i = 0; i < 5; i++) {
         clients[i] = connect_to(address);
     }
     for (int i = 0; i < 5; i++) {
-        int64_t server = lport_socket_accept(listener);
+        int64_t server = lport_socket_accept(listener, NULL);
         cr_assert_gt(server, 0);
         cr_assert_eq(lport_socket_peer(server, peer), LPORT_INET);
         cr_assert_eq(lport_socket_name(clients[i], name), LPORT_INET);
@@ -186,17 +186,17 @@ SOCKET_TEST(socket, accept_takes_the_queue_in_order_and_then_would_block) {
         assert_closes(server);
         assert_closes(clients[i]);
     }
-    assert_kind(lport_socket_accept(listener), LPORT_WOULD_BLOCK);
+    assert_kind(lport_socket_accept(listener, NULL), LPORT_WOULD_BLOCK);
     assert_closes(listener);
 }
 
 SOCKET_TEST(socket, only_listeners_accept) {
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
-    assert_kind(lport_socket_accept(ends[0]), LPORT_INVALID);
+    assert_kind(lport_socket_accept(ends[0], NULL), LPORT_INVALID);
     close_both(ends);
     make_datagram_ends(ends);
-    assert_kind(lport_socket_accept(ends[0]), LPORT_NOT_SUPPORTED);
+    assert_kind(lport_socket_accept(ends[0], NULL), LPORT_NOT_SUPPORTED);
     close_both(ends);
 }
 
@@ -210,11 +210,11 @@ SOCKET_TEST(socket, accept_skips_connections_that_were_aborted) {
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         int64_t client = connect_to(address);
         faults_fail(CALL_ACCEPT4, 1, 3, errors[i]);
-        int64_t server = lport_socket_accept(listener);
+        int64_t server = lport_socket_accept(listener, NULL);
         cr_assert_gt(server, 0, "errno %d: %lld", errors[i], (long long)server);
         faults_clear();
         faults_fail(CALL_ACCEPT4, 1, 3, errors[i]);
-        assert_kind(lport_socket_accept(listener), LPORT_WOULD_BLOCK);
+        assert_kind(lport_socket_accept(listener, NULL), LPORT_WOULD_BLOCK);
         faults_clear();
         assert_closes(server);
         assert_closes(client);
@@ -228,7 +228,7 @@ SOCKET_TEST(socket, accept_after_the_client_has_reset_is_a_connection_or_none) {
     int64_t listener = listen_on_loopback(LPORT_INET, address);
     int64_t client = connect_to(address);
     cr_assert_eq(lport_socket_close(client, LPORT_RESET), 0);
-    int64_t server = lport_socket_accept(listener);
+    int64_t server = lport_socket_accept(listener, NULL);
     if (server > 0) {
         assert_kind(receive_some(server, &octet, 1, soon()), LPORT_CONNECTION_RESET);
         assert_closes(server);
@@ -245,7 +245,7 @@ SOCKET_TEST(socket, accept_gives_up_when_nothing_but_errors_comes) {
     int64_t listener = listen_on_loopback(LPORT_INET, address);
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         faults_fail(CALL_ACCEPT4, 1, INT64_MAX, errors[i]);
-        cr_assert_lt(lport_socket_accept(listener), 0);
+        cr_assert_lt(lport_socket_accept(listener, NULL), 0);
         faults_clear();
     }
     assert_closes(listener);
@@ -264,7 +264,7 @@ SOCKET_TEST(socket, accept_at_the_descriptor_limit_loses_nobody) {
     low = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
     for (int i = 0; i < 20; i++) {
-        statuses[i] = lport_socket_accept(listener);
+        statuses[i] = lport_socket_accept(listener, NULL);
     }
     int64_t opened = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
     int64_t listening = lport_socket_listen(address, -1, 0);
@@ -277,7 +277,7 @@ SOCKET_TEST(socket, accept_at_the_descriptor_limit_loses_nobody) {
     assert_kind(listening, LPORT_DESCRIPTORS_EXHAUSTED);
     cr_assert_eq(count, 2);
     cr_assert_eq(wait_for(listener, LPORT_INPUT, 0), LPORT_INPUT);
-    int64_t server = lport_socket_accept(listener);
+    int64_t server = lport_socket_accept(listener, NULL);
     cr_assert_gt(server, 0);
     assert_closes(server);
     assert_closes(client);
@@ -414,7 +414,7 @@ SOCKET_TEST(socket, a_local_listener_whose_queue_is_full_is_tried_again_on_the_s
     int64_t second = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);
     assert_kind(lport_socket_connect_start(second, address), LPORT_BACKLOG_FULL);
     assert_kind(lport_socket_connect_start(second, address), LPORT_BACKLOG_FULL);
-    int64_t server = lport_socket_accept(listener);
+    int64_t server = lport_socket_accept(listener, NULL);
     cr_assert_gt(server, 0);
     cr_assert_eq(lport_socket_connect_start(second, address), 0);
     assert_closes(server);
@@ -591,7 +591,7 @@ static int64_t make_listener(void *data) {
 
 static int64_t make_accepted(void *data) {
     struct making *making = data;
-    return lport_socket_accept(making->listener);
+    return lport_socket_accept(making->listener, NULL);
 }
 
 static int64_t make_pair(void *data) {

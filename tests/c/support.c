@@ -193,7 +193,7 @@ int64_t send_some(int64_t socket, const uint8_t *octets, size_t len, int64_t dea
 
 int64_t accept_one(int64_t listener, int64_t deadline) {
     for (;;) {
-        int64_t socket = lport_socket_accept(listener);
+        int64_t socket = lport_socket_accept(listener, NULL);
         if (lport_status_kind(socket) != LPORT_WOULD_BLOCK) {
             return socket;
         }

@@ -13,6 +13,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifdef LPORT_TEXT_X86
+#include <cpuid.h>
+#endif
+
 TestSuite(text, .timeout = 120);
 
 static int64_t counts(size_t consumed, size_t produced) {
@@ -567,6 +571,48 @@ Test(text, counts_stay_below_two_to_the_31_in_longer_vectors) {
     cr_assert_eq(munmap(chars, size), 0);
     cr_assert_eq(close(file), 0);
 }
+
+#ifdef LPORT_TEXT_X86
+/* True if the processor can tell whether the upper halves of its 256-bit registers are in use. */
+static bool tells_use(void) {
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx2") && __get_cpuid_count(0x0D, 1, &a, &b, &c, &d) &&
+           (a & 4) != 0;
+}
+
+/* Looks (XGETBV, XINUSE) whether they are, and gives them back. */
+static bool upper_halves_in_use(void) {
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+    __asm__ volatile("vzeroupper" ::: "memory");
+    return (low & 4) != 0;
+}
+
+/* What a caller without AVX does next would take up to three times as long. */
+Test(text, upper_halves_of_registers_are_given_back) {
+    const struct lport_text_variant *v = lport_text_variant(0);
+    uint32_t chars[300], back[300];
+    uint8_t octets[1200];
+    if (!tells_use())
+        return;
+    start_random();
+    for (size_t len = 1; len < 300; len++) {
+        make_chars(chars, len, pick(KINDS));
+        upper_halves_in_use();
+        int64_t done = lport_text_encode(v, chars, len, octets, sizeof octets);
+        bool dirty = upper_halves_in_use();
+        lport_text_decode(v, octets, (size_t)(done % LPORT_TEXT_SCALE), back, 300);
+        dirty = upper_halves_in_use() || dirty;
+        v->ascii(octets, len);
+        dirty = upper_halves_in_use() || dirty;
+        v->widen(octets, len, back);
+        dirty = upper_halves_in_use() || dirty;
+        v->narrow(chars, len, octets, 0xFF);
+        dirty = upper_halves_in_use() || dirty;
+        cr_assert_not(dirty, "%s, length %zu, LPORT_SEED=%" PRIu64, v->name, len, seed);
+    }
+}
+#endif
 
 /* Bit AT of LEADS; behind the seventh octet nothing is known, and nothing needs to be. */
 static bool begins(size_t leads, size_t at) {

@@ -48,7 +48,8 @@
   (is (typep (failure-of (parse-address 1)) 'type-error)))
 
 (define-test "address.host" (:behaviour 56)
-  "A host is a name, a literal, an ipaddr or an address object; what can only be a literal has to be one."
+  "A host is a name, a literal, an ipaddr or an address object; what can only be a literal has to be
+one."
   (is (equal "localhost" (host-designator "localhost" :connect)))
   (is (equal "a.b.c.d" (host-designator "a.b.c.d" :connect)))
   (loop for (host text) in '(("127.0.0.1" "127.0.0.1") (2130706433 "127.0.0.1") (0 "0.0.0.0")

@@ -51,7 +51,8 @@
   (is-failure (timeout :timed-out) (with-deadline (0) (resolve-host-ipaddr "one.test"))))
 
 (define-test "clocc.ipaddr-closure" ()
-  "The tables lead from hosts to entries and back; it ends although names lead back to where it began."
+  "The tables lead from hosts to entries and back; it ends although names lead back to where it
+began."
   (with-names ()
     (multiple-value-bind (hosts entries) (ipaddr-closure "127.0.0.4")
       (is (equalp (resolve-host-ipaddr "127.0.0.4") (gethash "127.0.0.4" entries)))
@@ -62,9 +63,12 @@
 
 (define-test "clocc.ipaddr-closure-gaps" ()
   "What cannot be looked up on the way is left out; a failure of the argument itself is signalled."
+  (is (null (related-hostent "127.1")))
   (with-names ()
+    (is (null (related-hostent "nosuch.invalid")))
     (is-true (gethash "127.0.0.9" (nth-value 1 (ipaddr-closure "dead.test"))))
-    (is-failure (host-not-found :host-not-found "nosuch.invalid") (ipaddr-closure "nosuch.invalid")))
+    (is-failure (host-not-found :host-not-found "nosuch.invalid")
+      (ipaddr-closure "nosuch.invalid")))
   (is-failure (timeout :timed-out) (with-deadline (0) (ipaddr-closure "one.test"))))
 
 ;;; Services

@@ -22,7 +22,8 @@
             `((,symbol type)))))
 
 (defun documented-p (symbol)
-  "True if everything that SYMBOL names has a docstring. A SETF function may share that of its reader."
+  "True if everything that SYMBOL names has a docstring. A SETF function may share that of its
+reader."
   (loop for (name type) in (places symbol)
         always (or (documentation name type)
                    (and (consp name) (documentation symbol type)))))

@@ -12,7 +12,7 @@
   (:import-from :port
    #:fail #:fail-as #:status-condition #:call-with-retry-restarts #:with-retry
    #:address-block #:block-address #:block-port #:endpoint-text #:host-designator
-   #:port-designator #:family-designator #:octets-of-size)
+   #:port-designator #:family-designator #:octets-of-size #:related-hostent)
   (:import-from :port.ffi
    #:lport-socket-count #:lport-wait-count #:lport-clock-now #:lport-status-make #:+lport-kind-end+)
   (:export #:run-all))
@@ -29,8 +29,9 @@
         (values (cffi:foreign-string-to-lisp room :count length))))))
 
 (defun open-descriptors ()
-  "What this process has open, a list of strings \"number target\". Event descriptors are left out: the
-library pools them, and waits are counted by it; so is the hosts file, which nss_wrapper keeps open."
+  "What this process has open, a list of strings \"number target\". Event descriptors are left out:
+the library pools them, and waits are counted by it; so is the hosts file, which nss_wrapper keeps
+open."
   (loop for entry in (directory "/proc/self/fd/*" :resolve-symlinks nil)
         for path = (uiop:native-namestring entry)
         for target = (link-target path)
@@ -53,8 +54,8 @@ library pools them, and waits are counted by it; so is the hosts file, which nss
                 more-sockets more-waits more)))))
 
 (defun wait-until (predicate &optional (seconds 2))
-  "The value of PREDICATE as soon as it is true, or NIL after SECONDS: for what another thread is about
-to do and tells nobody."
+  "The value of PREDICATE as soon as it is true, or NIL after SECONDS: for what another thread is
+about to do and tells nobody."
   (loop with end = (+ (get-internal-real-time) (* seconds internal-time-units-per-second))
         for value = (funcall predicate)
         until (or value (> (get-internal-real-time) end))
@@ -124,8 +125,9 @@ to do and tells nobody."
           (and (stringp (first body)) (rest body) (first body))))
 
 (defmacro define-test (name (&key suite behaviour (limit 20)) &body body)
-  "Define test NAME, a symbol or a string, in SUITE or the one of the file. BEHAVIOUR: the number of the
-behaviour that it holds, or a list of them. It may take LIMIT seconds and must close what it opens."
+  "Define test NAME, a symbol or a string, in SUITE or the one of the file. BEHAVIOUR: the number of
+the behaviour that it holds, or a list of them. It may take LIMIT seconds and must close what it
+opens."
   (let ((name (test-name name)))
     `(progn
        (pushnew ',name *tests*)
@@ -156,7 +158,8 @@ behaviour that it holds, or a list of them. It may take LIMIT seconds and must c
             (t :passed)))))
 
 (defun chosen-tests ()
-  "The names of the tests to run, in order: all, or those whose name has the text of $PORT_TEST in it."
+  "The names of the tests to run, in order: all, or those whose name has the text of $PORT_TEST in
+it."
   (let ((part (or (uiop:getenvp "PORT_TEST") "")))
     (remove-if-not (lambda (name) (search part (symbol-name name) :test #'char-equal))
                    (reverse *tests*))))

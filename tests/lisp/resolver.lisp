@@ -93,20 +93,22 @@
 
 (define-test "resolve.unwound" (:behaviour 26 :limit 60)
   "A throw out of a query at any moment leaves nothing behind."
-  (dotimes (round 300)
-    (catch 'out
-      (let* ((here sb-thread:*current-thread*)
-             (thrower (in-thread (lambda ()
-                                   (sleep (random 0.0005))
-                                   (ignore-errors
-                                    (sb-thread:interrupt-thread
-                                     here (lambda () (throw 'out nil))))))))
-        (unwind-protect
-             (loop (handler-case (resolve "one.test")
-                     (resolve-error () nil)))
-          (sb-sys:without-interrupts
-            (join thrower))))))
-  (pass))
+  (with-names ()
+    (dotimes (round 300)
+      (catch 'out
+        (resolve-until-thrown)))
+    (pass)))
+
+(defun resolve-until-thrown ()
+  "Resolve again and again until another thread makes this one throw to OUT."
+  (let* ((here sb-thread:*current-thread*)
+         (thrower (in-thread (lambda ()
+                               (sleep (random 0.0005))
+                               (sb-thread:interrupt-thread here
+                                                           (lambda () (throw 'out nil)))))))
+    (unwind-protect (loop (resolve "one.test"))
+      (sb-sys:without-interrupts
+        (join thrower)))))
 
 (define-test "resolve.threads" (:behaviour 20)
   "Many threads at once each get their own answer."

@@ -1,5 +1,6 @@
-;;;; run - load the system and its tests from the checkout around this file, run them, and end with 0 if
-;;;; all is well. The last line says how many tests there were. PORT_TEST=part runs those named so.
+;;;; run - load the system and its tests from the checkout around this file, run them, and end with
+;;;; 0 if all is well. The last line says how many tests there were. PORT_TEST=part runs those named
+;;;; so.
 
 (require :asdf)
 

@@ -1,5 +1,5 @@
-;;;; vectors - the tables of tests/vectors, which the tests of C read too. See README.md there for their
-;;;; form.
+;;;; vectors - the tables of tests/vectors, which the tests of C read too. See README.md there for
+;;;; their form.
 
 (in-package :port/test)
 

@@ -115,7 +115,7 @@ static int connect_pair(int64_t ends[2]) {
     check(status == 0, "connect", status);
     do {
         wait_for(test.listener, LPORT_INPUT, 1000 * MS);
-        ends[1] = lport_socket_accept(test.listener);
+        ends[1] = lport_socket_accept(test.listener, NULL);
     } while (is_kind(ends[1], LPORT_WOULD_BLOCK));
     pthread_mutex_unlock(&turn);
     check(ends[1] > 0, "accept", ends[1]);
