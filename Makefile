@@ -163,10 +163,11 @@ build/bench/peer: tests/bench/peer.c Makefile
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $<
 
-## bench: port beside plain C, workload by workload
+## bench [BENCH=pingpong]: port beside plain C and others, on one processor; writes docs/benchmarks.md
 bench: deps
-	@$(MAKE) -s --no-print-directory -j$(JOBS) all $(BENCHES)
-	@$(LISP) --load tests/bench/run.lisp
+	@$(MAKE) -s --no-print-directory -j$(JOBS) all build/bench/peer
+	@processor=$$(taskset -cp $$$$ | sed 's/.*[^0-9]//') && \
+	    taskset -c "$$processor" $(LISP) --load tests/bench/run.lisp
 
 # ---- installing -----------------------------------------------------------------------------------
 

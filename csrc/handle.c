@@ -77,18 +77,6 @@ static struct lport_slot *fresh_slot(void) {
     return slot;
 }
 
-int64_t lport_handle_reserve(struct lport_slot **slot) {
-    pthread_mutex_lock(&table.lock);
-    if (table.free != NO_SLOT) {
-        *slot = slot_at(table.free);
-        table.free = (*slot)->next_free;
-    } else {
-        *slot = fresh_slot();
-    }
-    pthread_mutex_unlock(&table.lock);
-    return *slot == NULL ? lport_status_make(LPORT_MEMORY_EXHAUSTED) : 0;
-}
-
 void lport_handle_release(struct lport_slot *slot) {
     pthread_mutex_lock(&table.lock);
     slot->next_free = table.free;
@@ -166,6 +154,54 @@ void lport_handle_leave(struct lport_slot *slot) {
     if ((before & CLOSING) != 0 && (before & USERS) == 1) {
         close_slot(slot);
     }
+}
+
+/* ---- forks: in the child the thread that forked goes on alone ----------------------------------
+ */
+
+static void before_fork(void) {
+    pthread_mutex_lock(&table.lock);
+}
+
+static void after_fork_in_parent(void) {
+    pthread_mutex_unlock(&table.lock);
+}
+
+/* The other threads are not in SLOT any more, and never will be; what they would have closed as
+ * they left is closed here. */
+static void forget_other_threads(struct lport_slot *slot) {
+    uint64_t state = atomic_load(&slot->state);
+    pthread_mutex_init(&slot->lock, NULL);
+    slot->waiters = NULL;
+    atomic_store(&slot->state, state & ~USERS);
+    if ((state & CLOSING) != 0 && (state & USERS) != 0) {
+        close_slot(slot);
+    }
+}
+
+static void after_fork_in_child(void) {
+    pthread_mutex_init(&table.lock, NULL);
+    for (uint32_t index = 0; index < table.used; index++) {
+        forget_other_threads(slot_at(index));
+    }
+}
+
+static void watch_forks(void) {
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+int64_t lport_handle_reserve(struct lport_slot **slot) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&table.lock);
+    if (table.free != NO_SLOT) {
+        *slot = slot_at(table.free);
+        table.free = (*slot)->next_free;
+    } else {
+        *slot = fresh_slot();
+    }
+    pthread_mutex_unlock(&table.lock);
+    return *slot == NULL ? lport_status_make(LPORT_MEMORY_EXHAUSTED) : 0;
 }
 
 /* Sets the closing mark: true for the one caller that did. The caller has entered the slot. */

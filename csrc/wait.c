@@ -74,8 +74,37 @@ static int64_t fresh_waiter(struct lport_waiter **waiter) {
     return 0;
 }
 
+/* Forks. The eventfds are shared with the parent, and its threads wait on them: the child drops
+ * them all and begins a pool of its own. Only generations stay, so that old waits stay old. */
+
+static void before_fork(void) {
+    pthread_mutex_lock(&pool.lock);
+}
+
+static void after_fork_in_parent(void) {
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void after_fork_in_child(void) {
+    pthread_mutex_init(&pool.lock, NULL);
+    for (uint32_t index = 0; index < pool.used; index++) {
+        struct lport_waiter *waiter = waiter_at(index);
+        lport_os.close(waiter->event);
+        waiter->generation += waiter->generation & 1;
+    }
+    pool.used = 0;
+    pool.free = NULL;
+    pool.under_way = 0;
+}
+
+static void watch_forks(void) {
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
 static int64_t take_waiter(struct lport_waiter **waiter) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     int64_t status = 0;
+    pthread_once(&once, watch_forks);
     pthread_mutex_lock(&pool.lock);
     if (pool.free != NULL) {
         *waiter = pool.free;

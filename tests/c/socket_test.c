@@ -222,6 +222,28 @@ SOCKET_TEST(socket, accept_skips_connections_that_were_aborted) {
     assert_closes(listener);
 }
 
+/* Behaviour 55 too: of the wildcard, a peer of IPv4 is one. */
+SOCKET_TEST(socket, accept_tells_the_peer) {
+    static const int32_t listeners[] = {LPORT_ANY, LPORT_INET, LPORT_INET6, LPORT_LOCAL};
+    for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE], told[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
+        int64_t listener = listen_on_loopback(listeners[i], address);
+        int64_t client = connect_to(address);
+        memset(told, 0xee, sizeof told);
+        assert_kind(lport_socket_accept(client, told), LPORT_INVALID);
+        cr_assert_eq(told[0], 0xee, "a failure writes nothing");
+        faults_fail(CALL_ACCEPT4, 1, 2, ECONNABORTED);
+        int64_t server = lport_socket_accept(listener, told);
+        faults_clear();
+        cr_assert_gt(server, 0);
+        cr_assert_gt(lport_socket_name(client, name), 0);
+        cr_assert_arr_eq(told, name, LPORT_ADDRESS_SIZE);
+        assert_closes(server);
+        assert_closes(client);
+        assert_closes(listener);
+    }
+}
+
 /* Behaviour 57: a client that is gone before the accept does no harm. */
 SOCKET_TEST(socket, accept_after_the_client_has_reset_is_a_connection_or_none) {
     uint8_t address[LPORT_ADDRESS_SIZE], octet;

@@ -1,0 +1,136 @@
+"""peer - the workloads of the benchmarks in Python, with its own sockets and streams.
+
+usage: peer.py WORKLOAD COUNT PORT   prints: WORKLOAD NS CPU
+       nanoseconds of one operation by the wall clock, and by the processor time of this process
+"""
+import socket
+import sys
+import time
+
+PIECE = 65536
+LINES = 800
+
+
+def connect(port):
+    s = socket.create_connection(("127.0.0.1", port))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def text_lines(kind):
+    """Lines like those of peer.c, as strings."""
+    letters = [chr(c) for c in range(33, 113)]
+    if kind == "mixed":
+        letters = [chr(first + i % 8) for i in range(20) for first in (97, 0x3B1, 0x4E00, 0x1F600)]
+    return ["".join(letters[(i + k) % 80] for k in range(80)) for i in range(LINES)]
+
+
+def pingpong(size):
+    def run(s, count):
+        octets = b"a" * size
+        for _ in range(count):
+            s.sendall(octets)
+            left = size
+            while left:
+                left -= len(s.recv(left))
+    return run
+
+
+def connect_send_close(port, count):
+    octets = b"a" * 64
+    for _ in range(count):
+        s = connect(port)
+        s.sendall(octets)
+        s.close()
+
+
+def read_lines(s, count):
+    readline = s.makefile("r", encoding="utf-8", newline="\n").readline
+    for _ in range(count):
+        readline()
+
+
+def write_lines(kind):
+    def run(s, count):
+        lines = text_lines(kind)
+        stream = s.makefile("w", encoding="utf-8", newline="\n")
+        for i in range(count):
+            stream.write(lines[i % LINES])
+            stream.write("\n")
+        stream.flush()
+    return run
+
+
+def read_text(s, count):
+    stream = s.makefile("r", encoding="utf-8", newline="\n")
+    for _ in range(count // 16):
+        stream.read(16000)
+
+
+def read_octets(s, count):
+    octets = memoryview(bytearray(PIECE))
+    stream = s.makefile("rb")
+    for _ in range(count):
+        stream.readinto(octets)
+
+
+def write_octets(s, count):
+    octets = bytes(PIECE)
+    for _ in range(count):
+        s.sendall(octets)
+
+
+def read_some(s, count):
+    octets = bytearray(PIECE)
+    left = count * PIECE
+    while left > 0:
+        left -= s.recv_into(octets)
+
+
+def format_lines(s, count):
+    stream = s.makefile("w", encoding="utf-8", newline="\n")
+    for i in range(count):
+        print(f"progress: {i} of {count}", file=stream)
+    stream.flush()
+
+
+def read_one(mode):
+    def run(s, count):
+        read = s.makefile(mode, **({} if mode == "rb" else {"encoding": "utf-8", "newline": "\n"})).read
+        for _ in range(count):
+            read(1)
+    return run
+
+
+def write_one(mode, one):
+    def run(s, count):
+        stream = s.makefile(mode)
+        write = stream.write
+        for _ in range(count):
+            write(one)
+        stream.flush()
+    return run
+
+
+WORKLOADS = {
+    "pingpong1": pingpong(1), "pingpong64": pingpong(64),
+    "read-line-ascii": read_lines, "read-line-mixed": read_lines,
+    "write-line-ascii": write_lines("ascii"), "write-line-mixed": write_lines("mixed"),
+    "read-text-ascii": read_text, "read-text-mixed": read_text,
+    "read-octets": read_octets, "write-octets": write_octets, "read-some": read_some,
+    "format": format_lines,
+    "read-char": read_one("r"), "read-byte": read_one("rb"),
+    "write-char": write_one("w", "a"), "write-byte": write_one("wb", b"a"),
+}
+
+
+def main(name, count, port):
+    side = port if name == "connect-send-close" else connect(port)
+    run = connect_send_close if name == "connect-send-close" else WORKLOADS[name]
+    wall, own = time.monotonic_ns(), time.process_time_ns()
+    run(side, count)
+    own, wall = time.process_time_ns() - own, time.monotonic_ns() - wall
+    print(f"{name} {wall / count:.1f} {own / count:.1f}")
+
+
+main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,37 @@
+;;;; peers - who is compared: socket libraries of Lisp, and programs in other languages.
+;;;;
+;;;; Each library is a file with its class and its methods. Every library runs the same workloads, on
+;;;; the streams that it makes; every connection has TCP_NODELAY set, as port sets it.
+
+(in-package :port/bench)
+
+(defclass peer ()
+  ((name :initarg :name :reader peer-name)
+   (title :initarg :title :reader peer-title))
+  (:documentation "Somebody who can run workloads."))
+
+(defgeneric open-link (peer port kind)
+  (:documentation "Connect to PORT of 127.0.0.1 and return a link, whatever PEER takes for one. KIND, :TEXT
+or :OCTETS: what it will be used for."))
+
+(defgeneric link-stream (peer link)
+  (:documentation "The stream of LINK."))
+
+(defgeneric close-link (peer link)
+  (:documentation "Flush LINK and close it.")
+  (:method (peer link)
+    (close (link-stream peer link))))
+
+(defgeneric receive-some (peer link octets)
+  (:documentation "Receive what is there into OCTETS, past all buffers if PEER can; how many octets."))
+
+(defgeneric can-run-p (peer workload)
+  (:documentation "True if PEER has what the workload named WORKLOAD needs.")
+  (:method (peer workload)
+    (declare (ignore peer workload))
+    t))
+
+(defvar *peers* '() "Everybody, in the order of the columns.")
+
+(defun add-peer (class name title)
+  (setf *peers* (append *peers* (list (make-instance class :name name :title title)))))

@@ -1,0 +1,112 @@
+;;;; report - the table of ratios, on the terminal and in docs/benchmarks.md.
+
+(in-package :port/bench)
+
+(defstruct result workload samples)     ; samples: what MEASURE returns
+
+(defun samples-of (result name)
+  "The samples of the peer called NAME, in the order of the rounds."
+  (rest (find name (result-samples result) :key (lambda (entry) (peer-name (first entry))))))
+
+(defun times-of (result name)
+  (mapcar (lambda (sample) (sample-time sample (result-workload result)))
+          (samples-of result name)))
+
+(defun ratio-of (result name other)
+  "The median over the rounds of NAME's time by OTHER's; NIL where one of them has none."
+  (let ((times (times-of result name)) (others (times-of result other)))
+    (when (and times others)
+      (median (mapcar #'/ times others)))))
+
+(defun time-of (result name)
+  (let ((times (times-of result name)))
+    (and times (median times))))
+
+(defun consed-of (result name)
+  (let ((consed (remove nil (mapcar #'sample-consed (samples-of result name)))))
+    (and consed (median consed))))
+
+;;; Cells
+
+(defun number-text (number)
+  "NUMBER in three digits or so; a dash for NIL."
+  (cond ((null number) "-")
+        ((< (abs number) 0.005) "0")
+        ((< number 10) (format nil "~,2F" number))
+        ((< number 100) (format nil "~,1F" number))
+        (t (format nil "~D" (round number)))))
+
+(defun goal-text (ratio goal met-p)
+  "RATIO with its GOAL, if there is one."
+  (cond ((or (null ratio) (null goal)) (number-text ratio))
+        (t (format nil "~A (~A ~A)" (number-text ratio)
+                   (if met-p "meets" "misses") (number-text goal)))))
+
+(defun of-c-text (result)
+  (let ((ratio (ratio-of result :port :c)) (goal (workload-of-c (result-workload result))))
+    (goal-text ratio goal (and ratio goal (<= ratio goal)))))
+
+(defun of-sbcl-text (result)
+  (let ((ratio (ratio-of result :sbcl :port)) (goal (workload-of-sbcl (result-workload result))))
+    (goal-text ratio goal (and ratio goal (>= ratio goal)))))
+
+(defparameter *columns*
+  `(("workload" ,(lambda (result) (workload-title (result-workload result))))
+    ("unit" ,(lambda (result) (workload-unit (result-workload result))))
+    ("port, ns" ,(lambda (result) (number-text (time-of result :port))))
+    ("plain C, ns" ,(lambda (result) (number-text (time-of result :c))))
+    ("port / C" of-c-text)
+    ("sb-bsd-sockets / port" of-sbcl-text)
+    ("usocket / port" ,(lambda (result) (number-text (ratio-of result :usocket :port))))
+    ("Python / port" ,(lambda (result) (number-text (ratio-of result :python :port))))
+    ("port conses" ,(lambda (result) (number-text (consed-of result :port))))
+    ("sb-bsd-sockets conses" ,(lambda (result) (number-text (consed-of result :sbcl)))))
+  "Rows (title function): the text in a column for a result.")
+
+(defun row (result)
+  (loop for (nil function) in *columns* collect (funcall function result)))
+
+(defun print-table (results stream)
+  "RESULTS as a table of Markdown with its columns in line."
+  (let* ((rows (cons (mapcar #'first *columns*) (mapcar #'row results)))
+         (widths (apply #'mapcar (lambda (&rest cells) (reduce #'max cells :key #'length)) rows)))
+    (flet ((line (cells)
+             (format stream "~{| ~VA ~}|~%" (mapcan #'list (copy-list widths) cells))))
+      (line (first rows))
+      (format stream "|~{~V,,,'-A|~}~%" (mapcan (lambda (width) (list (+ 2 width) ""))
+                                                (copy-list widths)))
+      (mapc #'line (rest rows)))))
+
+;;; The document
+
+(defparameter *preface* "# Benchmarks
+
+Written by `make bench`; do not edit. Everybody runs each workload in turn, ~D rounds; a time is the
+median of the rounds, a ratio the median of the ratios of each round.
+
+- The other side is a plain C process (`tests/bench/peer.c`), the same for everybody, over TCP on
+  127.0.0.1. Both sides are kept on one processor, so that a number does not depend on where the
+  system puts them.
+- Times are processor time, in nanoseconds of one unit: of both sides together for ping-pong and
+  connect, else of the side that is measured, system calls included.
+- \"port / C\" is port's time by that of plain C doing the same: for text it decodes to and encodes
+  from UTF-32, line by line, without making strings; `read-char` and its kin are `getc` and `putc`,
+  `format` is `fprintf`. \"X / port\": so many times the time of port does X take.
+- sb-bsd-sockets: `socket-make-stream` with `:element-type :default :external-format :utf-8
+  :buffering :full`; raw receive is `socket-receive`. usocket: its streams of characters or octets, as
+  the workload needs. The Lisp libraries run the same loops over the same operators.
+- Python: its sockets, `makefile` for lines and text.
+- \"conses\": octets of Lisp memory that one unit allocates; a line that is read is a fresh string.
+- \"meets\" and \"misses\" compare a ratio with the goal beside it.
+
+")
+
+(defun print-facts (stream)
+  (format stream "| machine | |~%|---|---|~%~:{| ~A | ~A |~%~}" (machine-facts))
+  (terpri stream))
+
+(defun write-document (results rounds facts path)
+  (with-open-file (stream path :direction :output :if-exists :supersede :external-format :utf-8)
+    (format stream *preface* rounds)
+    (write-string facts stream)
+    (print-table results stream)))

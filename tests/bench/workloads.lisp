@@ -1,0 +1,165 @@
+;;;; workloads - what is measured: a table, and for each kind of operation the loop that does it.
+;;;;
+;;;; A loop is the same code for every library. It gets its peer, an open link and the number of
+;;;; operations, and checks that it has got what was sent.
+
+(in-package :port/bench)
+
+(defconstant +piece+ 65536 "Octets of a piece of bulk data.")
+(defconstant +line+ 80 "Characters of a line.")
+(defconstant +text+ 16 "Thousands of characters of a string that is read at once.")
+
+(defstruct workload
+  name                                  ; as peer.c and peer.py call it
+  title unit
+  server                                ; the kind of the other side
+  (kind :text)
+  (sides :own)                          ; whose time counts: the measured side's or that of :BOTH
+  (count 0)                             ; of operations, at most
+  loop                                  ; a function of peer, link and count
+  of-c                                  ; goal: time at most so many times that of plain C
+  of-sbcl)                              ; goal: at least so many times as fast as sb-bsd-sockets
+
+;;; Loops
+
+(defun missing (what)
+  (error "~A are missing" what))
+
+(defun octets-of (size)
+  (make-array size :element-type '(unsigned-byte 8) :initial-element 97))
+
+(defun ping-octet (peer link count)
+  (let ((stream (link-stream peer link)))
+    (dotimes (i count)
+      (write-byte 97 stream)
+      (finish-output stream)
+      (unless (= 97 (read-byte stream)) (missing "octets")))))
+
+(defun ping-octets (peer link count)
+  (let ((stream (link-stream peer link)) (octets (octets-of 64)))
+    (dotimes (i count)
+      (write-sequence octets stream)
+      (finish-output stream)
+      (unless (= 64 (read-sequence octets stream)) (missing "octets")))))
+
+(defun connect-send-close (peer port count)
+  (let ((octets (octets-of 64)))
+    (dotimes (i count)
+      (let ((link (open-link peer port :octets)))
+        (write-sequence octets (link-stream peer link))
+        (close-link peer link)))))
+
+(defun read-lines (peer link count)
+  (let ((stream (link-stream peer link)) (characters 0))
+    (declare (type fixnum characters))
+    (dotimes (i count)
+      (incf characters (length (the string (read-line stream)))))
+    (unless (= characters (* count +line+)) (missing "characters"))))
+
+(defun write-lines-of (kind)
+  (let ((lines (lines-of-kind kind)))
+    (lambda (peer link count)
+      (let ((stream (link-stream peer link)) (length (length lines)) (next 0))
+        (declare (type fixnum next))
+        (dotimes (i count)
+          (write-line (svref lines next) stream)
+          (setf next (if (= next (1- length)) 0 (1+ next))))
+        (finish-output stream)))))
+
+(defun read-text (peer link count)
+  (let ((stream (link-stream peer link)) (string (make-string (* 1000 +text+))))
+    (dotimes (i (floor count +text+))
+      (unless (= (length string) (read-sequence string stream)) (missing "characters")))))
+
+(defun read-octets (peer link count)
+  (let ((stream (link-stream peer link)) (octets (octets-of +piece+)))
+    (dotimes (i count)
+      (unless (= +piece+ (read-sequence octets stream)) (missing "octets")))))
+
+(defun write-octets (peer link count)
+  (let ((stream (link-stream peer link)) (octets (octets-of +piece+)))
+    (dotimes (i count)
+      (write-sequence octets stream))
+    (finish-output stream)))
+
+(defun read-some (peer link count)
+  (let ((octets (octets-of +piece+)) (left (* count +piece+)))
+    (declare (type fixnum left))
+    (loop while (plusp left)
+          do (let ((received (receive-some peer link octets)))
+               (declare (type fixnum received))
+               (when (zerop received) (missing "octets"))
+               (decf left received)))))
+
+(defun format-lines (peer link count)
+  (let ((stream (link-stream peer link)))
+    (dotimes (i count)
+      (format stream "~A: ~D of ~D~%" "progress" i count))
+    (finish-output stream)))
+
+(defun read-characters (peer link count)
+  (let ((stream (link-stream peer link)))
+    (dotimes (i count)
+      (read-char stream))))
+
+(defun read-bytes (peer link count)
+  (let ((stream (link-stream peer link)))
+    (dotimes (i count)
+      (read-byte stream))))
+
+(defun write-characters (peer link count)
+  (let ((stream (link-stream peer link)))
+    (dotimes (i count)
+      (write-char #\a stream))
+    (finish-output stream)))
+
+(defun write-bytes (peer link count)
+  (let ((stream (link-stream peer link)))
+    (dotimes (i count)
+      (write-byte 97 stream))
+    (finish-output stream)))
+
+;;; The table
+
+(defun workload-table ()
+  "Rows for MAKE-WORKLOAD. A function of no arguments under :LOOP-MAKER makes the loop."
+  `((pingpong1 "ping-pong of 1 octet" "round trip" :echo ping-octet 20000
+               :kind :octets :sides :both :of-c 1.03 :of-sbcl 1)
+    (pingpong64 "ping-pong of 64 octets" "round trip" :echo ping-octets 20000
+                :kind :octets :sides :both :of-c 1.03 :of-sbcl 1)
+    (connect-send-close "connect, send 64 octets, close" "connection" :sink connect-send-close 5000
+                        :kind :octets :sides :both :of-c 1.1)
+    (read-line-ascii "`read-line`, 80 ASCII characters" "line" :ascii read-lines 1000000
+                     :of-c 1.8 :of-sbcl 7)
+    (read-line-mixed "`read-line`, 80 characters of mixed scripts" "line" :mixed read-lines 400000
+                     :of-c 0.8 :of-sbcl 4)
+    (write-line-ascii "`write-line`, 80 ASCII characters" "line" :sink ,(write-lines-of :ascii)
+                      1000000 :of-c 1.6 :of-sbcl 3)
+    (write-line-mixed "`write-line`, 80 characters of mixed scripts" "line" :sink
+                      ,(write-lines-of :mixed) 400000 :of-c 0.4 :of-sbcl 3)
+    (read-text-ascii "`read-sequence` into a string, ASCII" "1000 characters" :ascii read-text 100000
+                     :of-sbcl 20)
+    (read-text-mixed "`read-sequence` into a string, mixed scripts" "1000 characters" :mixed
+                     read-text 40000 :of-sbcl 20)
+    (read-octets "`read-sequence` of octets" "64 KiB" :octets read-octets ,(bulk-count)
+                 :kind :octets :of-c 1.05 :of-sbcl 1.5)
+    (write-octets "`write-sequence` of octets" "64 KiB" :sink write-octets ,(bulk-count)
+                  :kind :octets :of-c 1.1 :of-sbcl 1)
+    (read-some "raw receive into a vector" "64 KiB" :octets read-some ,(bulk-count)
+               :kind :octets :of-c 1.05 :of-sbcl 50)
+    (format "`format` of a short line" "line" :sink format-lines 200000 :of-sbcl 1)
+    (read-char "`read-char`" "character" :ascii read-characters 10000000 :of-sbcl 1)
+    (read-byte "`read-byte`" "octet" :ascii read-bytes 10000000 :kind :octets :of-sbcl 1)
+    (write-char "`write-char`" "character" :sink write-characters 10000000 :of-sbcl 1)
+    (write-byte "`write-byte`" "octet" :sink write-bytes 10000000 :kind :octets :of-sbcl 1)))
+
+(defun bulk-count ()
+  "Pieces in 256 MiB, or in 1 GiB with BENCH_FULL."
+  (if (plusp (setting "BENCH_FULL" 0)) 16384 4096))
+
+(defun workloads (part)
+  "The workloads whose names have PART in them."
+  (loop for (name title unit server loop count . more) in (workload-table)
+        when (search part (string-downcase name))
+          collect (apply #'make-workload :name name :title title :unit unit :server server
+                                         :loop (coerce loop 'function) :count count more)))
