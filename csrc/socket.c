@@ -120,9 +120,8 @@ static int64_t connect_result(int fd, int32_t family) {
                    ? lport_status_make(LPORT_CONNECTION_REFUSED)
                    : 0;
     }
-    if (errno != ENOTCONN) {
-        error = errno;
-    } else if (lport_os.getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_len) < 0) {
+    if (errno != ENOTCONN ||
+        lport_os.getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_len) < 0) {
         error = errno;
     }
     return error == 0 ? lport_status_make(LPORT_IN_PROGRESS)

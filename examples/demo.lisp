@@ -1,6 +1,6 @@
-;;;; demo - what `make demo` runs: a file server in the old style, clients over IPv4, IPv6 and a local
-;;;; socket, the errors a newcomer meets, and a name with several addresses. Ends by itself; exit
-;;;; status 0 only if everything was as it should be.
+;;;; demo - what `make demo` runs: a file server in the old style, clients over IPv4, IPv6 and a
+;;;; local socket, the errors a newcomer meets, and a name with several addresses. Ends by itself;
+;;;; exit status 0 only if everything was as it should be.
 
 (defpackage :port-example/demo
   (:use :common-lisp)
@@ -71,7 +71,8 @@
       (sb-thread:join-thread thread))))
 
 (defun show-files (files directory)
-  (title "A file server in the old style: open-socket-server, socket-accept, read-line, format, close")
+  (title "A file server in the old style: open-socket-server, socket-accept, read-line, format,
+close")
   (let* ((server (port:open-socket-server))
          (number (nth-value 1 (port:socket-server-host/port server))))
     (say "  ~A" server)

@@ -1,6 +1,6 @@
 ;;;; file-server - the files of a directory over HTTP/1.0, in the style of the old Cookbook chapter:
-;;;; open-socket-server, socket-accept, read-line, format, close. One client at a time; those who come
-;;;; meanwhile wait in the backlog, and none is lost.
+;;;; open-socket-server, socket-accept, read-line, format, close. One client at a time; those who
+;;;; come meanwhile wait in the backlog, and none is lost.
 
 (defpackage :port-example/file-server
   (:use :common-lisp)
@@ -29,7 +29,8 @@
       (close client :abort t))))
 
 (defun requested-path (client)
-  "The path of the request line `GET /path HTTP/1.0`; the head that follows it is read and passed over."
+  "The path of the request line `GET /path HTTP/1.0`; the head that follows it is read and passed
+over."
   (let* ((line (read-request-line client))
          (start (mismatch "GET /" line))
          (end (position #\Space line :start (or start 0))))

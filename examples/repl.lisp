@@ -5,10 +5,12 @@
 (format t "~&port ~A is loaded. To begin with:
 
   (defvar *server* (port:open-socket-server))
-  (defvar *client* (port:open-socket \"localhost\" (nth-value 1 (port:socket-server-host/port *server*))))
+  (defvar *number* (nth-value 1 (port:socket-server-host/port *server*)))
+  (defvar *client* (port:open-socket \"localhost\" *number*))
   (defvar *peer* (port:socket-accept *server*))
   (format *client* \"hello~~%\") (finish-output *client*)
   (read-line *peer*)
 
-(describe 'port:open-socket) and (apropos \"\" :port t) tell the rest; README.md has a longer session.~2%"
+(describe 'port:open-socket) and (apropos \"\" :port t) tell the rest; README.md has a longer
+session.~2%"
         (asdf:component-version (asdf:find-system "port")))

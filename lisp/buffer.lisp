@@ -1,8 +1,8 @@
 ;;;; buffer - connections with buffers on both sides, and the pool that the buffers come from.
 ;;;;
 ;;;; A buffer of 64 KiB (where loopback transfers peak) is taken when there is something to put into
-;;;; it and given back when it is empty, so an idle connection has none. Invariant: a buffer is given
-;;;; back only by the thread that owns its direction, so no two connections ever share one.
+;;;; it and given back when it is empty, so an idle connection has none. Invariant: a buffer is
+;;;; given back only by the thread that owns its direction, so no two connections ever share one.
 
 (in-package :port)
 
@@ -12,8 +12,8 @@
 
 (%defglobal *no-octets* (make-array 0 :element-type '(unsigned-byte 8)))
 
-;;; The pool: places that hold a free buffer or NIL. Each is taken and filled by compare-and-swap, so
-;;; nothing is locked and nothing allocated; what finds no place is garbage.
+;;; The pool: places that hold a free buffer or NIL. Each is taken and filled by compare-and-swap,
+;;; so nothing is locked and nothing allocated; what finds no place is garbage.
 
 (defconstant +pool-size+ 64)
 

@@ -1,9 +1,10 @@
-;;;; channel - what every socket has below its class: the handle, the limits of time, waiting, closing.
+;;;; channel - what every socket has below its class: the handle, the limits of time, waiting,
+;;;; closing.
 ;;;;
-;;;; A blocking operation is always: try; if it would block, wait until the socket is ready, the moment
-;;;; that limits it has passed, or somebody has woken it; try again. Invariant: between a try and the
-;;;; state that it changes no interrupt can come, and while waiting nothing is held but the wait, which
-;;;; is ended on every exit.
+;;;; A blocking operation is always: try; if it would block, wait until the socket is ready, the
+;;;; moment that limits it has passed, or somebody has woken it; try again. Invariant: between a try
+;;;; and the state that it changes no interrupt can come, and while waiting nothing is held but the
+;;;; wait, which is ended on every exit.
 
 (in-package :port)
 
@@ -54,8 +55,8 @@
       (setf (channel-output-timeout channel) span)))
 
 (defun call-limit (channel direction)
-  "The moment by which a call in DIRECTION that starts now has to end, but for the socket's deadline,
-which can change while the call is blocked."
+  "The moment by which a call in DIRECTION that starts now has to end, but for the socket's
+deadline, which can change while the call is blocked."
   (let ((timeout (channel-timeout channel direction)))
     (min *deadline*
          (if (= timeout +never+) +never+ (moment-in timeout)))))
@@ -104,8 +105,8 @@ which can change while the call is blocked."
 ;;; Waiting
 
 (defun check-limit (channel direction operation limit octets)
-  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if it has passed, whatever there
-is to read or room to write."
+  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if it has passed, whatever
+there is to read or room to write."
   (declare (type moment limit))
   (let ((deadline (channel-deadline channel direction)))
     (if (and (= limit +never+) (= deadline +never+))
@@ -115,8 +116,9 @@ is to read or room to write."
             limit))))
 
 (defun await (channel direction operation limit octets &key closing)
-  "Wait until CHANNEL is ready in DIRECTION; return LIMIT or a later one. Signals TIMEOUT after LIMIT or the
-socket's own deadline, SOCKET-CLOSED when somebody closes it; CLOSING is true for the closer himself.
+  "Wait until CHANNEL is ready in DIRECTION; return LIMIT or a later one. Signals TIMEOUT after
+LIMIT or the socket's own deadline, SOCKET-CLOSED when somebody closes it; CLOSING is true for the
+closer himself.
 OCTETS: moved so far by the call, for the condition."
   (declare (type moment limit))
   (loop
@@ -145,13 +147,13 @@ OCTETS: moved so far by the call, for the condition."
 
 ;;; Directions: one thread at a time reads, one writes
 ;;;
-;;; The owner's name is the lock, so that a thread that is unwound can tell in its cleanup whether it
-;;; had the lock, and a handler that runs on the owner's stack may use the socket again. Taking it
-;;; costs one compare-and-swap; giving it back a plain store.
+;;; The owner's name is the lock, so that a thread that is unwound can tell in its cleanup whether
+;;; it had the lock, and a handler that runs on the owner's stack may use the socket again. Taking
+;;; it costs one compare-and-swap; giving it back a plain store.
 
 (defmacro with-direction ((channel owner direction) &body body)
-  "Run BODY while this thread has the place (OWNER CHANNEL) in DIRECTION. Waits for other threads within the
-limits of time that hold for CHANNEL."
+  "Run BODY while this thread has the place (OWNER CHANNEL) in DIRECTION. Waits for other threads
+within the limits of time that hold for CHANNEL."
   (let ((self (gensym "SELF")) (place (gensym "CHANNEL")) (run (gensym "BODY")))
     `(let ((,self (%current-thread))
            (,place ,channel))
@@ -173,9 +175,9 @@ limits of time that hold for CHANNEL."
                    (release-contended ,place)))))))))
 
 (defun acquire-contended (channel owner acquire direction)
-  "Call ACQUIRE until it is true, waiting in between to be woken by RELEASE-CONTENDED. The owner stores and
-then looks at the mark CONTENDED without a fence, so it can miss a mark set at that moment: a wait is
-therefore cut into pieces."
+  "Call ACQUIRE until it is true, waiting in between to be woken by RELEASE-CONTENDED. The owner
+stores and then looks at the mark CONTENDED without a fence, so it can miss a mark set at that
+moment: a wait is therefore cut into pieces."
   (declare (type function owner acquire))
   (let ((limit (call-limit channel direction))
         (piece 5000000))
@@ -195,8 +197,8 @@ therefore cut into pieces."
   (lport-wait-wake (channel-handle channel) 0))
 
 (defmacro with-free-direction ((channel owner) &body body)
-  "Run BODY while this thread has the place (OWNER CHANNEL), if it is free or this thread's own already;
-another thread that has it is on its way out, and takes care of what is his."
+  "Run BODY while this thread has the place (OWNER CHANNEL), if it is free or this thread's own
+already; another thread that has it is on its way out, and takes care of what is his."
   (let ((self (gensym "SELF")) (place (gensym "CHANNEL")))
     `(let ((,self (%current-thread))
            (,place ,channel))
@@ -220,11 +222,11 @@ another thread that has it is on its way out, and takes care of what is his."
     t))
 
 (defun close-handle (channel reset)
-  "Close the handle of CHANNEL, with a reset if RESET: true if the descriptor is gone, NIL if another thread is
-just leaving it."
+  "Close the handle of CHANNEL, with a reset if RESET: true if the descriptor is gone, NIL if
+another thread is just leaving it."
   (/= 1 (lport-socket-close (channel-handle channel) (if reset +lport-reset+ 0))))
 
 (defun wait-until-left (channel)
-  "Wait a moment for the descriptor of CHANNEL, closed, to be gone. A thread that is still inside later than
-that closes it as it leaves."
+  "Wait a moment for the descriptor of CHANNEL, closed, to be gone. A thread that is still inside
+later than that closes it as it leaves."
   (lport-socket-gone (channel-handle channel) (moment-in *leaving-nanoseconds*)))

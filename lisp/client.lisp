@@ -4,14 +4,16 @@
 
 (defun open-socket (host port &rest options)
   "Connect to PORT of HOST and return a SOCKET, a stream of characters and octets.
-HOST: a name, every address of which is tried; a literal IPv4 or IPv6 address; an integer ipaddr; an address
-object. PORT: 1 to 65535, or the name of a service. OPTIONS: optionally BIN, the historical third argument
-(true: octets first of all, else characters), then keywords; an odd number of options begins with BIN.
+HOST: a name, every address of which is tried; a literal IPv4 or IPv6 address; an integer ipaddr; an
+address object. PORT: 1 to 65535, or the name of a service. OPTIONS: optionally BIN, the historical
+third argument (true: octets first of all, else characters), then keywords; an odd number of options
+begins with BIN.
 :TIMEOUT seconds for names, every address and handshakes together (NIL: no limit); :LOCAL-HOST and
-:LOCAL-PORT, the own end (NIL: the system picks); :FAMILY, :INET or :INET6 (NIL: both); :NODELAY (T),
-:KEEPALIVE (T); :ELEMENT-TYPE; :EXTERNAL-FORMAT (:UTF-8), see STREAM-EXTERNAL-FORMAT; :INPUT-TIMEOUT and
-:OUTPUT-TIMEOUT, see SOCKET-TIMEOUT.
-Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERROR, RESOURCE-EXHAUSTED.
+:LOCAL-PORT, the own end (NIL: the system picks); :FAMILY, :INET or :INET6 (NIL: both); :NODELAY
+(T), :KEEPALIVE (T); :ELEMENT-TYPE; :EXTERNAL-FORMAT (:UTF-8), see STREAM-EXTERNAL-FORMAT;
+:INPUT-TIMEOUT and :OUTPUT-TIMEOUT, see SOCKET-TIMEOUT.
+Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERROR,
+RESOURCE-EXHAUSTED.
 Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
   (if (oddp (length options))
       (apply #'connect-to host port :bin (first options) (rest options))
@@ -37,7 +39,8 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
                  host port timeout settings)))))
 
 (defun local-end (host port family)
-  "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both are."
+  "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both
+are."
   (when (or host port)
     (let ((number (if port (port-designator port "tcp" :connect :minimum 0) 0)))
       (if host
@@ -78,9 +81,9 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
 ;;; Driving a dial
 
 (defun dial-to (open host port timeout settings)
-  "Open a dial with OPEN and step it until there is a connection; the socket with SETTINGS around it. The dial
-is closed on every exit, and the attempts that still go on with it. HOST and PORT, as the caller gave them,
-TIMEOUT in seconds, and the attempts are for the condition."
+  "Open a dial with OPEN and step it until there is a connection; the socket with SETTINGS around
+it. The dial is closed on every exit, and the attempts that still go on with it. HOST and PORT, as
+the caller gave them, TIMEOUT in seconds, and the attempts are for the condition."
   (let ((dial 0) (begun (lport-clock-now)) (limit (operation-deadline timeout)) (socket nil))
     (declare (type moment limit))
     (flet ((give-up (status)
@@ -136,8 +139,8 @@ TIMEOUT in seconds, and the attempts are for the condition."
                (return block)))))
 
 (defun attempts-of (dial)
-  "The failures of DIAL so far, a list of (address . condition) in the order tried. An attempt that goes on has
-timed out, since nobody waits for it any longer."
+  "The failures of DIAL so far, a list of (address . condition) in the order tried. An attempt that
+goes on has timed out, since nobody waits for it any longer."
   (when (plusp dial)
     (loop for index from 0 below (lport-dial-count dial)
           collect (attempt-of dial index))))
@@ -155,7 +158,8 @@ timed out, since nobody waits for it any longer."
 ;;; Forms that close
 
 (defun call-with-open-socket (function socket)
-  "Call FUNCTION with SOCKET and close it on every exit: flush on a normal one, abort on a non-local one.
+  "Call FUNCTION with SOCKET and close it on every exit: flush on a normal one, abort on a non-local
+one.
 Returns the values of FUNCTION. Conditions: those of CLOSE."
   (let ((normal nil))
     (unwind-protect
@@ -164,7 +168,8 @@ Returns the values of FUNCTION. Conditions: those of CLOSE."
       (close socket :abort (not normal)))))
 
 (defmacro with-open-socket ((variable host port &rest options) &body body)
-  "Run BODY with VARIABLE bound to a SOCKET connected to PORT of HOST (see OPEN-SOCKET, which takes OPTIONS), and
-close it on every exit: flush on a normal one, abort on a non-local one. Returns the values of BODY."
+  "Run BODY with VARIABLE bound to a SOCKET connected to PORT of HOST (see OPEN-SOCKET, which takes
+OPTIONS), and close it on every exit: flush on a normal one, abort on a non-local one. Returns the
+values of BODY."
   `(call-with-open-socket (lambda (,variable) ,@body)
                           (open-socket ,host ,port ,@options)))

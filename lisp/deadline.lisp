@@ -1,7 +1,8 @@
 ;;;; deadline - seconds to absolute moments, and the one that is in force for this thread.
 ;;;;
-;;;; Inside the library a deadline is an integer: nanoseconds of LPORT-CLOCK-NOW, +NEVER+ for none: 146
-;;;; years after the start of the clock, where LPORT_NEVER of C would be a bignum. Users give seconds. Whatever waits takes the earliest of the deadlines that concern it.
+;;;; Inside the library a deadline is an integer: nanoseconds of LPORT-CLOCK-NOW, +NEVER+ for none:
+;;;; 146 years after the start of the clock, where LPORT_NEVER of C would be a bignum. Users give
+;;;; seconds. Whatever waits takes the earliest of the deadlines that concern it.
 
 (in-package :port)
 
@@ -57,8 +58,8 @@
     (/ (max 0 (- moment (lport-clock-now))) 1000000000.0d0)))
 
 (defun call-with-deadline (seconds function)
-  "Call FUNCTION; every operation of PORT inside ends within SECONDS from now (a non-negative real; NIL:
-no limit). See WITH-DEADLINE. Returns the values of FUNCTION."
+  "Call FUNCTION; every operation of PORT inside ends within SECONDS from now (a non-negative real;
+NIL: no limit). See WITH-DEADLINE. Returns the values of FUNCTION."
   (let ((*deadline* (min *deadline* (moment-after seconds))))
     (funcall function)))
 

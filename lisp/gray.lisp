@@ -100,7 +100,8 @@
                                        (connection-element-type connection))))))
 
 (defun read-through-copy (connection sequence start end element-type)
-  "Fill SEQUENCE from START to END with elements of ELEMENT-TYPE; the index of the first not filled."
+  "Fill SEQUENCE from START to END with elements of ELEMENT-TYPE; the index of the first not
+filled."
   (let* ((length (- end start))
          (text-p (eq element-type 'character))
          (copy (if text-p
@@ -134,9 +135,9 @@
                       (write-octet connection element)))))
 
 (defun read-some (socket octets &key (start 0) end)
-  "Store into OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) the octets
-that are there, waiting until there is at least one. Returns how many; 0 at end of file, or when START is
-END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: recv(2)."
+  "Store into OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length)
+the octets that are there, waiting until there is at least one. Returns how many; 0 at end of file,
+or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: recv(2)."
   (check-type socket socket)
   (check-type octets (vector (unsigned-byte 8)))
   (%with-vector (vector from to) (octets start end)
@@ -161,9 +162,10 @@ END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: recv(2)."
 ;;; Formats
 
 (defgeneric stream-external-format (stream)
-  (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1 or :ASCII, or a
-list of one of them with :EOL (:LF or :CRLF) and :REPLACEMENT (a character), and it is settable in
-mid-stream: what has been read or written stays as it was. Of other streams as in Common Lisp.")
+  (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1 or
+:ASCII, or a list of one of them with :EOL (:LF or :CRLF) and :REPLACEMENT (a character), and it is
+settable in mid-stream: what has been read or written stays as it was. Of other streams as in Common
+Lisp.")
   (:method (stream)
     (common-lisp:stream-external-format stream))
   (:method ((socket socket))
@@ -176,9 +178,9 @@ mid-stream: what has been read or written stays as it was. Of other streams as i
     format))
 
 (defun set-socket-stream-format (socket format)
-  "Switch SOCKET to FORMAT, CHARACTER (or :TEXT) or (UNSIGNED-BYTE 8) (or :BINARY), in mid-stream. Sockets are
-bivalent, so this only says what STREAM-ELEMENT-TYPE is and what READ-SEQUENCE puts into a list or a
-general vector. Returns FORMAT."
+  "Switch SOCKET to FORMAT, CHARACTER (or :TEXT) or (UNSIGNED-BYTE 8) (or :BINARY), in mid-stream.
+Sockets are bivalent, so this only says what STREAM-ELEMENT-TYPE is and what READ-SEQUENCE puts into
+a list or a general vector. Returns FORMAT."
   (check-type socket socket)
   (setf (connection-element-type (socket-connection socket))
         (case format
@@ -188,9 +190,9 @@ general vector. Returns FORMAT."
   format)
 
 (defun wait-for-stream (stream &optional timeout)
-  "Wait until STREAM, a SOCKET, has input, buffered or not, or its end of file, and return true; return NIL
-when TIMEOUT seconds (NIL: no limit) pass without. Conditions: TIMEOUT when a deadline passes first,
-SOCKET-CLOSED. Source: poll(2)."
+  "Wait until STREAM, a SOCKET, has input, buffered or not, or its end of file, and return true;
+return NIL when TIMEOUT seconds (NIL: no limit) pass without. Conditions: TIMEOUT when a deadline
+passes first, SOCKET-CLOSED. Source: poll(2)."
   (check-type stream socket)
   (let ((limit (moment-after timeout)))
     (if (<= *deadline* limit)

@@ -6,8 +6,8 @@
 (in-package :port.ffi)
 
 (defun %load-shared-object (path)
-  "Load the shared object PATH into this process. It is left out of saved images, which find it again
-when they start: a recorded path that is gone would keep them from starting."
+  "Load the shared object PATH into this process. It is left out of saved images, which find it
+again when they start: a recorded path that is gone would keep them from starting."
   (sb-alien:load-shared-object path :dont-save t))
 
 (defun %at-image-start (function-name)
@@ -24,8 +24,8 @@ when they start: a recorded path that is gone would keep them from starting."
   `(sb-sys:without-interrupts ,@body))
 
 (defmacro with-waiting ((variable acquire) wait &body release)
-  "Bind VARIABLE to the value of ACQUIRE, run WAIT, which may block, then RELEASE, and return the values of
-WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always released, once."
+  "Bind VARIABLE to the value of ACQUIRE, run WAIT, which may block, then RELEASE, and return the
+values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always released, once."
   `(sb-sys:without-interrupts
      (let ((,variable ,acquire))
        (unwind-protect (sb-sys:with-local-interrupts ,wait)
@@ -55,7 +55,8 @@ WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always released, 
 ;;; Threads
 
 (defmacro %defglobal (name value)
-  "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load time."
+  "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load
+time."
   `(sb-ext:define-load-time-global ,name ,value))
 
 (declaim (inline %current-thread))
@@ -86,8 +87,8 @@ WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always released, 
 ;;; Streams
 
 (defmacro %with-vector ((vector start end) (sequence sequence-start sequence-end) &body body)
-  "Run BODY with VECTOR bound to the simple vector under SEQUENCE, a vector of any kind, and START and
-END to the bounds in it; the bounds are checked. END NIL means the length (the fill pointer)."
+  "Run BODY with VECTOR bound to the simple vector under SEQUENCE, a vector of any kind, and START
+and END to the bounds in it; the bounds are checked. END NIL means the length (the fill pointer)."
   `(sb-kernel:with-array-data ((,vector ,sequence)
                                (,start ,sequence-start)
                                (,end ,sequence-end)

@@ -1,16 +1,16 @@
 ;;;; input - the reading half of a connection: octets, characters, lines, from one buffer.
 ;;;;
-;;;; Invariant: what has arrived is either in the buffer or has been returned. A call that ends early
-;;;; (a timeout, an error, an unwind) leaves or puts back all it had taken, and the same call, made
-;;;; again, gets all of it.
+;;;; Invariant: what has arrived is either in the buffer or has been returned. A call that ends
+;;;; early (a timeout, an error, an unwind) leaves or puts back all it had taken, and the same call,
+;;;; made again, gets all of it.
 
 (in-package :port)
 
 ;;; Filling the buffer
 
 (defun make-input-room (connection)
-  "See to it that there is room behind IN-END: take a buffer, move what is unread to the front, or double
-the buffer that is full of one long line."
+  "See to it that there is room behind IN-END: take a buffer, move what is unread to the front, or
+double the buffer that is full of one long line."
   (let* ((in (connection-in connection))
          (keep (- (connection-in-start connection) (connection-last-width connection)))
          (end (connection-in-end connection)))
@@ -41,7 +41,8 @@ the buffer that is full of one long line."
   (= (lport-status-kind status) +lport-would-block+))
 
 (defun receive (connection octets start end)
-  "Receive into OCTETS from START below END without blocking: the count, 0 for end of file, or a status.
+  "Receive into OCTETS from START below END without blocking: the count, 0 for end of file, or a
+status.
 To be called with interrupts deferred until the count is noted."
   (declare (type octets octets) (type index start end))
   (let* ((room (- end start))
@@ -97,7 +98,8 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
   (receiving (connection limit moved) (receive-into-buffer connection)))
 
 (defun fill-input-now (connection)
-  "Take what is there without blocking: how many octets, 0 at end of file, NIL if there is nothing yet."
+  "Take what is there without blocking: how many octets, 0 at end of file, NIL if there is nothing
+yet."
   (check-open connection :read)
   (let ((count (receive-into-buffer connection)))
     (cond ((>= count 0) count)
@@ -147,7 +149,8 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
   "A transfer of at least so many octets goes past the buffer.")
 
 (defun read-octets-into (connection octets start end)
-  "Fill OCTETS from START to END; the index of the first that was not filled, END unless end of file came."
+  "Fill OCTETS from START to END; the index of the first that was not filled, END unless end of file
+came."
   (declare (type octets octets) (type index start end))
   (with-input (connection)
     (check-open connection :read)
@@ -177,7 +180,8 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
           (put-back connection octets start position))))))
 
 (defun read-available-octets (connection octets start end)
-  "Store what is there into OCTETS from START below END, waiting for at least one octet unless START is END.
+  "Store what is there into OCTETS from START below END, waiting for at least one octet unless START
+is END.
 How many; 0 at end of file."
   (declare (type octets octets) (type index start end))
   (with-input (connection)
@@ -221,8 +225,8 @@ How many; 0 at end of file."
       (multiple-value-setq (count limit) (fill-input connection limit)))))
 
 (defun character-at-start (connection last-p)
-  "The character that the unread octets begin with, and its width; NIL where more octets are needed. LAST-P:
-there are no more; then what is cut off is an error, and NIL means that there is nothing."
+  "The character that the unread octets begin with, and its width; NIL where more octets are needed.
+LAST-P: there are no more; then what is cut off is an error, and NIL means that there is nothing."
   (let* ((in (connection-in connection))
          (start (connection-in-start connection))
          (end (connection-in-end connection))
@@ -295,8 +299,8 @@ there are no more; then what is cut off is an error, and NIL means that there is
                (0 (setf last-p t))))))
 
 (defun input-ready-p (connection)
-  "True if a character or, for a binary stream, an octet can be read without blocking; false at end of
-file, as LISTEN wants it."
+  "True if a character or, for a binary stream, an octet can be read without blocking; false at end
+of file, as LISTEN wants it."
   (with-input (connection)
     (check-open connection :read)
     (loop with last-p = nil
@@ -316,8 +320,11 @@ file, as LISTEN wants it."
     (cond ((= start end) nil)
           ((or last-p (not (eq (connection-element-type connection) 'character))) t)
           ((carriage-return-p connection) (< (1+ start) end))
-          (t (or (= 1 (nth-value 1 (decode format in start end (connection-scratch connection) 0 1)))
-                 (and (problem format in start end) t))))))
+          (t (multiple-value-bind (consumed produced)
+                 (decode format in start end (connection-scratch connection) 0 1)
+               (declare (ignore consumed))
+               (or (= produced 1)
+                   (and (problem format in start end) t)))))))
 
 ;;; Lines
 
@@ -353,8 +360,9 @@ file, as LISTEN wants it."
         (incf position width)))))
 
 (defun read-text-line (connection)
-  "Values: the next line without its end, as a string; true if end of file ended it. Nothing is taken from the
-buffer before the line is whole, so a line that times out is there for the next call."
+  "Values: the next line without its end, as a string; true if end of file ended it. Nothing is
+taken from the buffer before the line is whole, so a line that times out is there for the next
+call."
   (with-input (connection)
     (check-open connection :read)
     (setf (connection-last-width connection) 0)
@@ -368,7 +376,8 @@ buffer before the line is whole, so a line that times out is there for the next 
           (multiple-value-setq (count limit) (fill-input connection limit)))))))
 
 (defun take-line (connection newline)
-  "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as READ-TEXT-LINE."
+  "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as
+READ-TEXT-LINE."
   (let* ((start (connection-in-start connection))
          (stop (or newline (connection-in-end connection)))
          (end (if (and newline (< start stop)
@@ -384,8 +393,8 @@ buffer before the line is whole, so a line that times out is there for the next 
 ;;; Strings
 
 (defun take-characters (connection string start end)
-  "Decode what is buffered into STRING from START below END, as far as it goes without a line's end of two
-octets, an error or more octets; how many characters."
+  "Decode what is buffered into STRING from START below END, as far as it goes without a line's end
+of two octets, an error or more octets; how many characters."
   (if (eq (text-format-eol (connection-format connection)) :crlf)
       0
       (multiple-value-bind (consumed produced)
@@ -397,7 +406,8 @@ octets, an error or more octets; how many characters."
         produced)))
 
 (defun read-characters-into (connection string start end)
-  "Fill STRING from START to END; the index of the first that was not filled, END unless end of file came.
+  "Fill STRING from START to END; the index of the first that was not filled, END unless end of file
+came.
 What a call that ends early had read goes back into the buffer in the octets that spell it."
   (declare (type characters string) (type index start end))
   (with-input (connection)
@@ -424,8 +434,8 @@ What a call that ends early had read goes back into the buffer in the octets tha
             (put-back connection octets 0 (length octets))))))))
 
 (defun spell (connection string start end)
-  "The octets that read as the characters START to END of STRING in the format of CONNECTION. A character
-that came from a replacement and has no octets is spelled with a question mark."
+  "The octets that read as the characters START to END of STRING in the format of CONNECTION. A
+character that came from a replacement and has no octets is spelled with a question mark."
   (let* ((format (connection-format connection))
          (octets (make-array (* 5 (- end start)) :element-type '(unsigned-byte 8)))
          (crlf-p (eq (text-format-eol format) :crlf))

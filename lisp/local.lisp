@@ -15,7 +15,8 @@
                        (lport-address-local name length pointer)))))
       (when (minusp status)
         (fail-as 'address-syntax operation :address-syntax :host text
-                 :message "expected a path of 1 to 108 octets without a zero octet, got ~S, ~D octets"
+                 :message "expected a path of 1 to 108 octets without a zero octet, got ~S, ~
+                           ~D octets"
                  :arguments (list text (length (utf8-octets text)))))
       block)))
 
@@ -29,11 +30,12 @@
 (defun open-unix-socket (path &rest settings
                          &key (kind :stream) bin timeout element-type external-format
                            input-timeout output-timeout)
-  "Connect to the local socket at PATH and return a SOCKET. PATH: a string or a pathname; `@` in front of a
-string makes it a Linux abstract name. KIND: :STREAM. TIMEOUT: seconds to wait while the server's queue is
-full (NIL: as long as it takes). BIN, ELEMENT-TYPE, EXTERNAL-FORMAT, INPUT-TIMEOUT and OUTPUT-TIMEOUT as for
-OPEN-SOCKET. Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more), CONNECT-DENIED,
-TIMEOUT, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: unix(7)."
+  "Connect to the local socket at PATH and return a SOCKET. PATH: a string or a pathname; `@` in
+front of a string makes it a Linux abstract name. KIND: :STREAM. TIMEOUT: seconds to wait while the
+server's queue is full (NIL: as long as it takes). BIN, ELEMENT-TYPE, EXTERNAL-FORMAT, INPUT-TIMEOUT
+and OUTPUT-TIMEOUT as for OPEN-SOCKET. Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody
+listens any more), CONNECT-DENIED, TIMEOUT, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another
+path; WAIT-LONGER. Source: unix(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (let ((settings (apply #'parse-settings (list-without (list-without settings :kind) :timeout)))
         (number (kind-number kind)))
@@ -43,13 +45,14 @@ TIMEOUT, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. 
                  path nil timeout settings)))))
 
 (defun open-unix-server (path &key (kind :stream) backlog mode (unlink t) (external-format :utf-8))
-  "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in front of a
-string makes it a Linux abstract name. KIND: :STREAM. BACKLOG as for OPEN-SOCKET-SERVER. MODE: the permission
-bits of the path, such as #o660 (NIL: what the umask says). UNLINK true: a stale path, one that refuses
-connections, is removed first, a live one or another file never; and the path is removed when the server is
-closed, if it is still the one that this process made. EXTERNAL-FORMAT: that of the connections.
-Conditions: ADDRESS-IN-USE, PATH-UNUSABLE, PERMISSION-DENIED, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE,
-another path. Source: unix(7)."
+  "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in
+front of a string makes it a Linux abstract name. KIND: :STREAM. BACKLOG as for OPEN-SOCKET-SERVER.
+MODE: the permission bits of the path, such as #o660 (NIL: what the umask says). UNLINK true: a
+stale path, one that refuses connections, is removed first, a live one or another file never; and
+the path is removed when the server is closed, if it is still the one that this process made.
+EXTERNAL-FORMAT: that of the connections.
+Conditions: ADDRESS-IN-USE, PATH-UNUSABLE, PERMISSION-DENIED, ADDRESS-SYNTAX. Restarts: RETRY;
+USE-VALUE, another path. Source: unix(7)."
   (check-backlog backlog)
   (unless (typep mode '(or null (integer 0 #o7777)))
     (error 'type-error :datum mode :expected-type '(or null (integer 0 #o7777))))
@@ -64,7 +67,8 @@ another path. Source: unix(7)."
                      :settings (list :external-format external-format))))))
 
 (defun open-socket-pair (&key (kind :stream) bin)
-  "Return 2 values: two SOCKETs that are connected with each other. KIND: :STREAM. BIN as for OPEN-SOCKET.
+  "Return 2 values: two SOCKETs that are connected with each other. KIND: :STREAM. BIN as for
+OPEN-SOCKET.
 Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
   (let ((pair (make-array 16 :element-type '(unsigned-byte 8)))
         (number (kind-number kind))

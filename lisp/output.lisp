@@ -1,4 +1,5 @@
-;;;; output - the writing half of a connection: octets and characters into one buffer, and its flush.
+;;;; output - the writing half of a connection: octets and characters into one buffer, and its
+;;;; flush.
 ;;;;
 ;;;; Invariant: an octet that was written is in the buffer, or the kernel has it, or the call that
 ;;;; wrote it has not returned; a flush that ends early keeps what is left and is simply repeated.
@@ -25,8 +26,9 @@
     (- count own)))
 
 (defmacro sending ((connection limit moved &key closing) attempt)
-  "Make ATTEMPT, a form that sends without blocking, until it has a count; wait in between. Values: the count;
-LIMIT, or a later one that the user asked for. CLOSING: the caller is the one who closes."
+  "Make ATTEMPT, a form that sends without blocking, until it has a count; wait in between. Values:
+the count; LIMIT, or a later one that the user asked for. CLOSING: the caller is the one who
+closes."
   (let ((try (gensym "ATTEMPT")))
     `(flet ((,try () ,attempt))
        (declare (dynamic-extent #',try))
@@ -87,7 +89,8 @@ LIMIT, or a later one that the user asked for. CLOSING: the caller is the one wh
   (- (length (connection-out connection)) (connection-out-end connection)))
 
 (defun make-output-room (connection limit &optional (count 1))
-  "See to it that there is room for COUNT octets: take a buffer, send what is in it. LIMIT or a later one."
+  "See to it that there is room for COUNT octets: take a buffer, send what is in it. LIMIT or a
+later one."
   (declare (type index count))
   (when (< 0 (length (connection-out connection)) (+ (connection-out-end connection) count))
     (setf limit (nth-value 1 (flush connection :limit limit))))
@@ -116,8 +119,8 @@ LIMIT, or a later one that the user asked for. CLOSING: the caller is the one wh
     (setf (connection-out-end connection) (+ at (- end start)))))
 
 (defun send-with-pending (connection octets start end)
-  "Send what is pending and then OCTETS from START to END, without blocking. How many of OCTETS went, or a
-status. To be called with interrupts deferred until the count is noted."
+  "Send what is pending and then OCTETS from START to END, without blocking. How many of OCTETS
+went, or a status. To be called with interrupts deferred until the count is noted."
   (declare (type octets octets) (type index start end))
   (let ((count (with-octets (pending (connection-out connection)
                                      (connection-out-start connection))
@@ -130,7 +133,8 @@ status. To be called with interrupts deferred until the count is noted."
         (note-sent connection count))))
 
 (defun write-octets-from (connection octets start end)
-  "Write OCTETS from START to END. Large pieces go to the kernel past the buffer, behind what is pending.
+  "Write OCTETS from START to END. Large pieces go to the kernel past the buffer, behind what is
+pending.
 On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer or the kernel."
   (declare (type octets octets) (type index start end))
   (with-output (connection)

@@ -46,7 +46,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
    #:+lport-state-broken+ #:+lport-state-listening+
    #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+
-   #:+lport-connection-reset+ #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+ #:+lport-descriptors-exhausted+
+   #:+lport-connection-reset+ #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+
+   #:+lport-descriptors-exhausted+
    #:+lport-address-syntax+ #:+lport-host-not-found+ #:+lport-kind-end+))
 
 (defpackage :port

@@ -3,22 +3,22 @@
 (in-package :port)
 
 (defun open-socket-server (&rest arguments)
-  "Listen for connections and return a SOCKET-SERVER. ARGUMENTS: optionally the PORT, then keywords; an odd
-number of arguments begins with PORT, 1 to 65535 or the name of a service; NIL or 0: any free port, see
-SOCKET-SERVER-HOST/PORT. Keywords:
-:HOST, a name, a literal, an ipaddr or an address of this machine (NIL: every interface, IPv4 and IPv6 alike);
-:FAMILY, :INET or :INET6, which is IPv6 only (NIL: both); :BACKLOG, how many connections the system queues
-while nobody accepts (NIL: the system's maximum); :REUSE-ADDRESS (T), listen on a recently closed address;
-:REUSE-PORT; :NODELAY (T), :KEEPALIVE (T), inherited by the connections; :EXTERNAL-FORMAT (:UTF-8), that of
-the connections.
+  "Listen for connections and return a SOCKET-SERVER. ARGUMENTS: optionally the PORT, then keywords;
+an odd number of arguments begins with PORT, 1 to 65535 or the name of a service; NIL or 0: any free
+port, see SOCKET-SERVER-HOST/PORT. Keywords: :HOST, a name, a literal, an ipaddr or an address of
+this machine (NIL: every interface, IPv4 and IPv6 alike); :FAMILY, :INET or :INET6, which is IPv6
+only (NIL: both); :BACKLOG, how many connections the system queues while nobody accepts (NIL: the
+system's maximum); :REUSE-ADDRESS (T), listen on a recently closed address; :REUSE-PORT; :NODELAY
+(T), :KEEPALIVE (T), inherited by the connections; :EXTERNAL-FORMAT (:UTF-8), that of the
+connections.
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
 RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), listen(2)."
   (if (oddp (length arguments))
       (apply #'listen-on (first arguments) (rest arguments))
       (apply #'listen-on nil arguments)))
 
-(defun listen-on (port &key host family backlog (reuse-address t) reuse-port (external-format :utf-8)
-                         (nodelay t) (keepalive t))
+(defun listen-on (port &key host family backlog (reuse-address t) reuse-port
+                         (external-format :utf-8) (nodelay t) (keepalive t))
   "OPEN-SOCKET-SERVER with its arguments sorted out."
   (check-backlog backlog)
   (with-retry (port "listen" "port")
@@ -48,7 +48,8 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
           block))))
 
 (defun make-server (listen &key host port settings)
-  "The server around the handle that LISTEN returns; SETTINGS, a plist, are those of its connections."
+  "The server around the handle that LISTEN returns; SETTINGS, a plist, are those of its
+connections."
   (let ((result 0) (server nil) (parsed (apply #'parse-settings settings)))
     (call-deferred
       (setf result (funcall listen))
@@ -64,13 +65,15 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
 
 (defun socket-accept (server &rest settings
                       &key bin wait element-type external-format input-timeout output-timeout)
-  "Take the next connection from the queue of SERVER, a SOCKET-SERVER, and return it as a SOCKET; NIL when
-WAIT seconds pass without one. WAIT NIL: wait as long as it takes; WAIT 0: take what is queued or return NIL.
+  "Take the next connection from the queue of SERVER, a SOCKET-SERVER, and return it as a SOCKET;
+NIL when WAIT seconds pass without one. WAIT NIL: wait as long as it takes; WAIT 0: take what is
+queued or return NIL.
 The system queues connections whether or not somebody is in this call; several threads may be.
 BIN true: octets first of all, else characters; ELEMENT-TYPE, EXTERNAL-FORMAT (that of the server),
 INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
-Conditions: SOCKET-CLOSED, when SERVER is closed, by whomever; TIMEOUT, when a deadline or the timeout of the
-server passes; RESOURCE-EXHAUSTED, the connection stays in the queue. Restart: WAIT-LONGER.
+Conditions: SOCKET-CLOSED, when SERVER is closed, by whomever; TIMEOUT, when a deadline or the
+timeout of the server passes; RESOURCE-EXHAUSTED, the connection stays in the queue. Restart:
+WAIT-LONGER.
 Source: accept4(2)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-type server socket-server)
@@ -119,8 +122,9 @@ Source: accept4(2)."
           (t (fail-on channel result :accept)))))
 
 (defun socket-server-close (server)
-  "Close SERVER: nobody can connect any more, threads in SOCKET-ACCEPT get SOCKET-CLOSED at once, and the port
-can be listened on again. Connections that were accepted stay open. Idempotent. Returns T.
+  "Close SERVER: nobody can connect any more, threads in SOCKET-ACCEPT get SOCKET-CLOSED at once,
+and the port can be listened on again. Connections that were accepted stay open. Idempotent. Returns
+T.
 Source: close(2)."
   (check-type server socket-server)
   (close server))
@@ -131,7 +135,7 @@ Source: close(2)."
     (close server)))
 
 (defmacro with-socket-server ((variable port &rest options) &body body)
-  "Run BODY with VARIABLE bound to a SOCKET-SERVER on PORT (see OPEN-SOCKET-SERVER, which takes OPTIONS), and
-close it on every exit. Returns the values of BODY."
+  "Run BODY with VARIABLE bound to a SOCKET-SERVER on PORT (see OPEN-SOCKET-SERVER, which takes
+OPTIONS), and close it on every exit. Returns the values of BODY."
   `(call-with-socket-server (lambda (,variable) ,@body)
                             (open-socket-server ,port ,@options)))

@@ -1,8 +1,9 @@
-;;;; socket - the classes that users see, their ends, printing, closing, and what holds for all kinds.
+;;;; socket - the classes that users see, their ends, printing, closing, and what holds for all
+;;;; kinds.
 ;;;;
 ;;;; A socket is a Common Lisp stream over a connection; a socket-server is no stream, it only hands
-;;;; them out. Invariant: an object of these classes exists only around a handle that was open when it
-;;;; was made, and from then on the object, or its finalizer, closes that handle, once.
+;;;; them out. Invariant: an object of these classes exists only around a handle that was open when
+;;;; it was made, and from then on the object, or its finalizer, closes that handle, once.
 
 (in-package :port)
 
@@ -28,14 +29,14 @@ Made by OPEN-SOCKET, SOCKET-ACCEPT, OPEN-UNIX-SOCKET and OPEN-SOCKET-PAIR; CLOSE
              :documentation "The stream keywords that its connections begin with, a plist.")
    (parsed :initarg :parsed :reader server-parsed-settings
            :documentation "The same, parsed."))
-  (:documentation "A listening socket. Made by OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER; SOCKET-ACCEPT takes
-connections from it; CLOSE and SOCKET-SERVER-CLOSE close it."))
+  (:documentation "A listening socket. Made by OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER;
+SOCKET-ACCEPT takes connections from it; CLOSE and SOCKET-SERVER-CLOSE close it."))
 
 ;;; Making
 
 (defun adopt-handle (handle make)
-  "The object that MAKE, called with HANDLE, makes around it. HANDLE is closed if that fails, and when the
-object becomes garbage. To be called with interrupts deferred since HANDLE was got."
+  "The object that MAKE, called with HANDLE, makes around it. HANDLE is closed if that fails, and
+when the object becomes garbage. To be called with interrupts deferred since HANDLE was got."
   (let ((endpoint nil))
     (unwind-protect
          (setf endpoint (funcall make handle))
@@ -60,8 +61,8 @@ object becomes garbage. To be called with interrupts deferred since HANDLE was g
                  :output-timeout (span-of output-timeout)))
 
 (defun make-connected-socket (handle settings remote)
-  "The socket around HANDLE; REMOTE is the block of its peer. It is kept: after a reset the system does not
-know it any more."
+  "The socket around HANDLE; REMOTE is the block of its peer. It is kept: after a reset the system
+does not know it any more."
   (make-instance 'socket
                  :remote remote
                  :channel (make-connection
@@ -87,7 +88,8 @@ know it any more."
 ;;; Ends
 
 (defun asked-block (handle ask)
-  "The address block that ASK, one of lport_socket_name and lport_socket_peer, gives of HANDLE; or NIL."
+  "The address block that ASK, one of lport_socket_name and lport_socket_peer, gives of HANDLE; or
+NIL."
   (declare (type function ask))
   (let ((block (octets-of-size +lport-address-size+)))
     (unless (minusp (the (signed-byte 64) (with-octets (pointer block)
@@ -114,15 +116,17 @@ know it any more."
       (values nil nil)))
 
 (defun host-and-port (block)
-  "Values: the host as a string and the port of the end that BLOCK describes; a path and 0 for a local one."
+  "Values: the host as a string and the port of the end that BLOCK describes; a path and 0 for a
+local one."
   (if block
       (values (princ-to-string (block-address block)) (block-port block))
       (values "" 0)))
 
 (defun socket-host/port (socket)
   "Return both ends of SOCKET as 4 values: remote host, remote port, local host, local port.
-Hosts are strings: numeric addresses, IPv4-mapped ones as plain IPv4; for a local socket its path (\"\" for
-an unnamed end) and port 0. The ends of a closed socket are those it had, as far as they were known.
+Hosts are strings: numeric addresses, IPv4-mapped ones as plain IPv4; for a local socket its path
+(\"\" for an unnamed end) and port 0. The ends of a closed socket are those it had, as far as they
+were known.
 Source: getpeername(2), getsockname(2)."
   (check-type socket socket)
   (multiple-value-bind (remote-host remote-port) (host-and-port (endpoint-remote socket))
@@ -130,8 +134,8 @@ Source: getpeername(2), getsockname(2)."
       (values remote-host remote-port local-host local-port))))
 
 (defun socket-server-host/port (server)
-  "Return where SERVER listens as 2 values: local host (a string) and port; for a local server its path
-and 0. Source: getsockname(2)."
+  "Return where SERVER listens as 2 values: local host (a string) and port; for a local server its
+path and 0. Source: getsockname(2)."
   (check-type server socket-server)
   (host-and-port (local-block server)))
 
@@ -155,8 +159,8 @@ and 0. Source: getsockname(2)."
 ;;; What holds for every kind
 
 (defun socket-descriptor (socket)
-  "Return the file descriptor of SOCKET, a SOCKET or SOCKET-SERVER: an integer. It stays the socket's own: do
-not close it, and do not keep it longer than the socket. Signals SOCKET-CLOSED."
+  "Return the file descriptor of SOCKET, a SOCKET or SOCKET-SERVER: an integer. It stays the
+socket's own: do not close it, and do not keep it longer than the socket. Signals SOCKET-CLOSED."
   (check-type socket endpoint)
   (let ((result (lport-socket-descriptor (channel-handle (endpoint-channel socket)))))
     (if (minusp result)
@@ -168,9 +172,9 @@ not close it, and do not keep it longer than the socket. Signals SOCKET-CLOSED."
     (error 'type-error :datum direction :expected-type 'direction)))
 
 (defun socket-timeout (socket direction)
-  "Return the seconds that each blocking call on SOCKET in DIRECTION (:INPUT or :OUTPUT) may take, NIL for no
-limit. Settable: a non-negative real or NIL. A call that takes longer signals TIMEOUT; the socket stays
-usable. On a SOCKET-SERVER :INPUT is for SOCKET-ACCEPT."
+  "Return the seconds that each blocking call on SOCKET in DIRECTION (:INPUT or :OUTPUT) may take,
+NIL for no limit. Settable: a non-negative real or NIL. A call that takes longer signals TIMEOUT;
+the socket stays usable. On a SOCKET-SERVER :INPUT is for SOCKET-ACCEPT."
   (check-direction direction)
   (span-seconds (endpoint-channel socket) direction))
 
@@ -180,9 +184,10 @@ usable. On a SOCKET-SERVER :INPUT is for SOCKET-ACCEPT."
   seconds)
 
 (defun socket-deadline (socket direction)
-  "Return the seconds left until the moment by which every call on SOCKET in DIRECTION (:INPUT or :OUTPUT)
-fails with TIMEOUT; NIL: there is none. Settable, from any thread and with effect on calls that are already
-blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline any more."
+  "Return the seconds left until the moment by which every call on SOCKET in DIRECTION (:INPUT or
+:OUTPUT) fails with TIMEOUT; NIL: there is none. Settable, from any thread and with effect on calls
+that are already blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline any
+more."
   (check-direction direction)
   (seconds-until (channel-deadline (endpoint-channel socket) direction)))
 
@@ -221,8 +226,8 @@ blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline an
     (drop-input connection)))
 
 (defun close-endpoint (endpoint reset flush)
-  "Close ENDPOINT, with a reset if RESET; call FLUSH before, which may wait. Whatever FLUSH does, and whoever
-unwinds it, the handle is closed once."
+  "Close ENDPOINT, with a reset if RESET; call FLUSH before, which may wait. Whatever FLUSH does,
+and whoever unwinds it, the handle is closed once."
   (let ((channel (endpoint-channel endpoint)) (left-p t))
     (with-waiting (first-p (begin-close channel))
         (when first-p
@@ -245,9 +250,10 @@ unwinds it, the handle is closed once."
       (finish-input-side connection))))
 
 (defun socket-shutdown (socket direction)
-  "Shut down SOCKET in DIRECTION: :OUTPUT flushes first, then the peer reads end of file once it has read
-everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. Repeating it and doing it
-after a reset is quiet. Returns NIL. Conditions: those of a write, SOCKET-CLOSED. Source: shutdown(2)."
+  "Shut down SOCKET in DIRECTION: :OUTPUT flushes first, then the peer reads end of file once it has
+read everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. Repeating it
+and doing it after a reset is quiet. Returns NIL. Conditions: those of a write, SOCKET-CLOSED.
+Source: shutdown(2)."
   (check-type socket socket)
   (check-type direction (member :input :output :io))
   (let ((connection (socket-connection socket)))

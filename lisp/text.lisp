@@ -11,7 +11,9 @@
   (replacement nil :type (or null character) :read-only t))
 
 (defparameter *encodings*
-  '((:utf-8 :utf-8 :utf8 :default) (:latin-1 :latin-1 :latin1 :iso-8859-1) (:ascii :ascii :us-ascii))
+  '((:utf-8 :utf-8 :utf8 :default)
+    (:latin-1 :latin-1 :latin1 :iso-8859-1)
+    (:ascii :ascii :us-ascii))
   "The encodings: each by its name and then everything it may be called.")
 
 (defun encoding-named (designator)
@@ -62,7 +64,8 @@
 
 (defun decode (format octets start end string from to)
   "Convert octets START to END of OCTETS into STRING from FROM up to TO.
-Values: octets consumed, characters produced. It stops at either end or before what is no character."
+Values: octets consumed, characters produced. It stops at either end or before what is no
+character."
   (declare (type octets octets) (type characters string) (type fixnum start end from to))
   (with-octets (source octets start)
     (with-characters (target string from)
@@ -89,8 +92,8 @@ Values: characters consumed, octets produced. It stops at either end or before w
                  (lport-text-to-ascii source (- to from) target (- end start))))))))
 
 (defun problem (format octets start end)
-  "What is the matter at START of OCTETS, where DECODE stopped before END: NIL, more octets may complete a
-character; else the number of octets that are none."
+  "What is the matter at START of OCTETS, where DECODE stopped before END: NIL, more octets may
+complete a character; else the number of octets that are none."
   (declare (type octets octets) (type fixnum start end))
   (if (eq (text-format-name format) :utf-8)
       (let ((count (with-octets (source octets start)
@@ -99,8 +102,8 @@ character; else the number of octets that are none."
       1))
 
 (defun character-for (format octets channel position)
-  "The character that stands for OCTETS, which are none in FORMAT: the format's replacement, or what the
-restart REPLACE-CHARACTER of the DECODING-ERROR says."
+  "The character that stands for OCTETS, which are none in FORMAT: the format's replacement, or what
+the restart REPLACE-CHARACTER of the DECODING-ERROR says."
   (or (text-format-replacement format)
       (restart-case (fail-as 'decoding-error :read :invalid-octets
                              :socket (channel-socket channel) :text-octets octets
@@ -113,8 +116,8 @@ restart REPLACE-CHARACTER of the DECODING-ERROR says."
           character))))
 
 (defun octets-for (format character channel)
-  "The octets that stand for CHARACTER, which has none in FORMAT: those of the format's replacement, or
-of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says."
+  "The octets that stand for CHARACTER, which has none in FORMAT: those of the format's replacement,
+or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says."
   (let ((string (make-string 1 :initial-element
                              (or (text-format-replacement format)
                                  (ask-for-encodable format character channel))))

@@ -1,9 +1,9 @@
 ;;;; bindings - every function of libport.h, in its order; see there for what they do.
 ;;;;
-;;;; Sockets, waits, queries, dials and results are 64-bit integers; octets and characters are passed
-;;;; as pointers made by WITH-OCTETS and WITH-CHARACTERS. Each row has the tag of the header: what is
-;;;; :NOWAIT is called with interrupts deferred, so that no unwind ever passes through it; whoever has
-;;;; to keep what it returned makes the call inside a CALL-DEFERRED of his own.
+;;;; Sockets, waits, queries, dials and results are 64-bit integers; octets and characters are
+;;;; passed as pointers made by WITH-OCTETS and WITH-CHARACTERS. Each row has the tag of the header:
+;;;; what is :NOWAIT is called with interrupts deferred, so that no unwind ever passes through it;
+;;;; whoever has to keep what it returned makes the call inside a CALL-DEFERRED of his own.
 
 (in-package :port.ffi)
 
@@ -72,15 +72,16 @@
   ("lport_socket_name" :nowait result (socket handle) (address :pointer))
   ("lport_socket_peer" :nowait result (socket handle) (address :pointer))
   ;; local
-  ("lport_local_listen" :nowait result (address :pointer) (kind :int32) (backlog :int32) (mode :int32)
-                        (flags :int32))
+  ("lport_local_listen" :nowait result (address :pointer) (kind :int32) (backlog :int32)
+                        (mode :int32) (flags :int32))
   ;; option
   ("lport_option_name" :pure :string (index :int32))
   ("lport_option_unit" :pure :string (index :int32))
   ("lport_option_get" :nowait result (socket handle) (index :int32))
   ("lport_option_set" :nowait result (socket handle) (index :int32) (value :int64))
   ;; transfer
-  ("lport_socket_receive" :nowait result (socket handle) (octets :pointer) (len :size) (flags :int32))
+  ("lport_socket_receive" :nowait result (socket handle) (octets :pointer) (len :size)
+                          (flags :int32))
   ("lport_socket_send" :nowait result (socket handle) (octets :pointer) (len :size))
   ("lport_socket_send2" :nowait result (socket handle) (a :pointer) (a-len :size) (b :pointer)
                         (b-len :size))

@@ -23,7 +23,8 @@
             collect (uiop:split-string line))))
 
 (defun ascii-octets (text)
-  "The octets of the string TEXT if all of it is ASCII, as names and addresses mostly are; else NIL."
+  "The octets of the string TEXT if all of it is ASCII, as names and addresses mostly are; else
+NIL."
   (let ((octets (make-array (length text) :element-type '(unsigned-byte 8))))
     (dotimes (index (length text) octets)
       (let ((code (char-code (char text index))))
@@ -37,7 +38,8 @@
       (coerce (babel:string-to-octets text :encoding :utf-8) 'octets)))
 
 (defmacro with-text ((pointer length text) &body body)
-  "Run BODY, short and never blocking, with POINTER and LENGTH of the UTF-8 octets of the string TEXT."
+  "Run BODY, short and never blocking, with POINTER and LENGTH of the UTF-8 octets of the string
+TEXT."
   (let ((octets (gensym "OCTETS")))
     `(let* ((,octets (utf8-octets ,text))
             (,length (length ,octets)))
@@ -62,8 +64,9 @@
              (,call (null-pointer)))))))
 
 (defmacro text-from ((pointer cap) &body call)
-  "The string that CALL, a call of a function that writes a text into POINTER with room for CAP octets and
-returns its length, has written; below zero its status. CALL is made again where the room was too small."
+  "The string that CALL, a call of a function that writes a text into POINTER with room for CAP
+octets and returns its length, has written; below zero its status. CALL is made again where the room
+was too small."
   `(call-with-text-buffer (lambda (,pointer ,cap) ,@call)))
 
 (defun call-with-text-buffer (call &optional (cap 256))

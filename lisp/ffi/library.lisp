@@ -49,8 +49,8 @@
   (or (cffi:foreign-funcall "dlerror" :string) "no reason given"))
 
 (defun probe-library (path)
-  "The ABI number of the shared object PATH; or NIL and a text that says why it has none. The object is
-opened apart from the process's own symbols, so that one that does not fit cannot be in the way."
+  "The ABI number of the shared object PATH; or NIL and a text that says why it has none. The object
+is opened apart from the process's own symbols, so that one that does not fit cannot be in the way."
   (let ((object (non-null (cffi:foreign-funcall "dlopen" :string path :int +rtld-lazy+
                                                 :pointer))))
     (if (null object)
@@ -91,8 +91,8 @@ opened apart from the process's own symbols, so that one that does not fit canno
         (remove nil (list (in-build-directory) (in-cache) (beside-executable) *library-name*)))))
 
 (defun find-library ()
-  "The first place whose library fits; and as second value, where there is none, what was found at each
-as a list of (place text)."
+  "The first place whose library fits; and as second value, where there is none, what was found at
+each as a list of (place text)."
   (let ((findings '()))
     (dolist (place (places) (values nil (nreverse findings)))
       (let* ((file-p (pathnamep place))
@@ -136,8 +136,8 @@ as a list of (place text)."
         (values nil output))))
 
 (defun build-library ()
-  "Build the library where it belongs unless it is there and fresh, or there are no sources. A build that
-fails is no error yet: another place may have a library that fits. What make said, or NIL."
+  "Build the library where it belongs unless it is there and fresh, or there are no sources. A build
+that fails is no error yet: another place may have a library that fits. What make said, or NIL."
   (unless (or (uiop:getenvp "PORT_LIBRARY")
               (not (probe-file (merge-pathnames "csrc/libport.h" *source-directory*)))
               (fresh-p (in-build-directory)))
@@ -163,8 +163,8 @@ Signals LIBRARY-ERROR, which says where it looked and what was there."
       (setf *library-pathname* place))))
 
 (defun reload-library ()
-  "Load the library again in an image that starts. Its table of sockets is empty: every socket of the
-image that was saved is closed."
+  "Load the library again in an image that starts. Its table of sockets is empty: every socket of
+the image that was saved is closed."
   (load-library))
 
 (load-library :build t)

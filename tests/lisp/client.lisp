@@ -171,4 +171,5 @@
     (let ((client (call-with-open-socket #'identity (open-socket "127.0.0.1" (port-of server)))))
       (is (not (open-stream-p client))))
     (close (socket-accept server))
-    (is (typep (failure-of (call-with-deadline 0.05 (lambda () (socket-accept server)))) 'timeout))))
+    (is (typep (failure-of (call-with-deadline 0.05 (lambda () (socket-accept server))))
+               'timeout))))

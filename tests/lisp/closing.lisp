@@ -5,7 +5,8 @@
 (define-suite closing "Closing, end of file, reset.")
 
 (defun is-woken-by-close (endpoint function)
-  "Check that FUNCTION, which blocks on ENDPOINT, is ended by CLOSE with SOCKET-CLOSED, and at once."
+  "Check that FUNCTION, which blocks on ENDPOINT, is ended by CLOSE with SOCKET-CLOSED, and at
+once."
   (let ((thread (start-blocked function)))
     (multiple-value-bind (seconds condition)
         (seconds-of (lambda ()
@@ -214,7 +215,8 @@
     (is (eq t (close a)))))
 
 (defun talk-once (number server)
-  "Dial, accept, read, time out, close. What is accepted may be a client that an earlier round left dead."
+  "Dial, accept, read, time out, close. What is accepted may be a client that an earlier round left
+dead."
   (handler-case
       (with-open-socket (client "127.0.0.1" number :timeout 5)
         (let ((peer (socket-accept server :wait 5)))

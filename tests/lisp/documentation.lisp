@@ -40,7 +40,7 @@ reader."
     (loop for (name type) in (places symbol)
           for text = (documentation name type)
           when text
-            do (is (every (lambda (line) (<= (length line) 110)) (lines text))
+            do (is (every (lambda (line) (<= (length line) 100)) (lines text))
                    "a line of the docstring of ~A is too long" name)
                (is (upper-case-p (char text 0)) "the docstring of ~A begins ~S" name
                    (subseq text 0 (min 10 (length text)))))))

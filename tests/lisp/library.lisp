@@ -78,7 +78,8 @@
         (delete-file library)))))
 
 (defun call-with-copy (function)
-  "Call FUNCTION with the native name of a copy of the sources in a directory with a space in its name."
+  "Call FUNCTION with the native name of a copy of the sources in a directory with a space in its
+name."
   (let ((directory (format nil "~Aport test ~D ~D/"
                            (uiop:native-namestring (uiop:temporary-directory))
                            (process-id) (incf *path-count*))))
@@ -120,18 +121,29 @@
                                                 (uiop:temporary-directory))))))
            (is (search "round trip" output) "~A" output))))))
 
+(defparameter *main*
+  "(defun main ()
+     ~A
+     (princ (handler-case (port:socket-accept *old*)
+              (port:socket-closed () \" old closed\")))
+     (finish-output)
+     (sb-ext:exit))"
+  "What the saved program does, around a form.")
+
+(defparameter *save*
+  "(sb-ext:save-lisp-and-die ~S :executable t :toplevel #'main)")
+
 (define-test library.moved-executable (:limit 200)
-  "A saved image that was moved finds the library again, and the old image's sockets are closed in it."
+  "A saved image that was moved finds the library again, and the old image's sockets are closed in
+it."
   (call-with-copy
    (lambda (directory)
      (let ((program (concatenate 'string directory "program"))
            (moved (concatenate 'string directory "elsewhere")))
        (run-lisp (append (loading directory)
                          (list "(defvar *old* (port:open-socket-server))"
-                               (format nil "(defun main () ~A (princ (handler-case (port:socket-accept *old*) (port:socket-closed () \" old closed\"))) (terpri) (finish-output))"
-                                       *round-trip*)
-                               (format nil "(sb-ext:save-lisp-and-die ~S :executable t :toplevel (lambda () (main) (sb-ext:exit)))"
-                                       program)))
+                               (format nil *main* *round-trip*)
+                               (format nil *save* program)))
                  :environment (cache-environment directory))
        (uiop:run-program (list "mv" program moved))
        (let ((output (uiop:run-program (list moved) :output :string :error-output :output

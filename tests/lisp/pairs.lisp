@@ -1,4 +1,5 @@
-;;;; pairs - connected pairs of every kind, threads that block, peers that trickle: for the other files.
+;;;; pairs - connected pairs of every kind, threads that block, peers that trickle: for the other
+;;;; files.
 
 (in-package :port/test)
 
@@ -83,8 +84,8 @@
     count))
 
 (defun start-blocked (function)
-  "Start a thread that calls FUNCTION, which blocks, and return it once it does. The thread's value is that
-of FUNCTION, or the condition that ended it."
+  "Start a thread that calls FUNCTION, which blocks, and return it once it does. The thread's value
+is that of FUNCTION, or the condition that ended it."
   (let* ((before (lport-wait-count))
          (thread (in-thread (lambda ()
                               (handler-case (funcall function)

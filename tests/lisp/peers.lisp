@@ -58,7 +58,7 @@
       (mapc #'close fillers))))
 
 (define-test peers.failures-are-of-this-library ()
-  "usocket, SBCL: a reset during a read is an implementation's own error, a deadline not even an ERROR."
+  "usocket, SBCL: a reset while reading is an implementation's own error, a deadline not even that."
   (with-pair (a b :inet)
     (setf (socket-timeout b :input) 0.01)
     (is (typep (failure-of (read-char b)) '(and timeout error)))
