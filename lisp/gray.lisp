@@ -162,10 +162,10 @@ or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Sourc
 ;;; Formats
 
 (defgeneric stream-external-format (stream)
-  (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1 or
-:ASCII, or a list of one of them with :EOL (:LF or :CRLF) and :REPLACEMENT (a character), and it is
-settable in mid-stream: what has been read or written stays as it was. Of other streams as in Common
-Lisp.")
+  (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1, :ASCII or
+another encoding that babel knows, or a list of one with :EOL (:LF or :CRLF) and :REPLACEMENT (a
+character); it is settable in mid-stream: what has been read or written stays as it was. Of other
+streams as in Common Lisp.")
   (:method (stream)
     (common-lisp:stream-external-format stream))
   (:method ((socket socket))

@@ -201,7 +201,8 @@ How many; 0 at end of file."
   (let ((start (connection-in-start connection)))
     (if (< start (connection-in-end connection))
         (let ((octet (aref (connection-in connection) start)))
-          (cond ((and (< octet 128) (/= octet 13))
+          (cond ((and (< octet 128) (/= octet 13)
+                      (text-format-ascii-p (connection-format connection)))
                  (setf (connection-in-start connection) (1+ start)
                        (connection-last-width connection) 1)
                  (code-char octet))
@@ -366,14 +367,40 @@ call."
   (with-input (connection)
     (check-open connection :read)
     (setf (connection-last-width connection) 0)
-    (let ((limit (call-limit connection :input)) (scanned 0) (count 1))
-      (declare (type index scanned))
-      (loop
-        (let ((newline (find-newline connection (+ (connection-in-start connection) scanned))))
-          (when (or newline (zerop count))
-            (return (take-line connection newline)))
-          (setf scanned (buffered-input connection))
-          (multiple-value-setq (count limit) (fill-input connection limit)))))))
+    (if (text-format-ascii-p (connection-format connection))
+        (read-line-by-octets connection)
+        (read-line-by-characters connection))))
+
+(defun read-line-by-octets (connection)
+  "READ-TEXT-LINE where a line ends with octet 10."
+  (let ((limit (call-limit connection :input)) (scanned 0) (count 1))
+    (declare (type index scanned))
+    (loop
+      (let ((newline (find-newline connection (+ (connection-in-start connection) scanned))))
+        (when (or newline (zerop count))
+          (return (take-line connection newline)))
+        (setf scanned (buffered-input connection))
+        (multiple-value-setq (count limit) (fill-input connection limit))))))
+
+(defun read-line-by-characters (connection)
+  "READ-TEXT-LINE where octet 10 may be part of another character."
+  (let ((line (make-array 80 :element-type 'character :adjustable t :fill-pointer 0))
+        (done nil))
+    (unwind-protect
+         (loop
+           (let ((character (next-character-slowly connection)))
+             (case character
+               ((:eof #\Newline)
+                (setf done t)
+                (return (values (coerce line 'characters) (eq character :eof))))
+               (t (vector-push-extend character line)))))
+      (unless done
+        (put-back-text connection (coerce line 'characters) 0 (length line))))))
+
+(defun put-back-text (connection string start end)
+  "Put the characters START to END of STRING before what is unread, in the octets that spell them."
+  (let ((octets (spell connection string start end)))
+    (put-back connection octets 0 (length octets))))
 
 (defun take-line (connection newline)
   "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as
@@ -430,14 +457,13 @@ What a call that ends early had read goes back into the buffer in the octets tha
                (setf (schar string position) character)
                (incf position)))
         (unless done
-          (let ((octets (spell connection string start position)))
-            (put-back connection octets 0 (length octets))))))))
+          (put-back-text connection string start position))))))
 
 (defun spell (connection string start end)
   "The octets that read as the characters START to END of STRING in the format of CONNECTION. A
 character that came from a replacement and has no octets is spelled with a question mark."
   (let* ((format (connection-format connection))
-         (octets (make-array (* 5 (- end start)) :element-type '(unsigned-byte 8)))
+         (octets (octets-of-size (* (1+ +longest-character+) (- end start))))
          (crlf-p (eq (text-format-eol format) :crlf))
          (length 0) (position start))
     (declare (type index length position))

@@ -160,8 +160,6 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
 
 ;;; Characters
 
-(defconstant +longest-character+ 4 "Octets that hold any character in any encoding.")
-
 (%defglobal *line-end* (coerce #(13 10) 'octets))
 
 (defun note-column (connection string start end)
@@ -226,7 +224,8 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
 (defun write-character (connection character)
   "Write CHARACTER; plain ASCII straight into the buffer."
   (let ((code (char-code character)))
-    (if (and (< code 128) (/= code 10))
+    (if (and (< code 128) (/= code 10)
+             (text-format-ascii-p (connection-format connection)))
         (with-output (connection)
           (check-writable connection)
           (unless (plusp (output-room connection))

@@ -1,12 +1,15 @@
 ;;;; text - external formats: a codec, what ends a line, what replaces what cannot be converted.
 ;;;;
-;;;; A codec is a row of two C functions: octets to UTF-32 and back. They convert runs, stop exactly
-;;;; before what they cannot convert, and leave the rest to PROBLEM here.
+;;;; The codecs of UTF-8, Latin-1 and ASCII are the library's: octets to UTF-32 and back. They
+;;;; convert runs, stop exactly before what they cannot convert, and leave the rest to PROBLEM here.
+;;;; Every other encoding that babel knows goes through it, slowly, by the same rules.
 
 (in-package :port)
 
 (defstruct (text-format (:copier nil))
-  (name :utf-8 :type (member :utf-8 :latin-1 :ascii) :read-only t)
+  (name :utf-8 :type keyword :read-only t)
+  (codec :utf-8 :type (member :utf-8 :latin-1 :ascii :babel) :read-only t)
+  (ascii-p t :read-only t)              ; octets below 128 are ASCII, and a line feed is octet 10
   (eol :lf :type (member :lf :crlf) :read-only t)
   (replacement nil :type (or null character) :read-only t))
 
@@ -14,14 +17,21 @@
   '((:utf-8 :utf-8 :utf8 :default)
     (:latin-1 :latin-1 :latin1 :iso-8859-1)
     (:ascii :ascii :us-ascii))
-  "The encodings: each by its name and then everything it may be called.")
+  "The encodings that the library converts: each by its name and then everything it may be called.")
 
 (defun encoding-named (designator)
-  (or (first (find-if (lambda (row) (member designator (rest row))) *encodings*))
-      (fail-as 'not-supported :external-format :not-supported
-               :message "expected an external format among ~{~S~^ ~}, alone or in a list with ~
-                         :EOL and :REPLACEMENT, got ~S"
-               :arguments (list (mapcar #'first *encodings*) designator))))
+  "Values: the name of the encoding that DESIGNATOR names; its codec."
+  (let ((own (first (find-if (lambda (row) (member designator (rest row))) *encodings*))))
+    (cond (own (values own own))
+          ((member designator (babel:list-character-encodings)) (values designator :babel))
+          (t (fail-as 'not-supported :external-format :not-supported
+                      :message "expected an external format among ~{~S~^ ~} and those of babel, ~
+                                alone or in a list with :EOL and :REPLACEMENT, got ~S"
+                      :arguments (list (mapcar #'first *encodings*) designator))))))
+
+(defun ascii-encoding-p (name)
+  "True if the encoding NAME of babel has ASCII in its lower half."
+  (equalp #(97 10) (babel:string-to-octets (coerce '(#\a #\Newline) 'string) :encoding name)))
 
 (%defglobal *utf-8* (make-text-format))
 
@@ -29,19 +39,20 @@
   "The text format for DESIGNATOR: a keyword, a list (keyword &key eol replacement), or :DEFAULT."
   (if (member designator '(:utf-8 :default))
       *utf-8*
-      (make-parsed-format designator)))
+      (apply #'make-parsed-format designator (if (consp designator) designator (list designator)))))
 
-(defun make-parsed-format (designator)
-  (destructuring-bind (name &key (eol :lf) replacement)
-      (if (consp designator) designator (list designator))
-    (unless (and (member eol '(:lf :crlf))
-                 (typep replacement '(or null character (string 1))))
-      (fail-as 'usage-error :external-format :invalid
-               :message "expected :EOL :LF or :CRLF and :REPLACEMENT a character, got ~S"
-               :arguments (list designator)))
-    (make-text-format :name (encoding-named name)
-                      :eol eol
-                      :replacement (and replacement (character replacement)))))
+(defun make-parsed-format (designator name &key (eol :lf) replacement)
+  "The text format for the parts of DESIGNATOR."
+  (multiple-value-bind (name codec) (encoding-named name)
+    (let ((ascii-p (or (not (eq codec :babel)) (ascii-encoding-p name))))
+      (unless (and (or (eq eol :lf) (and (eq eol :crlf) ascii-p))
+                   (typep replacement '(or null character (string 1))))
+        (fail-as 'usage-error :external-format :invalid
+                 :message "expected :EOL :LF or :CRLF (which needs an encoding with ASCII in it) ~
+                           and :REPLACEMENT a character, got ~S"
+                 :arguments (list designator)))
+      (make-text-format :name name :codec codec :ascii-p ascii-p :eol eol
+                        :replacement (and replacement (character replacement))))))
 
 (defun unparse-external-format (format)
   "The designator that gives FORMAT: a keyword where everything else is as usual."
@@ -52,6 +63,8 @@
     (if options
         (cons (text-format-name format) options)
         (text-format-name format))))
+
+(defconstant +longest-character+ 8 "Octets that hold any character in any encoding.")
 
 (deftype characters () '(simple-array character (*)))
 
@@ -69,13 +82,15 @@ character."
   (declare (type octets octets) (type characters string) (type fixnum start end from to))
   (with-octets (source octets start)
     (with-characters (target string from)
-      (ecase (text-format-name format)
+      (ecase (text-format-codec format)
         (:utf-8 (unpack-progress
                  (lport-text-from-utf8 source (- end start) target (- to from))))
         (:latin-1 (unpack-progress
                    (lport-text-from-latin1 source (- end start) target (- to from))))
         (:ascii (unpack-progress
-                 (lport-text-from-ascii source (- end start) target (- to from))))))))
+                 (lport-text-from-ascii source (- end start) target (- to from))))
+        (:babel (decode-with-babel (text-format-name format)
+                                   octets start end string from to))))))
 
 (defun encode (format string from to octets start end)
   "Convert the characters FROM to TO of STRING into OCTETS from START up to END.
@@ -83,23 +98,72 @@ Values: characters consumed, octets produced. It stops at either end or before w
   (declare (type octets octets) (type characters string) (type fixnum start end from to))
   (with-characters (source string from)
     (with-octets (target octets start)
-      (ecase (text-format-name format)
+      (ecase (text-format-codec format)
         (:utf-8 (unpack-progress
                  (lport-text-to-utf8 source (- to from) target (- end start))))
         (:latin-1 (unpack-progress
                    (lport-text-to-latin1 source (- to from) target (- end start))))
         (:ascii (unpack-progress
-                 (lport-text-to-ascii source (- to from) target (- end start))))))))
+                 (lport-text-to-ascii source (- to from) target (- end start))))
+        (:babel (encode-with-babel (text-format-name format)
+                                   string from to octets start end))))))
 
 (defun problem (format octets start end)
   "What is the matter at START of OCTETS, where DECODE stopped before END: NIL, more octets may
 complete a character; else the number of octets that are none."
   (declare (type octets octets) (type fixnum start end))
-  (if (eq (text-format-name format) :utf-8)
-      (let ((count (with-octets (source octets start)
-                     (lport-text-utf8-problem source (- end start)))))
-        (if (plusp count) count nil))
-      1))
+  (ecase (text-format-codec format)
+    (:utf-8 (let ((count (with-octets (source octets start)
+                           (lport-text-utf8-problem source (- end start)))))
+              (if (plusp count) count nil)))
+    ((:latin-1 :ascii) 1)
+    (:babel (if (< (- end start) +longest-character+) nil 1))))
+
+;;; Babel's encodings, a character at a time
+
+(defun babel-character (name octets start end)
+  "Values: the character that the octets from START on begin with in encoding NAME; its width. NIL
+if END comes first, or if there is none."
+  (loop with unit = (floor (babel-encodings:enc-code-unit-size
+                            (babel-encodings:get-character-encoding name))
+                           8)
+        for stop from (+ start unit) to (min end (+ start +longest-character+)) by unit
+        for text = (handler-case (babel:octets-to-string octets :start start :end stop
+                                                                :encoding name :errorp t)
+                     (babel-encodings:character-coding-error () nil))
+        when (and text (= 1 (length text)))
+          return (values (char text 0) (- stop start))))
+
+(defun decode-with-babel (name octets start end string from to)
+  "As DECODE, for encoding NAME of babel."
+  (let ((position start) (index from))
+    (loop while (< index to)
+          do (multiple-value-bind (character width) (babel-character name octets position end)
+               (unless character
+                 (return))
+               (setf (schar string index) character)
+               (incf index)
+               (incf position width)))
+    (values (- position start) (- index from))))
+
+(defun babel-octets (name character)
+  "The octets of CHARACTER in encoding NAME, or NIL."
+  (handler-case (babel:string-to-octets (string character) :encoding name :errorp t :use-bom nil)
+    (babel-encodings:character-coding-error () nil)))
+
+(defun encode-with-babel (name string from to octets start end)
+  "As ENCODE, for encoding NAME of babel."
+  (let ((index from) (position start))
+    (loop while (< index to)
+          do (let ((spelled (babel-octets name (schar string index))))
+               (when (or (null spelled) (> (+ position (length spelled)) end))
+                 (return))
+               (replace octets spelled :start1 position)
+               (incf position (length spelled))
+               (incf index)))
+    (values (- index from) (- position start))))
+
+;;; What cannot be converted
 
 (defun character-for (format octets channel position)
   "The character that stands for OCTETS, which are none in FORMAT: the format's replacement, or what
@@ -121,11 +185,13 @@ or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says."
   (let ((string (make-string 1 :initial-element
                              (or (text-format-replacement format)
                                  (ask-for-encodable format character channel))))
-        (octets (make-array 4 :element-type '(unsigned-byte 8))))
-    (multiple-value-bind (consumed produced) (encode format string 0 1 octets 0 4)
+        (octets (octets-of-size +longest-character+)))
+    (multiple-value-bind (consumed produced)
+        (encode format string 0 1 octets 0 +longest-character+)
       (if (= consumed 1)
           (subseq octets 0 produced)
-          (octets-for (make-text-format :name (text-format-name format))
+          ;; The replacement has none either: ask, with no replacement to fall back on.
+          (octets-for (parse-external-format (text-format-name format))
                       (char string 0) channel)))))
 
 (defun ask-for-encodable (format character channel)
