@@ -316,7 +316,9 @@ LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
  * (LPORT_DATAGRAM), on the local name ADDRESS. MODE: permission bits for the path, or below 0 for
  * what the umask says. With LPORT_UNLINK in FLAGS a stale path (a socket that refuses connections)
  * is removed first, a live one and other files never. LPORT_ADDRESS_IN_USE, LPORT_PATH_UNUSABLE,
- * LPORT_PERMISSION_DENIED ...; nothing is left behind. Source: unix(7). */
+ * LPORT_PERMISSION_DENIED ...; nothing is left behind. Source: unix(7). * (Between its bind and its
+ * listen a server refuses connections as if it were stale: of two that start at the same moment on
+ * one path, one may take it from the other.) */
 LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog,
                                      int32_t mode, int32_t flags);
 

@@ -50,7 +50,7 @@
   (out-start 0 :type index)
   (out-end 0 :type index)
   (output-shut nil)                     ; no more output: SOCKET-SHUTDOWN was here
-  (column 0 :type index)
+  (column 0 :type index)                ; where the buffer begins, see CURRENT-COLUMN
   (octets-out 0 :type (unsigned-byte 62))
   ;; Text
   (format *utf-8* :type text-format)

@@ -73,10 +73,10 @@
   nil)
 
 (defmethod stream-line-column ((socket socket))
-  (connection-column (socket-connection socket)))
+  (current-column (socket-connection socket)))
 
 (defmethod stream-start-line-p ((socket socket))
-  (zerop (connection-column (socket-connection socket))))
+  (zerop (current-column (socket-connection socket))))
 
 ;;; Sequences
 

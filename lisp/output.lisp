@@ -12,6 +12,29 @@
   (when (connection-output-shut connection)
     (fail-on connection (lport-status-make +lport-output-shut+) :write)))
 
+;;; The column, for FRESH-LINE and ~T
+;;;
+;;; Nobody counts while writing: who asks counts back from the end of the buffer, and a buffer that has
+;;; been sent leaves its column behind.
+
+(defconstant +longest-count+ 4096 "Octets that are looked at for a column at the most.")
+
+(defun current-column (connection)
+  "The column at which the next character will stand: characters since the last line feed."
+  (let* ((out (connection-out connection))
+         (end (connection-out-end connection))
+         (start (max 0 (- end +longest-count+)))
+         (utf-8-p (eq (text-format-codec (connection-format connection)) :utf-8))
+         (column 0))
+    (declare (type octets out) (type index end start column))
+    (loop for index of-type fixnum from (1- end) downto start
+          for octet = (aref out index)
+          do (when (= octet 10)
+               (return-from current-column column))
+             (unless (and utf-8-p (= #x80 (logand octet #xC0)))
+               (incf column)))
+    (+ column (if (zerop start) (connection-column connection) 0))))
+
 ;;; Sending
 
 (defun note-sent (connection count)
@@ -20,7 +43,8 @@
          (own (min count pending)))
     (incf (connection-octets-out connection) count)
     (if (= own pending)
-        (setf (connection-out-start connection) 0
+        (setf (connection-column connection) (current-column connection)
+              (connection-out-start connection) 0
               (connection-out-end connection) 0)
         (incf (connection-out-start connection) own))
     (- count own)))
@@ -162,14 +186,6 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
 
 (%defglobal *line-end* (coerce #(13 10) 'octets))
 
-(defun note-column (connection string start end)
-  "Keep the column up to date with the characters START to END of STRING."
-  (declare (type characters string) (type index start end))
-  (let ((newline (position #\Newline string :start start :end end :from-end t)))
-    (if newline
-        (setf (connection-column connection) (- end newline 1))
-        (incf (connection-column connection) (- end start)))))
-
 (defun encode-run (connection string start end)
   "Encode the characters START to END of STRING behind what is pending, as many as go; how many."
   (declare (type characters string) (type index start end))
@@ -218,21 +234,24 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
     (let ((limit (call-limit connection :output)))
       (if (eq (text-format-eol (connection-format connection)) :crlf)
           (write-lines connection string start end limit)
-          (write-run connection string start end limit)))
-    (note-column connection string start end)))
+          (write-run connection string start end limit)))))
+
+(declaim (inline single-octet-p))
+(defun single-octet-p (code format)
+  "True if CODE, below 128, is written as itself."
+  (and (text-format-ascii-p format)
+       (or (/= code 10) (eq (text-format-eol format) :lf))))
 
 (defun write-character (connection character)
   "Write CHARACTER; plain ASCII straight into the buffer."
   (let ((code (char-code character)))
-    (if (and (< code 128) (/= code 10)
-             (text-format-ascii-p (connection-format connection)))
+    (if (and (< code 128) (single-octet-p code (connection-format connection)))
         (with-output (connection)
           (check-writable connection)
           (unless (plusp (output-room connection))
             (make-output-room connection (call-limit connection :output)))
           (let ((end (connection-out-end connection)))
             (setf (aref (connection-out connection) end) code
-                  (connection-out-end connection) (1+ end)))
-          (incf (connection-column connection)))
+                  (connection-out-end connection) (1+ end))))
         (write-characters-from connection (make-string 1 :initial-element character) 0 1)))
   character)

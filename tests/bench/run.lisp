@@ -2,36 +2,25 @@
 ;;;; all went through. See main.lisp for what the environment can ask for.
 
 (require :asdf)
-(require :sb-bsd-sockets)
+
+(defun end-badly (&rest what)
+  "Print WHAT, a line each, and end with 1."
+  (format *error-output* "~&~{~A~%~}" what)
+  (finish-output *error-output*)
+  (uiop:quit 1))
+
+(defun load-silently (system)
+  "Load SYSTEM; what the compiler says is printed only if that fails."
+  (let* ((said (make-string-output-stream))
+         (failure (handler-case (let ((*standard-output* said) (*error-output* said))
+                                  (asdf:load-system system)
+                                  nil)
+                    (error (condition) condition))))
+    (when failure
+      (end-badly (get-output-stream-string said) system failure))))
 
 (asdf:load-asd (truename (merge-pathnames "../../port.asd" *load-truename*)))
-
-(asdf:defsystem "port-bench"
-  :depends-on ("port" "usocket")
-  :pathname #.(directory-namestring (or *load-truename* *compile-file-truename*))
-  :serial t
-  :components ((:file "package")
-               (:file "machine")
-               (:file "servers")
-               (:file "peers")
-               (:file "peer-port")
-               (:file "peer-sbcl")
-               (:file "peer-usocket")
-               (:file "peer-programs")
-               (:file "workloads")
-               (:file "measure")
-               (:file "report")
-               (:file "main")))
-
-(let ((said (make-string-output-stream)))
-  (handler-case (let ((*standard-output* said) (*error-output* said))
-                  (asdf:load-system "port-bench"))
-    (error (condition)
-      (format *error-output* "~A~%~A~%" (get-output-stream-string said) condition)
-      (uiop:quit 1))))
-
+(asdf:load-asd (truename (merge-pathnames "port-bench.asd" *load-truename*)))
+(load-silently "port-bench")
 (handler-case (uiop:symbol-call :port/bench :main)
-  (error (condition)
-    (format *error-output* "bench: ~A~%" condition)
-    (uiop:quit 1)))
-(uiop:quit 0)
+  (error (condition) (end-badly condition)))

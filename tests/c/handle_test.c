@@ -320,6 +320,23 @@ SOCKET_TEST(handle, a_child_that_closes_what_it_inherited_leaves_the_connection_
     }
 }
 
+static int is_closed_here(void *data) {
+    return is_open(*(int *)data) ? 1 : 0;
+}
+
+/* The user that is to leave last is a thread of the parent: the child does not wait for it. */
+SOCKET_TEST(handle, a_child_does_not_keep_what_its_parent_is_closing) {
+    int64_t socket = open_one();
+    int fd = (int)lport_socket_descriptor(socket);
+    int64_t wait = lport_wait_begin(socket, LPORT_INPUT);
+    cr_assert_eq(in_child(is_closed_here, &fd), 1);
+    cr_assert_eq(lport_socket_close(socket, 0), 1);
+    cr_assert_eq(in_child(is_closed_here, &fd), 0);
+    cr_assert(is_open(fd));
+    cr_assert_eq(lport_wait_end(wait), 0);
+    cr_assert(!is_open(fd));
+}
+
 /* ---- in bulk --------------------------------------------------------------------------------- */
 
 static long resident_kib(void) {

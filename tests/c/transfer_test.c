@@ -566,6 +566,23 @@ SOCKET_TEST(transfer, a_refused_datagram_is_told_and_the_socket_goes_on) {
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
 }
 
+/* Datagrams have no connection that could break. */
+SOCKET_TEST(transfer, a_datagram_socket_is_never_broken) {
+    int64_t ends[2];
+    uint8_t octet = 1;
+    make_datagram_ends(ends);
+    faults_fail(CALL_SEND, 1, 1, ECONNRESET);
+    faults_fail(CALL_RECV, 1, 1, ENETDOWN);
+    assert_kind(lport_socket_send(ends[0], &octet, 1), LPORT_CONNECTION_RESET);
+    assert_kind(lport_socket_receive(ends[1], &octet, 1, 0), LPORT_CONNECTION_LOST);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(lport_socket_state(ends[i]), 0);
+        cr_assert_eq(lport_socket_send(ends[i], &octet, 1), 1);
+        cr_assert_eq(receive_some(ends[1 - i], &octet, 1, soon()), 1);
+    }
+    close_both(ends);
+}
+
 /* Behaviour 63. */
 SOCKET_TEST(transfer, datagrams_that_are_empty_or_too_long) {
     static uint8_t octets[70000];
