@@ -68,3 +68,21 @@ what happened, nothing hangs for ever and nothing is lost."
              (declare (ignore operation system))
              (unless (uiop:symbol-call :port/test :run-all)
                (error "A test of port failed; see above."))))
+
+(defsystem "port/bench"
+  :description "Workloads over sockets by port and by others, for comparison: `make bench`."
+  :depends-on ("port" "usocket" (:feature :sbcl (:require "sb-bsd-sockets")))
+  :pathname "tests/bench/"
+  :serial t
+  :components ((:file "package")
+               (:file "machine")
+               (:file "servers")
+               (:file "peers")
+               (:file "peer-port")
+               (:file "peer-sbcl")
+               (:file "peer-usocket")
+               (:file "peer-programs")
+               (:file "workloads")
+               (:file "measure")
+               (:file "report")
+               (:file "main")))

@@ -41,11 +41,10 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
         return count;
     }
     int64_t status = count < 0 ? lport_status_from_errno(LPORT_IN_TRANSFER, errno) : 0;
-    if (lport_status_kind(status) == LPORT_WOULD_BLOCK) {
-        return status; /* not dead in this direction: a local peer may have shut down its input only
-                        */
-    }
     int64_t broken = atomic_load(&slot->broken);
+    if (slot->family == LPORT_LOCAL && lport_status_kind(status) == LPORT_WOULD_BLOCK) {
+        return status; /* EPIPE of a peer that shut down its input only: more can come from it */
+    }
     return broken != 0 ? broken : note_broken(slot, status);
 }
 

@@ -1,7 +1,7 @@
 ;;;; main - a run: what the environment asks for, from the first server to the document.
 ;;;;
 ;;;; BENCH=part runs the workloads that have it in their names, and writes no document.
-;;;; BENCH_ROUNDS (5); BENCH_FULL=1: 1 GiB of octets, longer runs; BENCH_MS: how long a run is, about.
+;;;; BENCH_ROUNDS (5); BENCH_FULL=1: 1 GiB of octets, longer runs; BENCH_MS: how long a run is.
 
 (in-package :port/bench)
 

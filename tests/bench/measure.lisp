@@ -3,8 +3,8 @@
 (in-package :port/bench)
 
 (defstruct sample
-  "Nanoseconds of one operation: by the wall clock, of the processor for the measured side and for the
-other one; octets consed by it, NIL where that is unknown."
+  "Nanoseconds of one operation: by the wall clock, of the processor for the measured side and for
+the other one; octets consed by it, NIL where that is unknown."
   wall own other consed)
 
 (defun sample-time (sample workload)

@@ -1,7 +1,7 @@
 ;;;; package - the benchmarks: what they measure with, whom they compare, what they run.
 
 (defpackage :port/bench
-  (:documentation "Workloads over sockets, run by port, by other socket libraries of Lisp, by plain C
-and by Python in turn, against the same other side, a plain C process on the same processor.")
+  (:documentation "Workloads over sockets, run by port, by other socket libraries of Lisp, by plain
+C and by Python in turn, against the same other side, a plain C process on the same processor.")
   (:use :common-lisp)
   (:export #:main))

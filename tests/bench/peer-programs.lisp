@@ -4,8 +4,9 @@
 
 (defclass program-peer (peer)
   ((command :initarg :command :reader peer-command :documentation "A list of strings."))
-  (:documentation "A program that takes a workload, a count and a port, and prints a line: the workload,
-nanoseconds of one operation by the wall clock, and by the processor time of the program."))
+  (:documentation "A program that takes a workload, a count and a port, and prints a line: the
+workload, nanoseconds of one operation by the wall clock, and by the processor time of the
+program."))
 
 (defun run-program-peer (peer workload count port)
   "The numbers that the program of PEER prints, a list."

@@ -173,7 +173,8 @@ static uint32_t next_random(uint32_t *state) {
     return *state >> 16;
 }
 
-/* A line of LINE_CHARACTERS: printable ASCII; or MIXED, runs of 1 to 8 characters of 1 to 4 octets. */
+/* A line of LINE_CHARACTERS: printable ASCII; or MIXED, runs of 1 to 8 characters of 1 to 4 octets.
+ */
 static void make_line(uint32_t *chars, int mixed, uint32_t *state) {
     uint32_t left = 0;
     uint32_t width = 1;
@@ -528,8 +529,8 @@ static void run_write_lines(const struct workload *workload, uint16_t port, int6
             send_all(fd, buffer, len);
             len = 0;
         }
-        len += encode_utf8(chars + i % LINES * (LINE_CHARACTERS + 1), LINE_CHARACTERS,
-                           buffer + len);
+        len +=
+            encode_utf8(chars + i % LINES * (LINE_CHARACTERS + 1), LINE_CHARACTERS, buffer + len);
         buffer[len++] = '\n';
     }
     send_all(fd, buffer, len);

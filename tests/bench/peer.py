@@ -96,7 +96,8 @@ def format_lines(s, count):
 
 def read_one(mode):
     def run(s, count):
-        read = s.makefile(mode, **({} if mode == "rb" else {"encoding": "utf-8", "newline": "\n"})).read
+        text = {} if mode == "rb" else {"encoding": "utf-8", "newline": "\n"}
+        read = s.makefile(mode, **text).read
         for _ in range(count):
             read(1)
     return run

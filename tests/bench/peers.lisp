@@ -1,7 +1,7 @@
 ;;;; peers - who is compared: socket libraries of Lisp, and programs in other languages.
 ;;;;
-;;;; Each library is a file with its class and its methods. Every library runs the same workloads, on
-;;;; the streams that it makes; every connection has TCP_NODELAY set, as port sets it.
+;;;; Each library is a file with its class and its methods. Every library runs the same workloads,
+;;;; on the streams that it makes; every connection has TCP_NODELAY set, as port sets it.
 
 (in-package :port/bench)
 
@@ -11,8 +11,8 @@
   (:documentation "Somebody who can run workloads."))
 
 (defgeneric open-link (peer port kind)
-  (:documentation "Connect to PORT of 127.0.0.1 and return a link, whatever PEER takes for one. KIND, :TEXT
-or :OCTETS: what it will be used for."))
+  (:documentation "Connect to PORT of 127.0.0.1 and return a link, whatever PEER takes for one.
+KIND, :TEXT or :OCTETS: what it will be used for."))
 
 (defgeneric link-stream (peer link)
   (:documentation "The stream of LINK."))
@@ -23,7 +23,7 @@ or :OCTETS: what it will be used for."))
     (close (link-stream peer link))))
 
 (defgeneric receive-some (peer link octets)
-  (:documentation "Receive what is there into OCTETS, past all buffers if PEER can; how many octets."))
+  (:documentation "Receive what is there into OCTETS, past all buffers if PEER can; how many."))
 
 (defgeneric can-run-p (peer workload)
   (:documentation "True if PEER has what the workload named WORKLOAD needs.")

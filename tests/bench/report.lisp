@@ -93,8 +93,8 @@ median of the rounds, a ratio the median of the ratios of each round.
   from UTF-32, line by line, without making strings; `read-char` and its kin are `getc` and `putc`,
   `format` is `fprintf`. \"X / port\": so many times the time of port does X take.
 - sb-bsd-sockets: `socket-make-stream` with `:element-type :default :external-format :utf-8
-  :buffering :full`; raw receive is `socket-receive`. usocket: its streams of characters or octets, as
-  the workload needs. The Lisp libraries run the same loops over the same operators.
+  :buffering :full`; raw receive is `socket-receive`. usocket: its streams of characters or octets,
+  as the workload needs. The Lisp libraries run the same loops over the same operators.
 - Python: its sockets, `makefile` for lines and text.
 - \"conses\": octets of Lisp memory that one unit allocates; a line that is read is a fresh string.
 - \"meets\" and \"misses\" compare a ratio with the goal beside it.

@@ -1,5 +1,5 @@
-;;;; run - load port and the benchmarks from the checkout around this file, run them, and end with 0 if
-;;;; all went through. See main.lisp for what the environment can ask for.
+;;;; run - load port and the benchmarks from the checkout around this file, run them, and end with
+;;;; 0 if all went through. See main.lisp for what the environment can ask for.
 
 (require :asdf)
 
@@ -20,7 +20,6 @@
       (end-badly (get-output-stream-string said) system failure))))
 
 (asdf:load-asd (truename (merge-pathnames "../../port.asd" *load-truename*)))
-(asdf:load-asd (truename (merge-pathnames "port-bench.asd" *load-truename*)))
-(load-silently "port-bench")
+(load-silently "port/bench")
 (handler-case (uiop:symbol-call :port/bench :main)
   (error (condition) (end-badly condition)))

@@ -1,7 +1,7 @@
 ;;;; servers - the other side of every workload: plain C processes, the same for everybody.
 ;;;;
-;;;; A server is started when it is first needed, takes one client after the other, and is stopped at
-;;;; the end of the run.
+;;;; A server is started when it is first needed, takes one client after the other, and is stopped
+;;;; at the end of the run.
 
 (in-package :port/bench)
 
@@ -45,6 +45,6 @@
 
 (defun lines-of-kind (kind)
   "The lines that a server of KIND sends, a vector of strings."
-  (coerce (uiop:run-program (list (peer-program) "text" (string-downcase kind)) :output :lines
-                                                                               :external-format :utf-8)
+  (coerce (uiop:run-program (list (peer-program) "text" (string-downcase kind))
+                            :output :lines :external-format :utf-8)
           'simple-vector))

@@ -137,8 +137,8 @@
                       1000000 :of-c 1.6 :of-sbcl 3)
     (write-line-mixed "`write-line`, 80 characters of mixed scripts" "line" :sink
                       ,(write-lines-of :mixed) 400000 :of-c 0.4 :of-sbcl 3)
-    (read-text-ascii "`read-sequence` into a string, ASCII" "1000 characters" :ascii read-text 100000
-                     :of-sbcl 20)
+    (read-text-ascii "`read-sequence` into a string, ASCII" "1000 characters" :ascii
+                     read-text 100000 :of-sbcl 20)
     (read-text-mixed "`read-sequence` into a string, mixed scripts" "1000 characters" :mixed
                      read-text 40000 :of-sbcl 20)
     (read-octets "`read-sequence` of octets" "64 KiB" :octets read-octets ,(bulk-count)

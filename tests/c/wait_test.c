@@ -21,11 +21,6 @@
 #define ADDRESS_SANITIZER 0
 #endif
 
-#if ADDRESS_SANITIZER
-#include <sanitizer/asan_interface.h>
-void __asan_handle_no_return(void); /* not in that header */
-#endif
-
 TestSuite(wait, .timeout = 20);
 
 #define MS INT64_C(1000000)
@@ -421,28 +416,28 @@ SOCKET_TEST(wait, a_signal_ends_a_wait_that_asks_for_it) {
 
 static int64_t abandoned_wait;
 
-/* The address sanitizer does not see that a cancelled thread leaves its frames. */
-static void forget_frames(void *data) {
-    (void)data;
-#if ADDRESS_SANITIZER
-    __asan_handle_no_return();
-#endif
-}
+/* The address sanitizer does not follow a thread that is cancelled at any instruction: it takes the
+ * frames that vanished for live ones. */
+#define SKIP_UNDER_ADDRESS_SANITIZER()                                                             \
+    do {                                                                                           \
+        if (ADDRESS_SANITIZER) {                                                                   \
+            cr_skip_test("asynchronous cancellation confuses the sanitizer itself");               \
+        }                                                                                          \
+    } while (0)
 
 static int64_t waiting_to_be_cancelled(void *data) {
     int64_t result;
     (void)data;
-    pthread_cleanup_push(forget_frames, NULL);
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
     result = lport_wait_poll(abandoned_wait, LPORT_NEVER, 0);
     pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL);
-    pthread_cleanup_pop(0);
     return result;
 }
 
 /* Design: a [waits] function may be abandoned at any instruction. What was begun can be ended by
  * anybody, and nothing is left. */
 SOCKET_TEST(wait, a_thread_that_is_killed_in_a_poll_leaves_nothing) {
+    SKIP_UNDER_ADDRESS_SANITIZER();
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
     for (int i = 0; i < 300; i++) {
@@ -467,6 +462,7 @@ SOCKET_TEST(wait, a_thread_that_is_killed_in_a_poll_leaves_nothing) {
 
 /* The same for a socket that is closed meanwhile: it goes when the wait is ended. */
 SOCKET_TEST(wait, a_socket_closed_under_a_killed_thread_goes_with_its_wait) {
+    SKIP_UNDER_ADDRESS_SANITIZER();
     int64_t ends[2];
     struct task task;
     make_connection(LPORT_INET, ends);
@@ -485,11 +481,9 @@ SOCKET_TEST(wait, a_socket_closed_under_a_killed_thread_goes_with_its_wait) {
 
 static int64_t gone_to_be_cancelled(void *data) {
     int64_t result;
-    pthread_cleanup_push(forget_frames, NULL);
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
     result = lport_socket_gone(*(int64_t *)data, LPORT_NEVER);
     pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL);
-    pthread_cleanup_pop(0);
     return result;
 }
 
