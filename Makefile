@@ -151,7 +151,7 @@ check: deps check-deps
 	@$(MAKE) -s --no-print-directory all
 	@MAKE="$(MAKE)" JOBS="$(JOBS)" VERSION="$(VERSION)" CRITERION="$(CRITERION)" \
 	    DIALECT="$(subst ",\",$(DIALECT))" WARNINGS="$(WARNINGS)" \
-	    TEST_ENV="$(TEST_ENV)" WATCHDOG="$(WATCHDOG)" tests/checks/all $(CHECKS)
+	    WATCHDOG="$(WATCHDOG)" tests/checks/all $(CHECKS)
 
 # ---- benchmarks -----------------------------------------------------------------------------------
 
