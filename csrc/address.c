@@ -1,4 +1,4 @@
-/* address - blocks, their texts, and the kernel's socket addresses (layer 1). Stands on status, and
+/* address - blocks and their texts (layer 1). Stands on status, and
  * on the system's table of interfaces for the names of zones. See libport.h.
  *
  * Nothing here uses inet_aton, inet_pton or inet_ntop: between them they take short forms and print
@@ -6,7 +6,7 @@
  *
  * Invariant: a block is written whole or not at all, and every octet of it that has no meaning is
  * 0. */
-#include "address.h"
+#include "address_block.h"
 
 #include "libport.h"
 #include "status.h"
@@ -17,20 +17,6 @@
 #include <string.h>
 #include <sys/un.h>
 
-enum {
-    INET_OCTETS = 4,
-    INET6_OCTETS = 16,
-    INET6_GROUPS = 8,
-    MAPPED_PREFIX = 12, /* octets before the IPv4 address in an IPv4-mapped one, RFC 4291 2.5.5.2 */
-    PORT_MAX = 65535,
-    LOCAL_AT = offsetof(struct sockaddr_un, sun_path),
-    LOCAL_MAX = sizeof(((struct sockaddr_un *)0)->sun_path),
-};
-
-_Static_assert(LOCAL_MAX <= LPORT_ADDRESS_SIZE - LPORT_AT_OCTETS, "a block holds any local name");
-
-static const uint8_t mapped_prefix[MAPPED_PREFIX] = {[10] = 0xff, [11] = 0xff};
-
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
 int32_t lport_address_port(const uint8_t *address) {
@@ -40,30 +26,6 @@ int32_t lport_address_port(const uint8_t *address) {
 void lport_address_set_port(uint8_t *address, int32_t port) {
     address[LPORT_AT_PORT] = (uint8_t)(port >> 8 & 0xff);
     address[LPORT_AT_PORT + 1] = (uint8_t)(port & 0xff);
-}
-
-static uint32_t get_scope(const uint8_t *address) {
-    const uint8_t *at = address + LPORT_AT_SCOPE;
-    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-}
-
-static void set_scope(uint8_t *address, uint32_t scope) {
-    for (int i = 0; i < 4; i++)
-        address[LPORT_AT_SCOPE + i] = (uint8_t)(scope >> (24 - 8 * i) & 0xff);
-}
-
-/* Makes ADDRESS the block of FAMILY with the LEN octets at OCTETS, port 0, no scope. */
-static void set_block(uint8_t *address, int32_t family, const void *octets, size_t len) {
-    memset(address, 0, LPORT_ADDRESS_SIZE);
-    address[LPORT_AT_FAMILY] = (uint8_t)family;
-    if (len > 0)
-        memcpy(address + LPORT_AT_OCTETS, octets, len);
-    if (family == LPORT_LOCAL)
-        address[LPORT_AT_LENGTH] = (uint8_t)len;
-}
-
-static bool is_mapped(const uint8_t *octets) {
-    return memcmp(octets, mapped_prefix, MAPPED_PREFIX) == 0;
 }
 
 /* Zones of link-local and interface-local scope; those of wider scope have no use for one. */
@@ -459,20 +421,6 @@ int64_t lport_address_local(const char *name, size_t len, uint8_t *address) {
 
 /* ---- comparing ------------------------------------------------------------------------------- */
 
-/* True if ADDRESS is a block at all. */
-static bool is_block(const uint8_t *address) {
-    switch (address[LPORT_AT_FAMILY]) {
-    case LPORT_ANY:
-    case LPORT_INET:
-    case LPORT_INET6:
-        return true;
-    case LPORT_LOCAL:
-        return address[LPORT_AT_LENGTH] <= LOCAL_MAX;
-    default:
-        return false;
-    }
-}
-
 /* The IPv4 octets in ADDRESS, IPv4-mapped ones too; NULL if there are none. */
 static const uint8_t *inet_octets(const uint8_t *address) {
     const uint8_t *octets = address + LPORT_AT_OCTETS;
@@ -501,104 +449,4 @@ int64_t lport_address_equal(const uint8_t *a, const uint8_t *b) {
     return a[LPORT_AT_FAMILY] == LPORT_ANY ||
            (get_scope(a) == get_scope(b) &&
             memcmp(a + LPORT_AT_OCTETS, b + LPORT_AT_OCTETS, INET6_OCTETS) == 0);
-}
-
-/* ---- the kernel's form ----------------------------------------------------------------------- */
-
-static int64_t to_inet(const uint8_t *address, struct sockaddr_storage *storage) {
-    struct sockaddr_in in = {.sin_family = AF_INET};
-    in.sin_port = htons((uint16_t)lport_address_port(address));
-    memcpy(&in.sin_addr, address + LPORT_AT_OCTETS, INET_OCTETS);
-    memcpy(storage, &in, sizeof in);
-    return sizeof in;
-}
-
-static int64_t to_inet6(const uint8_t *address, struct sockaddr_storage *storage) {
-    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
-    uint8_t *octets = in6.sin6_addr.s6_addr;
-    in6.sin6_port = htons((uint16_t)lport_address_port(address));
-    if (address[LPORT_AT_FAMILY] == LPORT_INET) {
-        memcpy(octets, mapped_prefix, MAPPED_PREFIX);
-        memcpy(octets + MAPPED_PREFIX, address + LPORT_AT_OCTETS, INET_OCTETS);
-    } else if (address[LPORT_AT_FAMILY] == LPORT_INET6) {
-        memcpy(octets, address + LPORT_AT_OCTETS, INET6_OCTETS);
-        in6.sin6_scope_id = get_scope(address);
-    }
-    memcpy(storage, &in6, sizeof in6);
-    return sizeof in6;
-}
-
-/* A path has a terminator where there is room; an abstract name is all of its length, unix(7). */
-static int64_t to_local(const uint8_t *address, struct sockaddr_storage *storage) {
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    size_t len = address[LPORT_AT_LENGTH];
-    bool path = len > 0 && address[LPORT_AT_OCTETS] != '\0';
-    memcpy(un.sun_path, address + LPORT_AT_OCTETS, len);
-    memcpy(storage, &un, sizeof un);
-    return (int64_t)(LOCAL_AT + len + (path && len < LOCAL_MAX ? 1 : 0));
-}
-
-int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
-                                struct sockaddr_storage *storage) {
-    if (!is_block(address))
-        return lport_status_make(LPORT_INVALID);
-    memset(storage, 0, sizeof *storage);
-    if (address[LPORT_AT_FAMILY] == LPORT_LOCAL)
-        return to_local(address, storage);
-    if (address[LPORT_AT_FAMILY] == LPORT_INET && !mapped)
-        return to_inet(address, storage);
-    return to_inet6(address, storage);
-}
-
-static int64_t from_inet(const struct sockaddr_storage *storage, uint8_t *address) {
-    struct sockaddr_in in;
-    memcpy(&in, storage, sizeof in);
-    set_block(address, LPORT_INET, &in.sin_addr, INET_OCTETS);
-    lport_address_set_port(address, ntohs(in.sin_port));
-    return LPORT_INET;
-}
-
-static int64_t from_inet6(const struct sockaddr_storage *storage, uint8_t *address) {
-    struct sockaddr_in6 in6;
-    memcpy(&in6, storage, sizeof in6);
-    const uint8_t *octets = in6.sin6_addr.s6_addr;
-    bool mapped = is_mapped(octets);
-    if (mapped)
-        set_block(address, LPORT_INET, octets + MAPPED_PREFIX, INET_OCTETS);
-    else
-        set_block(address, LPORT_INET6, octets, INET6_OCTETS);
-    lport_address_set_port(address, ntohs(in6.sin6_port));
-    if (!mapped)
-        set_scope(address, in6.sin6_scope_id);
-    return mapped ? LPORT_INET : LPORT_INET6;
-}
-
-/* The kernel reports one octet more than it has room for when a path fills sun_path: LEN counts the
- * terminator that it could not store there (unix(7), BUGS). */
-static int64_t from_local(const struct sockaddr_storage *storage, size_t len, uint8_t *address) {
-    const char *name = (const char *)storage + LOCAL_AT;
-    size_t used = len > LOCAL_AT ? len - LOCAL_AT : 0;
-    if (used > sizeof *storage - LOCAL_AT)
-        return lport_status_make(LPORT_INVALID);
-    if (used > 0 && name[0] != '\0')
-        used = strnlen(name, used);
-    if (used > LOCAL_MAX)
-        return lport_status_make(LPORT_INVALID);
-    set_block(address, LPORT_LOCAL, name, used);
-    return LPORT_LOCAL;
-}
-
-int64_t lport_address_from_kernel(const struct sockaddr_storage *storage, socklen_t len,
-                                  uint8_t *address) {
-    if (len == 0) /* recvmsg(2) from a local socket without a name; no other family lacks one */
-        return from_local(storage, 0, address);
-    if (len < LOCAL_AT)
-        return lport_status_make(LPORT_INVALID);
-    if (storage->ss_family == AF_INET && len >= sizeof(struct sockaddr_in))
-        return from_inet(storage, address);
-    if (storage->ss_family == AF_INET6 && len >= sizeof(struct sockaddr_in6))
-        return from_inet6(storage, address);
-    if (storage->ss_family == AF_UNIX)
-        return from_local(storage, len, address);
-    return lport_status_make(LPORT_INVALID);
 }
