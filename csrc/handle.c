@@ -10,6 +10,7 @@
 #include "os.h"
 
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -28,7 +29,8 @@ static struct {
     pthread_mutex_t lock; /* guards used and free */
     uint32_t used;        /* slots handed out at least once */
     uint32_t free;        /* head of the list of free slots, or NO_SLOT */
-    _Atomic int64_t open; /* published and not yet marked closing */
+    uint32_t first_generation; /* of this process's slots, see choose_generation */
+    _Atomic int64_t open;      /* published and not yet marked closing */
     _Atomic(struct lport_slot *) chunks[CHUNK_COUNT];
 } table = {.lock = PTHREAD_MUTEX_INITIALIZER, .free = NO_SLOT};
 
@@ -73,7 +75,7 @@ static struct lport_slot *fresh_slot(void) {
     struct lport_slot *slot = slot_at(index);
     slot->index = index;
     pthread_mutex_init(&slot->lock, NULL);
-    atomic_store(&slot->state, UINT64_C(1) << 32 | CLOSING);
+    atomic_store(&slot->state, (uint64_t)table.first_generation << 32 | CLOSING);
     return slot;
 }
 
@@ -186,13 +188,24 @@ static void after_fork_in_child(void) {
     }
 }
 
-static void watch_forks(void) {
+/* A saved Lisp image may hold sockets of the process that saved it. Where generations begin is taken
+ * from the clock, so that none of those numbers is one of a socket here. */
+static void choose_generation(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    table.first_generation =
+        ((uint32_t)now.tv_sec << 12 | (uint32_t)(now.tv_nsec >> 18)) & (UINT32_MAX >> 1);
+    table.first_generation += table.first_generation == 0;
+}
+
+static void prepare_table(void) {
+    choose_generation();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 int64_t lport_handle_reserve(struct lport_slot **slot) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch_forks);
+    pthread_once(&once, prepare_table);
     pthread_mutex_lock(&table.lock);
     if (table.free != NO_SLOT) {
         *slot = slot_at(table.free);

@@ -49,6 +49,7 @@
   (out *no-octets* :type octets)
   (out-start 0 :type index)
   (out-end 0 :type index)
+  (taken 0 :type index)                 ; octets of the text that a call is writing, so far
   (output-shut nil)                     ; no more output: SOCKET-SHUTDOWN was here
   (column 0 :type index)                ; where the buffer begins, see CURRENT-COLUMN
   (octets-out 0 :type (unsigned-byte 62))

@@ -78,17 +78,24 @@ deadline, which can change while the call is blocked."
 (defun fail-closed (channel operation)
   (fail-on channel (lport-status-make +lport-closed+) operation))
 
+(defun fired-seconds (channel direction limit)
+  "The seconds of the timeout of CHANNEL in DIRECTION if that is what LIMIT comes from; NIL if it is a
+deadline, of which only the moment is known."
+  (and (/= limit *deadline*)
+       (<= limit (channel-deadline channel direction))
+       (span-seconds channel direction)))
+
 (defun span-seconds (channel direction)
   "The timeout of CHANNEL in DIRECTION in seconds, or NIL."
   (let ((span (channel-timeout channel direction)))
     (unless (= span +never+)
       (/ span 1000000000))))
 
-(defun fail-timed-out (channel direction operation octets)
+(defun fail-timed-out (channel direction operation limit octets)
   "Signal TIMEOUT. Its restart WAIT-LONGER returns the new limit for this call: a moment."
   (let ((deadline (channel-deadline channel direction)))
     (restart-case (fail-on channel (lport-status-make +lport-timed-out+) operation
-                           :octets octets :seconds (span-seconds channel direction))
+                           :octets octets :seconds (fired-seconds channel direction limit))
       (wait-longer (&optional seconds)
         :report "Wait longer: SECONDS, or for ever."
         :interactive read-seconds
@@ -112,7 +119,7 @@ there is to read or room to write."
     (if (and (= limit +never+) (= deadline +never+))
         limit
         (if (>= (lport-clock-now) (min limit deadline))
-            (fail-timed-out channel direction operation octets)
+            (fail-timed-out channel direction operation limit octets)
             limit))))
 
 (defun await (channel direction operation limit octets &key closing)
@@ -134,7 +141,7 @@ OCTETS: moved so far by the call, for the condition."
             ((>= (lport-clock-now) (min limit (if closing
                                                   limit
                                                   (channel-deadline channel direction))))
-             (return (fail-timed-out channel direction operation octets)))))))
+             (return (fail-timed-out channel direction operation limit octets)))))))
 
 (defun wait-once (channel interest deadline)
   "One wait: what lport_wait_poll says, or the status why there was none."

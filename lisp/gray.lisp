@@ -126,13 +126,21 @@ filled."
   sequence)
 
 (defun write-elements (connection vector start end)
-  "Write the characters and octets, in any mixture, START to END of VECTOR."
-  (loop for index from start below end
-        for element = (aref vector index)
-        do (if (characterp element)
-               (write-character connection element)
-               (progn (check-octet element)
-                      (write-octet connection element)))))
+  "Write the characters and octets, in any mixture, START to END of VECTOR, as one piece: a wrong
+element is found before anything is written."
+  (let ((octets (make-array (- end start) :element-type '(unsigned-byte 8)
+                                          :adjustable t :fill-pointer 0)))
+    (loop for index from start below end
+          do (append-element (aref vector index) octets connection))
+    (write-octets-from connection (coerce octets 'octets) 0 (length octets))))
+
+(defun append-element (element octets connection)
+  "Append what stands for ELEMENT, a character or an octet, to OCTETS, which grows."
+  (if (characterp element)
+      (loop for octet across (character-octets connection element)
+            do (vector-push-extend octet octets))
+      (progn (check-octet element)
+             (vector-push-extend element octets))))
 
 (defun read-some (socket octets &key (start 0) end)
   "Store into OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length)

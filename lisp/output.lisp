@@ -82,13 +82,14 @@ closes."
         (note-sent connection count))
       count)))
 
-(defun flush (connection &key (limit (call-limit connection :output)) closing)
-  "Send all that is pending; return how many octets, and LIMIT or a later one."
+(defun flush (connection &key (limit (call-limit connection :output)) closing taken)
+  "Send all that is pending; return how many octets, and LIMIT or a later one. TAKEN: what a condition
+says of the call that needs the room; NIL: what the flush has sent."
   (let ((moved 0) (count 0))
     (declare (type index moved count) (type moment limit))
     (loop while (plusp (pending-output connection))
           do (multiple-value-setq (count limit)
-               (sending (connection limit moved :closing closing)
+               (sending (connection limit (or taken moved) :closing closing)
                         (send-pending connection)))
              (incf moved count))
     (when (plusp (length (connection-out connection)))
@@ -112,12 +113,12 @@ closes."
 (defun output-room (connection)
   (- (length (connection-out connection)) (connection-out-end connection)))
 
-(defun make-output-room (connection limit &optional (count 1))
+(defun make-output-room (connection limit &optional (count 1) (taken 0))
   "See to it that there is room for COUNT octets: take a buffer, send what is in it. LIMIT or a
-later one."
+later one. TAKEN: octets of the call so far, for a condition."
   (declare (type index count))
   (when (< 0 (length (connection-out connection)) (+ (connection-out-end connection) count))
-    (setf limit (nth-value 1 (flush connection :limit limit))))
+    (setf limit (nth-value 1 (flush connection :limit limit :taken taken))))
   (when (zerop (length (connection-out connection)))
     (call-deferred (setf (connection-out connection) (take-buffer))))
   limit)
@@ -170,7 +171,7 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
           (cond ((zerop left) (return))
                 ((or (<= left (output-room connection))
                      (and (zerop (pending-output connection)) (< left +direct-size+)))
-                 (setf limit (make-output-room connection limit))
+                 (setf limit (make-output-room connection limit 1 (- position start)))
                  (append-octets connection octets position end)
                  (return))
                 (t
@@ -195,7 +196,17 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
                 (connection-out connection) (connection-out-end connection)
                 (length (connection-out connection)))
       (incf (connection-out-end connection) produced)
+      (incf (connection-taken connection) produced)
       consumed)))
+
+(defun make-text-room (connection limit)
+  "Room for any character. LIMIT or a later one."
+  (make-output-room connection limit +longest-character+ (connection-taken connection)))
+
+(defun append-text-octets (connection octets)
+  "Put OCTETS, for which there is room, into the buffer as part of the text."
+  (append-octets connection octets 0 (length octets))
+  (incf (connection-taken connection) (length octets)))
 
 (defun write-run (connection string start end limit)
   "Write the characters START to END of STRING as they are. LIMIT or a later one."
@@ -203,16 +214,16 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
   (let ((position start))
     (declare (type index position))
     (loop
-      (setf limit (make-output-room connection limit +longest-character+))
+      (setf limit (make-text-room connection limit))
       (incf position (the index (encode-run connection string position end)))
       (when (= position end)
         (return limit))
       ;; It stopped although there is room for any character: this one has no octets.
       (when (>= (output-room connection) +longest-character+)
-        (let ((octets (octets-for (connection-format connection) (schar string position)
-                                  connection)))
-          (append-octets connection octets 0 (length octets))
-          (incf position))))))
+        (append-text-octets connection
+                            (octets-for (connection-format connection) (schar string position)
+                                        connection))
+        (incf position)))))
 
 (defun write-lines (connection string start end limit)
   "As WRITE-RUN, with each newline as CR LF."
@@ -222,15 +233,17 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
       (setf limit (write-run connection string start (or newline end) limit))
       (when (null newline)
         (return limit))
-      (setf limit (make-output-room connection limit +longest-character+))
-      (append-octets connection *line-end* 0 2)
+      (setf limit (make-text-room connection limit))
+      (append-text-octets connection *line-end*)
       (setf start (1+ newline)))))
 
 (defun write-characters-from (connection string start end)
-  "Write the characters START to END of STRING in the format of CONNECTION."
+  "Write the characters START to END of STRING in the format of CONNECTION. On a failure
+NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the kernel."
   (declare (type characters string) (type index start end))
   (with-output (connection)
     (check-writable connection)
+    (setf (connection-taken connection) 0)
     (let ((limit (call-limit connection :output)))
       (if (eq (text-format-eol (connection-format connection)) :crlf)
           (write-lines connection string start end limit)
@@ -255,3 +268,13 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
                   (connection-out-end connection) (1+ end))))
         (write-characters-from connection (make-string 1 :initial-element character) 0 1)))
   character)
+
+(defun character-octets (connection character)
+  "The octets that stand for CHARACTER in the format of CONNECTION."
+  (let ((format (connection-format connection)))
+    (if (and (char= character #\Newline) (eq (text-format-eol format) :crlf))
+        *line-end*
+        (multiple-value-bind (octets encoded-p) (encode-character format character)
+          (if encoded-p
+              octets
+              (octets-for format character connection))))))

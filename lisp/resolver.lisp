@@ -57,16 +57,24 @@ there at once counts no more than any other."
         (funcall open)
         (lport-status-make +lport-timed-out+))))
 
+(defun fail-resolve (status host begun timeout)
+  "Signal STATUS for HOST, with the limit if that has passed, else with the seconds since BEGUN."
+  (fail status :resolve
+        :host host
+        :seconds (if (= (lport-status-kind status) +lport-timed-out+)
+                     (limit-in-seconds timeout)
+                     (/ (- (lport-clock-now) begun) 1000000000.0))))
+
 (defun call-with-answer (open host timeout function)
   "Return the values of FUNCTION, called with a query that OPEN has begun and the number of
 addresses in its answer. Failures are of HOST; TIMEOUT as in RESOLVE."
   (let ((deadline (operation-deadline timeout))
-        (seconds (limit-in-seconds timeout)))
+        (begun (lport-clock-now)))
     (call-with-query (begun-in-time open deadline)
                      (lambda (query)
                        (let ((count (answer-count query deadline)))
                          (if (minusp count)
-                             (fail count :resolve :host host :seconds seconds)
+                             (fail-resolve count host begun timeout)
                              (funcall function query count)))))))
 
 (defun opener (name family flags)

@@ -179,20 +179,24 @@ the restart REPLACE-CHARACTER of the DECODING-ERROR says."
           :interactive read-a-character
           character))))
 
-(defun octets-for (format character channel)
-  "The octets that stand for CHARACTER, which has none in FORMAT: those of the format's replacement,
-or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says."
-  (let ((string (make-string 1 :initial-element
-                             (or (text-format-replacement format)
-                                 (ask-for-encodable format character channel))))
+(defun encode-character (format character)
+  "Values: the octets of CHARACTER in FORMAT; false if it has none."
+  (let ((string (make-string 1 :initial-element character))
         (octets (octets-of-size +longest-character+)))
     (multiple-value-bind (consumed produced)
         (encode format string 0 1 octets 0 +longest-character+)
-      (if (= consumed 1)
-          (subseq octets 0 produced)
-          ;; The replacement has none either: ask, with no replacement to fall back on.
-          (octets-for (parse-external-format (text-format-name format))
-                      (char string 0) channel)))))
+      (values (subseq octets 0 produced) (= consumed 1)))))
+
+(defun octets-for (format character channel)
+  "The octets that stand for CHARACTER, which has none in FORMAT: those of the format's replacement,
+or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says. What has no octets either is
+asked about in its turn."
+  (let ((replacement (or (text-format-replacement format)
+                         (ask-for-encodable format character channel))))
+    (multiple-value-bind (octets encoded-p) (encode-character format replacement)
+      (if encoded-p
+          octets
+          (octets-for (parse-external-format (text-format-name format)) replacement channel)))))
 
 (defun ask-for-encodable (format character channel)
   (restart-case (fail-as 'encoding-error :write :no-octets

@@ -29,7 +29,8 @@
   (:report (lambda (condition stream)
              (format stream "PORT needs its C library ~A with ABI ~D and found none that fits:~
                              ~:{~%  ~A: ~A~}~
-                             ~%Run `make` in ~A, or set PORT_LIBRARY to the file."
+                             ~%Run `make` in the sources of port (they were in ~A), put the file beside the~
+                             ~% executable, install it, or set PORT_LIBRARY to it."
                      *library-name* (library-error-wanted condition)
                      (library-error-findings condition)
                      (uiop:native-namestring *source-directory*)))))
@@ -87,7 +88,7 @@ is opened apart from the process's own symbols, so that one that does not fit ca
   "The places to look at, in order, each a pathname; a string is for the system's loader."
   (let ((chosen (uiop:getenvp "PORT_LIBRARY")))
     (if chosen
-        (list (uiop:parse-native-namestring chosen))
+        (list (merge-pathnames (uiop:parse-native-namestring chosen) (uiop:getcwd)))
         (remove nil (list (in-build-directory) (in-cache) (beside-executable) *library-name*)))))
 
 (defun find-library ()
@@ -122,18 +123,23 @@ each as a list of (place text)."
   (zerop (cffi:foreign-funcall "access" :string (uiop:native-namestring directory) :int 2 :int)))
 
 (defun make-library (file)
-  "Run make so that FILE is the library; T, or NIL and what make said."
-  (multiple-value-bind (output error-output code)
-      (uiop:run-program (list "make" "-s" "-C" (uiop:native-namestring *source-directory*)
-                              "library"
-                              (format nil "OUT=~A" (string-right-trim
-                                                    "/" (uiop:native-namestring
-                                                         (uiop:pathname-directory-pathname file)))))
-                        :output :string :error-output :output :ignore-error-status t)
-    (declare (ignore error-output))
-    (if (zerop code)
-        t
-        (values nil output))))
+  "Run make so that FILE is the library; T, or NIL and what make said, or why it could not be run."
+  (handler-case
+      (multiple-value-bind (output error-output code)
+          (uiop:run-program (list "make" "-s" "-C" (uiop:native-namestring *source-directory*)
+                                  "library"
+                                  (format nil "OUT=~A" (directory-name file)))
+                            :output :string :error-output :output :ignore-error-status t)
+        (declare (ignore error-output))
+        (if (zerop code)
+            t
+            (values nil output)))
+    (error (condition)                  ; of whatever class: UIOP's differ between Lisps
+      (values nil (format nil "make could not be run: ~A" condition)))))
+
+(defun directory-name (file)
+  "The native name of the directory of FILE, without a slash at its end."
+  (string-right-trim "/" (uiop:native-namestring (uiop:pathname-directory-pathname file))))
 
 (defun build-library ()
   "Build the library where it belongs unless it is there and fresh, or there are no sources. A build
@@ -159,6 +165,9 @@ Signals LIBRARY-ERROR, which says where it looked and what was there."
                :wanted *expected-abi*
                :findings (append findings
                                  (and failure (list (list "building it" failure))))))
+      (when failure
+        (warn "PORT could not build its C library and loads ~A, which is older than its sources.~%~A"
+              place failure))
       (%load-shared-object (if (pathnamep place) (uiop:native-namestring place) place))
       (setf *library-pathname* place))))
 

@@ -4,7 +4,8 @@
 
 (defstruct sample
   "Nanoseconds of one operation: by the wall clock, of the processor for the measured side and for
-the other one; octets consed by it, NIL where that is unknown."
+the other one (0 where that is a thread of the same process, and so in OWN); octets consed, NIL where
+that is unknown."
   wall own other consed)
 
 (defun sample-time (sample workload)
@@ -18,27 +19,39 @@ the other one; octets consed by it, NIL where that is unknown."
 (defgeneric run-once (peer workload count server)
   (:documentation "Let PEER do COUNT operations of WORKLOAD against SERVER: a sample."))
 
+(defmethod run-once ((peer program-peer) workload count (server null))
+  (destructuring-bind (wall own both)
+      (run-program-peer peer (workload-name workload) count)
+    (make-sample :wall wall :own own :other (- both own))))
+
 (defmethod run-once ((peer program-peer) workload count server)
-  (let* ((before (clock-ns (server-clock server)))
+  (let* ((before (server-time server))
          (numbers (run-program-peer peer (workload-name workload) count (server-port server)))
-         (other (- (clock-ns (server-clock server)) before)))
+         (other (- (server-time server) before)))
     (make-sample :wall (first numbers) :own (second numbers) :other (/ other count))))
+
+(defmethod run-once ((peer peer) workload count (server null))
+  (call-with-own-server (lambda (server) (run-once peer workload count server))
+                        (workload-serve workload) peer (workload-kind workload)
+                        (if (workload-connects-p workload) count 1)))
 
 (defmethod run-once ((peer peer) workload count server)
   (sb-ext:gc)
-  (if (eq (workload-name workload) 'connect-send-close)
+  (if (workload-connects-p workload)
       (take-sample peer workload count server (server-port server))
       (let ((link (open-link peer (server-port server) (workload-kind workload))))
         (unwind-protect (take-sample peer workload count server link)
           (close-link peer link)))))
 
 (defun take-sample (peer workload count server link)
-  "The sample of COUNT operations of WORKLOAD on LINK."
+  "The sample of COUNT operations of WORKLOAD on LINK, or by links to that port."
   (flet ((readings ()
-           (list (clock-ns +wall-clock+) (clock-ns +own-clock+) (clock-ns (server-clock server))
+           (list (clock-ns +wall-clock+) (clock-ns +own-clock+) (server-time server)
                  (sb-ext:get-bytes-consed))))
     (let ((before (readings)))
       (funcall (workload-loop workload) peer link count)
+      (when (workload-connects-p workload)
+        (settle server))
       (destructuring-bind (wall own other consed)
           (mapcar (lambda (after before) (/ (- after before) count)) (readings) before)
         (make-sample :wall wall :own own :other other :consed consed)))))
@@ -64,7 +77,7 @@ the other one; octets consed by it, NIL where that is unknown."
 
 (defun measure (workload rounds)
   "An alist of peers and their samples of WORKLOAD, in the order of the rounds."
-  (let* ((server (server-of-kind (workload-server workload)))
+  (let* ((server (and (workload-server workload) (server-of-kind (workload-server workload))))
          (peers (remove-if-not (lambda (peer) (can-run-p peer (workload-name workload))) *peers*))
          (counts (mapcar (lambda (peer) (fitting-count peer workload server)) peers))
          (samples (mapcar #'list peers)))

@@ -4,15 +4,15 @@
 
 (defclass program-peer (peer)
   ((command :initarg :command :reader peer-command :documentation "A list of strings."))
-  (:documentation "A program that takes a workload, a count and a port, and prints a line: the
-workload, nanoseconds of one operation by the wall clock, and by the processor time of the
-program."))
+  (:documentation "A program that takes a workload, a count and a port (none: it is both sides), and
+prints a line: the workload, nanoseconds of one operation by the wall clock, by the processor time
+of the measured side, and, if it can be both sides, by that of the whole program."))
 
-(defun run-program-peer (peer workload count port)
+(defun run-program-peer (peer workload count &optional port)
   "The numbers that the program of PEER prints, a list."
   (let ((line (uiop:run-program (append (peer-command peer)
-                                        (list (string-downcase workload)
-                                              (princ-to-string count) (princ-to-string port)))
+                                        (list (string-downcase workload) (princ-to-string count))
+                                        (and port (list (princ-to-string port))))
                                 :output :string :error-output :interactive)))
     (mapcar #'parse-decimal (rest (uiop:split-string (string-trim '(#\Newline) line))))))
 
@@ -32,6 +32,10 @@ program."))
    ;; The interpreter itself, so that no wrapper is measured.
    :command (list (or (first-line "python3" "-c" "import sys; print(sys.executable)") "python3")
                   (project-file "tests/bench/peer.py"))))
+
+(defmethod can-run-p ((peer python-peer) workload)
+  "It is one side only."
+  (not (pair-name-p workload)))
 
 (add-peer 'c-peer :c "plain C")
 (when (first-line "python3" "--version")

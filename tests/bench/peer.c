@@ -5,7 +5,7 @@
  * Text is made of, and into, UTF-32, as Lisp strings are.
  *
  * usage: peer WORKLOAD [COUNT [PORT]]   runs it, against the server at PORT or one of its own, and
- *                                       prints one line:
+ *                                       prints one line (a pair-WORKLOAD is always against its own):
  *            NAME NS CPU BOTH     nanoseconds of one operation by the wall clock, by the processor
  *                                 time of the side that is measured, and by that of this process
  *        peer SERVER [ARGUMENTS]  prints the port it listens on, serves, ends
@@ -60,7 +60,7 @@ static struct stopwatch start(void) {
                               clock_ns(CLOCK_PROCESS_CPUTIME_ID)};
 }
 
-/* Of the side that calls it, since FROM. */
+/* Of the side that calls it, and of all threads, since FROM. */
 static void report(const char *name, const struct stopwatch *from, int64_t count) {
     struct stopwatch to = start();
     double n = (double)count;
@@ -369,6 +369,27 @@ static void *run_side(void *argument) {
     return NULL;
 }
 
+/* The thread of the other side, where it is in this process. */
+static struct {
+    pthread_t thread;
+    int runs;
+} other_side;
+
+static void start_other_side(struct side *side) {
+    if (pthread_create(&other_side.thread, NULL, run_side, side) != 0) {
+        fail("pthread_create");
+    }
+    other_side.runs = 1;
+}
+
+/* Until it has served all its connections. */
+static void await_other_side(void) {
+    if (other_side.runs) {
+        pthread_join(other_side.thread, NULL);
+        other_side.runs = 0;
+    }
+}
+
 /* ---- workloads ------------------------------------------------------------------------------- */
 
 struct workload {
@@ -402,6 +423,7 @@ static void run_connect(const struct workload *workload, uint16_t port, int64_t 
         send_all(fd, octets, workload->size);
         close(fd);
     }
+    await_other_side();
     report(workload->name, &from, count);
 }
 
@@ -587,6 +609,9 @@ static const struct workload workloads[] = {
     {"pingpong1", 100000, run_pingpong, echo, NULL, 1},
     {"pingpong64", 100000, run_pingpong, echo, NULL, 64},
     {"connect-send-close", 20000, run_connect, swallow, NULL, 64},
+    {"pair-pingpong1", 100000, run_pingpong, echo, NULL, 1},
+    {"pair-pingpong64", 100000, run_pingpong, echo, NULL, 64},
+    {"pair-connect", 20000, run_connect, swallow, NULL, 64},
     {"read-line-ascii", 2000000, run_read_lines, NULL, "ascii", 0},
     {"read-line-mixed", 1000000, run_read_lines, NULL, "mixed", 0},
     {"write-line-ascii", 2000000, run_write_lines, swallow, "ascii", 0},
@@ -606,7 +631,6 @@ static const struct workload workloads[] = {
 /* Both sides in this process. */
 static void run_with_side(const struct workload *workload, int64_t count) {
     uint16_t port;
-    pthread_t thread;
     struct pattern pattern = pattern_of(workload->serve == NULL ? workload->kind : "octets");
     struct side side = {.connections = 1, .serve = workload->serve, .pattern = &pattern};
     side.listener = listen_somewhere(&port);
@@ -615,11 +639,9 @@ static void run_with_side(const struct workload *workload, int64_t count) {
     }
     side.octets = INT64_MAX;
     stay_on_one_processor();
-    if (pthread_create(&thread, NULL, run_side, &side) != 0) {
-        fail("pthread_create");
-    }
+    start_other_side(&side);
     workload->run(workload, port, count);
-    pthread_join(thread, NULL);
+    await_other_side();
     close(side.listener);
     free(pattern.octets);
 }

@@ -14,6 +14,18 @@
   (:documentation "Connect to PORT of 127.0.0.1 and return a link, whatever PEER takes for one.
 KIND, :TEXT or :OCTETS: what it will be used for."))
 
+(defconstant +backlog+ 128 "Connections that wait to be accepted, at most, as in peer.c.")
+
+(defgeneric open-listener (peer kind)
+  (:documentation "Listen on a free port of 127.0.0.1. Values: a listener, whatever PEER takes for
+one; the port."))
+
+(defgeneric accept-link (peer listener kind)
+  (:documentation "Wait for a connection to LISTENER and return a link, as OPEN-LINK does."))
+
+(defgeneric close-listener (peer listener)
+  (:documentation "Close LISTENER."))
+
 (defgeneric link-stream (peer link)
   (:documentation "The stream of LINK."))
 
@@ -30,6 +42,10 @@ KIND, :TEXT or :OCTETS: what it will be used for."))
   (:method (peer workload)
     (declare (ignore peer workload))
     t))
+
+(defun pair-name-p (workload)
+  "True if the workload named WORKLOAD is one in which a peer is both sides."
+  (uiop:string-prefix-p "PAIR-" workload))
 
 (defvar *peers* '() "Everybody, in the order of the columns.")
 

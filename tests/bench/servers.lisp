@@ -1,11 +1,15 @@
-;;;; servers - the other side of every workload: plain C processes, the same for everybody.
+;;;; servers - the other side of a workload: plain C processes, the same for everybody; or a thread
+;;;; of this Lisp, which serves with the library that is measured.
 ;;;;
-;;;; A server is started when it is first needed, takes one client after the other, and is stopped
+;;;; A process is started when it is first needed, takes one client after the other, and is stopped
 ;;;; at the end of the run.
 
 (in-package :port/bench)
 
-(defstruct server process port clock)
+(defstruct server
+  process thread                        ; one of them
+  port
+  clock)                                ; of the process
 
 (defparameter *server-commands*
   '((:echo "echo-server" "1000000000")
@@ -36,6 +40,30 @@
       (let ((server (start-server kind)))
         (push (cons kind server) *servers*)
         server)))
+
+(defun server-time (server)
+  "The processor time of SERVER beside that of this process, in nanoseconds."
+  (if (server-clock server) (clock-ns (server-clock server)) 0))
+
+(defun settle (server)
+  "Wait until SERVER, if it is a thread, has served all its connections."
+  (when (server-thread server)
+    (sb-thread:join-thread (server-thread server))))
+
+(defun call-with-own-server (function serve peer kind connections)
+  "Call FUNCTION with a server that accepts CONNECTIONS by PEER and calls SERVE with the stream of
+each; it is through with them when this returns."
+  (multiple-value-bind (listener port) (open-listener peer kind)
+    (flet ((run ()
+             (dotimes (i connections)
+               (let ((link (accept-link peer listener kind)))
+                 (funcall serve (link-stream peer link))
+                 (close-link peer link)))))
+      (unwind-protect
+           (let ((server (make-server :port port :thread (sb-thread:make-thread #'run))))
+             (multiple-value-prog1 (funcall function server)
+               (settle server)))
+        (close-listener peer listener)))))
 
 (defun stop-servers ()
   (loop for (nil . server) in *servers*

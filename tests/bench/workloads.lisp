@@ -12,15 +12,17 @@
 (defstruct workload
   name                                  ; as peer.c and peer.py call it
   title unit
-  server                                ; the kind of the other side
+  server                                ; the kind of the other side; NIL: the same library, which
+  serve                                 ; calls this with the stream of each connection
   (kind :text)
   (sides :own)                          ; whose time counts: the measured side's or that of :BOTH
+  connects-p                            ; true if an operation opens a link of its own
   (count 0)                             ; of operations, at most
   loop                                  ; a function of peer, link and count
   of-c                                  ; goal: time at most so many times that of plain C
   of-sbcl)                              ; goal: at least so many times as fast as sb-bsd-sockets
 
-;;; Loops
+;;; Loops over round trips and connections
 
 (defun missing (what)
   (error "~A are missing" what))
@@ -48,6 +50,27 @@
       (let ((link (open-link peer port :octets)))
         (write-sequence octets (link-stream peer link))
         (close-link peer link)))))
+
+;;; What the other side does, where it is the same library
+
+(defun echo-octet (stream)
+  (loop for octet = (read-byte stream nil)
+        while octet
+        do (write-byte octet stream)
+           (finish-output stream)))
+
+(defun echo-octets (stream)
+  (let ((octets (octets-of 64)))
+    (loop while (= 64 (read-sequence octets stream))
+          do (write-sequence octets stream)
+             (finish-output stream))))
+
+(defun swallow (stream)
+  "Read up to the end of the file, into a vector that has room to spare for what is sent."
+  (let ((octets (octets-of 4096)))
+    (loop while (= (length octets) (read-sequence octets stream)))))
+
+;;; Loops over lines, text and octets
 
 (defun read-lines (peer link count)
   (let ((stream (link-stream peer link)) (characters 0))
@@ -128,7 +151,13 @@
     (pingpong64 "ping-pong of 64 octets" "round trip" :echo ping-octets 20000
                 :kind :octets :sides :both :of-c 1.03 :of-sbcl 1)
     (connect-send-close "connect, send 64 octets, close" "connection" :sink connect-send-close 5000
-                        :kind :octets :sides :both :of-c 1.1)
+                        :kind :octets :sides :both :connects-p t)
+    (pair-pingpong1 "pair: ping-pong of 1 octet" "round trip" nil ping-octet 20000
+                    :serve echo-octet :kind :octets :sides :both :of-c 1.05 :of-sbcl 1)
+    (pair-pingpong64 "pair: ping-pong of 64 octets" "round trip" nil ping-octets 20000
+                     :serve echo-octets :kind :octets :sides :both :of-c 1.03 :of-sbcl 1)
+    (pair-connect "pair: connect, send 64 octets, close" "connection" nil connect-send-close 5000
+                  :serve swallow :kind :octets :sides :both :connects-p t :of-c 1.1)
     (read-line-ascii "`read-line`, 80 ASCII characters" "line" :ascii read-lines 1000000
                      :of-c 1.8 :of-sbcl 7)
     (read-line-mixed "`read-line`, 80 characters of mixed scripts" "line" :mixed read-lines 400000

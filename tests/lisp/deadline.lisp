@@ -150,6 +150,26 @@
       (close a)
       (is (equalp all (join reader))))))
 
+(define-test deadline.write-of-text-tells-what-it-took (:behaviour 11)
+  "Strings, lists and general vectors too: who resumes where it stopped loses and repeats nothing."
+  (let ((text (make-string 3000000)))
+    (loop for index below (length text)
+          do (setf (char text index) (code-char (+ 32 (mod (* index 7) 90)))))
+    (dolist (sequence (list text (coerce text 'list) (coerce text 'simple-vector)))
+      (with-pair (a b)
+        (let ((start 0) (reader nil))
+          (setf (socket-timeout a :output) 0.05)
+          (loop
+            (let ((condition (failure-of (write-sequence sequence a :start start))))
+              (when (null condition)
+                (return))
+              (incf start (network-octets condition))
+              (unless reader
+                (setf reader (in-thread (lambda () (everything b)))))))
+          (setf (socket-timeout a :output) nil)
+          (close a)
+          (is (equalp (octets-like text) (join reader))))))))
+
 (define-test deadline.wait-longer ()
   (with-pair (a b)
     (setf (socket-timeout b :input) 0.05)
