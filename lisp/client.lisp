@@ -16,8 +16,15 @@ Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERR
 RESOURCE-EXHAUSTED.
 Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
   (if (oddp (length options))
-      (apply #'connect-to host port :bin (first options) (rest options))
+      (apply #'connect-to host port :bin (check-bin (first options)) (rest options))
       (apply #'connect-to host port options)))
+
+(defun check-bin (bin)
+  "BIN, unless it is a keyword of OPEN-SOCKET, whose value has been forgotten."
+  (check-argument :connect bin
+                  '(not (member :timeout :local-host :local-port :family :nodelay :keepalive
+                         :element-type :external-format :input-timeout :output-timeout))
+                  "BIN or keywords and values in pairs"))
 
 (defun connect-to (host port &key timeout local-host local-port family (nodelay t) (keepalive t)
                                bin element-type (external-format :utf-8)
@@ -30,7 +37,8 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
       (check-seconds timeout))
     (with-retry (host "connect" "host")
       (let ((target (host-designator host :connect))
-            (number (port-designator port "tcp" :connect))
+            (number (with-retry (port "connect" "port")
+                      (port-designator port "tcp" :connect)))
             (family-number (family-designator family :connect))
             (local (local-end local-host local-port family))
             (flags (logior (if nodelay +lport-nodelay+ 0)

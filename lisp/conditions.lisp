@@ -196,6 +196,10 @@ TYPE-ERROR too.")
   (:documentation "A host, an address or a port of the wrong type."))
 (setf (gethash 'mistyped-address *public-names*) 'address-syntax)
 
+(define-condition mistyped-argument (usage-error type-error) ()
+  (:documentation "Another argument of the wrong type."))
+(setf (gethash 'mistyped-argument *public-names*) 'usage-error)
+
 ;;; Facts in the shape of 1999
 
 (defun net-host (condition)
@@ -415,6 +419,15 @@ CODE."
 (defun fail-as (class operation code &rest facts &key &allow-other-keys)
   "Signal the condition that FAILURE makes of the same arguments; never return."
   (error (apply #'failure class operation code facts)))
+
+(defun check-argument (operation datum type expected)
+  "Return DATUM if it is of TYPE; else signal a USAGE-ERROR that is a TYPE-ERROR too. EXPECTED, a text,
+says what an argument of OPERATION should have been."
+  (if (typep datum type)
+      datum
+      (fail-as 'mistyped-argument operation :invalid
+               :datum datum :expected-type type
+               :message "expected ~A, got ~S" :arguments (list expected datum))))
 
 (defun kind-row (kind)
   "(code . class) of KIND, as the library says."

@@ -26,9 +26,7 @@
 
 (defun check-seconds (seconds)
   "SECONDS if it is a span of time; else a TYPE-ERROR."
-  (unless (seconds-p seconds)
-    (error 'type-error :datum seconds :expected-type 'seconds))
-  seconds)
+  (check-argument :limit seconds 'seconds "a number of seconds, not negative, or NIL"))
 
 (defun nanoseconds (seconds)
   "SECONDS in nanoseconds, rounded up, at most +NEVER+."

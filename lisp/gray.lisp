@@ -13,7 +13,7 @@
 (defmethod interactive-stream-p ((socket socket)) nil)
 
 (defmethod open-stream-p ((socket socket))
-  (not (channel-closing (socket-connection socket))))
+  (endpoint-open-p socket))
 
 (defmethod stream-element-type ((socket socket))
   (connection-element-type (socket-connection socket)))
@@ -94,10 +94,10 @@
     (octets (read-octets-into connection vector start end))
     (characters (read-characters-into connection vector start end))
     (string (read-through-copy connection vector start end 'character))
-    ((vector t) (if (subtypep (array-element-type vector) 'integer)
-                    (read-through-copy connection vector start end '(unsigned-byte 8))
-                    (read-through-copy connection vector start end
-                                       (connection-element-type connection))))))
+    (simple-vector (read-through-copy connection vector start end
+                                      (connection-element-type connection)))
+    (t (check-argument :read vector '(vector (unsigned-byte 8))
+                       "a string, or a list or vector that holds octets or characters"))))
 
 (defun read-through-copy (connection sequence start end element-type)
   "Fill SEQUENCE from START to END with elements of ELEMENT-TYPE; the index of the first not
@@ -146,8 +146,8 @@ element is found before anything is written."
   "Store into OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length)
 the octets that are there, waiting until there is at least one. Returns how many; 0 at end of file,
 or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: recv(2)."
-  (check-type socket socket)
-  (check-type octets (vector (unsigned-byte 8)))
+  (check-socket socket :read)
+  (check-argument :read octets '(vector (unsigned-byte 8)) "a vector of (unsigned-byte 8)")
   (%with-vector (vector from to) (octets start end)
     (read-available-octets (socket-connection socket) vector from to)))
 
@@ -189,7 +189,7 @@ streams as in Common Lisp.")
   "Switch SOCKET to FORMAT, CHARACTER (or :TEXT) or (UNSIGNED-BYTE 8) (or :BINARY), in mid-stream.
 Sockets are bivalent, so this only says what STREAM-ELEMENT-TYPE is and what READ-SEQUENCE puts into
 a list or a general vector. Returns FORMAT."
-  (check-type socket socket)
+  (check-socket socket :format)
   (setf (connection-element-type (socket-connection socket))
         (case format
           (:text 'character)
@@ -201,7 +201,7 @@ a list or a general vector. Returns FORMAT."
   "Wait until STREAM, a SOCKET, has input, buffered or not, or its end of file, and return true;
 return NIL when TIMEOUT seconds (NIL: no limit) pass without. Conditions: TIMEOUT when a deadline
 passes first, SOCKET-CLOSED. Source: poll(2)."
-  (check-type stream socket)
+  (check-socket stream :wait)
   (let ((limit (moment-after timeout)))
     (if (<= *deadline* limit)
         (with-input ((socket-connection stream))

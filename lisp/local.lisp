@@ -54,8 +54,7 @@ EXTERNAL-FORMAT: that of the connections.
 Conditions: ADDRESS-IN-USE, PATH-UNUSABLE, PERMISSION-DENIED, ADDRESS-SYNTAX. Restarts: RETRY;
 USE-VALUE, another path. Source: unix(7)."
   (check-backlog backlog)
-  (unless (typep mode '(or null (integer 0 #o7777)))
-    (error 'type-error :datum mode :expected-type '(or null (integer 0 #o7777))))
+  (check-argument :listen mode '(or null (integer 0 #o7777)) "permission bits, or NIL")
   (let ((number (kind-number kind)))
     (with-retry (path "listen" "path")
       (let ((block (path-block path :listen)))

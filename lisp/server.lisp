@@ -34,15 +34,15 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
                    :settings (list :external-format external-format)))))
 
 (defun check-backlog (backlog)
-  (unless (typep backlog '(or null (unsigned-byte 31)))
-    (error 'type-error :datum backlog :expected-type '(or null (unsigned-byte 31)))))
+  (check-argument :listen backlog '(or null (unsigned-byte 31))
+                  "a backlog, a number of connections, or NIL"))
 
 (defun listening-block (host port family)
   "The block to listen on: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
   (let ((number (port-designator port "tcp" :listen :minimum 0))
         (family-number (family-designator family :listen)))
     (if host
-        (address-block (one-address host family) number)
+        (address-block (first (check-family (one-address host family) family)) number)
         (let ((block (any-block number)))
           (setf (aref block 0) family-number)
           block))))
@@ -76,7 +76,7 @@ timeout of the server passes; RESOURCE-EXHAUSTED, the connection stays in the qu
 WAIT-LONGER.
 Source: accept4(2)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
-  (check-type server socket-server)
+  (check-server server :accept)
   (let ((own (list-without settings :wait)))
     (accept-until server
                   (if wait (moment-after wait) +never+)
@@ -126,7 +126,7 @@ Source: accept4(2)."
 and the port can be listened on again. Connections that were accepted stay open. Idempotent. Returns
 T.
 Source: close(2)."
-  (check-type server socket-server)
+  (check-server server :close)
   (close server))
 
 (defun call-with-socket-server (function server)

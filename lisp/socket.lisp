@@ -32,6 +32,15 @@ Made by OPEN-SOCKET, SOCKET-ACCEPT, OPEN-UNIX-SOCKET and OPEN-SOCKET-PAIR; CLOSE
   (:documentation "A listening socket. Made by OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER;
 SOCKET-ACCEPT takes connections from it; CLOSE and SOCKET-SERVER-CLOSE close it."))
 
+(defun check-socket (object operation)
+  (check-argument operation object 'socket "a SOCKET"))
+
+(defun check-server (object operation)
+  (check-argument operation object 'socket-server "a SOCKET-SERVER"))
+
+(defun check-endpoint (object operation)
+  (check-argument operation object 'endpoint "a SOCKET or a SOCKET-SERVER"))
+
 ;;; Making
 
 (defun adopt-handle (handle make)
@@ -76,7 +85,8 @@ does not know it any more."
   "CHARACTER or (UNSIGNED-BYTE 8): what a stream that is opened with these two is first of all."
   (cond ((null element-type) (if bin '(unsigned-byte 8) 'character))
         ((subtypep element-type 'character) 'character)
-        ((or (subtypep element-type 'integer) (eq element-type :default)) '(unsigned-byte 8))
+        ((or (equal element-type '(unsigned-byte 8)) (member element-type '(unsigned-byte :default)))
+         '(unsigned-byte 8))
         (t (fail-as 'usage-error :element-type :invalid
                     :message "expected CHARACTER or (UNSIGNED-BYTE 8) as element type, got ~S"
                     :arguments (list element-type)))))
@@ -128,7 +138,7 @@ Hosts are strings: numeric addresses, IPv4-mapped ones as plain IPv4; for a loca
 (\"\" for an unnamed end) and port 0. The ends of a closed socket are those it had, as far as they
 were known.
 Source: getpeername(2), getsockname(2)."
-  (check-type socket socket)
+  (check-socket socket :name)
   (multiple-value-bind (remote-host remote-port) (host-and-port (endpoint-remote socket))
     (multiple-value-bind (local-host local-port) (host-and-port (local-block socket))
       (values remote-host remote-port local-host local-port))))
@@ -136,7 +146,7 @@ Source: getpeername(2), getsockname(2)."
 (defun socket-server-host/port (server)
   "Return where SERVER listens as 2 values: local host (a string) and port; for a local server its
 path and 0. Source: getsockname(2)."
-  (check-type server socket-server)
+  (check-server server :name)
   (host-and-port (local-block server)))
 
 ;;; Printing
@@ -144,8 +154,16 @@ path and 0. Source: getsockname(2)."
 (defun describe-ends (endpoint)
   "One line of text that names both ends of ENDPOINT and says if it is closed."
   (multiple-value-bind (local remote) (socket-ends endpoint)
-    (format nil "~@[local: ~A~]~@[ peer: ~A~]~:[~; (closed)~]"
-            local remote (channel-closing (endpoint-channel endpoint)))))
+    (format nil "~{~A~^ ~}"
+            (append (when local (list "local:" local))
+                    (when remote (list "peer:" remote))
+                    (unless (endpoint-open-p endpoint) (list "(closed)"))))))
+
+(defun endpoint-open-p (endpoint)
+  "True until ENDPOINT is closed. One that was saved with an image is closed in every other process."
+  (let ((channel (endpoint-channel endpoint)))
+    (not (or (channel-closing channel)
+             (minusp (lport-socket-state (channel-handle channel)))))))
 
 (defmethod print-object ((endpoint endpoint) stream)
   (print-unreadable-object (endpoint stream :type t)
@@ -153,7 +171,7 @@ path and 0. Source: getsockname(2)."
 
 (defun socket-string (socket)
   "Return one line that names both ends of SOCKET, a SOCKET or SOCKET-SERVER, as printing it shows."
-  (check-type socket endpoint)
+  (check-endpoint socket :name)
   (princ-to-string socket))
 
 ;;; What holds for every kind
@@ -161,24 +179,25 @@ path and 0. Source: getsockname(2)."
 (defun socket-descriptor (socket)
   "Return the file descriptor of SOCKET, a SOCKET or SOCKET-SERVER: an integer. It stays the
 socket's own: do not close it, and do not keep it longer than the socket. Signals SOCKET-CLOSED."
-  (check-type socket endpoint)
+  (check-endpoint socket :descriptor)
   (let ((result (lport-socket-descriptor (channel-handle (endpoint-channel socket)))))
     (if (minusp result)
         (fail-on (endpoint-channel socket) result :descriptor)
         result)))
 
 (defun check-direction (direction)
-  (unless (typep direction 'direction)
-    (error 'type-error :datum direction :expected-type 'direction)))
+  (check-argument :limit direction 'direction "a direction, :INPUT or :OUTPUT"))
 
 (defun socket-timeout (socket direction)
   "Return the seconds that each blocking call on SOCKET in DIRECTION (:INPUT or :OUTPUT) may take,
 NIL for no limit. Settable: a non-negative real or NIL. A call that takes longer signals TIMEOUT;
 the socket stays usable. On a SOCKET-SERVER :INPUT is for SOCKET-ACCEPT."
+  (check-endpoint socket :limit)
   (check-direction direction)
   (span-seconds (endpoint-channel socket) direction))
 
 (defun (setf socket-timeout) (seconds socket direction)
+  (check-endpoint socket :limit)
   (check-direction direction)
   (setf (channel-timeout (endpoint-channel socket) direction) (span-of seconds))
   seconds)
@@ -188,10 +207,12 @@ the socket stays usable. On a SOCKET-SERVER :INPUT is for SOCKET-ACCEPT."
 :OUTPUT) fails with TIMEOUT; NIL: there is none. Settable, from any thread and with effect on calls
 that are already blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline any
 more."
+  (check-endpoint socket :limit)
   (check-direction direction)
   (seconds-until (channel-deadline (endpoint-channel socket) direction)))
 
 (defun (setf socket-deadline) (seconds socket direction)
+  (check-endpoint socket :limit)
   (check-direction direction)
   (setf (channel-deadline (endpoint-channel socket) direction)
         (if (and (realp seconds) (minusp seconds))
@@ -229,6 +250,9 @@ more."
   "Close ENDPOINT, with a reset if RESET; call FLUSH before, which may wait. Whatever FLUSH does,
 and whoever unwinds it, the handle is closed once."
   (let ((channel (endpoint-channel endpoint)) (left-p t))
+    ;; Asked for while it can be, so that a closed socket still says what it was.
+    (unless (channel-closing channel)
+      (local-block endpoint))
     (with-waiting (first-p (begin-close channel))
         (when first-p
           (funcall flush))
@@ -254,8 +278,9 @@ and whoever unwinds it, the handle is closed once."
 read everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. Repeating it
 and doing it after a reset is quiet. Returns NIL. Conditions: those of a write, SOCKET-CLOSED.
 Source: shutdown(2)."
-  (check-type socket socket)
-  (check-type direction (member :input :output :io))
+  (check-socket socket :shutdown)
+  (check-argument :shutdown direction '(member :input :output :io)
+                  "a direction, :INPUT, :OUTPUT or :IO")
   (let ((connection (socket-connection socket)))
     (check-open connection :shutdown)
     (unless (eq direction :input)

@@ -132,6 +132,33 @@
         (close (open-socket "127.0.0.9" (port-of server) :timeout 5)))
       (is (= 2 tries)))))
 
+(define-test client.another-port ()
+  "USE-VALUE asks for what was wrong: here the port."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (handler-bind ((service-not-found (lambda (condition)
+                                        (declare (ignore condition))
+                                        (invoke-restart 'use-value (port-of server)))))
+      (close (open-socket "127.0.0.1" "no-such-service")))))
+
+(define-test client.wrong-arguments ()
+  "Of the wrong type: a USAGE-ERROR of one line that is a TYPE-ERROR too."
+  (with-pair (a b)
+    (dolist (call (list (lambda () (open-socket "127.0.0.1" 1 :timeout -1))
+                        (lambda () (open-socket "127.0.0.1" 1 :timeout))
+                        (lambda () (open-socket-server 0 :backlog -1))
+                        (lambda () (setf (socket-timeout a :input) :soon))
+                        (lambda () (socket-timeout a :io))
+                        (lambda () (socket-deadline 3 :input))
+                        (lambda () (socket-shutdown a :everything))
+                        (lambda () (socket-accept a))
+                        (lambda () (socket-host/port "a"))
+                        (lambda () (wait-for-stream 7))
+                        (lambda () (with-deadline (-1) nil))
+                        (lambda () (read-sequence (make-array 3 :element-type 'double-float) a))))
+      (let ((condition (failure-of (funcall call))))
+        (is (typep condition '(and usage-error type-error)) "got ~S" condition)
+        (is-report condition "expected" "got")))))
+
 (define-test client.with-open-socket ()
   (with-socket-server (server 0 :host "127.0.0.1")
     (let ((kept nil))

@@ -126,6 +126,7 @@ name."
      ~A
      (princ (handler-case (port:socket-accept *old*)
               (port:socket-closed () \" old closed\")))
+     (princ *old*)
      (finish-output)
      (sb-ext:exit))"
   "What the saved program does, around a form.")
@@ -149,7 +150,8 @@ it."
        (let ((output (uiop:run-program (list moved) :output :string :error-output :output
                                                     :ignore-error-status t)))
          (is (search "round trip" output) "~A" output)
-         (is (search "old closed" output) "~A" output))
+         (is (search "old closed" output) "~A" output)
+         (is (search "(closed)" output) "~A" output))
        ;; moved away from its sources: the library lies beside the executable
        (uiop:run-program (list "mv" (concatenate 'string directory "build/libport.so.1") directory))
        (let ((output (uiop:run-program (list moved) :output :string :error-output :output

@@ -60,6 +60,14 @@
     (is (probe-file path))
     (delete-file path)))
 
+(define-test local.probing-disturbs-nobody (:behaviour 59)
+  "Who finds a path taken leaves no connection in the queue of its server."
+  (let* ((path (temporary-path))
+         (server (open-unix-server path)))
+    (is (typep (failure-of (open-unix-server path)) 'address-in-use))
+    (is (null (socket-accept server :wait 0)))
+    (close server)))
+
 (define-test local.full-queue ()
   "A client of a server whose queue is full waits, within its limit, and is served."
   (let* ((path (temporary-path))

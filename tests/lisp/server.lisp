@@ -40,6 +40,8 @@
     (is (typep (failure-of (open-socket-server port)) '(or address-syntax service-not-found))))
   (is (typep (failure-of (open-socket-server 0 :host "127.1")) 'address-syntax))
   (is (typep (failure-of (open-socket-server 0 :host "192.0.2.77")) 'address-not-available))
+  (is (typep (failure-of (open-socket-server 0 :host "127.0.0.1" :family :inet6))
+             'host-not-found))
   (signals type-error (open-socket-server 0 :backlog -1))
   (signals type-error (open-socket-server 0 :backlog "many"))
   (signals program-error (open-socket-server 0 :no-such-keyword t))
