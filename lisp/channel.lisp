@@ -65,10 +65,7 @@ deadline, which can change while the call is blocked."
 
 (defun fail-on (channel status operation &key (octets 0) seconds)
   "Signal the condition for STATUS of OPERATION on CHANNEL."
-  (let ((socket (channel-socket channel)))
-    (multiple-value-bind (local remote) (socket-ends socket)
-      (fail status operation :socket socket :local local :remote remote
-                             :octets octets :seconds seconds))))
+  (fail status operation :socket (channel-socket channel) :octets octets :seconds seconds))
 
 (declaim (inline check-open))
 (defun check-open (channel operation)

@@ -405,6 +405,12 @@ one."
         unless (member key keys)
           collect key and collect value))
 
+(defun ends-of (socket)
+  "The initargs that name both ends of SOCKET; none for NIL."
+  (when socket
+    (multiple-value-bind (local remote) (socket-ends socket)
+      (list :local local :remote remote))))
+
 (defun failure (class operation code &rest facts &key socket seconds message arguments
                 &allow-other-keys)
   "The condition of CLASS, a name, for the failure of OPERATION by CODE, both keywords. FACTS are
@@ -414,7 +420,8 @@ CODE."
     (apply #'make-condition class
            :operation operation :proc operation :code code :mesg message :args arguments
            (append (more-initargs class socket seconds)
-                   (without-keys facts '(:message :arguments))))))
+                   (without-keys facts '(:message :arguments))
+                   (ends-of socket)))))
 
 (defun fail-as (class operation code &rest facts &key &allow-other-keys)
   "Signal the condition that FAILURE makes of the same arguments; never return."

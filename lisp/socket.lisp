@@ -120,8 +120,9 @@ NIL."
           text))))
 
 (defun socket-ends (endpoint)
-  "Values: the texts of the local and the remote end of ENDPOINT, NIL where unknown."
-  (if endpoint
+  "Values: the texts of the local and the remote end of ENDPOINT, NIL where unknown, as of what is none
+of ours."
+  (if (typep endpoint 'endpoint)
       (values (block-text (local-block endpoint)) (block-text (endpoint-remote endpoint)))
       (values nil nil)))
 

@@ -4,8 +4,8 @@
  * sides runs them on one processor, so that a number does not depend on where the system put them.
  * Text is made of, and into, UTF-32, as Lisp strings are.
  *
- * usage: peer WORKLOAD [COUNT [PORT]]   runs it, against the server at PORT or one of its own, and
- *                                       prints one line (a pair-WORKLOAD is always against its own):
+ * usage: peer WORKLOAD [COUNT [PORT]]   runs it, against the server at PORT or one of its own (for
+ *                                       pair-..., no PORT), and prints one line:
  *            NAME NS CPU BOTH     nanoseconds of one operation by the wall clock, by the processor
  *                                 time of the side that is measured, and by that of this process
  *        peer SERVER [ARGUMENTS]  prints the port it listens on, serves, ends

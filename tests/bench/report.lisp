@@ -87,9 +87,9 @@ median of the rounds, a ratio the median of the ratios of each round.
 - The other side is a plain C process (`tests/bench/peer.c`), the same for everybody, over TCP on
   127.0.0.1. Both sides are kept on one processor, so that a number does not depend on where the
   system puts them.
-- \"pair\": both sides are the library that is measured, two threads of one process on one processor;
-  for C, two threads with blocking calls. The other thread echoes what it reads, or accepts, reads
-  to the end of the file and closes. Every connection has TCP_NODELAY set, and each library waits
+- \"pair\": both sides are the library that is measured, two threads of one process on one
+  processor; for C, two threads with blocking calls. The other thread echoes what it reads, or
+  accepts, reads to the end of the file and closes. Every connection has TCP_NODELAY set, and each library waits
   for input in its own way. The rows without \"pair\" show the client alone, and every switch from
   side to side is one between processes.
 - Times are processor time, in nanoseconds of one unit: of both sides together for pairs, ping-pong

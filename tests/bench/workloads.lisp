@@ -66,8 +66,9 @@
              (finish-output stream))))
 
 (defun swallow (stream)
-  "Read up to the end of the file, into a vector that has room to spare for what is sent."
-  (let ((octets (octets-of 4096)))
+  "Read up to the end of the file, into a vector with room to spare for what CONNECT-SEND-CLOSE
+sends."
+  (let ((octets (octets-of 128)))
     (loop while (= (length octets) (read-sequence octets stream)))))
 
 ;;; Loops over lines, text and octets

@@ -131,6 +131,7 @@
     (is (char= #\k (read-char b)))
     (let ((condition (failure-of (read-char b))))
       (is (typep condition 'decoding-error))
+      (is (stringp (network-remote condition)))
       (is (typep condition 'stream-error))
       (is (equalp #(#xE2) (text-error-octets condition)))
       (is (= 2 (text-error-position condition))))
