@@ -76,8 +76,8 @@ deadline, which can change while the call is blocked."
   (fail-on channel (lport-status-make +lport-closed+) operation))
 
 (defun fired-seconds (channel direction limit)
-  "The seconds of the timeout of CHANNEL in DIRECTION if that is what LIMIT comes from; NIL if it is a
-deadline, of which only the moment is known."
+  "The seconds of the timeout of CHANNEL in DIRECTION if that is what LIMIT comes from; NIL if it is
+a deadline, of which only the moment is known."
   (and (/= limit *deadline*)
        (<= limit (channel-deadline channel direction))
        (span-seconds channel direction)))
@@ -119,6 +119,17 @@ there is to read or room to write."
             (fail-timed-out channel direction operation limit octets)
             limit))))
 
+(defmacro wait-once (channel interest deadline)
+  "One wait: what lport_wait_poll says, or the status why there was none. DEADLINE is a form that is
+evaluated once the wait has begun, so that whoever changes what is in it also wakes the wait."
+  (let ((wait (gensym "WAIT")))
+    `(with-waiting (,wait (lport-wait-begin (channel-handle ,channel) ,interest))
+         (if (plusp ,wait)
+             (lport-wait-poll ,wait ,deadline 0)
+             ,wait)
+       (when (plusp ,wait)
+         (lport-wait-end ,wait)))))
+
 (defun await (channel direction operation limit octets &key closing)
   "Wait until CHANNEL is ready in DIRECTION; return LIMIT or a later one. Signals TIMEOUT after
 LIMIT or the socket's own deadline, SOCKET-CLOSED when somebody closes it; CLOSING is true for the
@@ -129,7 +140,9 @@ OCTETS: moved so far by the call, for the condition."
     (unless closing
       (check-open channel operation))
     (let ((result (wait-once channel (interest direction)
-                             (if closing limit (min limit (channel-deadline channel direction))))))
+                             (cond (closing limit)
+                                   ((channel-closing channel) 0)
+                                   (t (min limit (channel-deadline channel direction)))))))
       (cond ((plusp result) (return limit))
             ((zerop result))            ; woken: look again
             ((/= (lport-status-kind result) +lport-timed-out+)
@@ -139,15 +152,6 @@ OCTETS: moved so far by the call, for the condition."
                                                   limit
                                                   (channel-deadline channel direction))))
              (return (fail-timed-out channel direction operation limit octets)))))))
-
-(defun wait-once (channel interest deadline)
-  "One wait: what lport_wait_poll says, or the status why there was none."
-  (with-waiting (wait (lport-wait-begin (channel-handle channel) interest))
-      (if (plusp wait)
-          (lport-wait-poll wait deadline 0)
-          wait)
-    (when (plusp wait)
-      (lport-wait-end wait))))
 
 ;;; Directions: one thread at a time reads, one writes
 ;;;
@@ -165,7 +169,7 @@ within the limits of time that hold for CHANNEL."
          (declare (dynamic-extent #',run))
          (if (eq (,owner ,place) ,self)
              (,run)
-             (unwind-protect
+             (with-cleanup
                   (progn
                     (when (%compare-and-swap (,owner ,place) nil ,self)
                       (acquire-contended ,place #',owner
@@ -178,13 +182,15 @@ within the limits of time that hold for CHANNEL."
                  (when (channel-contended ,place)
                    (release-contended ,place)))))))))
 
+(defparameter *contended-piece* 5000000
+  "Nanoseconds after which a thread that waits for a direction looks again, woken or not.")
+
 (defun acquire-contended (channel owner acquire direction)
   "Call ACQUIRE until it is true, waiting in between to be woken by RELEASE-CONTENDED. The owner
 stores and then looks at the mark CONTENDED without a fence, so it can miss a mark set at that
 moment: a wait is therefore cut into pieces."
   (declare (type function owner acquire))
-  (let ((limit (call-limit channel direction))
-        (piece 5000000))
+  (let ((limit (call-limit channel direction)))
     (loop
       (check-open channel (operation-of direction))
       (setf limit (check-limit channel direction (operation-of direction) limit 0)
@@ -194,7 +200,7 @@ moment: a wait is therefore cut into pieces."
       (when (funcall owner channel)
         (wait-once channel 0 (min limit
                                   (channel-deadline channel direction)
-                                  (moment-in piece)))))))
+                                  (moment-in *contended-piece*)))))))
 
 (defun release-contended (channel)
   (setf (channel-contended channel) nil)
@@ -202,17 +208,31 @@ moment: a wait is therefore cut into pieces."
 
 (defmacro with-free-direction ((channel owner) &body body)
   "Run BODY while this thread has the place (OWNER CHANNEL), if it is free or this thread's own
-already; another thread that has it is on its way out, and takes care of what is his."
+already; the value of BODY, or NIL where another thread has the place."
   (let ((self (gensym "SELF")) (place (gensym "CHANNEL")))
     `(let ((,self (%current-thread))
            (,place ,channel))
        (if (eq (,owner ,place) ,self)
            (progn ,@body)
-           (unwind-protect
-                (when (null (%compare-and-swap (,owner ,place) nil ,self))
-                  ,@body)
+           (with-cleanup
+               (when (null (%compare-and-swap (,owner ,place) nil ,self))
+                 ,@body)
              (when (eq (,owner ,place) ,self)
-               (setf (,owner ,place) nil)))))))
+               (setf (,owner ,place) nil)
+               (when (channel-contended ,place)
+                 (release-contended ,place))))))))
+
+(defmacro with-direction-now ((channel owner) &body body)
+  "Run BODY, short, never blocking and never signalling, with interrupts deferred, if nobody has the
+place (OWNER CHANNEL); its value, or NIL. This is what single characters and octets can afford."
+  (let ((place (gensym "CHANNEL")))
+    `(let ((,place ,channel))
+       (call-deferred
+         (when (null (%compare-and-swap (,owner ,place) nil (%current-thread)))
+           (prog1 (progn ,@body)
+             (setf (,owner ,place) nil)
+             (when (channel-contended ,place)
+               (release-contended ,place))))))))
 
 ;;; Closing
 

@@ -98,7 +98,7 @@ the caller gave them, TIMEOUT in seconds, and the attempts are for the condition
              (fail status :connect :host host :port port
                                    :seconds (/ (- (lport-clock-now) begun) 1000000000.0)
                                    :attempts (attempts-of dial))))
-      (unwind-protect
+      (with-cleanup
            (progn
              (setf limit (check-dial-limit limit #'give-up))
              (call-deferred (setf dial (funcall open)))

@@ -428,8 +428,8 @@ CODE."
   (error (apply #'failure class operation code facts)))
 
 (defun check-argument (operation datum type expected)
-  "Return DATUM if it is of TYPE; else signal a USAGE-ERROR that is a TYPE-ERROR too. EXPECTED, a text,
-says what an argument of OPERATION should have been."
+  "Return DATUM if it is of TYPE; else signal a USAGE-ERROR that is a TYPE-ERROR too. EXPECTED, a
+text, says what an argument of OPERATION should have been."
   (if (typep datum type)
       datum
       (fail-as 'mistyped-argument operation :invalid

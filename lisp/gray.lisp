@@ -83,7 +83,7 @@
 (defmethod stream-read-sequence ((socket socket) sequence &optional (start 0) end)
   (let ((connection (socket-connection socket)))
     (if (listp sequence)
-        (read-through-copy connection sequence start (or end (length sequence))
+        (read-through-copy connection sequence start (list-end sequence start end)
                            (connection-element-type connection))
         (%with-vector (vector from to) (sequence start end)
           (+ start (- (read-vector connection vector from to) from))))))
@@ -96,28 +96,47 @@
     (string (read-through-copy connection vector start end 'character))
     (simple-vector (read-through-copy connection vector start end
                                       (connection-element-type connection)))
-    (t (check-argument :read vector '(vector (unsigned-byte 8))
-                       "a string, or a list or vector that holds octets or characters"))))
+    (vector (check-argument :read (array-element-type vector) '(satisfies integer-type-p)
+                            "elements that hold octets or characters")
+            (read-through-copy connection vector start end '(unsigned-byte 8)))))
+
+(defun integer-type-p (type)
+  (subtypep type 'integer))
+
+(defun list-end (list start end)
+  "END, or the length of LIST; signals a TYPE-ERROR for bounds outside."
+  (let ((length (length list)))
+    (check-argument :sequence start `(integer 0 ,length) "an index within the list")
+    (if end
+        (check-argument :sequence end `(integer ,start ,length) "an end within the list")
+        length)))
 
 (defun read-through-copy (connection sequence start end element-type)
-  "Fill SEQUENCE from START to END with elements of ELEMENT-TYPE; the index of the first not
-filled."
-  (let* ((length (- end start))
-         (text-p (eq element-type 'character))
+  "Fill SEQUENCE from START to END with elements of ELEMENT-TYPE; the index of the first not filled.
+Elements that SEQUENCE cannot hold stay unread."
+  (let* ((text-p (eq element-type 'character))
          (copy (if text-p
-                   (make-string length)
-                   (make-array length :element-type '(unsigned-byte 8))))
+                   (make-string (- end start))
+                   (make-array (- end start) :element-type '(unsigned-byte 8))))
          (count (if text-p
-                    (read-characters-into connection copy 0 length)
-                    (read-octets-into connection copy 0 length))))
-    (replace sequence copy :start1 start :end2 count)
+                    (read-characters-into connection copy 0 (- end start))
+                    (read-octets-into connection copy 0 (- end start))))
+         (done nil))
+    (with-cleanup
+        (progn (replace sequence copy :start1 start :end2 count)
+               (setf done t))
+      (unless done
+        (with-input (connection)
+          (if text-p
+              (put-back-text connection copy 0 count)
+              (put-back connection copy 0 count)))))
     (+ start count)))
 
 (defmethod stream-write-sequence ((socket socket) sequence &optional (start 0) end)
   (let ((connection (socket-connection socket)))
     (if (listp sequence)
         (write-elements connection (coerce sequence 'simple-vector)
-                        start (or end (length sequence)))
+                        start (list-end sequence start end))
         (%with-vector (vector from to) (sequence start end)
           (typecase vector
             (octets (write-octets-from connection vector from to))
@@ -170,8 +189,8 @@ or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Sourc
 ;;; Formats
 
 (defgeneric stream-external-format (stream)
-  (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1, :ASCII or
-another encoding that babel knows, or a list of one with :EOL (:LF or :CRLF) and :REPLACEMENT (a
+  (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1, :ASCII
+or another encoding that babel knows, or a list of one with :EOL (:LF or :CRLF) and :REPLACEMENT (a
 character); it is settable in mid-stream: what has been read or written stays as it was. Of other
 streams as in Common Lisp.")
   (:method (stream)
@@ -202,10 +221,10 @@ a list or a general vector. Returns FORMAT."
 return NIL when TIMEOUT seconds (NIL: no limit) pass without. Conditions: TIMEOUT when a deadline
 passes first, SOCKET-CLOSED. Source: poll(2)."
   (check-socket stream :wait)
-  (let ((limit (moment-after timeout)))
-    (if (<= *deadline* limit)
-        (with-input ((socket-connection stream))
-          (loop until (wait-for-octets (socket-connection stream) *deadline*)
-                do (check-limit (socket-connection stream) :input :read *deadline* 0)
-                finally (return t)))
-        (wait-for-octets (socket-connection stream) limit))))
+  (let ((connection (socket-connection stream))
+        (until (moment-after timeout))
+        (limit *deadline*))
+    (loop
+      (cond ((wait-for-octets connection (min until limit)) (return t))
+            ((>= (lport-clock-now) until) (return nil))
+            (t (setf limit (check-limit connection :input :read limit 0)))))))

@@ -31,6 +31,12 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
        (unwind-protect (sb-sys:with-local-interrupts ,wait)
          ,@release))))
 
+(defmacro with-cleanup (form &body cleanup)
+  "As UNWIND-PROTECT, but no interrupt can unwind CLEANUP or come before it."
+  `(sb-sys:without-interrupts
+     (unwind-protect (sb-sys:with-local-interrupts ,form)
+       ,@cleanup)))
+
 (defmacro with-octets ((pointer octets &optional (start 0)) &body body)
   "Run BODY, short and never blocking, with POINTER to element START of OCTETS, a (simple-array
 (unsigned-byte 8) (*)) that does not move meanwhile."

@@ -65,8 +65,9 @@ To be called with interrupts deferred until the count is noted."
       count)))
 
 (defun release-idle-input (connection)
-  "Give back the buffer if nothing is in it."
+  "Give back the buffer if nothing is in it, not even a character that can be taken back."
   (when (and (= (connection-in-start connection) (connection-in-end connection))
+             (zerop (connection-last-width connection))
              (plusp (length (connection-in connection))))
     (drop-input connection)))
 
@@ -123,6 +124,15 @@ yet."
 
 (defun read-octet (connection)
   "The next octet, or :EOF."
+  (or (with-direction-now (connection connection-input-owner)
+        (let ((start (connection-in-start connection)))
+          (when (< start (connection-in-end connection))
+            (setf (connection-last-width connection) 0
+                  (connection-in-start connection) (1+ start))
+            (aref (connection-in connection) start))))
+      (read-octet-slowly connection)))
+
+(defun read-octet-slowly (connection)
   (with-input (connection)
     (loop
       (let ((start (connection-in-start connection)))
@@ -156,7 +166,7 @@ came."
     (check-open connection :read)
     (let ((position start) (done nil) (count 0) (limit (call-limit connection :input)))
       (declare (type index position count) (type moment limit))
-      (unwind-protect
+      (with-cleanup
            (loop
              (call-deferred
                (incf position (the index (take-octets connection octets position end))))
@@ -195,19 +205,23 @@ How many; 0 at end of file."
 
 ;;; Characters
 
-(declaim (inline next-character))
+(declaim (inline plain-character next-character))
+(defun plain-character (connection)
+  "The next character if it is a buffered one of ASCII that needs no look at what follows; else
+NIL."
+  (let ((start (connection-in-start connection)))
+    (when (< start (connection-in-end connection))
+      (let ((octet (aref (connection-in connection) start)))
+        (when (and (< octet 128) (/= octet 13)
+                   (text-format-ascii-p (connection-format connection)))
+          (setf (connection-in-start connection) (1+ start)
+                (connection-last-width connection) 1)
+          (code-char octet))))))
+
 (defun next-character (connection)
   "The next character, or :EOF. The caller owns the direction."
-  (let ((start (connection-in-start connection)))
-    (if (< start (connection-in-end connection))
-        (let ((octet (aref (connection-in connection) start)))
-          (cond ((and (< octet 128) (/= octet 13)
-                      (text-format-ascii-p (connection-format connection)))
-                 (setf (connection-in-start connection) (1+ start)
-                       (connection-last-width connection) 1)
-                 (code-char octet))
-                (t (next-character-slowly connection))))
-        (next-character-slowly connection))))
+  (or (plain-character connection)
+      (next-character-slowly connection)))
 
 (defun next-character-slowly (connection)
   "As NEXT-CHARACTER: any character, and more octets when they are needed."
@@ -215,12 +229,16 @@ How many; 0 at end of file."
   (setf (connection-last-width connection) 0)
   (let ((limit (call-limit connection :input)) (count 1))
     (loop
-      (multiple-value-bind (character width) (character-at-start connection (zerop count))
-        (when character
-          (call-deferred
-            (incf (connection-in-start connection) width)
-            (setf (connection-last-width connection) width))
-          (return character)))
+      (let ((start (connection-in-start connection)) (in (connection-in connection)))
+        (multiple-value-bind (character width) (character-at-start connection (zerop count))
+          (when character
+            ;; A handler of the error in between may have read: then it has moved on by itself.
+            (when (and (= start (connection-in-start connection))
+                       (eq in (connection-in connection)))
+              (call-deferred
+                (incf (connection-in-start connection) width)
+                (setf (connection-last-width connection) width)))
+            (return character))))
       (when (zerop count)
         (return :eof))
       (multiple-value-setq (count limit) (fill-input connection limit)))))
@@ -258,8 +276,10 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
 
 (defun read-character (connection)
   "The next character, or :EOF."
-  (with-input (connection)
-    (next-character connection)))
+  (or (with-direction-now (connection connection-input-owner)
+        (plain-character connection))
+      (with-input (connection)
+        (next-character connection))))
 
 (defun unread-character (connection)
   "Take back the character that was read last. It is an error if that is not what happened last."
@@ -282,10 +302,10 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
       character)))
 
 (defun read-character-now (connection)
-  "The next character if it is there, NIL if it is not, :EOF at end of file. Never blocks."
-  (with-input (connection)
+  "The next character if it is there, NIL if it is not or another thread is just reading, :EOF at
+end of file. Never blocks."
+  (with-free-direction (connection connection-input-owner)
     (check-open connection :read)
-    (setf (connection-last-width connection) 0)
     (loop with last-p = nil
           do (multiple-value-bind (character width) (character-at-start connection last-p)
                (when character
@@ -380,13 +400,17 @@ call."
         (when (or newline (zerop count))
           (return (take-line connection newline)))
         (setf scanned (buffered-input connection))
-        (multiple-value-setq (count limit) (fill-input connection limit))))))
+        (let ((before limit))
+          (multiple-value-setq (count limit) (fill-input connection limit))
+          ;; Somebody was asked to wait longer, and may have read meanwhile.
+          (unless (= limit before)
+            (setf scanned 0)))))))
 
 (defun read-line-by-characters (connection)
   "READ-TEXT-LINE where octet 10 may be part of another character."
   (let ((line (make-array 80 :element-type 'character :adjustable t :fill-pointer 0))
         (done nil))
-    (unwind-protect
+    (with-cleanup
          (loop
            (let ((character (next-character-slowly connection)))
              (case character
@@ -441,7 +465,7 @@ What a call that ends early had read goes back into the buffer in the octets tha
     (check-open connection :read)
     (let ((position start) (done nil))
       (declare (type index position))
-      (unwind-protect
+      (with-cleanup
            (loop
              (when (plusp (buffered-input connection))
                (call-deferred
@@ -487,21 +511,20 @@ character that came from a replacement and has no octets is spelled with a quest
 ;;; Waiting without reading
 
 (defun wait-for-octets (connection limit)
-  "True when input or end of file is there or buffered, NIL once LIMIT has passed."
-  (with-input (connection)
-    (loop
-      (check-open connection :read)
-      (when (plusp (buffered-input connection))
-        (return t))
-      (let ((result (wait-once connection +lport-input+
-                               (min limit (connection-input-deadline connection)))))
-        (cond ((plusp result) (return t))
-              ((zerop result))
-              ((= (lport-status-kind result) +lport-timed-out+)
-               (when (>= (lport-clock-now) limit)
-                 (return nil))
-               (check-limit connection :input :read +never+ 0))
-              (t (fail-on connection result :read)))))))
+  "True when input or end of file is there or buffered, NIL once LIMIT has passed. Owns nothing:
+another thread may read meanwhile, and then may get what was seen here."
+  (loop
+    (check-open connection :read)
+    (when (plusp (buffered-input connection))
+      (return t))
+    (let ((result (wait-once connection +lport-input+
+                             (min limit (connection-input-deadline connection)))))
+      (cond ((plusp result) (return t))
+            ((zerop result))
+            ((/= (lport-status-kind result) +lport-timed-out+)
+             (fail-on connection result :read))
+            ((>= (lport-clock-now) limit) (return nil))
+            (t (check-limit connection :input :read +never+ 0))))))
 
 (defun clear-arrived-input (connection)
   "Forget what is buffered and what the kernel has now."

@@ -14,8 +14,8 @@
 
 ;;; The column, for FRESH-LINE and ~T
 ;;;
-;;; Nobody counts while writing: who asks counts back from the end of the buffer, and a buffer that has
-;;; been sent leaves its column behind.
+;;; Nobody counts while writing: who asks counts back from the end of the buffer, and a buffer that
+;;; has been sent leaves its column behind.
 
 (defconstant +longest-count+ 4096 "Octets that are looked at for a column at the most.")
 
@@ -83,8 +83,8 @@ closes."
       count)))
 
 (defun flush (connection &key (limit (call-limit connection :output)) closing taken)
-  "Send all that is pending; return how many octets, and LIMIT or a later one. TAKEN: what a condition
-says of the call that needs the room; NIL: what the flush has sent."
+  "Send all that is pending; return how many octets, and LIMIT or a later one. TAKEN: what a
+condition says of the call that needs the room; NIL: what the flush has sent."
   (let ((moved 0) (count 0))
     (declare (type index moved count) (type moment limit))
     (loop while (plusp (pending-output connection))
@@ -125,15 +125,28 @@ later one. TAKEN: octets of the call so far, for a condition."
 
 ;;; Octets
 
+(declaim (inline append-octet))
+(defun append-octet (connection octet)
+  (let ((end (connection-out-end connection)))
+    (setf (aref (connection-out connection) end) octet
+          (connection-out-end connection) (1+ end))))
+
+(defun append-octet-now (connection octet)
+  "Append OCTET if that needs nothing but room that is there; true if it did."
+  (with-direction-now (connection connection-output-owner)
+    (when (and (plusp (output-room connection))
+               (not (channel-closing connection))
+               (not (connection-output-shut connection)))
+      (append-octet connection octet)
+      t)))
+
 (defun write-octet (connection octet)
   (declare (type (unsigned-byte 8) octet))
-  (with-output (connection)
-    (check-writable connection)
-    (unless (plusp (output-room connection))
-      (make-output-room connection (call-limit connection :output)))
-    (let ((end (connection-out-end connection)))
-      (setf (aref (connection-out connection) end) octet
-            (connection-out-end connection) (1+ end))))
+  (unless (append-octet-now connection octet)
+    (with-output (connection)
+      (check-writable connection)
+      (make-output-room connection (call-limit connection :output))
+      (append-octet connection octet)))
   octet)
 
 (defun append-octets (connection octets start end)
@@ -259,13 +272,7 @@ NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the ke
   "Write CHARACTER; plain ASCII straight into the buffer."
   (let ((code (char-code character)))
     (if (and (< code 128) (single-octet-p code (connection-format connection)))
-        (with-output (connection)
-          (check-writable connection)
-          (unless (plusp (output-room connection))
-            (make-output-room connection (call-limit connection :output)))
-          (let ((end (connection-out-end connection)))
-            (setf (aref (connection-out connection) end) code
-                  (connection-out-end connection) (1+ end))))
+        (write-octet connection code)
         (write-characters-from connection (make-string 1 :initial-element character) 0 1)))
   character)
 

@@ -85,7 +85,7 @@ does not know it any more."
   "CHARACTER or (UNSIGNED-BYTE 8): what a stream that is opened with these two is first of all."
   (cond ((null element-type) (if bin '(unsigned-byte 8) 'character))
         ((subtypep element-type 'character) 'character)
-        ((or (equal element-type '(unsigned-byte 8)) (member element-type '(unsigned-byte :default)))
+        ((member element-type '((unsigned-byte 8) unsigned-byte :default) :test #'equal)
          '(unsigned-byte 8))
         (t (fail-as 'usage-error :element-type :invalid
                     :message "expected CHARACTER or (UNSIGNED-BYTE 8) as element type, got ~S"
@@ -120,8 +120,8 @@ NIL."
           text))))
 
 (defun socket-ends (endpoint)
-  "Values: the texts of the local and the remote end of ENDPOINT, NIL where unknown, as of what is none
-of ours."
+  "Values: the texts of the local and the remote end of ENDPOINT, NIL where unknown, as of what is
+none of ours."
   (if (typep endpoint 'endpoint)
       (values (block-text (local-block endpoint)) (block-text (endpoint-remote endpoint)))
       (values nil nil)))
@@ -161,7 +161,8 @@ path and 0. Source: getsockname(2)."
                     (unless (endpoint-open-p endpoint) (list "(closed)"))))))
 
 (defun endpoint-open-p (endpoint)
-  "True until ENDPOINT is closed. One that was saved with an image is closed in every other process."
+  "True until ENDPOINT is closed. One that was saved with an image is closed in every other
+process."
   (let ((channel (endpoint-channel endpoint)))
     (not (or (channel-closing channel)
              (minusp (lport-socket-state (channel-handle channel)))))))
@@ -216,7 +217,7 @@ more."
   (check-endpoint socket :limit)
   (check-direction direction)
   (setf (channel-deadline (endpoint-channel socket) direction)
-        (if (and (realp seconds) (minusp seconds))
+        (if (and (realp seconds) (not (%nan-p seconds)) (minusp seconds))
             (lport-clock-now)
             (moment-after seconds)))
   seconds)
@@ -235,12 +236,24 @@ more."
         limit)))
 
 (defun finish-output-side (connection abort)
-  "Flush unless ABORT, and give back the buffer, if no thread is just writing."
+  "Flush unless ABORT, and give back the buffer. A thread that is just writing is waited for, within
+the limit of the flush: it meets SOCKET-CLOSED at its next step."
+  (let ((limit (closing-limit connection)))
+    (loop until (finish-output-if-free connection abort limit)
+          do (cond (abort (return))
+                   ((>= (lport-clock-now) limit)
+                    (return (fail-timed-out connection :output :close limit 0)))
+                   (t (setf (channel-contended connection) t)
+                      (wait-once connection 0 (min limit (moment-in *contended-piece*))))))))
+
+(defun finish-output-if-free (connection abort limit)
+  "Flush by LIMIT unless ABORT, and give back the buffer; NIL if another thread is just writing."
   (with-free-direction (connection connection-output-owner)
-    (unwind-protect
-         (unless (or abort (zerop (pending-output connection)))
-           (flush connection :limit (closing-limit connection) :closing t))
-      (drop-output connection))))
+    (with-cleanup
+        (unless (or abort (zerop (pending-output connection)))
+          (flush connection :limit limit :closing t))
+      (drop-output connection))
+    t))
 
 (defun finish-input-side (connection)
   "Give back the input buffer, if no thread is just reading."

@@ -16,13 +16,17 @@
 (defparameter *encodings*
   '((:utf-8 :utf-8 :utf8 :default)
     (:latin-1 :latin-1 :latin1 :iso-8859-1)
-    (:ascii :ascii :us-ascii))
-  "The encodings that the library converts: each by its name and then everything it may be called.")
+    (:ascii :ascii :us-ascii)
+    ;; without an order of octets: big-endian, RFC 2781
+    (:utf-16be :utf-16) (:utf-32be :utf-32) (:ucs-2be :ucs-2))
+  "The encodings that have other names here than for babel: each by its name and then everything it
+may be called.")
 
 (defun encoding-named (designator)
   "Values: the name of the encoding that DESIGNATOR names; its codec."
   (let ((own (first (find-if (lambda (row) (member designator (rest row))) *encodings*))))
-    (cond (own (values own own))
+    (cond ((member own '(:utf-8 :latin-1 :ascii)) (values own own))
+          (own (values own :babel))
           ((member designator (babel:list-character-encodings)) (values designator :babel))
           (t (fail-as 'not-supported :external-format :not-supported
                       :message "expected an external format among ~{~S~^ ~} and those of babel, ~

@@ -29,8 +29,8 @@
   (:report (lambda (condition stream)
              (format stream "PORT needs its C library ~A with ABI ~D and found none that fits:~
                              ~:{~%  ~A: ~A~}~
-                             ~%Run `make` in the sources of port (they were in ~A), put the file beside the~
-                             ~% executable, install it, or set PORT_LIBRARY to it."
+                             ~%Run `make` in the sources of port (they were in ~A), ~
+                             put the file beside the executable, install it, or set PORT_LIBRARY."
                      *library-name* (library-error-wanted condition)
                      (library-error-findings condition)
                      (uiop:native-namestring *source-directory*)))))
@@ -166,7 +166,8 @@ Signals LIBRARY-ERROR, which says where it looked and what was there."
                :findings (append findings
                                  (and failure (list (list "building it" failure))))))
       (when failure
-        (warn "PORT could not build its C library and loads ~A, which is older than its sources.~%~A"
+        (warn "PORT could not build its C library and loads ~A, which is older than its
+sources.~%~A"
               place failure))
       (%load-shared-object (if (pathnamep place) (uiop:native-namestring place) place))
       (setf *library-pathname* place))))

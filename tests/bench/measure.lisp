@@ -4,8 +4,8 @@
 
 (defstruct sample
   "Nanoseconds of one operation: by the wall clock, of the processor for the measured side and for
-the other one, 0 where that is a thread of the same process and so in OWN; octets consed, NIL where that
-is unknown."
+the other one, 0 where that is a thread of the same process and so in OWN; octets consed, NIL where
+that is unknown."
   wall own other consed)
 
 (defun sample-time (sample workload)

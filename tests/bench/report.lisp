@@ -89,9 +89,9 @@ median of the rounds, a ratio the median of the ratios of each round.
   system puts them.
 - \"pair\": both sides are the library that is measured, two threads of one process on one
   processor; for C, two threads with blocking calls. The other thread echoes what it reads, or
-  accepts, reads to the end of the file and closes. Every connection has TCP_NODELAY set, and each library waits
-  for input in its own way. The rows without \"pair\" show the client alone, and every switch from
-  side to side is one between processes.
+  accepts, reads to the end of the file and closes. Every connection has TCP_NODELAY set, and each
+  library waits for input in its own way. The rows without \"pair\" show the client alone, and every
+  switch from side to side is one between processes.
 - Times are processor time, in nanoseconds of one unit: of both sides together for pairs, ping-pong
   and connect, else of the side that is measured, system calls included.
 - \"port / C\" is port's time by that of plain C doing the same: for text it decodes to and encodes
