@@ -26,9 +26,9 @@ enum {
 
 /* Chunks are allocated once and never freed, so a slot's address is good for ever. */
 static struct {
-    pthread_mutex_t lock; /* guards used and free */
-    uint32_t used;        /* slots handed out at least once */
-    uint32_t free;        /* head of the list of free slots, or NO_SLOT */
+    pthread_mutex_t lock;      /* guards used and free */
+    uint32_t used;             /* slots handed out at least once */
+    uint32_t free;             /* head of the list of free slots, or NO_SLOT */
     uint32_t first_generation; /* of this process's slots, see choose_generation */
     _Atomic int64_t open;      /* published and not yet marked closing */
     _Atomic(struct lport_slot *) chunks[CHUNK_COUNT];
@@ -188,8 +188,8 @@ static void after_fork_in_child(void) {
     }
 }
 
-/* A saved Lisp image may hold sockets of the process that saved it. Where generations begin is taken
- * from the clock, so that none of those numbers is one of a socket here. */
+/* A saved Lisp image may hold sockets of the process that saved it. Where generations begin is
+ * taken from the clock, so that none of those numbers is one of a socket here. */
 static void choose_generation(void) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);

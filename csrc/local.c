@@ -23,16 +23,16 @@ static int path_of(const uint8_t *address, char path[112]) {
     return path[0] != '\0';
 }
 
-/* True if the socket at ADDRESS, of KIND, refuses connections: the process that made it is gone. The
- * probe is of another kind, so that a live server never sees it: it is EPROTOTYPE there, and
+/* True if the socket at ADDRESS, of KIND, refuses connections: the process that made it is gone.
+ * The probe is of another kind, so that a live server never sees it: it is EPROTOTYPE there, and
  * ECONNREFUSED where nobody is. */
 static int is_stale(const uint8_t *address, int32_t kind, const char *path) {
     struct stat file;
     if (lport_os.lstat(path, &file) < 0 || !S_ISSOCK(file.st_mode)) {
         return 0;
     }
-    int64_t probe = lport_socket_open(
-        LPORT_LOCAL, kind == LPORT_DATAGRAM ? LPORT_STREAM : LPORT_DATAGRAM, 0);
+    int64_t probe =
+        lport_socket_open(LPORT_LOCAL, kind == LPORT_DATAGRAM ? LPORT_STREAM : LPORT_DATAGRAM, 0);
     if (probe < 0) {
         return 0;
     }
