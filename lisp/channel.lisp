@@ -159,6 +159,12 @@ OCTETS: moved so far by the call, for the condition."
 ;;; it had the lock, and a handler that runs on the owner's stack may use the socket again. Taking
 ;;; it costs one compare-and-swap; giving it back a plain store.
 
+(defmacro leave-direction (owner channel)
+  "Give back the place (OWNER CHANNEL), which this thread has, and wake who waits for it."
+  `(progn (setf (,owner ,channel) nil)
+          (when (channel-contended ,channel)
+            (release-contended ,channel))))
+
 (defmacro with-direction ((channel owner direction) &body body)
   "Run BODY while this thread has the place (OWNER CHANNEL) in DIRECTION. Waits for other threads
 within the limits of time that hold for CHANNEL."
@@ -178,9 +184,7 @@ within the limits of time that hold for CHANNEL."
                                          ,direction))
                     (,run))
                (when (eq (,owner ,place) ,self)
-                 (setf (,owner ,place) nil)
-                 (when (channel-contended ,place)
-                   (release-contended ,place)))))))))
+                 (leave-direction ,owner ,place))))))))
 
 (defparameter *contended-piece* 5000000
   "Nanoseconds after which a thread that waits for a direction looks again, woken or not.")
@@ -218,9 +222,7 @@ already; the value of BODY, or NIL where another thread has the place."
                (when (null (%compare-and-swap (,owner ,place) nil ,self))
                  ,@body)
              (when (eq (,owner ,place) ,self)
-               (setf (,owner ,place) nil)
-               (when (channel-contended ,place)
-                 (release-contended ,place))))))))
+               (leave-direction ,owner ,place)))))))
 
 (defmacro with-direction-now ((channel owner) &body body)
   "Run BODY, short, never blocking and never signalling, with interrupts deferred, if nobody has the
@@ -230,9 +232,7 @@ place (OWNER CHANNEL); its value, or NIL. This is what single characters and oct
        (call-deferred
          (when (null (%compare-and-swap (,owner ,place) nil (%current-thread)))
            (prog1 (progn ,@body)
-             (setf (,owner ,place) nil)
-             (when (channel-contended ,place)
-               (release-contended ,place))))))))
+             (leave-direction ,owner ,place)))))))
 
 ;;; Closing
 

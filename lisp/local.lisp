@@ -37,7 +37,7 @@ and OUTPUT-TIMEOUT as for OPEN-SOCKET. Conditions: PATH-NOT-FOUND, CONNECTION-RE
 listens any more), CONNECT-DENIED, TIMEOUT, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another
 path; WAIT-LONGER. Source: unix(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
-  (let ((settings (apply #'parse-settings (list-without (list-without settings :kind) :timeout)))
+  (let ((settings (apply #'parse-settings (without-keys settings '(:kind :timeout))))
         (number (kind-number kind)))
     (with-retry (path "connect" "path")
       (let ((block (path-block path :connect)))

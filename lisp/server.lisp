@@ -77,17 +77,12 @@ WAIT-LONGER.
 Source: accept4(2)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-server server :accept)
-  (let ((own (list-without settings :wait)))
+  (let ((own (without-keys settings '(:wait))))
     (accept-until server
                   (if wait (moment-after wait) +never+)
                   (if own
                       (apply #'parse-settings (append own (server-settings server)))
                       (server-parsed-settings server)))))
-
-(defun list-without (plist key)
-  (loop for (name value) on plist by #'cddr
-        unless (eq name key)
-          collect name and collect value))
 
 (defun accept-now (channel settings)
   "The next connection as a socket with SETTINGS; or the status why there is none."
