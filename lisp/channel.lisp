@@ -17,6 +17,8 @@
   (output-timeout +never+ :type moment)
   (input-deadline +never+ :type moment)
   (output-deadline +never+ :type moment)
+  (input-deadline-seconds nil)          ; as given for the deadlines, for conditions
+  (output-deadline-seconds nil)
   ;; Threads that own a direction, see WITH-DIRECTION.
   (input-owner nil)
   (output-owner nil)
@@ -41,11 +43,14 @@
 (defun channel-timeout (channel direction)
   (if (eq direction :input) (channel-input-timeout channel) (channel-output-timeout channel)))
 
-(defun (setf channel-deadline) (moment channel direction)
-  "Set it and make whoever is blocked in DIRECTION look at it."
+(defun set-deadline (channel direction moment seconds)
+  "Set the deadline, which SECONDS was given for, and make whoever is blocked in DIRECTION look at
+it."
   (if (eq direction :input)
-      (setf (channel-input-deadline channel) moment)
-      (setf (channel-output-deadline channel) moment))
+      (setf (channel-input-deadline-seconds channel) seconds
+            (channel-input-deadline channel) moment)
+      (setf (channel-output-deadline-seconds channel) seconds
+            (channel-output-deadline channel) moment))
   (lport-wait-wake (channel-handle channel) (interest direction))
   moment)
 
@@ -76,11 +81,14 @@ deadline, which can change while the call is blocked."
   (fail-on channel (lport-status-make +lport-closed+) operation))
 
 (defun fired-seconds (channel direction limit)
-  "The seconds of the timeout of CHANNEL in DIRECTION if that is what LIMIT comes from; NIL if it is
-a deadline, of which only the moment is known."
-  (and (/= limit *deadline*)
-       (<= limit (channel-deadline channel direction))
-       (span-seconds channel direction)))
+  "The seconds that were given for what ended a call with LIMIT in DIRECTION: the socket's deadline,
+WITH-DEADLINE, or the timeout."
+  (cond ((< (channel-deadline channel direction) limit)
+         (if (eq direction :input)
+             (channel-input-deadline-seconds channel)
+             (channel-output-deadline-seconds channel)))
+        ((= limit *deadline*) *deadline-seconds*)
+        (t (span-seconds channel direction))))
 
 (defun span-seconds (channel direction)
   "The timeout of CHANNEL in DIRECTION in seconds, or NIL."
@@ -99,7 +107,7 @@ a deadline, of which only the moment is known."
         (let ((limit (moment-after seconds)))
           ;; A deadline of the socket that has passed would end the call again at once.
           (when (<= deadline (lport-clock-now))
-            (setf (channel-deadline channel direction) limit))
+            (set-deadline channel direction limit seconds))
           limit)))))
 
 (defun read-seconds ()
@@ -118,6 +126,13 @@ there is to read or room to write."
         (if (>= (lport-clock-now) (min limit deadline))
             (fail-timed-out channel direction operation limit octets)
             limit))))
+
+(defun begin-call (channel direction)
+  "As CALL-LIMIT; signals TIMEOUT if a deadline has passed, whatever is buffered."
+  (let ((limit (call-limit channel direction)))
+    (if (passed-p (min *deadline* (channel-deadline channel direction)))
+        (fail-timed-out channel direction (operation-of direction) limit 0)
+        limit)))
 
 (defmacro wait-once (channel interest deadline)
   "One wait: what lport_wait_poll says, or the status why there was none. DEADLINE is a form that is

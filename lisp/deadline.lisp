@@ -24,6 +24,15 @@
 (defvar *deadline* +never+
   "The moment by which every operation of this thread has to end; see WITH-DEADLINE.")
 
+(defvar *deadline-seconds* nil
+  "The seconds that were given for *DEADLINE*, for conditions; NIL where there is none.")
+
+(declaim (inline passed-p))
+(defun passed-p (moment)
+  "True if MOMENT has come; for +NEVER+ the clock is not asked."
+  (declare (type moment moment))
+  (and (/= moment +never+) (>= (lport-clock-now) moment)))
+
 (defun check-seconds (seconds)
   "SECONDS if it is a span of time; else a TYPE-ERROR."
   (check-argument :limit seconds 'seconds "a number of seconds, not negative, or NIL"))
@@ -58,12 +67,16 @@
 (defun call-with-deadline (seconds function)
   "Call FUNCTION; every operation of PORT inside ends within SECONDS from now (a non-negative real;
 NIL: no limit). See WITH-DEADLINE. Returns the values of FUNCTION."
-  (let ((*deadline* (min *deadline* (moment-after seconds))))
-    (funcall function)))
+  (let ((moment (moment-after seconds)))
+    (if (< moment *deadline*)
+        (let ((*deadline* moment) (*deadline-seconds* seconds))
+          (funcall function))
+        (funcall function))))
 
 (defmacro with-deadline ((seconds) &body body)
   "Run BODY; every operation of PORT inside it ends within SECONDS from now: names, connects, reads,
-writes, and the flush of a close. SECONDS is a non-negative real; NIL means no limit; of nested ones
-the earlier counts. An operation that has not ended by then signals TIMEOUT.
+writes, and the flush of a close. Whatever begins later fails at once, but for reading and writing
+single octets and characters while the buffer has them or has room. SECONDS is a non-negative real;
+NIL means no limit; of nested ones the earlier counts. An operation that has not ended by then signals TIMEOUT.
 Returns the values of BODY."
   `(call-with-deadline ,seconds (lambda () ,@body)))

@@ -126,7 +126,8 @@ yet."
   "The next octet, or :EOF."
   (or (with-direction-now (connection connection-input-owner)
         (let ((start (connection-in-start connection)))
-          (when (< start (connection-in-end connection))
+          (when (and (< start (connection-in-end connection))
+                     (not (passed-p (connection-input-deadline connection))))
             (setf (connection-last-width connection) 0
                   (connection-in-start connection) (1+ start))
             (aref (connection-in connection) start))))
@@ -134,14 +135,15 @@ yet."
 
 (defun read-octet-slowly (connection)
   (with-input (connection)
-    (loop
-      (let ((start (connection-in-start connection)))
-        (when (< start (connection-in-end connection))
-          (setf (connection-last-width connection) 0
-                (connection-in-start connection) (1+ start))
-          (return (aref (connection-in connection) start)))
-        (when (zerop (fill-input connection (call-limit connection :input)))
-          (return :eof))))))
+    (let ((limit (begin-call connection :input)))
+      (loop
+        (let ((start (connection-in-start connection)))
+          (when (< start (connection-in-end connection))
+            (setf (connection-last-width connection) 0
+                  (connection-in-start connection) (1+ start))
+            (return (aref (connection-in connection) start)))
+          (when (zerop (fill-input connection limit))
+            (return :eof)))))))
 
 (defun take-octets (connection octets start end)
   "Move what is buffered into OCTETS from START below END; how many."
@@ -164,7 +166,7 @@ came."
   (declare (type octets octets) (type index start end))
   (with-input (connection)
     (check-open connection :read)
-    (let ((position start) (done nil) (count 0) (limit (call-limit connection :input)))
+    (let ((position start) (done nil) (count 0) (limit (begin-call connection :input)))
       (declare (type index position count) (type moment limit))
       (with-cleanup
            (loop
@@ -196,12 +198,13 @@ How many; 0 at end of file."
   (declare (type octets octets) (type index start end))
   (with-input (connection)
     (check-open connection :read)
-    (cond ((= start end) 0)
-          ((plusp (buffered-input connection))
-           (prog1 (take-octets connection octets start end)
-             (release-idle-input connection)))
-          (t (values (receiving (connection (call-limit connection :input) 0)
-                       (call-deferred (receive connection octets start end))))))))
+    (let ((limit (begin-call connection :input)))
+      (cond ((= start end) 0)
+            ((plusp (buffered-input connection))
+             (prog1 (take-octets connection octets start end)
+               (release-idle-input connection)))
+            (t (values (receiving (connection limit 0)
+                         (call-deferred (receive connection octets start end)))))))))
 
 ;;; Characters
 
@@ -210,7 +213,8 @@ How many; 0 at end of file."
   "The next character if it is a buffered one of ASCII that needs no look at what follows; else
 NIL."
   (let ((start (connection-in-start connection)))
-    (when (< start (connection-in-end connection))
+    (when (and (< start (connection-in-end connection))
+               (not (passed-p (connection-input-deadline connection))))
       (let ((octet (aref (connection-in connection) start)))
         (when (and (< octet 128) (/= octet 13)
                    (text-format-ascii-p (connection-format connection)))
@@ -223,11 +227,12 @@ NIL."
   (or (plain-character connection)
       (next-character-slowly connection)))
 
-(defun next-character-slowly (connection)
-  "As NEXT-CHARACTER: any character, and more octets when they are needed."
+(defun next-character-slowly (connection &optional (limit (begin-call connection :input)))
+  "As NEXT-CHARACTER: any character, and more octets when they are needed, by LIMIT. Values: the
+character or :EOF; LIMIT or a later one."
   (check-open connection :read)
   (setf (connection-last-width connection) 0)
-  (let ((limit (call-limit connection :input)) (count 1))
+  (let ((count 1))
     (loop
       (let ((start (connection-in-start connection)) (in (connection-in connection)))
         (multiple-value-bind (character width) (character-at-start connection (zerop count))
@@ -238,9 +243,9 @@ NIL."
               (call-deferred
                 (incf (connection-in-start connection) width)
                 (setf (connection-last-width connection) width)))
-            (return character))))
+            (return (values character limit)))))
       (when (zerop count)
-        (return :eof))
+        (return (values :eof limit)))
       (multiple-value-setq (count limit) (fill-input connection limit)))))
 
 (defun character-at-start (connection last-p)
@@ -306,6 +311,7 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
 end of file. Never blocks."
   (with-free-direction (connection connection-input-owner)
     (check-open connection :read)
+    (begin-call connection :input)
     (loop with last-p = nil
           do (multiple-value-bind (character width) (character-at-start connection last-p)
                (when character
@@ -393,7 +399,7 @@ call."
 
 (defun read-line-by-octets (connection)
   "READ-TEXT-LINE where a line ends with octet 10."
-  (let ((limit (call-limit connection :input)) (scanned 0) (count 1))
+  (let ((limit (begin-call connection :input)) (scanned 0) (count 1))
     (declare (type index scanned))
     (loop
       (let ((newline (find-newline connection (+ (connection-in-start connection) scanned))))
@@ -409,22 +415,55 @@ call."
 (defun read-line-by-characters (connection)
   "READ-TEXT-LINE where octet 10 may be part of another character."
   (let ((line (make-array 80 :element-type 'character :adjustable t :fill-pointer 0))
+        (character nil)
+        (limit (begin-call connection :input))
         (done nil))
     (with-cleanup
          (loop
-           (let ((character (next-character-slowly connection)))
-             (case character
-               ((:eof #\Newline)
-                (setf done t)
-                (return (values (coerce line 'characters) (eq character :eof))))
-               (t (vector-push-extend character line)))))
+           (multiple-value-setq (character limit) (next-character-slowly connection limit))
+           (case character
+             ((:eof #\Newline)
+              (setf done t)
+              (return (values (coerce line 'characters) (eq character :eof))))
+             (t (vector-push-extend character line))))
       (unless done
         (put-back-text connection (coerce line 'characters) 0 (length line))))))
 
-(defun put-back-text (connection string start end)
-  "Put the characters START to END of STRING before what is unread, in the octets that spell them."
-  (let ((octets (spell connection string start end)))
+(defun put-back-text (connection string start end &optional odd)
+  "Put the characters START to END of STRING before what is unread, in the octets that spell them.
+ODD, a list of (position . octets), the last one first: characters that came from other octets."
+  (let ((octets (spell-with connection string start end odd)))
     (put-back connection octets 0 (length octets))))
+
+(defun spell-with (connection string start end odd)
+  "As SPELL, with the octets of ODD, see PUT-BACK-TEXT, where they differ."
+  (let ((pieces '()))
+    (loop for (position . octets) in (reverse odd)
+          when (< position end)
+            do (push (spell connection string start position) pieces)
+               (push octets pieces)
+               (setf start (1+ position)))
+    (push (spell connection string start end) pieces)
+    (let ((all (octets-of-size (reduce #'+ pieces :key #'length))) (at 0))
+      (dolist (piece (nreverse pieces) all)
+        (replace all (the octets piece) :start1 at)
+        (incf at (length piece))))))
+
+(defun odd-octets (connection string position)
+  "The octets that the character at POSITION of STRING was just read from, if SPELL gives others;
+else NIL."
+  (let* ((in (connection-in connection))
+         (width (connection-last-width connection))
+         (end (connection-in-start connection))
+         (code (char-code (schar string position))))
+    (unless (and (= width 1) (/= code 10) (< code 128) (= code (aref in (1- end))))
+      (let ((octets (subseq in (- end width) end)))
+        (unless (equalp octets (spell connection string position (1+ position)))
+          octets)))))
+
+(defun octets-read (connection)
+  "How many octets have been read, as a position in all that came."
+  (- (connection-octets-in connection) (buffered-input connection)))
 
 (defun take-line (connection newline)
   "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as
@@ -459,11 +498,13 @@ of two octets, an error or more octets; how many characters."
 (defun read-characters-into (connection string start end)
   "Fill STRING from START to END; the index of the first that was not filled, END unless end of file
 came.
-What a call that ends early had read goes back into the buffer in the octets that spell it."
+What a call that ends early had read goes back into the buffer in the octets that it came in."
   (declare (type characters string) (type index start end))
   (with-input (connection)
     (check-open connection :read)
-    (let ((position start) (done nil))
+    (let ((position start) (done nil) (odd '()) (character nil)
+          (limit (begin-call connection :input))
+          (before (octets-read connection)))
       (declare (type index position))
       (with-cleanup
            (loop
@@ -474,14 +515,25 @@ What a call that ends early had read goes back into the buffer in the octets tha
                (setf done t)
                (return position))
              ;; What stopped the run: nothing buffered, a character cut off, an error, a line's end.
-             (let ((character (next-character-slowly connection)))
-               (when (eq character :eof)
-                 (setf done t)
-                 (return position))
-               (setf (schar string position) character)
-               (incf position)))
+             (multiple-value-setq (character limit) (next-character-slowly connection limit))
+             (when (eq character :eof)
+               (setf done t)
+               (return position))
+             (setf (schar string position) character)
+             (let ((octets (odd-octets connection string position)))
+               (when octets
+                 (push (cons position octets) odd)))
+             (incf position))
         (unless done
-          (put-back-text connection string start position))))))
+          (put-back-all connection (spell-with connection string start position odd) before))))))
+
+(defun put-back-all (connection octets before)
+  "Put back OCTETS, and the character behind them, if the call that began when BEFORE octets had
+been read was unwound when it had taken that one and not yet noted it."
+  (let ((width (connection-last-width connection)))
+    (when (= width (- (octets-read connection) before (length octets)))
+      (decf (connection-in-start connection) width)))
+  (put-back connection octets 0 (length octets)))
 
 (defun spell (connection string start end)
   "The octets that read as the characters START to END of STRING in the format of CONNECTION. A

@@ -135,6 +135,7 @@ later one. TAKEN: octets of the call so far, for a condition."
   "Append OCTET if that needs nothing but room that is there; true if it did."
   (with-direction-now (connection connection-output-owner)
     (when (and (plusp (output-room connection))
+               (not (passed-p (connection-output-deadline connection)))
                (not (channel-closing connection))
                (not (connection-output-shut connection)))
       (append-octet connection octet)
@@ -145,7 +146,7 @@ later one. TAKEN: octets of the call so far, for a condition."
   (unless (append-octet-now connection octet)
     (with-output (connection)
       (check-writable connection)
-      (make-output-room connection (call-limit connection :output))
+      (make-output-room connection (begin-call connection :output))
       (append-octet connection octet)))
   octet)
 
@@ -177,7 +178,7 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
   (declare (type octets octets) (type index start end))
   (with-output (connection)
     (check-writable connection)
-    (let ((position start) (count 0) (limit (call-limit connection :output)))
+    (let ((position start) (count 0) (limit (begin-call connection :output)))
       (declare (type index position count) (type moment limit))
       (loop
         (let ((left (- end position)))
@@ -257,7 +258,7 @@ NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the ke
   (with-output (connection)
     (check-writable connection)
     (setf (connection-taken connection) 0)
-    (let ((limit (call-limit connection :output)))
+    (let ((limit (begin-call connection :output)))
       (if (eq (text-format-eol (connection-format connection)) :crlf)
           (write-lines connection string start end limit)
           (write-run connection string start end limit)))))

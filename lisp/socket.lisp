@@ -216,10 +216,10 @@ more."
 (defun (setf socket-deadline) (seconds socket direction)
   (check-endpoint socket :limit)
   (check-direction direction)
-  (setf (channel-deadline (endpoint-channel socket) direction)
-        (if (and (realp seconds) (not (%nan-p seconds)) (minusp seconds))
-            (lport-clock-now)
-            (moment-after seconds)))
+  (let ((seconds (if (and (realp seconds) (not (%nan-p seconds)))
+                     (max 0 seconds)
+                     seconds)))
+    (set-deadline (endpoint-channel socket) direction (moment-after seconds) seconds))
   seconds)
 
 ;;; Closing
@@ -227,24 +227,23 @@ more."
 (defparameter *close-limit* 5
   "Seconds that a CLOSE without another limit takes at most for its flush.")
 
-(defun closing-limit (connection)
-  "The moment by which the flush of a close has to end."
-  (let ((limit (min (call-limit connection :output)
-                    (channel-deadline connection :output))))
-    (if (= limit +never+)
-        (moment-after *close-limit*)
-        limit)))
-
 (defun finish-output-side (connection abort)
-  "Flush unless ABORT, and give back the buffer. A thread that is just writing is waited for, within
-the limit of the flush: it meets SOCKET-CLOSED at its next step."
-  (let ((limit (closing-limit connection)))
-    (loop until (finish-output-if-free connection abort limit)
-          do (cond (abort (return))
-                   ((>= (lport-clock-now) limit)
-                    (return (fail-timed-out connection :output :close limit 0)))
-                   (t (setf (channel-contended connection) t)
-                      (wait-once connection 0 (min limit (moment-in *contended-piece*))))))))
+  "Flush unless ABORT, and give back the buffer; within *CLOSE-LIMIT* where there is no other."
+  (let ((limit (min (call-limit connection :output) (channel-deadline connection :output))))
+    (if (= limit +never+)
+        (with-deadline (*close-limit*)
+          (finish-output-by connection abort *deadline*))
+        (finish-output-by connection abort limit))))
+
+(defun finish-output-by (connection abort limit)
+  "Flush unless ABORT, and give back the buffer. A thread that is just writing is waited for, until
+LIMIT: it meets SOCKET-CLOSED at its next step."
+  (loop until (finish-output-if-free connection abort limit)
+        do (cond (abort (return))
+                 ((>= (lport-clock-now) limit)
+                  (return (fail-timed-out connection :output :close limit 0)))
+                 (t (setf (channel-contended connection) t)
+                    (wait-once connection 0 (min limit (moment-in *contended-piece*)))))))
 
 (defun finish-output-if-free (connection abort limit)
   "Flush by LIMIT unless ABORT, and give back the buffer; NIL if another thread is just writing."
@@ -282,6 +281,9 @@ and whoever unwinds it, the handle is closed once."
   (close-endpoint server nil (lambda ())))
 
 (defmethod close ((socket socket) &key abort)
+  "Flush within the limit that applies, else *CLOSE-LIMIT*, and close; ABORT: reset, without a
+flush. What could not be sent is a condition, after the descriptor is gone. Who closes a socket that
+another thread is just closing returns at once."
   (let ((connection (socket-connection socket)))
     (unwind-protect
          (close-endpoint socket abort (lambda () (finish-output-side connection abort)))
