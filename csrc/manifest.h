@@ -115,6 +115,7 @@ FUNCTION(int64_t, lport_text_from_latin1, (const uint8_t *, size_t, uint32_t *, 
 FUNCTION(int64_t, lport_text_from_ascii, (const uint8_t *, size_t, uint32_t *, size_t))
 FUNCTION(int64_t, lport_text_from_ascii8, (const uint8_t *, size_t, uint8_t *, size_t))
 FUNCTION(int64_t, lport_text_utf8_problem, (const uint8_t *, size_t))
+FUNCTION(int64_t, lport_text_utf8_count, (const uint8_t *, size_t))
 FUNCTION(int64_t, lport_text_to_utf8, (const uint32_t *, size_t, uint8_t *, size_t))
 FUNCTION(int64_t, lport_text_to_latin1, (const uint32_t *, size_t, uint8_t *, size_t))
 FUNCTION(int64_t, lport_text_to_ascii, (const uint32_t *, size_t, uint8_t *, size_t))

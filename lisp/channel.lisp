@@ -66,6 +66,14 @@ deadline, which can change while the call is blocked."
     (min *deadline*
          (if (= timeout +never+) +never+ (moment-in timeout)))))
 
+;;; Where neither this thread nor the socket has a moment to end by, nobody has to look at the clock
+;;; before there is something to wait for.
+
+(declaim (inline deadline-free-p))
+(defun deadline-free-p (channel direction)
+  "True if nothing but a timeout, which begins with the wait, limits a call in DIRECTION."
+  (and (= *deadline* +never+) (= (channel-deadline channel direction) +never+)))
+
 ;;; Failing
 
 (defun fail-on (channel status operation &key (octets 0) seconds)
@@ -241,7 +249,7 @@ already; the value of BODY, or NIL where another thread has the place."
 
 (defmacro with-direction-now ((channel owner) &body body)
   "Run BODY, short, never blocking and never signalling, with interrupts deferred, if nobody has the
-place (OWNER CHANNEL); its value, or NIL. This is what single characters and octets can afford."
+place (OWNER CHANNEL); its value, or NIL. This is what a call can afford that finds all it needs."
   (let ((place (gensym "CHANNEL")))
     `(let ((,place ,channel))
        (call-deferred

@@ -75,9 +75,8 @@ NIL: no limit). See WITH-DEADLINE. Returns the values of FUNCTION."
 
 (defmacro with-deadline ((seconds) &body body)
   "Run BODY; every operation of PORT inside it ends within SECONDS from now: names, connects, reads,
-writes, and the flush of a close. Whatever begins later fails at once, but for reading and writing
-single octets and characters while the buffer has them or has room. SECONDS is a non-negative real;
-NIL means no limit; of nested ones the earlier counts. An operation that has not ended by then
-signals TIMEOUT.
+writes, and the flush of a close. Whatever begins later fails at once, with nothing
+moved. SECONDS is a non-negative real; NIL means no limit; of nested ones the earlier counts. An
+operation that has not ended by then signals TIMEOUT.
 Returns the values of BODY."
   `(call-with-deadline ,seconds (lambda () ,@body)))

@@ -6,6 +6,12 @@
 
 (in-package :port)
 
+;;; Within a method a slot of the argument is found at once, by a reader only after another dispatch.
+
+(defmacro connection-of (socket)
+  "The connection of SOCKET, the argument of the method around."
+  `(the connection (slot-value ,socket 'channel)))
+
 ;;; What it is
 
 (defmethod input-stream-p ((socket socket)) t)
@@ -16,35 +22,35 @@
   (endpoint-open-p socket))
 
 (defmethod stream-element-type ((socket socket))
-  (connection-element-type (socket-connection socket)))
+  (connection-element-type (connection-of socket)))
 
 ;;; Elements
 
 (defmethod stream-read-char ((socket socket))
-  (read-character (socket-connection socket)))
+  (read-character (connection-of socket)))
 
 (defmethod stream-unread-char ((socket socket) character)
   (declare (ignore character))
-  (unread-character (socket-connection socket)))
+  (unread-character (connection-of socket)))
 
 (defmethod stream-peek-char ((socket socket))
-  (peek-character (socket-connection socket)))
+  (peek-character (connection-of socket)))
 
 (defmethod stream-read-char-no-hang ((socket socket))
-  (read-character-now (socket-connection socket)))
+  (read-character-now (connection-of socket)))
 
 (defmethod stream-listen ((socket socket))
-  (input-ready-p (socket-connection socket)))
+  (input-ready-p (connection-of socket)))
 
 (defmethod stream-read-byte ((socket socket))
-  (read-octet (socket-connection socket)))
+  (read-octet (connection-of socket)))
 
 (defmethod stream-write-char ((socket socket) character)
-  (write-character (socket-connection socket) character))
+  (write-character (connection-of socket) character))
 
 (defmethod stream-write-byte ((socket socket) octet)
   (check-octet octet)
-  (write-octet (socket-connection socket) octet))
+  (write-octet (connection-of socket) octet))
 
 (defun check-octet (object)
   (unless (typep object '(unsigned-byte 8))
@@ -53,11 +59,11 @@
 ;;; Lines and strings
 
 (defmethod stream-read-line ((socket socket))
-  (read-text-line (socket-connection socket)))
+  (read-text-line (connection-of socket)))
 
 (defmethod stream-write-string ((socket socket) string &optional (start 0) end)
   (%with-vector (vector from to) (string start end)
-    (write-string-from (socket-connection socket) vector from to))
+    (write-string-from (connection-of socket) vector from to))
   string)
 
 (defun write-string-from (connection string start end)
@@ -69,19 +75,19 @@
         (write-characters-from connection copy 0 (length copy)))))
 
 (defmethod stream-terpri ((socket socket))
-  (write-character (socket-connection socket) #\Newline)
+  (write-character (connection-of socket) #\Newline)
   nil)
 
 (defmethod stream-line-column ((socket socket))
-  (current-column (socket-connection socket)))
+  (current-column (connection-of socket)))
 
 (defmethod stream-start-line-p ((socket socket))
-  (zerop (current-column (socket-connection socket))))
+  (zerop (current-column (connection-of socket))))
 
 ;;; Sequences
 
 (defmethod stream-read-sequence ((socket socket) sequence &optional (start 0) end)
-  (let ((connection (socket-connection socket)))
+  (let ((connection (connection-of socket)))
     (if (listp sequence)
         (read-through-copy connection sequence start (list-end sequence start end)
                            (connection-element-type connection))
@@ -133,7 +139,7 @@ Elements that SEQUENCE cannot hold stay unread."
     (+ start count)))
 
 (defmethod stream-write-sequence ((socket socket) sequence &optional (start 0) end)
-  (let ((connection (socket-connection socket)))
+  (let ((connection (connection-of socket)))
     (if (listp sequence)
         (write-elements connection (coerce sequence 'simple-vector)
                         start (list-end sequence start end))
@@ -173,17 +179,17 @@ or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Sourc
 ;;; Buffers
 
 (defmethod stream-finish-output ((socket socket))
-  (flush-output (socket-connection socket)))
+  (flush-output (connection-of socket)))
 
 (defmethod stream-force-output ((socket socket))
-  (flush-output (socket-connection socket)))
+  (flush-output (connection-of socket)))
 
 (defmethod stream-clear-output ((socket socket))
-  (clear-pending-output (socket-connection socket))
+  (clear-pending-output (connection-of socket))
   nil)
 
 (defmethod stream-clear-input ((socket socket))
-  (clear-arrived-input (socket-connection socket))
+  (clear-arrived-input (connection-of socket))
   nil)
 
 ;;; Formats

@@ -107,6 +107,26 @@ yet."
           ((would-block-p count) (release-idle-input connection) nil)
           (t (fail-on connection count :read)))))
 
+;;; Without waiting: what every reading operation tries first. An operation that has all it needs in
+;;; the buffer, or after one receive that does not block, is spared what a wait needs: the limit, the
+;;; cleanup. Whatever it meets it leaves to the long way, which meets it again.
+
+(defmacro with-input-now ((connection) &body body)
+  "The value of BODY, short, never blocking and never signalling, if this thread can be the one
+reader of CONNECTION at once and no deadline has to be looked at; else NIL."
+  `(when (deadline-free-p ,connection :input)
+     (with-direction-now (,connection connection-input-owner) ,@body)))
+
+(defun fill-input-quickly (connection)
+  "Receive behind IN-END if something is there: true if it was. To be called within WITH-INPUT-NOW."
+  (declare (type connection connection))
+  (unless (channel-closing connection)
+    (let ((count (receive-into-buffer connection)))
+      (declare (type (signed-byte 62) count))
+      ;; The long way asks again at once and has no reason to yield a second time.
+      (setf (connection-drained connection) (and (plusp count) (connection-drained connection)))
+      (plusp count))))
+
 (defun put-back (connection octets start end)
   "Put OCTETS from START to END before what is unread."
   (let ((count (- end start)))
@@ -122,31 +142,33 @@ yet."
 
 ;;; Octets
 
+(declaim (inline next-octet))
+(defun next-octet (connection)
+  "Take the next octet out of the buffer; NIL: it is empty."
+  (let ((start (connection-in-start connection)))
+    (when (< start (connection-in-end connection))
+      (setf (connection-last-width connection) 0
+            (connection-in-start connection) (1+ start))
+      (aref (connection-in connection) start))))
+
 (defun read-octet (connection)
   "The next octet, or :EOF."
-  (or (with-direction-now (connection connection-input-owner)
-        (let ((start (connection-in-start connection)))
-          (when (and (< start (connection-in-end connection))
-                     (not (passed-p (connection-input-deadline connection))))
-            (setf (connection-last-width connection) 0
-                  (connection-in-start connection) (1+ start))
-            (aref (connection-in connection) start))))
-      (read-octet-slowly connection)))
-
-(defun read-octet-slowly (connection)
-  (with-input (connection)
-    (let ((limit (begin-call connection :input)))
-      (loop
-        (let ((start (connection-in-start connection)))
-          (when (< start (connection-in-end connection))
-            (setf (connection-last-width connection) 0
-                  (connection-in-start connection) (1+ start))
-            (return (aref (connection-in connection) start)))
-          (when (zerop (fill-input connection limit))
-            (return :eof)))))))
+  (declare (type connection connection))
+  (or (with-input-now (connection)
+        (or (next-octet connection)
+            (when (fill-input-quickly connection)
+              (next-octet connection))))
+      (with-input (connection)
+        (let ((limit (begin-call connection :input)) (count 1))
+          (loop
+            (let ((octet (next-octet connection)))
+              (cond (octet (return octet))
+                    ((zerop count) (return :eof))))
+            (multiple-value-setq (count limit) (fill-input connection limit)))))))
 
 (defun take-octets (connection octets start end)
-  "Move what is buffered into OCTETS from START below END; how many."
+  "Move what is buffered into OCTETS from START below END, and give back a buffer that this empties;
+how many."
   (declare (type octets octets) (type index start end))
   (call-deferred
     (let* ((from (connection-in-start connection))
@@ -155,6 +177,7 @@ yet."
                                                  :start2 from :end2 (+ from count))
       (setf (connection-in-start connection) (+ from count)
             (connection-last-width connection) 0)
+      (release-idle-input connection)
       count)))
 
 (defconstant +direct-size+ 32768
@@ -163,6 +186,19 @@ yet."
 (defun read-octets-into (connection octets start end)
   "Fill OCTETS from START to END; the index of the first that was not filled, END unless end of file
 came."
+  (declare (type connection connection) (type octets octets) (type index start end))
+  (let ((wanted (- end start)))
+    (or (with-input-now (connection)
+          (when (or (<= 1 wanted (buffered-input connection))
+                    (and (zerop (buffered-input connection))
+                         (< 0 wanted +direct-size+)
+                         (fill-input-quickly connection)
+                         (<= wanted (buffered-input connection))))
+            (take-octets connection octets start end)
+            end))
+        (read-octets-slowly connection octets start end))))
+
+(defun read-octets-slowly (connection octets start end)
   (declare (type octets octets) (type index start end))
   (with-input (connection)
     (check-open connection :read)
@@ -195,26 +231,27 @@ came."
   "Store what is there into OCTETS from START below END, waiting for at least one octet unless START
 is END.
 How many; 0 at end of file."
-  (declare (type octets octets) (type index start end))
-  (with-input (connection)
-    (check-open connection :read)
-    (let ((limit (begin-call connection :input)))
-      (cond ((= start end) 0)
-            ((plusp (buffered-input connection))
-             (prog1 (take-octets connection octets start end)
-               (release-idle-input connection)))
-            (t (values (receiving (connection limit 0)
-                         (call-deferred (receive connection octets start end)))))))))
+  (declare (type connection connection) (type octets octets) (type index start end))
+  (or (with-input-now (connection)
+        (when (and (< start end) (plusp (buffered-input connection)))
+          (take-octets connection octets start end)))
+      (with-input (connection)
+        (check-open connection :read)
+        (let ((limit (begin-call connection :input)))
+          (cond ((= start end) 0)
+                ((plusp (buffered-input connection))
+                 (take-octets connection octets start end))
+                (t (values (receiving (connection limit 0)
+                             (call-deferred (receive connection octets start end))))))))))
 
 ;;; Characters
 
-(declaim (inline plain-character next-character))
+(declaim (inline plain-character))
 (defun plain-character (connection)
   "The next character if it is a buffered one of ASCII that needs no look at what follows; else
 NIL."
   (let ((start (connection-in-start connection)))
-    (when (and (< start (connection-in-end connection))
-               (not (passed-p (connection-input-deadline connection))))
+    (when (< start (connection-in-end connection))
       (let ((octet (aref (connection-in connection) start)))
         (when (and (< octet 128) (/= octet 13)
                    (text-format-ascii-p (connection-format connection)))
@@ -224,11 +261,10 @@ NIL."
 
 (defun next-character (connection)
   "The next character, or :EOF. The caller owns the direction."
-  (or (plain-character connection)
-      (next-character-slowly connection)))
+  (values (next-character-by connection (begin-call connection :input))))
 
-(defun next-character-slowly (connection &optional (limit (begin-call connection :input)))
-  "As NEXT-CHARACTER: any character, and more octets when they are needed, by LIMIT. Values: the
+(defun next-character-by (connection limit)
+  "The next character, or :EOF, waiting until LIMIT for as many octets as are needed. Values: the
 character or :EOF; LIMIT or a later one."
   (check-open connection :read)
   (setf (connection-last-width connection) 0)
@@ -281,30 +317,50 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
 
 (defun read-character (connection)
   "The next character, or :EOF."
-  (or (with-direction-now (connection connection-input-owner)
-        (plain-character connection))
+  (declare (type connection connection))
+  (or (with-input-now (connection)
+        (or (plain-character connection)
+            (when (and (zerop (buffered-input connection))
+                       (fill-input-quickly connection))
+              (plain-character connection))))
       (with-input (connection)
         (next-character connection))))
 
+(declaim (inline take-back))
+(defun take-back (connection)
+  "Make unread again what the last character took."
+  (decf (connection-in-start connection) (connection-last-width connection))
+  (setf (connection-last-width connection) 0))
+
 (defun unread-character (connection)
   "Take back the character that was read last. It is an error if that is not what happened last."
-  (with-input (connection)
-    (check-open connection :read)
-    (when (zerop (connection-last-width connection))
-      (fail-as 'usage-error :read :invalid
-               :socket (channel-socket connection)
-               :message "UNREAD-CHAR: the last operation on the socket was not READ-CHAR"))
-    (call-deferred
-      (decf (connection-in-start connection) (connection-last-width connection))
-      (setf (connection-last-width connection) 0))))
+  (declare (type connection connection))
+  (or (with-direction-now (connection connection-input-owner)
+        (when (plusp (connection-last-width connection))
+          (take-back connection)
+          t))
+      (with-input (connection)
+        (check-open connection :read)
+        (when (zerop (connection-last-width connection))
+          (fail-as 'usage-error :read :invalid
+                   :socket (channel-socket connection)
+                   :message "UNREAD-CHAR: the last operation on the socket was not READ-CHAR"))
+        (call-deferred (take-back connection))))
+  nil)
 
 (defun peek-character (connection)
   "The next character, which stays where it is, or :EOF."
-  (with-input (connection)
-    (let ((character (next-character connection)))
-      (unless (eq character :eof)
-        (unread-character connection))
-      character)))
+  (declare (type connection connection))
+  (or (with-input-now (connection)
+        (let ((character (plain-character connection)))
+          (when character
+            (take-back connection)
+            character)))
+      (with-input (connection)
+        (let ((character (next-character connection)))
+          (unless (eq character :eof)
+            (unread-character connection))
+          character))))
 
 (defun read-character-now (connection)
   "The next character if it is there, NIL if it is not or another thread is just reading, :EOF at
@@ -386,16 +442,53 @@ of file, as LISTEN wants it."
         (incf length)
         (incf position width)))))
 
+(declaim (inline line-end))
+(defun line-end (connection start stop)
+  "Where the text ends of the line from START whose last octet is before STOP."
+  (declare (type index start stop))
+  (if (and (< start stop)
+           (eq (text-format-eol (connection-format connection)) :crlf)
+           (= 13 (aref (connection-in connection) (1- stop))))
+      (1- stop)
+      stop))
+
 (defun read-text-line (connection)
   "Values: the next line without its end, as a string; true if end of file ended it. Nothing is
 taken from the buffer before the line is whole, so a line that times out is there for the next
 call."
-  (with-input (connection)
-    (check-open connection :read)
-    (setf (connection-last-width connection) 0)
-    (if (text-format-ascii-p (connection-format connection))
-        (read-line-by-octets connection)
-        (read-line-by-characters connection))))
+  (declare (type connection connection))
+  (let ((line (with-input-now (connection)
+                (take-line-quickly connection))))
+    (if line
+        (values line nil)
+        (with-input (connection)
+          (check-open connection :read)
+              (setf (connection-last-width connection) 0)
+          (if (text-format-ascii-p (connection-format connection))
+              (read-line-by-octets connection)
+              (read-line-by-characters connection))))))
+
+(defun take-line-quickly (connection)
+  "The next line if the buffer has all of it and it is free of errors; else NIL, nothing taken. To be
+called within WITH-INPUT-NOW."
+  (declare (type connection connection))
+  (let ((format (connection-format connection))
+        (start (connection-in-start connection)))
+    (when (text-format-ascii-p format)
+      (let ((newline (find-newline connection start)))
+        (when newline
+          (let* ((end (line-end connection start newline))
+                 (length (character-count format (connection-in connection) start end))
+                 (string (and length (make-string length))))
+            (declare (type index end))
+            (when (and string
+                       (= (- end start)
+                          (the index (values (decode format (connection-in connection) start end
+                                                     string 0 length)))))
+              (setf (connection-in-start connection) (1+ (the index newline))
+                    (connection-last-width connection) 0)
+              (release-idle-input connection)
+              string)))))))
 
 (defun read-line-by-octets (connection)
   "READ-TEXT-LINE where a line ends with octet 10."
@@ -420,7 +513,7 @@ call."
         (done nil))
     (with-cleanup
          (loop
-           (multiple-value-setq (character limit) (next-character-slowly connection limit))
+           (multiple-value-setq (character limit) (next-character-by connection limit))
            (case character
              ((:eof #\Newline)
               (setf done t)
@@ -470,11 +563,7 @@ else NIL."
 READ-TEXT-LINE."
   (let* ((start (connection-in-start connection))
          (stop (or newline (connection-in-end connection)))
-         (end (if (and newline (< start stop)
-                       (eq (text-format-eol (connection-format connection)) :crlf)
-                       (= 13 (aref (connection-in connection) (1- stop))))
-                  (1- stop)
-                  stop))
+         (end (if newline (line-end connection start stop) stop))
          (string (decode-span connection start end)))
     (setf (connection-in-start connection) (if newline (1+ stop) stop))
     (release-idle-input connection)
@@ -515,7 +604,7 @@ What a call that ends early had read goes back into the buffer in the octets tha
                (setf done t)
                (return position))
              ;; What stopped the run: nothing buffered, a character cut off, an error, a line's end.
-             (multiple-value-setq (character limit) (next-character-slowly connection limit))
+             (multiple-value-setq (character limit) (next-character-by connection limit))
              (when (eq character :eof)
                (setf done t)
                (return position))

@@ -12,6 +12,17 @@
   (when (connection-output-shut connection)
     (fail-on connection (lport-status-make +lport-output-shut+) :write)))
 
+;;; Without waiting, as in input.lisp: what every writing operation tries first.
+
+(defmacro with-output-now ((connection) &body body)
+  "The value of BODY, short, never blocking and never signalling, if this thread can be the one
+writer of CONNECTION at once, nothing forbids to write and no deadline has to be looked at; else
+NIL."
+  `(when (deadline-free-p ,connection :output)
+     (with-direction-now (,connection connection-output-owner)
+       (unless (or (channel-closing ,connection) (connection-output-shut ,connection))
+         ,@body))))
+
 ;;; The column, for FRESH-LINE and ~T
 ;;;
 ;;; Nobody counts while writing: who asks counts back from the end of the buffer, and a buffer that
@@ -82,10 +93,11 @@ closes."
         (note-sent connection count))
       count)))
 
-(defun flush (connection &key (limit (call-limit connection :output)) closing taken)
+(defun flush (connection &key (limit (call-limit connection :output)) closing taken (moved 0))
   "Send all that is pending; return how many octets, and LIMIT or a later one. TAKEN: what a
-condition says of the call that needs the room; NIL: what the flush has sent."
-  (let ((moved 0) (count 0))
+condition says of the call that needs the room; NIL: what the flush has sent, with MOVED octets
+before."
+  (let ((count 0))
     (declare (type index moved count) (type moment limit))
     (loop while (plusp (pending-output connection))
           do (multiple-value-setq (count limit)
@@ -96,10 +108,26 @@ condition says of the call that needs the room; NIL: what the flush has sent."
       (drop-output connection))
     (values moved limit)))
 
+(defun flush-quickly (connection)
+  "Send what is pending: T if the kernel took all of it at once, else how many octets it took. To be
+called within WITH-OUTPUT-NOW."
+  (declare (type connection connection))
+  (let* ((pending (pending-output connection))
+         (count (if (zerop pending) 0 (send-pending connection))))
+    (declare (type index pending) (type (signed-byte 64) count))
+    (cond ((= count pending)
+           (drop-output connection)
+           t)
+          (t (max 0 count)))))
+
 (defun flush-output (connection)
-  (with-output (connection)
-    (check-writable connection)
-    (flush connection))
+  (declare (type connection connection))
+  (let ((sent (with-output-now (connection)
+                (flush-quickly connection))))
+    (unless (eq sent t)
+      (with-output (connection)
+        (check-writable connection)
+        (flush connection :moved (or sent 0)))))
   nil)
 
 (defun clear-pending-output (connection)
@@ -131,23 +159,25 @@ later one. TAKEN: octets of the call so far, for a condition."
     (setf (aref (connection-out connection) end) octet
           (connection-out-end connection) (1+ end))))
 
-(defun append-octet-now (connection octet)
-  "Append OCTET if that needs nothing but room that is there; true if it did."
-  (with-direction-now (connection connection-output-owner)
-    (when (and (plusp (output-room connection))
-               (not (passed-p (connection-output-deadline connection)))
-               (not (channel-closing connection))
-               (not (connection-output-shut connection)))
-      (append-octet connection octet)
-      t)))
+(declaim (inline room-now-p))
+(defun room-now-p (connection count)
+  "True if COUNT octets find room without anything being sent: in the buffer, or in one that is taken
+for them."
+  (declare (type index count))
+  (when (and (zerop (length (connection-out connection))) (<= count +buffer-size+))
+    (setf (connection-out connection) (take-buffer)))
+  (<= count (the index (output-room connection))))
 
 (defun write-octet (connection octet)
-  (declare (type (unsigned-byte 8) octet))
-  (unless (append-octet-now connection octet)
-    (with-output (connection)
-      (check-writable connection)
-      (make-output-room connection (begin-call connection :output))
-      (append-octet connection octet)))
+  (declare (type connection connection) (type (unsigned-byte 8) octet))
+  (or (with-output-now (connection)
+        (when (room-now-p connection 1)
+          (append-octet connection octet)
+          t))
+      (with-output (connection)
+        (check-writable connection)
+        (make-output-room connection (begin-call connection :output))
+        (append-octet connection octet)))
   octet)
 
 (defun append-octets (connection octets start end)
@@ -175,6 +205,14 @@ went, or a status. To be called with interrupts deferred until the count is note
   "Write OCTETS from START to END. Large pieces go to the kernel past the buffer, behind what is
 pending.
 On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer or the kernel."
+  (declare (type connection connection) (type octets octets) (type index start end))
+  (or (with-output-now (connection)
+        (when (and (< (- end start) +direct-size+) (room-now-p connection (- end start)))
+          (append-octets connection octets start end)
+          t))
+      (write-octets-slowly connection octets start end)))
+
+(defun write-octets-slowly (connection octets start end)
   (declare (type octets octets) (type index start end))
   (with-output (connection)
     (check-writable connection)
@@ -254,14 +292,34 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
 (defun write-characters-from (connection string start end)
   "Write the characters START to END of STRING in the format of CONNECTION. On a failure
 NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the kernel."
-  (declare (type characters string) (type index start end))
-  (with-output (connection)
-    (check-writable connection)
-    (setf (connection-taken connection) 0)
-    (let ((limit (begin-call connection :output)))
-      (if (eq (text-format-eol (connection-format connection)) :crlf)
-          (write-lines connection string start end limit)
-          (write-run connection string start end limit)))))
+  (declare (type connection connection) (type characters string) (type index start end))
+  (or (with-output-now (connection)
+        (write-run-quickly connection string start end))
+      (with-output (connection)
+        (check-writable connection)
+        (setf (connection-taken connection) 0)
+        (let ((limit (begin-call connection :output)))
+          (if (eq (text-format-eol (connection-format connection)) :crlf)
+              (write-lines connection string start end limit)
+              (write-run connection string start end limit))))))
+
+(defun write-run-quickly (connection string start end)
+  "Encode the characters START to END of STRING if there is room for any characters and all of them
+have octets: true if so; else nothing is written. To be called within WITH-OUTPUT-NOW."
+  (declare (type connection connection) (type characters string) (type index start end))
+  (let ((format (connection-format connection)))
+    (when (and (not (eq (text-format-codec format) :babel))
+               (or (eq (text-format-eol format) :lf)
+                   (not (find #\Newline string :start start :end end)))
+               (< (- end start) +direct-size+)
+               (room-now-p connection (* 4 (- end start))))
+      (let ((at (connection-out-end connection)))
+        (multiple-value-bind (consumed produced)
+            (encode format string start end
+                    (connection-out connection) at (length (connection-out connection)))
+          (when (= consumed (- end start))
+            (setf (connection-out-end connection) (+ at produced))
+            t))))))
 
 (declaim (inline single-octet-p))
 (defun single-octet-p (code format)
@@ -271,6 +329,7 @@ NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the ke
 
 (defun write-character (connection character)
   "Write CHARACTER; plain ASCII straight into the buffer."
+  (declare (type connection connection) (type character character))
   (let ((code (char-code character)))
     (if (and (< code 128) (single-octet-p code (connection-format connection)))
         (write-octet connection code)

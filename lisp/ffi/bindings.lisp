@@ -92,6 +92,7 @@
   ("lport_text_from_ascii" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))
   ("lport_text_from_ascii8" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))
   ("lport_text_utf8_problem" :pure result (octets :pointer) (len :size))
+  ("lport_text_utf8_count" :pure result (octets :pointer) (len :size))
   ("lport_text_to_utf8" :pure result (chars :pointer) (len :size) (octets :pointer) (cap :size))
   ("lport_text_to_latin1" :pure result (chars :pointer) (len :size) (octets :pointer) (cap :size))
   ("lport_text_to_ascii" :pure result (chars :pointer) (len :size) (octets :pointer) (cap :size))

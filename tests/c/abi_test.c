@@ -317,6 +317,7 @@ static const struct row rows[] = {
     ROW("lport_text_from_ascii8", IS, 1 * LPORT_TEXT_SCALE + 1, P("h\303\251!"), N(4), P(words),
         N(8)),
     ROW("lport_text_utf8_problem", IS, 1, P("\377"), N(1)),
+    ROW("lport_text_utf8_count", IS, 3, P("h\303\251!"), N(4)),
     ROW("lport_text_to_utf8", IS, 2 * LPORT_TEXT_SCALE + 2, P(chars), N(2), P(words), N(8)),
     ROW("lport_text_to_latin1", IS, 2 * LPORT_TEXT_SCALE + 2, P(chars), N(2), P(words), N(8)),
     ROW("lport_text_to_ascii", IS, 1 * LPORT_TEXT_SCALE + 1, P(chars), N(2), P(words), N(1)),

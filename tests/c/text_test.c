@@ -530,11 +530,27 @@ Test(text, find_line_is_the_first_line_feed_or_the_length) {
     }
 }
 
+Test(text, utf8_count_is_the_number_of_characters_that_decoding_gives) {
+    static const char pattern[] = "a\303\251\342\202\254z\360\237\230\200";
+    uint8_t octets[64];
+    uint32_t chars[64];
+    for (size_t at = 0; at < sizeof octets; at++)
+        octets[at] = (uint8_t)pattern[at % (sizeof pattern - 1)];
+    for (size_t start = 0; start < sizeof pattern - 1; start++)
+        for (size_t len = 0; start + len <= sizeof octets; len++) {
+            int64_t decoded = lport_text_from_utf8(octets + start, len, chars, 64);
+            if (decoded / LPORT_TEXT_SCALE == (int64_t)len)
+                cr_assert_eq(lport_text_utf8_count(octets + start, len), decoded % LPORT_TEXT_SCALE,
+                             "%zu from %zu", len, start);
+        }
+}
+
 Test(text, empty_vectors_may_be_null) {
     uint8_t octets[] = "abc";
     uint32_t chars[] = {'a', 'b', 'c'};
     cr_assert_eq(lport_text_find_line(NULL, 0), 0);
     cr_assert_eq(lport_text_utf8_problem(NULL, 0), 0);
+    cr_assert_eq(lport_text_utf8_count(NULL, 0), 0);
     cr_assert_eq(lport_text_from_utf8(NULL, 0, chars, 3), 0);
     cr_assert_eq(lport_text_from_utf8(octets, 3, NULL, 0), 0);
     cr_assert_eq(lport_text_from_latin1(NULL, 0, NULL, 0), 0);

@@ -46,10 +46,9 @@ pass."
         (is-true (fail-all-p writes))
         (setf (socket-deadline b :input) nil
               (socket-deadline a :output) nil)
-        ;; of single characters and octets the buffer gives and takes some under WITH-DEADLINE
         (with-deadline (0)
-          (is-true (fail-all-p (nthcdr 3 reads)))
-          (is-true (fail-all-p (nthcdr 2 writes))))))
+          (is-true (fail-all-p reads))
+          (is-true (fail-all-p writes)))))
     (is (string= "vwxyz" (read-line b)))
     (write-line "c" a)
     (finish-output a)
