@@ -119,6 +119,12 @@ enum {
     LPORT_STATE_LISTENING = 8,
 };
 
+/* Bits of lport_option_access */
+enum {
+    LPORT_OPTION_WRITABLE = 1,
+    LPORT_OPTION_NONE = 2, /* LPORT_NEVER, or a text of length 0, is a value */
+};
+
 /* Kinds of status. The table in status.c gives each its name, its text and the condition that a
  * Lisp signals for it; lport_kind_name and its neighbours read it. */
 enum {
@@ -235,6 +241,23 @@ LPORT_API int64_t lport_address_local(const char *name, size_t len, uint8_t *add
  * the IPv4 address. */
 LPORT_API int64_t lport_address_equal(const uint8_t *a, const uint8_t *b);
 
+/* ---- interface: what this host has -------------------------------------------------------------
+ */
+
+/* [nowait] Every interface of this host, a line each, into TEXT: index, name, MTU (0: unknown),
+ * flags ("-": none) and then each address with the length of its prefix, between single spaces:
+ * `1 lo 65536 up,running,loopback 127.0.0.1/8 ::1/128`. Returns the length that all of it needs.
+ * Source: getifaddrs(3), netdevice(7). */
+LPORT_API int64_t lport_interface_list(char *text, size_t cap);
+
+/* [nowait] The index of the interface NAME; LPORT_ADDRESS_NOT_AVAILABLE: there is none. And the
+ * name of the interface INDEX into TEXT. Source: if_nametoindex(3). */
+LPORT_API int64_t lport_interface_index(const char *name, size_t len);
+LPORT_API int64_t lport_interface_name(int32_t index, char *text, size_t cap);
+
+/* [nowait] The name of this host, as its owner has set it, into TEXT. Source: gethostname(2). */
+LPORT_API int64_t lport_host_name(char *text, size_t cap);
+
 /* ---- handle: the table of sockets ------------------------------------------------------------ */
 
 /* [nowait] Closes SOCKET: whoever waits on it gets LPORT_CLOSED, and so does every later call. The
@@ -324,20 +347,44 @@ LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32
 
 /* ---- option: one table of names -------------------------------------------------------------- */
 
-/* [pure] The name of option INDEX (0, 1, ...), such as "nodelay"; NULL past the last. */
+/* A value is a number of zero or more; LPORT_NEVER stands for none where the option has that. By
+ * its kind:  boolean    0 or 1 integer    a count of its unit time       nanoseconds; its unit is
+ * the step that the system rounds up to choice     a place in its list, lport_option_choice
+ *        interface  the index of an interface, lport_interface_index
+ *        text       no number: the functions with `text` in their names; a text of length 0 is none
+ */
+
+/* [pure] Of option INDEX (0, 1, ...): its name, such as "nodelay"; its kind, as above; its unit,
+ * such as "octets", or "" for none; the sockets that it is for, such as "TCP"; a sentence on what
+ * it does, with its source; static, terminated. NULL past the last. Source: socket(7), ip(7),
+ * ipv6(7), tcp(7), unix(7). */
 LPORT_API const char *lport_option_name(int32_t index);
-
-/* [pure] Its unit: "boolean", "octets", "seconds", "milliseconds", "count", "number"; NULL past the
- * last. */
+LPORT_API const char *lport_option_kind(int32_t index);
 LPORT_API const char *lport_option_unit(int32_t index);
+LPORT_API const char *lport_option_sockets(int32_t index);
+LPORT_API const char *lport_option_note(int32_t index);
 
-/* [nowait] The value of option INDEX of SOCKET, 0 or more. LPORT_NOT_SUPPORTED: not this kind of
- * socket. Source: getsockopt(2). */
+/* [pure] What value CHOICE (0, 1, ...) of option INDEX stands for, such as "stream"; NULL past the
+ * last, and for an option of another kind. */
+LPORT_API const char *lport_option_choice(int32_t index, int32_t choice);
+
+/* [pure] LPORT_OPTION_ bits of option INDEX. LPORT_INVALID: past the last. */
+LPORT_API int64_t lport_option_access(int32_t index);
+
+/* [nowait] The value of option INDEX of SOCKET. LPORT_NOT_SUPPORTED: not this kind of socket;
+ * LPORT_NOT_CONNECTED; LPORT_OTHER: the system's value has no place in the list.
+ * Source: getsockopt(2). */
 LPORT_API int64_t lport_option_get(int64_t socket, int32_t index);
 
-/* [nowait] Sets it; 0. LPORT_INVALID: out of range, or an option that can only be read.
- * Source: setsockopt(2). */
+/* [nowait] Sets it; 0. LPORT_INVALID: out of range, or an option that can only be read; then
+ * nothing has changed. LPORT_PERMISSION_DENIED; LPORT_ADDRESS_NOT_AVAILABLE: no such interface, or
+ * it has no address of the socket's family. Source: setsockopt(2). */
 LPORT_API int64_t lport_option_set(int64_t socket, int32_t index, int64_t value);
+
+/* [nowait] The same for options whose kind is text. */
+LPORT_API int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t cap);
+LPORT_API int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text,
+                                        size_t len);
 
 /* ---- transfer: octets in and out ------------------------------------------------------------- */
 

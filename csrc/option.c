@@ -1,108 +1,279 @@
-/* option - socket options as one table (layer 2). Stands on os, status, handle.
+/* option - socket options read and written (layer 2). Stands on os, status, handle, interface, and
+ * on the rows of option_table.
  *
- * Invariant: a name, its level, its number, its unit and the families it is for stand in one row,
- * and nowhere else. */
+ * Invariant: what crosses the boundary is what the header says of the option's kind, whatever form
+ * the system has for it: times are nanoseconds, enumerations places in their list, none is
+ * LPORT_NEVER. */
 #include "option.h"
 
 #include "handle.h"
+#include "interface.h"
 #include "libport.h"
+#include "option_table.h"
 #include "os.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
+#include <string.h>
 
-enum { LOCAL = 1, INET = 2, INET6 = 4, EVERY = LOCAL | INET | INET6, TCP = 8 };
+enum { TEXT_MAX = 63 }; /* octets of a text; the names of interfaces and algorithms end at 15 */
 
-struct option {
-    const char *name;
-    const char *unit;
-    int level, number;
-    int families; /* which it is for, and TCP: stream sockets only */
-    int read_only;
+static int bit_of(int32_t family, int32_t kind) {
+    if (family == LPORT_LOCAL) {
+        return LOCAL;
+    }
+    if (kind == LPORT_STREAM) {
+        return family == LPORT_INET ? TCP4 : TCP6;
+    }
+    return family == LPORT_INET ? UDP4 : UDP6;
+}
+
+/* An option of a socket that the caller has entered. */
+struct target {
+    const struct lport_option *option;
+    struct lport_slot *slot;
+    struct place at;
+    int fd;
 };
 
-static const struct option options[] = {
-    {"nodelay", "boolean", IPPROTO_TCP, TCP_NODELAY, INET | INET6 | TCP, 0},
-    {"keepalive", "boolean", SOL_SOCKET, SO_KEEPALIVE, INET | INET6 | TCP, 0},
-    {"keepalive-idle", "seconds", IPPROTO_TCP, TCP_KEEPIDLE, INET | INET6 | TCP, 0},
-    {"keepalive-interval", "seconds", IPPROTO_TCP, TCP_KEEPINTVL, INET | INET6 | TCP, 0},
-    {"keepalive-count", "count", IPPROTO_TCP, TCP_KEEPCNT, INET | INET6 | TCP, 0},
-    {"reuse-address", "boolean", SOL_SOCKET, SO_REUSEADDR, INET | INET6, 0},
-    {"reuse-port", "boolean", SOL_SOCKET, SO_REUSEPORT, INET | INET6, 0},
-    {"v6-only", "boolean", IPPROTO_IPV6, IPV6_V6ONLY, INET6, 0},
-    {"receive-buffer", "octets", SOL_SOCKET, SO_RCVBUF, EVERY, 0},
-    {"send-buffer", "octets", SOL_SOCKET, SO_SNDBUF, EVERY, 0},
-    {"type", "number", SOL_SOCKET, SO_TYPE, EVERY, 1},
-    {"error", "number", SOL_SOCKET, SO_ERROR, EVERY, 1},
-    {"accepting", "boolean", SOL_SOCKET, SO_ACCEPTCONN, EVERY, 1},
-};
-
-enum { OPTION_COUNT = sizeof options / sizeof options[0] };
-
-static int bit_of(int32_t family) {
-    return family == LPORT_INET ? INET : family == LPORT_INET6 ? INET6 : LOCAL;
-}
-
-static int is_for(const struct option *option, int32_t family, int32_t kind) {
-    return (option->families & bit_of(family)) != 0 &&
-           ((option->families & TCP) == 0 || kind == LPORT_STREAM);
-}
-
-const char *lport_option_name(int32_t index) {
-    return index >= 0 && index < OPTION_COUNT ? options[index].name : NULL;
-}
-
-const char *lport_option_unit(int32_t index) {
-    return index >= 0 && index < OPTION_COUNT ? options[index].unit : NULL;
-}
-
-/* Enters SOCKET to read or write option INDEX: its descriptor, or a status and not entered. */
-static int64_t enter_for(int64_t socket, int32_t index, struct lport_slot **slot) {
-    if (index < 0 || index >= OPTION_COUNT) {
+/* Enters SOCKET for option INDEX; 0, or a status and not entered. */
+static int64_t enter_for(int64_t socket, int32_t index, struct target *target) {
+    target->option = lport_option_row(index);
+    if (target->option == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
-    int64_t fd = lport_handle_enter(socket, slot);
-    if (fd >= 0 && !is_for(&options[index], (*slot)->family, (*slot)->kind)) {
-        lport_handle_leave(*slot);
-        return lport_status_make(LPORT_NOT_SUPPORTED);
-    }
-    return fd;
-}
-
-int64_t lport_option_get(int64_t socket, int32_t index) {
-    struct lport_slot *slot;
-    int value = 0;
-    socklen_t len = sizeof value;
-    int64_t fd = enter_for(socket, index, &slot);
+    int64_t fd = lport_handle_enter(socket, &target->slot);
     if (fd < 0) {
         return fd;
     }
-    const struct option *option = &options[index];
-    int64_t result = lport_os.getsockopt((int)fd, option->level, option->number, &value, &len) < 0
-                         ? lport_status_from_errno(LPORT_IN_GENERAL, errno)
-                         : value;
-    lport_handle_leave(slot);
+    int bit = bit_of(target->slot->family, target->slot->kind);
+    if ((target->option->sockets & bit) == 0) {
+        lport_handle_leave(target->slot);
+        return lport_status_make(LPORT_NOT_SUPPORTED);
+    }
+    target->fd = (int)fd;
+    target->at = (bit & IP6) != 0 && target->option->at6.number != 0 ? target->option->at6
+                                                                     : target->option->at;
+    return 0;
+}
+
+static int64_t read_system(const struct target *target, void *value, socklen_t len) {
+    memset(value, 0, len);
+    return lport_os.getsockopt(target->fd, target->at.level, target->at.number, value, &len) < 0
+               ? lport_status_from_errno(LPORT_IN_GENERAL, errno)
+               : (int64_t)len;
+}
+
+static int64_t write_system(const struct target *target, const void *value, size_t len) {
+    return lport_os.setsockopt(target->fd, target->at.level, target->at.number, value,
+                               (socklen_t)len) < 0
+               ? lport_status_from_errno(LPORT_IN_GENERAL, errno)
+               : 0;
+}
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+static int has_none(const struct lport_option *option) {
+    return (option->flags & HAS_NONE) != 0;
+}
+
+/* Nanoseconds in a unit of time. */
+static int64_t step_of(const struct lport_option *option) {
+    return strcmp(option->unit, "milliseconds") == 0 ? 1000000 : 1000000000;
+}
+
+static int64_t place_of(const struct choice *choices, int number) {
+    for (int64_t i = 0; choices[i].name != NULL; i++) {
+        if (choices[i].number == number) {
+            return i;
+        }
+    }
+    return lport_status_make(LPORT_OTHER);
+}
+
+/* The system's NUMBER as the header has it. */
+static int64_t from_number(const struct lport_option *option, int number) {
+    if (has_none(option) && number == option->none) {
+        return LPORT_NEVER;
+    }
+    switch (option->shape) {
+    case CHOICE:
+        return place_of(option->choices, number);
+    case TIME:
+        return number * step_of(option);
+    case BOOLEAN:
+        return number != 0;
+    default:
+        return number >= 0 ? number : lport_status_make(LPORT_OTHER);
+    }
+}
+
+/* VALUE as the header has it in the system's form, into NUMBER; 0 or LPORT_INVALID. A time is
+ * rounded up to the system's step: half a second of patience must not become none. */
+static int64_t to_number(const struct lport_option *option, int64_t value, int *number) {
+    int64_t result = value;
+    if (has_none(option) && value == LPORT_NEVER) {
+        *number = option->none;
+        return 0;
+    }
+    if (value >= 0 && option->shape == TIME) {
+        result = value / step_of(option) + (value % step_of(option) != 0);
+    } else if (option->shape == CHOICE) {
+        int64_t count = 0;
+        while (option->choices[count].name != NULL) {
+            count++;
+        }
+        result = value >= 0 && value < count ? option->choices[value].number : -1;
+    } else if (option->shape == BOOLEAN && value > 1) {
+        result = -1;
+    }
+    *number = (int)result;
+    /* What stands for none in the system's form has only that one name here. */
+    return result < 0 || result > INT32_MAX || (has_none(option) && result == option->none)
+               ? lport_status_make(LPORT_INVALID)
+               : 0;
+}
+
+static int64_t get_number(const struct target *target) {
+    int number;
+    int64_t status = read_system(target, &number, sizeof number);
+    return status < 0 ? status : from_number(target->option, number);
+}
+
+static int64_t set_number(const struct target *target, int64_t value) {
+    int number;
+    int64_t status = to_number(target->option, value, &number);
+    return status < 0 ? status : write_system(target, &number, sizeof number);
+}
+
+/* ---- what is no number to the system --------------------------------------------------------- */
+
+static int64_t get_linger(const struct target *target) {
+    struct linger linger;
+    int64_t status = read_system(target, &linger, sizeof linger);
+    if (status < 0) {
+        return status;
+    }
+    return linger.l_onoff == 0 ? LPORT_NEVER : linger.l_linger * step_of(target->option);
+}
+
+static int64_t set_linger(const struct target *target, int64_t value) {
+    struct linger linger = {.l_onoff = value != LPORT_NEVER};
+    int64_t step = step_of(target->option);
+    int64_t seconds = linger.l_onoff ? value / step + (value % step != 0) : 0;
+    if (value < 0 || seconds > INT32_MAX) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    linger.l_linger = (int)seconds;
+    return write_system(target, &linger, sizeof linger);
+}
+
+/* IPv4 tells the interface of multicasts by its address only, so that is what it is set by too. */
+static int64_t get_interface(const struct target *target) {
+    uint32_t value;
+    int64_t status = read_system(target, &value, sizeof value);
+    if (status < 0 || value == 0) {
+        return status < 0 ? status : LPORT_NEVER;
+    }
+    return target->at.level == IPPROTO_IP ? lport_interface_with(value) : (int64_t)value;
+}
+
+static int64_t set_interface(const struct target *target, int64_t value) {
+    int64_t index = value == LPORT_NEVER ? 0 : value;
+    if (value <= 0 || index > INT32_MAX) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    if (target->at.level != IPPROTO_IP) {
+        int number = (int)index;
+        return write_system(target, &number, sizeof number);
+    }
+    struct ip_mreqn request = {.imr_ifindex = (int)index};
+    if (index > 0) {
+        uint32_t address;
+        int64_t status = lport_interface_inet((int32_t)index, &address);
+        if (status < 0) {
+            return status;
+        }
+        request.imr_address.s_addr = address;
+    }
+    return write_system(target, &request, sizeof request);
+}
+
+/* ---- reading and writing --------------------------------------------------------------------- */
+
+int64_t lport_option_get(int64_t socket, int32_t index) {
+    struct target target;
+    int64_t result = enter_for(socket, index, &target);
+    if (result < 0) {
+        return result;
+    }
+    switch (target.option->shape) {
+    case LINGER:
+        result = get_linger(&target);
+        break;
+    case INTERFACE:
+        result = get_interface(&target);
+        break;
+    case TEXT:
+        result = lport_status_make(LPORT_INVALID);
+        break;
+    default:
+        result = get_number(&target);
+    }
+    lport_handle_leave(target.slot);
     return result;
 }
 
 int64_t lport_option_set(int64_t socket, int32_t index, int64_t value) {
-    struct lport_slot *slot;
-    int64_t fd = enter_for(socket, index, &slot);
-    if (fd < 0) {
-        return fd;
+    struct target target;
+    int64_t status = enter_for(socket, index, &target);
+    if (status < 0) {
+        return status;
     }
-    const struct option *option = &options[index];
-    int number = (int)value;
-    int64_t status = 0;
-    if (option->read_only || value < 0 || value > INT32_MAX) {
+    if ((target.option->flags & READ_ONLY) != 0 || target.option->shape == TEXT) {
         status = lport_status_make(LPORT_INVALID);
-    } else if (lport_os.setsockopt((int)fd, option->level, option->number, &number, sizeof number) <
-               0) {
-        status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    } else if (target.option->shape == LINGER) {
+        status = set_linger(&target, value);
+    } else if (target.option->shape == INTERFACE) {
+        status = set_interface(&target, value);
+    } else {
+        status = set_number(&target, value);
     }
-    lport_handle_leave(slot);
+    lport_handle_leave(target.slot);
+    return status;
+}
+
+int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t cap) {
+    struct target target;
+    char room[TEXT_MAX + 1];
+    int64_t result = enter_for(socket, index, &target);
+    if (result < 0) {
+        return result;
+    }
+    if (target.option->shape != TEXT) {
+        result = lport_status_make(LPORT_INVALID);
+    } else {
+        result = read_system(&target, room, sizeof room);
+    }
+    lport_handle_leave(target.slot);
+    return result < 0 ? result
+                      : lport_text_put_octets(room, strnlen(room, (size_t)result), text, cap);
+}
+
+int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text, size_t len) {
+    struct target target;
+    int64_t status = enter_for(socket, index, &target);
+    if (status < 0) {
+        return status;
+    }
+    if (target.option->shape != TEXT || len > TEXT_MAX || (len == 0 && !has_none(target.option))) {
+        status = lport_status_make(LPORT_INVALID);
+    } else {
+        status = write_system(&target, text, len);
+    }
+    lport_handle_leave(target.slot);
     return status;
 }
 
@@ -110,22 +281,21 @@ int64_t lport_option_set(int64_t socket, int32_t index, int64_t value) {
 static const struct {
     int32_t flag;
     int level, number, value;
-    int families;
+    int sockets;
 } settings[] = {
-    {LPORT_NODELAY, IPPROTO_TCP, TCP_NODELAY, 1, INET | INET6 | TCP},
-    {LPORT_KEEPALIVE, SOL_SOCKET, SO_KEEPALIVE, 1, INET | INET6 | TCP},
-    {LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPIDLE, 15, INET | INET6 | TCP},
-    {LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPINTVL, 15, INET | INET6 | TCP},
-    {LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPCNT, 9, INET | INET6 | TCP},
-    {LPORT_REUSE_ADDRESS, SOL_SOCKET, SO_REUSEADDR, 1, INET | INET6},
-    {LPORT_REUSE_PORT, SOL_SOCKET, SO_REUSEPORT, 1, INET | INET6},
+    {LPORT_NODELAY, IPPROTO_TCP, TCP_NODELAY, 1, TCP},
+    {LPORT_KEEPALIVE, SOL_SOCKET, SO_KEEPALIVE, 1, TCP},
+    {LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPIDLE, 15, TCP},
+    {LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPINTVL, 15, TCP},
+    {LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPCNT, 9, TCP},
+    {LPORT_REUSE_ADDRESS, SOL_SOCKET, SO_REUSEADDR, 1, IP},
+    {LPORT_REUSE_PORT, SOL_SOCKET, SO_REUSEPORT, 1, IP},
 };
 
 int64_t lport_option_apply(int fd, int32_t family, int32_t kind, int32_t flags) {
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
-        int wanted = (flags & settings[i].flag) != 0 &&
-                     (settings[i].families & bit_of(family)) != 0 &&
-                     ((settings[i].families & TCP) == 0 || kind == LPORT_STREAM);
+        int wanted =
+            (flags & settings[i].flag) != 0 && (settings[i].sockets & bit_of(family, kind)) != 0;
         if (wanted && lport_os.setsockopt(fd, settings[i].level, settings[i].number,
                                           &settings[i].value, sizeof settings[i].value) < 0) {
             return lport_status_from_errno(LPORT_IN_GENERAL, errno);

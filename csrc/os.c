@@ -7,8 +7,11 @@
 #include "libport.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,6 +51,15 @@ static int os_eventfd(unsigned int value, int flags) {
     return eventfd(value, flags);
 }
 
+/* These two take what their second argument says; the library has these forms of them only. */
+static int os_fcntl(int fd, int command, int argument) {
+    return fcntl(fd, command, argument);
+}
+
+static int os_ioctl(int fd, unsigned long request, void *argument) {
+    return ioctl(fd, request, argument);
+}
+
 #ifdef LPORT_TEST
 struct lport_os lport_os = {
 #else
@@ -76,6 +88,10 @@ const struct lport_os lport_os = {
     .unlink = unlink,
     .chmod = chmod,
     .fchmod = fchmod,
+    .fcntl = os_fcntl,
+    .ioctl = os_ioctl,
+    .getifaddrs = getifaddrs,
+    .gethostname = gethostname,
     .calloc = calloc,
 };
 

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+struct ifaddrs;
+
 struct lport_os {
     int (*socket)(int domain, int type, int protocol);
     int (*socketpair)(int domain, int type, int protocol, int fds[2]);
@@ -36,6 +38,10 @@ struct lport_os {
     int (*unlink)(const char *path);
     int (*chmod)(const char *path, mode_t mode);
     int (*fchmod)(int fd, mode_t mode);
+    int (*fcntl)(int fd, int command, int argument);
+    int (*ioctl)(int fd, unsigned long request, void *argument);
+    int (*getifaddrs)(struct ifaddrs **list);
+    int (*gethostname)(char *name, size_t len);
     void *(*calloc)(size_t count, size_t size);
 };
 

@@ -19,38 +19,16 @@ enum { NAME_MAX_OCTETS = 255 /* of a name of a service or a protocol */ };
 
 enum { SERVICE_BUFFER = 8192 }; /* octets for one row of the table */
 
-/* A text of the caller's that grows, as libport.h says of every text. */
-struct sink {
-    char *text;
-    size_t cap, len;
-};
-
-static void put(struct sink *sink, const char *source) {
-    size_t room = sink->len < sink->cap ? sink->cap - sink->len : 0;
-    sink->len += (size_t)lport_text_put(source, room > 0 ? sink->text + sink->len : NULL, room);
-}
-
-static void put_number(struct sink *sink, int32_t number) {
-    char digits[12];
-    size_t at = sizeof digits - 1;
-    digits[at] = 0;
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    put(sink, digits + at);
-}
-
 /* `http 80/tcp www` */
-static void put_service(struct sink *sink, const struct servent *service) {
-    put(sink, service->s_name);
-    put(sink, " ");
-    put_number(sink, ntohs((uint16_t)service->s_port));
-    put(sink, "/");
-    put(sink, service->s_proto);
+static void put_service(struct lport_sink *sink, const struct servent *service) {
+    lport_sink_put(sink, service->s_name);
+    lport_sink_put(sink, " ");
+    lport_sink_number(sink, ntohs((uint16_t)service->s_port));
+    lport_sink_put(sink, "/");
+    lport_sink_put(sink, service->s_proto);
     for (char **alias = service->s_aliases; *alias != NULL; alias++) {
-        put(sink, " ");
-        put(sink, *alias);
+        lport_sink_put(sink, " ");
+        lport_sink_put(sink, *alias);
     }
 }
 
@@ -69,7 +47,7 @@ int64_t lport_service_find(const char *name, size_t name_len, const char *protoc
     char name_copy[NAME_MAX_OCTETS + 1], protocol_copy[NAME_MAX_OCTETS + 1];
     char buffer[SERVICE_BUFFER];
     struct servent service, *found = NULL;
-    struct sink sink = {.text = text, .cap = cap};
+    struct lport_sink sink = {.text = text, .cap = cap};
     const char *asked = protocol_len == 0 ? NULL : protocol_copy;
     if (!copy_name(name, name_len, name_copy) ||
         (asked != NULL && !copy_name(protocol, protocol_len, protocol_copy))) {
@@ -107,14 +85,14 @@ int64_t lport_service_list(char *text, size_t cap) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     char buffer[SERVICE_BUFFER];
     struct servent service, *found = NULL;
-    struct sink sink = {.text = text, .cap = cap};
-    put(&sink, "");
+    struct lport_sink sink = {.text = text, .cap = cap};
+    lport_sink_put(&sink, "");
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&services_lock);
     setservent(1);
     while (getservent_r(&service, buffer, sizeof buffer, &found) == 0 && found != NULL) {
         put_service(&sink, found);
-        put(&sink, "\n");
+        lport_sink_put(&sink, "\n");
     }
     endservent();
     pthread_mutex_unlock(&services_lock);

@@ -319,3 +319,14 @@ int64_t lport_text_put_octets(const char *source, size_t len, char *text, size_t
 int64_t lport_text_put(const char *source, char *text, size_t cap) {
     return lport_text_put_octets(source, strlen(source), text, cap);
 }
+
+void lport_sink_put(struct lport_sink *sink, const char *source) {
+    size_t room = sink->len < sink->cap ? sink->cap - sink->len : 0;
+    sink->len += (size_t)lport_text_put(source, room > 0 ? sink->text + sink->len : NULL, room);
+}
+
+void lport_sink_number(struct lport_sink *sink, uint32_t number) {
+    char digits[12];
+    (void)snprintf(digits, sizeof digits, "%lu", (unsigned long)number);
+    lport_sink_put(sink, digits);
+}

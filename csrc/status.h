@@ -30,4 +30,14 @@ int64_t lport_text_put(const char *source, char *text, size_t cap);
 /* The same for the LEN octets at SOURCE, whatever they are. */
 int64_t lport_text_put_octets(const char *source, size_t len, char *text, size_t cap);
 
+/* A text of the caller's that grows, with room for CAP octets; LEN is what all of it needs. */
+struct lport_sink {
+    char *text;
+    size_t cap, len;
+};
+
+/* Appends SOURCE, NUL-terminated; NUMBER in decimal. */
+void lport_sink_put(struct lport_sink *sink, const char *source);
+void lport_sink_number(struct lport_sink *sink, uint32_t number);
+
 #endif

@@ -18,6 +18,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; address
    #:lport-address-parse #:lport-address-is-literal #:lport-address-print #:lport-port-parse
    #:lport-address-local #:lport-address-equal
+   ;; interface
+   #:lport-interface-list #:lport-interface-index #:lport-interface-name #:lport-host-name
    ;; handle and wait
    #:lport-socket-close #:lport-socket-gone #:lport-socket-descriptor #:lport-socket-state
    #:lport-socket-count #:lport-wait-count
@@ -25,7 +27,9 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; socket, local, option
    #:lport-socket-listen #:lport-socket-accept #:lport-socket-pair #:lport-socket-shutdown
    #:lport-socket-name #:lport-socket-peer #:lport-local-listen
-   #:lport-option-name #:lport-option-unit #:lport-option-get #:lport-option-set
+   #:lport-option-name #:lport-option-kind #:lport-option-unit #:lport-option-sockets
+   #:lport-option-note #:lport-option-choice #:lport-option-access #:lport-option-get
+   #:lport-option-set #:lport-option-get-text #:lport-option-set-text
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
    #:lport-text-find-line #:lport-text-from-utf8 #:lport-text-from-latin1 #:lport-text-from-ascii
@@ -50,6 +54,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+
    #:+lport-connection-reset+ #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+
    #:+lport-descriptors-exhausted+
+   #:+lport-option-writable+ #:+lport-option-none+ #:+lport-invalid+ #:+lport-not-supported+
    #:+lport-address-syntax+ #:+lport-host-not-found+ #:+lport-kind-end+))
 
 (defpackage :port
@@ -71,6 +76,13 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   (:export #:socket #:open-socket #:socket-host/port #:socket-string #:socket-shutdown
            #:open-socket-pair #:with-open-socket #:call-with-open-socket
            #:socket-descriptor)
+  ;; options
+  (:export #:socket-option #:socket-options)
+  ;; interfaces
+  (:export #:network-interfaces #:network-interface #:network-interface-p
+           #:network-interface-name #:network-interface-index #:network-interface-mtu
+           #:network-interface-flags #:network-interface-addresses #:network-interface-prefixes
+           #:get-host-name)
   ;; servers
   (:export #:socket-server #:open-socket-server #:socket-accept #:socket-server-close
            #:socket-server-host/port #:with-socket-server #:call-with-socket-server)

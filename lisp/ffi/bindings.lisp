@@ -52,6 +52,11 @@
   ("lport_port_parse" :pure result (text :pointer) (len :size))
   ("lport_address_local" :pure result (name :pointer) (len :size) (address :pointer))
   ("lport_address_equal" :pure result (a :pointer) (b :pointer))
+  ;; interface
+  ("lport_interface_list" :nowait result (text :pointer) (cap :size))
+  ("lport_interface_index" :nowait result (name :pointer) (len :size))
+  ("lport_interface_name" :nowait result (index :int32) (text :pointer) (cap :size))
+  ("lport_host_name" :nowait result (text :pointer) (cap :size))
   ;; handle
   ("lport_socket_close" :nowait result (socket handle) (flags :int32))
   ("lport_socket_gone" :waits result (socket handle) (deadline :int64))
@@ -76,9 +81,18 @@
                         (mode :int32) (flags :int32))
   ;; option
   ("lport_option_name" :pure :string (index :int32))
+  ("lport_option_kind" :pure :string (index :int32))
   ("lport_option_unit" :pure :string (index :int32))
+  ("lport_option_sockets" :pure :string (index :int32))
+  ("lport_option_note" :pure :string (index :int32))
+  ("lport_option_choice" :pure :string (index :int32) (choice :int32))
+  ("lport_option_access" :pure result (index :int32))
   ("lport_option_get" :nowait result (socket handle) (index :int32))
   ("lport_option_set" :nowait result (socket handle) (index :int32) (value :int64))
+  ("lport_option_get_text" :nowait result (socket handle) (index :int32) (text :pointer)
+                           (cap :size))
+  ("lport_option_set_text" :nowait result (socket handle) (index :int32) (text :pointer)
+                           (len :size))
   ;; transfer
   ("lport_socket_receive" :nowait result (socket handle) (octets :pointer) (len :size)
                           (flags :int32))

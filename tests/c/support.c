@@ -404,6 +404,11 @@ WRAP(int, lstat, CALL_LSTAT, -1, (const char *path, struct stat *status), path, 
 WRAP(int, unlink, CALL_UNLINK, -1, (const char *path), path)
 WRAP(int, chmod, CALL_CHMOD, -1, (const char *path, mode_t mode), path, mode)
 WRAP(int, fchmod, CALL_FCHMOD, -1, (int fd, mode_t mode), fd, mode)
+WRAP(int, fcntl, CALL_FCNTL, -1, (int fd, int command, int argument), fd, command, argument)
+WRAP(int, ioctl, CALL_IOCTL, -1, (int fd, unsigned long request, void *argument), fd, request,
+     argument)
+WRAP(int, getifaddrs, CALL_GETIFADDRS, -1, (struct ifaddrs * *list), list)
+WRAP(int, gethostname, CALL_GETHOSTNAME, -1, (char *name, size_t len), name, len)
 WRAP(void *, calloc, CALL_CALLOC, NULL, (size_t count, size_t size), count, size)
 
 /* Only the first piece that is not empty, where octets are cut. */
@@ -466,6 +471,10 @@ void faults_watch(void) {
         .unlink = faulty_unlink,
         .chmod = faulty_chmod,
         .fchmod = faulty_fchmod,
+        .fcntl = faulty_fcntl,
+        .ioctl = faulty_ioctl,
+        .getifaddrs = faulty_getifaddrs,
+        .gethostname = faulty_gethostname,
         .calloc = faulty_calloc,
     };
 }

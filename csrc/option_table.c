@@ -1,0 +1,226 @@
+/* option_table - every socket option, a row each (layer 2). Stands on status.
+ *
+ * Invariant: a name, what its value is, where the system keeps it and the sockets it is for stand
+ * in one row, and nowhere else. Rows are found by their place, which is no part of the interface:
+ * callers go through the names. */
+#include "option_table.h"
+
+#include "libport.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+static const struct {
+    int sockets;
+    const char *text;
+} audiences[] = {
+    {ALL, "every socket"},   {IP, "TCP and UDP"},      {TCP, "TCP"}, {UDP, "UDP"}, {IP6, "IPv6"},
+    {UDP4, "UDP over IPv4"}, {LOCAL, "local sockets"},
+};
+
+static const char *const shape_names[] = {
+    [BOOLEAN] = "boolean", [INTEGER] = "integer",     [TIME] = "time", [LINGER] = "time",
+    [CHOICE] = "choice",   [INTERFACE] = "interface", [TEXT] = "text",
+};
+
+static const struct choice domains[] = {
+    {AF_UNIX, "local"}, {AF_INET, "inet"}, {AF_INET6, "inet6"}, {0, NULL}};
+
+static const struct choice types[] = {
+    {SOCK_STREAM, "stream"}, {SOCK_DGRAM, "datagram"}, {SOCK_SEQPACKET, "seqpacket"}, {0, NULL}};
+
+static const struct choice protocols[] = {
+    {0, "default"}, {IPPROTO_TCP, "tcp"}, {IPPROTO_UDP, "udp"}, {0, NULL}};
+
+static const struct choice discoveries[] = {
+    {IP_PMTUDISC_DONT, "never"},
+    {IP_PMTUDISC_WANT, "route"},
+    {IP_PMTUDISC_DO, "always"},
+    {IP_PMTUDISC_PROBE, "probe"},
+    {IP_PMTUDISC_INTERFACE, "interface"},
+    {IP_PMTUDISC_OMIT, "omit"},
+    {0, NULL},
+};
+
+/* clang-format off */
+static const struct lport_option options[] = {
+    /* what the socket is */
+    {"type", CHOICE, "", ALL, READ_ONLY, 0, {SOL_SOCKET, SO_TYPE}, {0, 0}, types,
+     "What kind of socket it is (SO_TYPE)."},
+    {"domain", CHOICE, "", ALL, READ_ONLY, 0, {SOL_SOCKET, SO_DOMAIN}, {0, 0}, domains,
+     "Its family (SO_DOMAIN)."},
+    {"protocol", CHOICE, "", ALL, READ_ONLY, 0, {SOL_SOCKET, SO_PROTOCOL}, {0, 0}, protocols,
+     "Its protocol; local sockets have only the default one (SO_PROTOCOL)."},
+    {"accepting", BOOLEAN, "", ALL, READ_ONLY, 0, {SOL_SOCKET, SO_ACCEPTCONN}, {0, 0}, NULL,
+     "Whether it listens (SO_ACCEPTCONN)."},
+    {"error", INTEGER, "", ALL, READ_ONLY | HAS_NONE, 0, {SOL_SOCKET, SO_ERROR}, {0, 0}, NULL,
+     "The number of the error that is pending, which reading it takes away (SO_ERROR)."},
+    /* names and buffers */
+    {"reuse-address", BOOLEAN, "", IP, 0, 0, {SOL_SOCKET, SO_REUSEADDR}, {0, 0}, NULL,
+     "A bind may take an address whose connections are in TIME_WAIT (SO_REUSEADDR)."},
+    {"reuse-port", BOOLEAN, "", IP, 0, 0, {SOL_SOCKET, SO_REUSEPORT}, {0, 0}, NULL,
+     "Sockets that all have it set may share an address (SO_REUSEPORT)."},
+    {"v6-only", BOOLEAN, "", IP6, 0, 0, {IPPROTO_IPV6, IPV6_V6ONLY}, {0, 0}, NULL,
+     "IPv6 alone, no IPv4; to be set before the bind (IPV6_V6ONLY)."},
+    {"free-bind", BOOLEAN, "", IP, 0, 0, {IPPROTO_IP, IP_FREEBIND}, {0, 0}, NULL,
+     "A bind may take an address that this machine does not have yet (IP_FREEBIND)."},
+    {"receive-buffer", INTEGER, "octets", ALL, 0, 0, {SOL_SOCKET, SO_RCVBUF}, {0, 0}, NULL,
+     "Room for what has arrived; the system doubles what it is given (SO_RCVBUF)."},
+    {"send-buffer", INTEGER, "octets", ALL, 0, 0, {SOL_SOCKET, SO_SNDBUF}, {0, 0}, NULL,
+     "Room for what is to be sent; the system doubles what it is given (SO_SNDBUF)."},
+    {"receive-low-water", INTEGER, "octets", ALL, 0, 0, {SOL_SOCKET, SO_RCVLOWAT}, {0, 0}, NULL,
+     "Fewer octets do not count as input for TCP (SO_RCVLOWAT)."},
+    {"send-low-water", INTEGER, "octets", ALL, READ_ONLY, 0, {SOL_SOCKET, SO_SNDLOWAT}, {0, 0},
+     NULL, "Always 1 on Linux (SO_SNDLOWAT)."},
+    {"linger", LINGER, "seconds", ALL, HAS_NONE, 0, {SOL_SOCKET, SO_LINGER}, {0, 0}, NULL,
+     "None: a close returns at once and the system sends the rest. 0: a close resets the "
+     "connection. Else the system's close blocks, for as long at most, until the peer has "
+     "acknowledged everything; no deadline ends that (SO_LINGER)."},
+    /* the way */
+    {"device", TEXT, "", IP, HAS_NONE, 0, {SOL_SOCKET, SO_BINDTODEVICE}, {0, 0}, NULL,
+     "The one interface that it uses, by name (SO_BINDTODEVICE)."},
+    {"dont-route", BOOLEAN, "", IP, 0, 0, {SOL_SOCKET, SO_DONTROUTE}, {0, 0}, NULL,
+     "To neighbours only, through no gateway (SO_DONTROUTE)."},
+    {"priority", INTEGER, "", ALL, 0, 0, {SOL_SOCKET, SO_PRIORITY}, {0, 0}, NULL,
+     "For the queues of the interface, 0 to 6 without privileges (SO_PRIORITY)."},
+    {"mark", INTEGER, "", ALL, 0, 0, {SOL_SOCKET, SO_MARK}, {0, 0}, NULL,
+     "For routing and filters; needs a privilege (SO_MARK)."},
+    {"incoming-cpu", INTEGER, "processor", ALL, HAS_NONE, -1, {SOL_SOCKET, SO_INCOMING_CPU},
+     {0, 0}, NULL, "The processor that its packets come from (SO_INCOMING_CPU)."},
+    {"ttl", INTEGER, "hops", IP, 0, 0, {IPPROTO_IP, IP_TTL}, {IPPROTO_IPV6, IPV6_UNICAST_HOPS},
+     NULL, "How far packets may go (IP_TTL, IPV6_UNICAST_HOPS)."},
+    {"hop-limit", INTEGER, "hops", IP, 0, 0, {IPPROTO_IP, IP_TTL},
+     {IPPROTO_IPV6, IPV6_UNICAST_HOPS}, NULL, "IPv6's name for ttl."},
+    {"type-of-service", INTEGER, "", IP, 0, 0, {IPPROTO_IP, IP_TOS}, {IPPROTO_IPV6, IPV6_TCLASS},
+     NULL, "The octet with DSCP in its upper six bits, RFC 2474 (IP_TOS, IPV6_TCLASS)."},
+    {"traffic-class", INTEGER, "", IP, 0, 0, {IPPROTO_IP, IP_TOS}, {IPPROTO_IPV6, IPV6_TCLASS},
+     NULL, "IPv6's name for type-of-service."},
+    {"mtu-discovery", CHOICE, "", IP, 0, 0, {IPPROTO_IP, IP_MTU_DISCOVER},
+     {IPPROTO_IPV6, IPV6_MTU_DISCOVER}, discoveries,
+     "Whether the way's MTU is found out, and packets are not fragmented (IP_MTU_DISCOVER, "
+     "IPV6_MTU_DISCOVER)."},
+    {"mtu", INTEGER, "octets", IP, READ_ONLY, 0, {IPPROTO_IP, IP_MTU}, {IPPROTO_IPV6, IPV6_MTU},
+     NULL, "The MTU of the way, as far as known; of connected sockets (IP_MTU, IPV6_MTU)."},
+    /* datagrams */
+    {"broadcast", BOOLEAN, "", UDP4, 0, 0, {SOL_SOCKET, SO_BROADCAST}, {0, 0}, NULL,
+     "Datagrams may go to broadcast addresses (SO_BROADCAST)."},
+    {"receive-errors", BOOLEAN, "", UDP, 0, 0, {IPPROTO_IP, IP_RECVERR},
+     {IPPROTO_IPV6, IPV6_RECVERR}, NULL,
+     "ICMP messages are reported on unconnected sockets too (IP_RECVERR, IPV6_RECVERR)."},
+    {"multicast-ttl", INTEGER, "hops", UDP, 0, 0, {IPPROTO_IP, IP_MULTICAST_TTL},
+     {IPPROTO_IPV6, IPV6_MULTICAST_HOPS}, NULL,
+     "How far datagrams to groups may go (IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS)."},
+    {"multicast-loop", BOOLEAN, "", UDP, 0, 0, {IPPROTO_IP, IP_MULTICAST_LOOP},
+     {IPPROTO_IPV6, IPV6_MULTICAST_LOOP}, NULL,
+     "Members on this machine get them too (IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP)."},
+    {"multicast-interface", INTERFACE, "", UDP, HAS_NONE, 0, {IPPROTO_IP, IP_MULTICAST_IF},
+     {IPPROTO_IPV6, IPV6_MULTICAST_IF}, NULL,
+     "Which interface they leave by; none: as routed (IP_MULTICAST_IF, IPV6_MULTICAST_IF)."},
+    /* TCP */
+    {"nodelay", BOOLEAN, "", TCP, 0, 0, {IPPROTO_TCP, TCP_NODELAY}, {0, 0}, NULL,
+     "Small pieces are sent at once, without Nagle's algorithm (TCP_NODELAY)."},
+    {"cork", BOOLEAN, "", TCP, 0, 0, {IPPROTO_TCP, TCP_CORK}, {0, 0}, NULL,
+     "Only full segments are sent, until it is off again, or for 200 ms (TCP_CORK)."},
+    {"quick-ack", BOOLEAN, "", TCP, 0, 0, {IPPROTO_TCP, TCP_QUICKACK}, {0, 0}, NULL,
+     "Acknowledgements are not delayed; the system may change it again (TCP_QUICKACK)."},
+    {"keepalive", BOOLEAN, "", TCP, 0, 0, {SOL_SOCKET, SO_KEEPALIVE}, {0, 0}, NULL,
+     "Probes an idle connection, so that a peer that is gone is found out (SO_KEEPALIVE)."},
+    {"keepalive-idle", TIME, "seconds", TCP, 0, 0, {IPPROTO_TCP, TCP_KEEPIDLE}, {0, 0}, NULL,
+     "How long a connection is idle before the first probe (TCP_KEEPIDLE)."},
+    {"keepalive-interval", TIME, "seconds", TCP, 0, 0, {IPPROTO_TCP, TCP_KEEPINTVL}, {0, 0}, NULL,
+     "Between two probes (TCP_KEEPINTVL)."},
+    {"keepalive-count", INTEGER, "probes", TCP, 0, 0, {IPPROTO_TCP, TCP_KEEPCNT}, {0, 0}, NULL,
+     "Without an answer to so many the connection is dead (TCP_KEEPCNT)."},
+    {"user-timeout", TIME, "milliseconds", TCP, HAS_NONE, 0, {IPPROTO_TCP, TCP_USER_TIMEOUT},
+     {0, 0}, NULL,
+     "How long sent octets may stay without acknowledgement before the connection is dead; none: "
+     "as the system thinks, many minutes (TCP_USER_TIMEOUT, RFC 5482)."},
+    {"defer-accept", TIME, "seconds", TCP, HAS_NONE, 0, {IPPROTO_TCP, TCP_DEFER_ACCEPT}, {0, 0},
+     NULL, "A listener hands out connections once they have input, or after this time; the system "
+     "rounds it up to its retransmissions (TCP_DEFER_ACCEPT)."},
+    {"orphan-timeout", TIME, "seconds", TCP, 0, 0, {IPPROTO_TCP, TCP_LINGER2}, {0, 0}, NULL,
+     "How long the system keeps a closed connection in FIN_WAIT2 (TCP_LINGER2)."},
+    {"syn-count", INTEGER, "segments", TCP, 0, 0, {IPPROTO_TCP, TCP_SYNCNT}, {0, 0}, NULL,
+     "How often a connect sends its SYN again (TCP_SYNCNT)."},
+    {"max-segment", INTEGER, "octets", TCP, 0, 0, {IPPROTO_TCP, TCP_MAXSEG}, {0, 0}, NULL,
+     "The longest segment; what it is set to holds from the connect on (TCP_MAXSEG)."},
+    {"window-clamp", INTEGER, "octets", TCP, HAS_NONE, 0, {IPPROTO_TCP, TCP_WINDOW_CLAMP}, {0, 0},
+     NULL, "The widest window that is offered to the peer (TCP_WINDOW_CLAMP)."},
+    {"not-sent-low-water", INTEGER, "octets", TCP, HAS_NONE, -1, {IPPROTO_TCP, TCP_NOTSENT_LOWAT},
+     {0, 0}, NULL, "Above so many octets not yet sent there is no room for more "
+     "(TCP_NOTSENT_LOWAT)."},
+    {"fast-open", INTEGER, "connections", TCP, 0, 0, {IPPROTO_TCP, TCP_FASTOPEN}, {0, 0}, NULL,
+     "How many connections a listener takes with data in their SYN, RFC 7413 (TCP_FASTOPEN)."},
+    {"congestion-control", TEXT, "", TCP, 0, 0, {IPPROTO_TCP, TCP_CONGESTION}, {0, 0}, NULL,
+     "The name of its algorithm, such as cubic (TCP_CONGESTION)."},
+    /* the rest */
+    {"oob-inline", BOOLEAN, "", TCP, 0, 0, {SOL_SOCKET, SO_OOBINLINE}, {0, 0}, NULL,
+     "Urgent octets stay among the others (SO_OOBINLINE)."},
+    {"debug", BOOLEAN, "", ALL, 0, 0, {SOL_SOCKET, SO_DEBUG}, {0, 0}, NULL,
+     "The system records what happens; needs a privilege (SO_DEBUG)."},
+    {"pass-credentials", BOOLEAN, "", LOCAL, 0, 0, {SOL_SOCKET, SO_PASSCRED}, {0, 0}, NULL,
+     "Messages come with the credentials of their sender (SO_PASSCRED)."},
+};
+/* clang-format on */
+
+enum { OPTION_COUNT = sizeof options / sizeof options[0] };
+
+/* ---- the table, read ------------------------------------------------------------------------- */
+
+const struct lport_option *lport_option_row(int32_t index) {
+    return index >= 0 && index < OPTION_COUNT ? &options[index] : NULL;
+}
+
+const char *lport_option_name(int32_t index) {
+    const struct lport_option *option = lport_option_row(index);
+    return option != NULL ? option->name : NULL;
+}
+
+const char *lport_option_kind(int32_t index) {
+    const struct lport_option *option = lport_option_row(index);
+    return option != NULL ? shape_names[option->shape] : NULL;
+}
+
+const char *lport_option_unit(int32_t index) {
+    const struct lport_option *option = lport_option_row(index);
+    return option != NULL ? option->unit : NULL;
+}
+
+const char *lport_option_sockets(int32_t index) {
+    const struct lport_option *option = lport_option_row(index);
+    for (size_t i = 0; option != NULL && i < sizeof audiences / sizeof audiences[0]; i++) {
+        if (option->sockets == audiences[i].sockets) {
+            return audiences[i].text;
+        }
+    }
+    return NULL;
+}
+
+const char *lport_option_note(int32_t index) {
+    const struct lport_option *option = lport_option_row(index);
+    return option != NULL ? option->note : NULL;
+}
+
+const char *lport_option_choice(int32_t index, int32_t choice) {
+    const struct lport_option *option = lport_option_row(index);
+    if (option == NULL || option->choices == NULL || choice < 0) {
+        return NULL;
+    }
+    const struct choice *choices = option->choices;
+    while (choice > 0 && choices->name != NULL) {
+        choices++;
+        choice--;
+    }
+    return choices->name;
+}
+
+int64_t lport_option_access(int32_t index) {
+    const struct lport_option *option = lport_option_row(index);
+    if (option == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return ((option->flags & READ_ONLY) == 0 ? LPORT_OPTION_WRITABLE : 0) |
+           ((option->flags & HAS_NONE) != 0 ? LPORT_OPTION_NONE : 0);
+}

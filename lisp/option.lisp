@@ -1,0 +1,200 @@
+;;;; option - the options of sockets, by name, as the library's one table has them.
+;;;;
+;;;; Invariant: what an option is, its kind, its unit and the sockets it is for, is the table's to
+;;;; say (csrc/option_table.c); here is only what each kind of value looks like in Lisp.
+
+(in-package :port)
+
+(defstruct (option (:copier nil) (:predicate nil))
+  "A row of the table."
+  (index 0 :type (signed-byte 32) :read-only t)
+  (name nil :type keyword :read-only t)
+  (kind nil :type keyword :read-only t)
+  (unit nil :type (or null string) :read-only t)
+  (sockets "" :type string :read-only t)
+  (writable nil :type boolean :read-only t)
+  (none nil :type boolean :read-only t)
+  (choices '() :type list :read-only t)
+  (note "" :type string :read-only t))
+
+(defun option-choices-of (index)
+  "The values of option INDEX, if it is an enumeration: keywords in the library's order."
+  (loop for choice from 0
+        for name = (lport-option-choice index choice)
+        while name
+        collect (keyword-for name)))
+
+(defun option-at (index)
+  "Row INDEX of the table, or NIL past the last."
+  (let ((name (lport-option-name index)))
+    (when name
+      (let ((unit (lport-option-unit index)) (access (lport-option-access index)))
+        (make-option :index index
+                     :name (keyword-for name)
+                     :kind (keyword-for (lport-option-kind index))
+                     :unit (if (string= unit "") nil unit)
+                     :sockets (lport-option-sockets index)
+                     :writable (logtest access +lport-option-writable+)
+                     :none (logtest access +lport-option-none+)
+                     :choices (option-choices-of index)
+                     :note (lport-option-note index))))))
+
+(defvar *options*
+  (let ((table (make-hash-table :test 'eq)))
+    (loop for index from 0
+          for option = (option-at index)
+          while option
+          do (setf (gethash (option-name option) table) option))
+    table)
+  "From the name of an option to its row.")
+
+(defun all-options ()
+  "Every row, in the library's order."
+  (sort (loop for option being the hash-values of *options* collect option)
+        #'< :key #'option-index))
+
+(defun option-named (name)
+  "The row of option NAME; signals a USAGE-ERROR that lists them all if there is none."
+  (or (and (keywordp name) (gethash name *options*))
+      (fail-as 'mistyped-argument :option :invalid
+               :datum name :expected-type `(member ,@(mapcar #'option-name (all-options)))
+               :message "expected one of the options~{ ~S~}, got ~S"
+               :arguments (list (sort (mapcar #'option-name (all-options)) #'string<) name))))
+
+(defun socket-options ()
+  "Return what options there are for SOCKET-OPTION, a list of plists in the order of the table:
+:NAME, a keyword; :KIND, one of :BOOLEAN, :INTEGER, :TIME, :CHOICE, :INTERFACE and :TEXT; :UNIT, a
+string, or NIL for none; of a time it is the step that the system rounds up to; :SOCKETS, which it
+is for, a string; :WRITABLE, NIL if it can only be read; :NONE, true if NIL is a value; :CHOICES,
+the values of an enumeration, keywords; :NOTE, a sentence on what it does, with its source."
+  (loop for option in (all-options)
+        collect (list :name (option-name option)
+                      :kind (option-kind option)
+                      :unit (option-unit option)
+                      :sockets (option-sockets option)
+                      :writable (option-writable option)
+                      :none (option-none option)
+                      :choices (copy-list (option-choices option))
+                      :note (option-note option))))
+
+;;; Values
+
+(defun plain-value-type (option)
+  "Values: the type of what OPTION may be set to, but for NIL as none; a text that says it."
+  (ecase (option-kind option)
+    (:boolean (values 'boolean "T or NIL"))
+    (:integer (values '(unsigned-byte 31)
+                      (format nil "a number~@[ of ~A~], 0 or more," (option-unit option))))
+    (:time (values 'seconds "a number of seconds, 0 or more,"))
+    (:choice (values `(member ,@(option-choices option))
+                     (format nil "one of~{ ~S~}" (option-choices option))))
+    (:interface (values '(or string (integer 1 #x7fffffff))
+                        "the name or the index of an interface"))
+    (:text (values 'string "a string"))))
+
+(defun check-option-value (option value)
+  "VALUE, if it is one that OPTION may have; else signal a USAGE-ERROR that is a TYPE-ERROR."
+  (multiple-value-bind (type text) (plain-value-type option)
+    (check-argument :option value
+                    (if (option-none option) `(or null ,type) type)
+                    (format nil "~A~:[~; or NIL~] for the option ~S"
+                            text (option-none option) (option-name option)))))
+
+(defun encode-option-value (option value)
+  "VALUE as the library takes it for OPTION: an integer, or a string for a text."
+  (let ((kind (option-kind option)))
+    (cond ((eq kind :text) (or value ""))
+          ((eq kind :boolean) (if value 1 0))
+          ((null value) +lport-never+)
+          (t (ecase kind
+               (:integer value)
+               (:time (nanoseconds value))
+               (:choice (position value (option-choices option)))
+               (:interface (interface-number value :option)))))))
+
+(defun decode-option-value (option value)
+  "VALUE, which the library gave for OPTION, as users see it."
+  (let ((kind (option-kind option)))
+    (cond ((eq kind :text) (if (string= value "") nil value))
+          ((= value +lport-never+) nil)
+          (t (ecase kind
+               (:boolean (/= value 0))
+               (:integer value)
+               (:time (/ value 1000000000))
+               (:choice (nth value (option-choices option)))
+               (:interface (interface-text value)))))))
+
+;;; Reading and writing
+
+(defun fail-option (socket option status &rest value)
+  "Signal the condition for STATUS of OPTION of SOCKET; VALUE, if it is given, is what it was set
+to."
+  (let ((name (option-name option))
+        (code (lport-status-kind status)))
+    (cond ((= code +lport-not-supported+)
+           (fail status :option :socket socket
+                                :message "~S is an option of ~A~A"
+                                :arguments (list name (option-sockets option)
+                                                 (if (find #\Space (option-sockets option))
+                                                     ""
+                                                     " sockets"))))
+          ((and value (= code +lport-invalid+))
+           (fail status :option :socket socket
+                                :message "the system does not take ~S~@[ ~A~] for ~S here"
+                                :arguments (list (first value)
+                                                 (if (eq (option-kind option) :time)
+                                                     "seconds"
+                                                     (option-unit option))
+                                                 name)))
+          (t (fail status :option :socket socket
+                                  :message "~S: ~A"
+                                  :arguments (list name (status-text status)))))))
+
+(defun read-option (handle option)
+  "The value of OPTION as the library has it; or a status."
+  (let ((index (option-index option)))
+    (if (eq (option-kind option) :text)
+        (text-from (pointer cap)
+          (call-deferred (lport-option-get-text handle index pointer cap)))
+        (lport-option-get handle index))))
+
+(defun write-option (handle option value)
+  "Set OPTION to VALUE, in the library's form: a status."
+  (let ((index (option-index option)))
+    (if (stringp value)
+        (with-text (pointer length value)
+          (call-deferred (lport-option-set-text handle index pointer length)))
+        (lport-option-set handle index value))))
+
+(defun endpoint-handle (endpoint)
+  (channel-handle (endpoint-channel endpoint)))
+
+(defun socket-option (socket name)
+  "Return the value of option NAME, a keyword such as :NODELAY or :RECEIVE-BUFFER, of SOCKET, of
+whatever kind. Settable, with effect at once. SOCKET-OPTIONS lists the names. By the kind of the
+option the value is T or NIL; an integer in the unit of the option; seconds, a non-negative real (a
+rational when read); a keyword; the name of an interface, settable to an index too; a string. Where
+the option can have none, that is NIL. The system may round what it is given, times upwards, and
+doubles the sizes of buffers.
+Conditions: USAGE-ERROR for a name that no option has, which lists them, for a value of a wrong type
+or out of range, and for an option that can only be read; NOT-SUPPORTED for one of other kinds of
+socket; PERMISSION-DENIED; SOCKET-CLOSED. Source: getsockopt(2), setsockopt(2)."
+  (check-endpoint socket :option)
+  (let* ((option (option-named name))
+         (value (read-option (endpoint-handle socket) option)))
+    (if (and (integerp value) (minusp value))
+        (fail-option socket option value)
+        (decode-option-value option value))))
+
+(defun (setf socket-option) (value socket name)
+  (check-endpoint socket :option)
+  (let ((option (option-named name)))
+    (unless (option-writable option)
+      (fail-as 'usage-error :option :invalid :socket socket
+               :message "~S can only be read" :arguments (list name)))
+    (check-option-value option value)
+    (let ((status (write-option (endpoint-handle socket) option
+                                (encode-option-value option value))))
+      (if (minusp status)
+          (fail-option socket option status value)
+          value))))

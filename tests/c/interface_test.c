@@ -1,0 +1,102 @@
+/* interface: what this host has. */
+#include "interface.h"
+
+#include "support.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+TestSuite(interface, .timeout = 10);
+
+SOCKET_TEST(interface, the_list_has_the_loopback_and_its_addresses) {
+    char text[8192], start[64];
+    int64_t len = lport_interface_list(text, sizeof text);
+    cr_assert(len > 0 && len < (int64_t)sizeof text);
+    cr_assert_eq(text[len - 1], '\n');
+    (void)snprintf(start, sizeof start, "%u lo ", if_nametoindex("lo"));
+    const char *line = strstr(text, start);
+    cr_assert_not_null(line, "no line begins %s: %s", start, text);
+    size_t line_len = strcspn(line, "\n");
+    unsigned int index, mtu;
+    char name[32], flags[64], first[64];
+    cr_assert_eq(sscanf(line, "%u %31s %u %63s %63s", &index, name, &mtu, flags, first), 5);
+    cr_assert_gt(mtu, 1000u);
+    cr_assert_str_eq(first, "127.0.0.1/8");
+    cr_assert_not_null(strstr(flags, "loopback"));
+    cr_assert_not_null(memmem(line, line_len, " ::1/128", 8));
+}
+
+/* As libport.h says of every text. */
+SOCKET_TEST(interface, texts_are_cut_off_at_their_room) {
+    char text[8192], cut[10], whole[10];
+    int64_t len = lport_interface_list(text, sizeof text);
+    cr_assert_eq(lport_interface_list(NULL, 0), len);
+    memset(cut, '?', sizeof cut);
+    cr_assert_eq(lport_interface_list(cut, 7), len);
+    cr_assert_arr_eq(cut, text, 7);
+    cr_assert_arr_eq(cut + 7, "???", 3);
+    cr_assert_eq(lport_interface_name((int32_t)if_nametoindex("lo"), whole, sizeof whole), 2);
+    cr_assert_str_eq(whole, "lo");
+    len = lport_host_name(text, sizeof text);
+    cr_assert_eq(lport_host_name(cut, 1), len);
+    cr_assert_eq(cut[0], text[0]);
+}
+
+SOCKET_TEST(interface, names_and_indices_belong_together) {
+    char name[32];
+    int64_t index = lport_interface_index("lo", 2);
+    cr_assert_eq(index, if_nametoindex("lo"));
+    cr_assert_eq(lport_interface_name((int32_t)index, name, sizeof name), 2);
+    cr_assert_str_eq(name, "lo");
+    static const struct {
+        const char *name;
+        size_t len;
+    } none[] = {{NULL, 0}, {"lo", 1}, {"lo", 3}, {"no-such-one", 11}, {"much-longer-than-any", 20}};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        assert_kind(lport_interface_index(none[i].name, none[i].len), LPORT_ADDRESS_NOT_AVAILABLE);
+    }
+    static const int32_t nobody[] = {0, -1, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < sizeof nobody / sizeof *nobody; i++) {
+        assert_kind(lport_interface_name(nobody[i], name, sizeof name),
+                    LPORT_ADDRESS_NOT_AVAILABLE);
+    }
+}
+
+SOCKET_TEST(interface, addresses_are_found_in_both_directions) {
+    uint32_t address = 0;
+    int32_t index = (int32_t)lport_interface_index("lo", 2);
+    cr_assert_eq(lport_interface_inet(index, &address), 0);
+    cr_assert_eq(address, htonl(INADDR_LOOPBACK));
+    cr_assert_eq(lport_interface_with(address), index);
+    assert_kind(lport_interface_with(inet_addr("192.0.2.1")), LPORT_ADDRESS_NOT_AVAILABLE);
+    assert_kind(lport_interface_inet(1000000, &address), LPORT_ADDRESS_NOT_AVAILABLE);
+}
+
+SOCKET_TEST(interface, the_host_has_its_name) {
+    char name[256] = "", text[256];
+    cr_assert_eq(gethostname(name, sizeof name - 1), 0);
+    cr_assert_eq(lport_host_name(text, sizeof text), (int64_t)strlen(name));
+    cr_assert_str_eq(text, name);
+}
+
+/* Behaviour 64. */
+SOCKET_TEST(interface, a_failure_of_the_system_is_a_status) {
+    char text[256];
+    uint32_t address;
+    faults_fail(CALL_SOCKET, 1, 1, EMFILE);
+    assert_kind(lport_interface_list(text, sizeof text), LPORT_DESCRIPTORS_EXHAUSTED);
+    faults_fail(CALL_GETIFADDRS, 1, 3, ENOMEM);
+    assert_kind(lport_interface_list(text, sizeof text), LPORT_MEMORY_EXHAUSTED);
+    assert_kind(lport_interface_inet(1, &address), LPORT_MEMORY_EXHAUSTED);
+    assert_kind(lport_interface_with(htonl(INADDR_LOOPBACK)), LPORT_MEMORY_EXHAUSTED);
+    faults_fail(CALL_GETHOSTNAME, 1, 1, EPERM);
+    assert_kind(lport_host_name(text, sizeof text), LPORT_PERMISSION_DENIED);
+    /* an interface that has gone while it was asked about */
+    faults_fail(CALL_IOCTL, 1, 1000, ENODEV);
+    cr_assert_gt(lport_interface_list(text, sizeof text), 0);
+    cr_assert_not_null(strstr(text, " lo 0 "));
+}
