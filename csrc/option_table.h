@@ -35,8 +35,8 @@ enum { READ_ONLY = 1, HAS_NONE = 2 };
 
 struct lport_option {
     const char *name;
-    enum shape shape;
     const char *unit;
+    enum shape shape;
     int sockets;
     int flags;
     int none;         /* with HAS_NONE: the system's number for none */
