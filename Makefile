@@ -11,6 +11,7 @@ CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
 OUT    ?= build
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 SBCL   ?= sbcl
@@ -53,7 +54,7 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all library deps check-deps demo repl test test-c test-tsan test-lisp check bench \
-        install uninstall clean help
+        docs docs-html install uninstall clean help
 
 ## all (the default): the library, build/libport.so.1
 all: build/libport.so
@@ -73,7 +74,8 @@ library:
 
 PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel cl-usocket \
                  libcriterion-dev libffi-dev libnss-wrapper netbase curl
-CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind
+CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
+DOCS_PACKAGES  = pandoc
 
 ## deps: installs the packages that demo, repl, test and bench need
 deps:
@@ -144,7 +146,7 @@ $(TSAN): build/tsan/%: build/tsan/tests/tsan/%.o \
 
 # ---- checks ---------------------------------------------------------------------------------------
 
-CHECKS ?= format lint cppcheck warnings layers symbols manifest install sanitize
+CHECKS ?= format lint cppcheck warnings layers symbols manifest docs install sanitize
 
 ## check: formatting, lint, warnings, layers, exports, installation, and the C suite under sanitizers
 check: deps check-deps
@@ -169,22 +171,42 @@ bench: deps
 	@processor=$$(taskset -cp $$$$ | sed 's/.*[^0-9]//') && \
 	    taskset -c "$$processor" $(LISP) --load tests/bench/run.lisp
 
+# ---- documents ------------------------------------------------------------------------------------
+
+LOAD_DOCS = --eval '(setf *compile-verbose* nil)' --eval '(asdf:load-asd (truename "port.asd"))' \
+            --eval '(handler-bind ((warning (function muffle-warning))) (asdf:load-system "port/docs"))'
+
+## docs: writes docs/reference.md, docs/man and docs/pictures anew, from docstrings and libport.h
+docs: build/libport.so
+	@$(LISP) $(LOAD_DOCS) --eval '(port-docs:write-files)'
+
+## docs-html: guide and reference as web pages, build/html
+docs-html: docs
+	@tests/checks/packages $(DOCS_PACKAGES)
+	@docs/html/build build/html
+
 # ---- installing -----------------------------------------------------------------------------------
 
-## install PREFIX=/usr/local DESTDIR=: library, header, pkg-config file
+## install PREFIX=/usr/local DESTDIR=: library, header, pkg-config file, manual pages
 install: all
-	@install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
+	@install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)" \
+	    "$(DESTDIR)$(MANDIR)/man3" "$(DESTDIR)$(MANDIR)/man7"
 	@install -m 755 build/libport.so.1 "$(DESTDIR)$(LIBDIR)/libport.so.1"
 	@ln -sf libport.so.1 "$(DESTDIR)$(LIBDIR)/libport.so"
 	@install -m 644 csrc/libport.h "$(DESTDIR)$(INCLUDEDIR)/libport.h"
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' csrc/libport.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
 	@chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
+	@install -m 644 docs/man/*.3 "$(DESTDIR)$(MANDIR)/man3"
+	@install -m 644 docs/man/*.7 "$(DESTDIR)$(MANDIR)/man7"
+	@docs/man-links docs/man/*.3 | while read -r page name; do \
+	    ln -sf "$$page" "$(DESTDIR)$(MANDIR)/man3/$$name.3"; done
 
 ## uninstall: removes what install put there
 uninstall:
 	@rm -f "$(DESTDIR)$(LIBDIR)/libport.so.1" "$(DESTDIR)$(LIBDIR)/libport.so" \
-	    "$(DESTDIR)$(INCLUDEDIR)/libport.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
+	    "$(DESTDIR)$(INCLUDEDIR)/libport.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc" \
+	    "$(DESTDIR)$(MANDIR)"/man3/lport_*.3 "$(DESTDIR)$(MANDIR)/man7/libport.7"
 
 ## clean: removes build
 clean:

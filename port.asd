@@ -44,9 +44,23 @@ what happened, nothing hangs for ever and nothing is lost."
   :components ((:file "file-server")
                (:file "demo")))
 
+(defsystem "port/docs"
+  :description "Runs the examples of the documents and writes what is generated: `make docs`."
+  :depends-on ("port" (:feature :sbcl (:require "sb-introspect")))
+  :pathname "docs/tools/"
+  :serial t
+  :components ((:file "package")
+               (:file "examples")
+               (:file "exports")
+               (:file "reference")
+               (:file "header")
+               (:file "manual")
+               (:file "pictures")
+               (:file "main")))
+
 (defsystem "port/test"
   :description "The tests of port from the Lisp side; `make test` runs them with those of C."
-  :depends-on ("port" "port/examples" "fiveam")
+  :depends-on ("port" "port/examples" "port/docs" "fiveam")
   :pathname "tests/lisp/"
   :serial t
   :components ((:file "package")
@@ -67,7 +81,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "clocc")
                (:file "peers")
                (:file "examples")
-               (:file "documentation"))
+               (:file "documentation")
+               (:file "documents"))
   :perform (test-op (operation system)
              (declare (ignore operation system))
              (unless (uiop:symbol-call :port/test :run-all)

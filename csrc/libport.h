@@ -26,20 +26,21 @@
  *
  * Two kinds of function.  [nowait] may change state, lock, allocate, open and close; it never
  *   blocks, and a caller whose threads can be interrupted (unwound, killed) has to defer that for
- * the length of the call. [waits] blocks until something happens or the deadline passes, and holds
- *   nothing: no lock, no memory, no descriptor; it may be abandoned at any instruction.
- *   [pure] reads and computes only.
+ *   the length of the call. [waits] blocks until something happens or the deadline passes, and
+ * holds nothing: no lock, no memory, no descriptor; it may be abandoned at any instruction. [pure]
+ * reads and computes only.
  *
  * Deadlines  are absolute nanoseconds of lport_clock_now; LPORT_NEVER is none. A deadline that has
  *   passed makes a [waits] function look once and return LPORT_TIMED_OUT if there is nothing.
  *
  * Addresses  are blocks of LPORT_ADDRESS_SIZE octets, made and read by the functions below or by
- *   hand:  octet 0: family (LPORT_ANY LPORT_INET LPORT_INET6 LPORT_LOCAL)
+ *   hand:
+ *          octet 0: family (LPORT_ANY LPORT_INET LPORT_INET6 LPORT_LOCAL)
  *          octet 1: length of a local name in octets, else 0
  *          octets 2-3: port, most significant first
  *          octets 4-7: scope of an IPv6 address (interface index), most significant first, else 0
  *          octets 8-: 4 or 16 octets of the address, or the local name. A local name that begins
- *          with a zero octet is a Linux abstract name; one of length 0 is unnamed.
+ *            with a zero octet is a Linux abstract name; one of length 0 is unnamed.
  *
  * Forks.  After fork() a child may use and close the sockets it inherited; a plain close sends
  *   nothing that a last close would not send. Threads of the resolver do not cross a fork.

@@ -5,13 +5,13 @@
 (defun open-socket (host port &rest options)
   "Connect to PORT of HOST and return a SOCKET, a stream of characters and octets.
 HOST: a name, every address of which is tried; a literal IPv4 or IPv6 address; an integer ipaddr; an
-address object. PORT: 1 to 65535, or the name of a service. OPTIONS: optionally BIN, the historical
-third argument (true: octets first of all, else characters), then keywords; an odd number of options
-begins with BIN.
-:TIMEOUT seconds for names, every address and handshakes together (NIL: no limit); :LOCAL-HOST and
-:LOCAL-PORT, the own end (NIL: the system picks); :FAMILY, :INET or :INET6 (NIL: both); :NODELAY
-(T), :KEEPALIVE (T); :ELEMENT-TYPE; :EXTERNAL-FORMAT (:UTF-8), see STREAM-EXTERNAL-FORMAT;
-:INPUT-TIMEOUT and :OUTPUT-TIMEOUT, see SOCKET-TIMEOUT.
+address object. PORT: 1 to 65535, or the name of a service. BIN, the historical third argument: true
+means octets first of all, else characters; it is there if an odd number of arguments follows PORT.
+TIMEOUT: seconds for names, every address and handshakes together (NIL: no limit). LOCAL-HOST and
+LOCAL-PORT: the own end (NIL: the system picks). FAMILY: :INET or :INET6 (NIL: both). NODELAY: send
+small writes at once, see tcp(7). KEEPALIVE: notice a peer that is gone for good. ELEMENT-TYPE:
+CHARACTER or (UNSIGNED-BYTE 8), as BIN. EXTERNAL-FORMAT: see STREAM-EXTERNAL-FORMAT. INPUT-TIMEOUT
+and OUTPUT-TIMEOUT: see SOCKET-TIMEOUT.
 Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERROR,
 RESOURCE-EXHAUSTED.
 Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
@@ -45,6 +45,10 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
                            (if keepalive +lport-keepalive+ 0))))
         (dial-to (lambda () (open-dial target number family-number local flags))
                  host port timeout settings)))))
+
+(%show-lambda-list 'open-socket
+                   `(host port &optional bin
+                          ,@(remove 'bin (member '&key (%lambda-list 'connect-to)))))
 
 (defun local-end (host port family)
   "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both

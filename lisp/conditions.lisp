@@ -507,3 +507,32 @@ their reports what is done (\"resolve example.org\"), WHAT what another value wo
 (defmacro with-retry ((variable doing what) &body body)
   "Run BODY with VARIABLE, which has a value already; see CALL-WITH-RETRY-RESTARTS."
   `(call-with-retry-restarts (lambda (,variable) ,@body) ,variable :doing ,doing :what ,what))
+
+;;; Restarts by name, as the standard has USE-VALUE and CONTINUE
+
+(defun invoke-if-there (name condition &rest arguments)
+  "Invoke the restart NAME that is there for CONDITION (NIL: for any); NIL if there is none."
+  (let ((restart (find-restart name condition)))
+    (when restart
+      (apply #'invoke-restart restart arguments))))
+
+(defun retry (&optional condition)
+  "Invoke the restart RETRY: do what failed once more, with the same arguments. It is there while a
+connect, a listen or a look-up has failed. CONDITION: what was signalled (NIL: any).
+Returns NIL if there is no such restart, as CONTINUE does."
+  (invoke-if-there 'retry condition))
+
+(defun wait-longer (&optional seconds condition)
+  "Invoke the restart WAIT-LONGER: the call that has timed out goes on where it was, for SECONDS
+from now (a non-negative real; NIL: as long as it takes). It is there while a TIMEOUT is signalled.
+CONDITION: what was signalled (NIL: any). Returns NIL if there is no such restart."
+  (invoke-if-there 'wait-longer condition seconds))
+
+(defun replace-character (&optional (character nil character-p) condition)
+  "Invoke the restart REPLACE-CHARACTER: read or write CHARACTER in place of what does not convert,
+and go on. Without CHARACTER: U+FFFD for octets that came, a question mark for a character that has
+no octets. It is there while a DECODING-ERROR or an ENCODING-ERROR is signalled. CONDITION: what was
+signalled (NIL: any). Returns NIL if there is no such restart."
+  (if character-p
+      (invoke-if-there 'replace-character condition character)
+      (invoke-if-there 'replace-character condition)))

@@ -90,6 +90,27 @@ time."
 (defun %infinity-p (number)
   (and (floatp number) (sb-ext:float-infinity-p number)))
 
+;;; What a function says of itself
+
+(defun %lambda-list (name)
+  "The argument list of function NAME as DESCRIBE and editors show it."
+  (sb-kernel:%fun-lambda-list (fdefinition name)))
+
+(defun %show-lambda-list (name lambda-list)
+  "Make DESCRIBE and editors show LAMBDA-LIST for function NAME, which sorts its arguments out by
+itself; how it is called does not change."
+  (setf (sb-kernel:%fun-lambda-list (fdefinition name)) lambda-list))
+
+(defun %show-keywords (name)
+  "Make DESCRIBE and editors show the argument list of function NAME without its &REST, where its
+keywords say all."
+  (%show-lambda-list name (loop with rest = (%lambda-list name)
+                                while rest
+                                if (eq (first rest) '&rest)
+                                  do (setf rest (cddr rest))
+                                else
+                                  collect (pop rest))))
+
 ;;; Streams
 
 (defmacro %with-vector ((vector start end) (sequence sequence-start sequence-end) &body body)

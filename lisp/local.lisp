@@ -44,6 +44,8 @@ path; WAIT-LONGER. Source: unix(7)."
         (dial-to (lambda () (open-path-dial block number))
                  path nil timeout settings)))))
 
+(%show-keywords 'open-unix-socket)
+
 (defun open-unix-server (path &key (kind :stream) backlog mode (unlink t) (external-format :utf-8))
   "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in
 front of a string makes it a Linux abstract name. KIND: :STREAM. BACKLOG as for OPEN-SOCKET-SERVER.

@@ -3,14 +3,14 @@
 (in-package :port)
 
 (defun open-socket-server (&rest arguments)
-  "Listen for connections and return a SOCKET-SERVER. ARGUMENTS: optionally the PORT, then keywords;
-an odd number of arguments begins with PORT, 1 to 65535 or the name of a service; NIL or 0: any free
-port, see SOCKET-SERVER-HOST/PORT. Keywords: :HOST, a name, a literal, an ipaddr or an address of
-this machine (NIL: every interface, IPv4 and IPv6 alike); :FAMILY, :INET or :INET6, which is IPv6
-only (NIL: both); :BACKLOG, how many connections the system queues while nobody accepts (NIL: the
-system's maximum); :REUSE-ADDRESS (T), listen on a recently closed address; :REUSE-PORT; :NODELAY
-(T), :KEEPALIVE (T), inherited by the connections; :EXTERNAL-FORMAT (:UTF-8), that of the
-connections.
+  "Listen for connections and return a SOCKET-SERVER.
+PORT: 1 to 65535 or the name of a service; NIL or 0: any free port, see SOCKET-SERVER-HOST/PORT. It
+may be left out in front of the keywords. HOST: a name, a literal, an ipaddr or an address of this
+machine (NIL: every interface, IPv4 and IPv6 alike). FAMILY: :INET, or :INET6, which is IPv6 only
+\(NIL: both). BACKLOG: how many connections the system queues while nobody accepts (NIL: the system's
+maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share the port with other
+sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are inherited by the
+connections. EXTERNAL-FORMAT: that of the connections.
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
 RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), listen(2)."
   (if (oddp (length arguments))
@@ -32,6 +32,8 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
                        (lport-socket-listen pointer (or backlog -1) flags)))
                    :host host :port port
                    :settings (list :external-format external-format)))))
+
+(%show-lambda-list 'open-socket-server `(&optional ,@(%lambda-list 'listen-on)))
 
 (defun check-backlog (backlog)
   (check-argument :listen backlog '(or null (unsigned-byte 31))
@@ -83,6 +85,8 @@ Source: accept4(2)."
                   (if own
                       (apply #'parse-settings (append own (server-settings server)))
                       (server-parsed-settings server)))))
+
+(%show-keywords 'socket-accept)
 
 (defun accept-now (channel settings)
   "The next connection as a socket with SETTINGS; or the status why there is none."

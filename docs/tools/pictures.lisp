@@ -1,0 +1,2 @@
+(in-package :port-docs)
+(defun pictures () '())

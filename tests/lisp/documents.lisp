@@ -1,0 +1,28 @@
+;;;; documents - the examples of README and guide, run chapter by chapter; and what is generated is
+;;;; what docstrings and header say now.
+
+(in-package :port/test)
+
+(define-suite documents "The documents.")
+
+(defparameter *documents* '("README.md")
+  "The documents whose examples are run, if they are there.")
+
+(define-test "documents.examples" (:limit 120)
+  "Each example does what the document says it does, and each chapter closes what it opens."
+  (dolist (document *documents*)
+    (let ((chapters (port-docs:chapters document)))
+      (is (not (null chapters)) "~A has no examples" document)
+      (dolist (chapter chapters)
+        (call-checking-leaks
+         (lambda ()
+           (let ((problem (port-docs:run-chapter chapter)))
+             (is (null problem) "~A" problem))))))))
+
+(define-test "documents.complete" ()
+  "Each exported name is documented and stands under a theme of lisp/package.lisp."
+  (is (null (port-docs:undocumented))))
+
+(define-test "documents.fresh" ()
+  "The reference, the manual pages and the pictures are what `make docs` writes."
+  (is (null (port-docs:stale-files)) "stale, run `make docs`:~{ ~A~}" (port-docs:stale-files)))
