@@ -1,0 +1,11 @@
+;;; What the backlog is: the system connects, the program picks up.
+(:sequence ("clients" "queue of the system" "your program")
+ (:row (:queue 1 () 4) (:note 2 "busy with another client"))
+ (:row (:note 0 "A: (open-socket ...)") (:queue 1 ("A") 4))
+ (:row (:note 0 "A is connected, and writes" :good))
+ (:row (:note 0 "B: (open-socket ...)") (:queue 1 ("A" "B") 4))
+ (:row (:queue 1 ("B") 4) (:note 2 "(socket-accept ...)"))
+ (:row (:note 2 "has A, and reads what A wrote" :good))
+ (:row (:note 0 "C, D, E connect") (:queue 1 ("B" "C" "D" "E") 4))
+ (:row (:note 0 "F waits, its system tries again") (:text "full"))
+ (:row (:queue 1 ("C" "D" "E" "F") 4) (:note 2 "(socket-accept ...) has B")))

@@ -1,0 +1,13 @@
+;;; The life of a connection, from listening to the last close.
+(:sequence ("client" "the systems between" "server")
+ (:note 2 "(open-socket-server 7007)")
+ (:row (:note 0 "(open-socket host 7007)") (:send 1 2 "may I?  (SYN)"))
+ (:row (:send 1 0 "you may  (SYN, ACK)") (:note 2 "connected, in the queue" :good))
+ (:row (:note 0 "returns a socket" :good) (:note 2 "(socket-accept server)"))
+ (:row (:note 0 "(format ...) (finish-output)") (:send 1 2 "the octets"))
+ (:row (:note 2 "(read-line ...)"))
+ (:row (:send 1 0 "the answer") (:note 2 "(format ...) (finish-output)"))
+ (:row (:note 0 "(close socket)") (:send 1 2 "no more from me  (FIN)"))
+ (:row (:note 2 "end of file" :plain))
+ (:row (:send 1 0 "nor from me  (FIN)") (:note 2 "(close socket)"))
+ (:text "the side that closed first keeps the pair of ends for a minute (TIME-WAIT)"))

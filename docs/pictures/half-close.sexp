@@ -1,0 +1,11 @@
+;;; One direction ends, the other goes on.
+(:sequence ("client" "server")
+ (:send 0 1 "a question of any length")
+ (:note 0 "(socket-shutdown socket :output)")
+ (:send 0 1 "end of file  (FIN)")
+ (:note 1 "(read-line socket nil) returns NIL")
+ (:send 1 0 "the answer, of any length")
+ (:note 1 "(close socket)")
+ (:send 1 0 "end of file  (FIN)")
+ (:note 0 "(read-line socket nil) returns NIL")
+ (:note 0 "(close socket)"))

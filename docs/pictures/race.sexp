@@ -1,0 +1,11 @@
+;;; How a name with several addresses is connected to, RFC 8305.
+(:timeline (600 100 "ms")
+ (:text "the first address does not answer")
+ (:span "2001:db8::1" 0 330 "no answer; given up" :bad)
+ (:span "192.0.2.1" 250 330 "connected" :good)
+ (:text "the first address refuses: the next one is tried at once")
+ (:span "2001:db8::1" 0 40 "refused" :bad)
+ (:span "192.0.2.1" 40 120 "connected" :good)
+ (:text "the first one answers late, but first")
+ (:span "2001:db8::1" 0 300 "connected" :good)
+ (:span "192.0.2.1" 250 300 "given up"))
