@@ -29,7 +29,7 @@ struct lport_slot {
     uint32_t index;           /* of this slot in the table */
     uint32_t next_free;       /* index of the next free slot, while this one is free */
     int32_t family, kind;     /* LPORT_INET ..., LPORT_STREAM ...; fixed when published */
-    _Atomic uint32_t flags;   /* LPORT_STATE_ bits, and LPORT_SLOT_RESET */
+    _Atomic uint32_t flags;   /* LPORT_STATE_ and LPORT_SLOT_ bits */
     _Atomic uint32_t awaited; /* somebody has been in lport_socket_gone */
     _Atomic uint32_t epoch;   /* counts the descriptors closed in this slot */
     _Atomic int64_t broken;   /* the status that broke the connection, or 0 */
@@ -38,7 +38,10 @@ struct lport_slot {
     struct lport_made_path *made_path; /* or NULL */
 };
 
-enum { LPORT_SLOT_RESET = 1 << 16 }; /* close with a reset */
+enum {
+    LPORT_SLOT_RESET = 1 << 16, /* close with a reset */
+    LPORT_SLOT_TIMED = 1 << 17, /* every packet that comes has a time */
+};
 
 /* [nowait] A free slot into *SLOT, invisible to everybody else. 0 or LPORT_MEMORY_EXHAUSTED. */
 int64_t lport_handle_reserve(struct lport_slot **slot);

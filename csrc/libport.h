@@ -98,9 +98,10 @@ enum {
     LPORT_REUSE_PORT = 8,    /* SO_REUSEPORT */
     LPORT_V6_ONLY = 16,      /* IPV6_V6ONLY */
     LPORT_UNLINK = 32,       /* local names: remove a stale one first, and ours at the close */
+    LPORT_BROADCAST = 64,    /* SO_BROADCAST */
 };
 
-/* Flags of lport_socket_receive and lport_socket_close */
+/* Flags of lport_socket_receive, lport_datagram_receive and lport_socket_close */
 enum {
     LPORT_YIELD = 1, /* receive: nothing is expected yet; let other threads run first */
     LPORT_PEEK = 2,  /* receive: leave the octets where they are */
@@ -163,6 +164,7 @@ enum {
     LPORT_NOT_SUPPORTED, /* EAFNOSUPPORT, EOPNOTSUPP, ENOPROTOOPT ...: it does not exist here */
     LPORT_NOT_CONNECTED, /* ENOTCONN */
     LPORT_INVALID,       /* EINVAL, EBADF, ENOTSOCK ...: the call made no sense */
+    LPORT_END,           /* sequenced packets: the peer has closed, and everything was received */
     LPORT_KIND_END,
 };
 
@@ -333,6 +335,40 @@ LPORT_API int64_t lport_socket_shutdown(int64_t socket, int32_t direction);
  * IPv4. Returns the family. LPORT_NOT_CONNECTED. Source: getsockname(2), getpeername(2). */
 LPORT_API int64_t lport_socket_name(int64_t socket, uint8_t *address);
 LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
+
+/* ---- datagram: sockets that keep the boundaries of messages -------------------------------------
+ *
+ * UDP sockets, local datagram sockets, and local sockets of sequenced packets: a message is sent
+ * whole or not at all, and received by one call. Messages of no octets are messages. */
+
+/* [nowait] A UDP socket, or a local datagram socket, with its own end at LOCAL and, unless REMOTE
+ * is NULL, connected to REMOTE: then it sends there, receives only from there, and reports what
+ * ICMP says of it. LOCAL: family LPORT_ANY is the wildcard of REMOTE's family; without a REMOTE it
+ * is one IPv6 socket for IPv4 too, or an IPv4 one where the system has no IPv6. A local name of
+ * length 0 lets the system pick an abstract one. FLAGS: LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY
+ * _BROADCAST. LPORT_INVALID: LOCAL and REMOTE are of different families. Else as
+ * lport_socket_listen, and what a connect may meet (LPORT_NETWORK_UNREACHABLE ...); nothing is left
+ * behind. For a local name with a mode and without stale files see lport_local_listen.
+ * Source: socket(2) bind(2) connect(2) udp(7). */
+LPORT_API int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags);
+
+/* [nowait] Sends the LEN octets at OCTETS as one message, to ADDRESS, or where SOCKET is connected
+ * to if that is NULL; LEN. LPORT_WOULD_BLOCK: wait for LPORT_OUTPUT. LPORT_BACKLOG_FULL: the
+ * receiver of a local name has no room, which no wait tells: try again a little later.
+ * LPORT_MESSAGE_TOO_LONG. LPORT_NOT_CONNECTED: ADDRESS is NULL, and it is not. A connected socket
+ * reports here or at a receive what ICMP said of an earlier message (LPORT_CONNECTION_REFUSED,
+ * LPORT_HOST_UNREACHABLE ...), once; then this message was not sent, and the socket works on.
+ * Source: send(2), sendto(2). */
+LPORT_API int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
+                                      const uint8_t *address);
+
+/* [nowait] Receives the next message, at most LEN octets of it, into OCTETS. Returns its full
+ * length: above LEN it was cut off, and the rest is gone. Its sender's address goes into SENDER
+ * unless that is NULL. FLAGS: LPORT_YIELD, LPORT_PEEK. LPORT_WOULD_BLOCK. LPORT_END: of sequenced
+ * packets, end of file. Failures of a connected socket as above.
+ * Source: recv(2), recvfrom(2) with MSG_TRUNC. */
+LPORT_API int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t len,
+                                         uint8_t *sender, int32_t flags);
 
 /* ---- local: sockets named by files ----------------------------------------------------------- */
 

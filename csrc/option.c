@@ -290,6 +290,7 @@ static const struct {
     {LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPCNT, 9, TCP},
     {LPORT_REUSE_ADDRESS, SOL_SOCKET, SO_REUSEADDR, 1, IP},
     {LPORT_REUSE_PORT, SOL_SOCKET, SO_REUSEPORT, 1, IP},
+    {LPORT_BROADCAST, SOL_SOCKET, SO_BROADCAST, 1, IP},
 };
 
 int64_t lport_option_apply(int fd, int32_t family, int32_t kind, int32_t flags) {

@@ -47,6 +47,16 @@ static int os_getpeername(int fd, struct sockaddr *address, socklen_t *len) {
     return getpeername(fd, address, len);
 }
 
+static ssize_t os_recvfrom(int fd, void *octets, size_t len, int flags, struct sockaddr *address,
+                           socklen_t *address_len) {
+    return recvfrom(fd, octets, len, flags, address, address_len);
+}
+
+static ssize_t os_sendto(int fd, const void *octets, size_t len, int flags,
+                         const struct sockaddr *address, socklen_t address_len) {
+    return sendto(fd, octets, len, flags, address, address_len);
+}
+
 static int os_eventfd(unsigned int value, int flags) {
     return eventfd(value, flags);
 }
@@ -78,6 +88,9 @@ const struct lport_os lport_os = {
     .setsockopt = setsockopt,
     .recv = recv,
     .send = send,
+    .recvfrom = os_recvfrom,
+    .recvmsg = recvmsg,
+    .sendto = os_sendto,
     .sendmsg = sendmsg,
     .close = close,
     .ppoll = os_ppoll,

@@ -28,6 +28,11 @@ struct lport_os {
     int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t len);
     ssize_t (*recv)(int fd, void *octets, size_t len, int flags);
     ssize_t (*send)(int fd, const void *octets, size_t len, int flags);
+    ssize_t (*recvfrom)(int fd, void *octets, size_t len, int flags, struct sockaddr *address,
+                        socklen_t *address_len);
+    ssize_t (*recvmsg)(int fd, struct msghdr *message, int flags);
+    ssize_t (*sendto)(int fd, const void *octets, size_t len, int flags,
+                      const struct sockaddr *address, socklen_t address_len);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
     int (*close)(int fd);
     int (*ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout);

@@ -172,8 +172,7 @@ static int64_t listen_on(int32_t family, const uint8_t *address, int32_t backlog
     return socket;
 }
 
-/* True for the statuses of a system without IPv6, or with IPv6 switched off on every interface. */
-static int without_inet6(int64_t status) {
+int lport_socket_lacks_inet6(int64_t status) {
     int32_t kind = lport_status_kind(status);
     return kind == LPORT_NOT_SUPPORTED || kind == LPORT_ADDRESS_NOT_AVAILABLE;
 }
@@ -188,7 +187,7 @@ int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t fla
                          flags | (family == LPORT_INET6 ? LPORT_V6_ONLY : 0));
     }
     int64_t socket = listen_on(LPORT_INET6, address, backlog, flags);
-    if (!without_inet6(socket)) {
+    if (!lport_socket_lacks_inet6(socket)) {
         return socket;
     }
     uint8_t wildcard[LPORT_ADDRESS_SIZE] = {LPORT_INET};

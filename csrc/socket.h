@@ -9,6 +9,9 @@
  * the options that FLAGS ask for; a socket or a status. */
 int64_t lport_socket_open(int32_t family, int32_t kind, int32_t flags);
 
+/* True for the statuses of a system without IPv6, or with IPv6 switched off on every interface. */
+int lport_socket_lacks_inet6(int64_t status);
+
 /* [nowait] Binds SOCKET to ADDRESS; 0 or a status. */
 int64_t lport_socket_bind(int64_t socket, const uint8_t *address);
 

@@ -66,6 +66,7 @@ static const struct kind kinds[LPORT_KIND_END] = {
     [LPORT_NOT_SUPPORTED] = {"not-supported", "not-supported", "not supported"},
     [LPORT_NOT_CONNECTED] = {"not-connected", "usage-error", "not connected"},
     [LPORT_INVALID] = {"invalid", "usage-error", "invalid argument"},
+    [LPORT_END] = {"end-of-file", "network", "end of file"},
 };
 
 /* ---- numbers of the system ------------------------------------------------------------------- */

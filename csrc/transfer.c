@@ -3,7 +3,8 @@
  * Invariant: a connection that broke once stays broken. The kernel tells of a reset once and then
  * pretends an end of file; the status is kept in the slot, and whoever comes later gets it again.
  * What had arrived before is still read first. */
-#include "handle.h"
+#include "transfer.h"
+
 #include "libport.h"
 #include "os.h"
 
@@ -11,8 +12,7 @@
 #include <sched.h>
 #include <sys/uio.h>
 
-/* Remembers STATUS if it says that the stream connection of SLOT is dead; returns it. */
-static int64_t note_broken(struct lport_slot *slot, int64_t status) {
+int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status) {
     switch (lport_status_kind(status)) {
     case LPORT_CONNECTION_LOST:
     case LPORT_CONNECTION_RESET:
@@ -45,7 +45,7 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
     if (slot->family == LPORT_LOCAL && lport_status_kind(status) == LPORT_WOULD_BLOCK) {
         return status; /* EPIPE of a peer that shut down its input only: more can come from it */
     }
-    return broken != 0 ? broken : note_broken(slot, status);
+    return broken != 0 ? broken : lport_transfer_note_broken(slot, status);
 }
 
 /* As receive_from, but lets the other threads of this processor run first, one of which may be
@@ -79,8 +79,7 @@ int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_
     return result;
 }
 
-/* What forbids to send on SLOT: a status, or 0. */
-static int64_t sending_forbidden(struct lport_slot *slot) {
+int64_t lport_transfer_forbidden(struct lport_slot *slot) {
     if ((atomic_load(&slot->flags) & LPORT_STATE_OUTPUT_SHUT) != 0) {
         return lport_status_make(LPORT_OUTPUT_SHUT);
     }
@@ -89,7 +88,8 @@ static int64_t sending_forbidden(struct lport_slot *slot) {
 
 static int64_t sent(struct lport_slot *slot, ssize_t count) {
     return count >= 0 ? count
-                      : note_broken(slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
+                      : lport_transfer_note_broken(
+                            slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
 }
 
 int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
@@ -99,7 +99,7 @@ int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
     if (fd < 0) {
         return fd;
     }
-    int64_t result = sending_forbidden(slot);
+    int64_t result = lport_transfer_forbidden(slot);
     if (result == 0 && (len > 0 || slot->kind != LPORT_STREAM)) {
         do {
             count = lport_os.send((int)fd, octets, len, MSG_NOSIGNAL);
@@ -121,7 +121,7 @@ int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len, const
     if (fd < 0) {
         return fd;
     }
-    int64_t result = sending_forbidden(slot);
+    int64_t result = lport_transfer_forbidden(slot);
     if (result == 0 && (a_len > 0 || b_len > 0 || slot->kind != LPORT_STREAM)) {
         do {
             count = lport_os.sendmsg((int)fd, &message, MSG_NOSIGNAL);

@@ -302,6 +302,10 @@ static const struct row rows[] = {
     ROW("lport_socket_shutdown", FAILS, LPORT_CLOSED, GONE, N(LPORT_OUTPUT)),
     ROW("lport_socket_name", FAILS, LPORT_CLOSED, GONE, P(space)),
     ROW("lport_socket_peer", FAILS, LPORT_CLOSED, GONE, P(space)),
+    ROW("lport_datagram_open", FAILS, LPORT_INVALID, P(loopback), P(nonsense), N(0)),
+    ROW("lport_datagram_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(loopback)),
+    ROW("lport_datagram_receive", FAILS, LPORT_CLOSED, GONE, P(space), N(sizeof space), P(NULL),
+        N(0)),
     ROW("lport_local_listen", FAILS, LPORT_INVALID, P(loopback), N(LPORT_STREAM), N(-1), N(-1),
         N(0)),
     TEXT_ROW("lport_option_name", NOTHING, NULL, N(INT32_MAX)),
@@ -529,6 +533,25 @@ Test(abi, a_local_session) {
     cr_assert_eq(CALL("lport_address_print", P(address), P(words), N(sizeof words)), len);
     cr_assert_arr_eq(words, name, (size_t)len);
     close_all((const int64_t[]){client, server, listener}, 3);
+}
+
+Test(abi, a_udp_session) {
+    uint8_t address[LPORT_ADDRESS_SIZE], own[LPORT_ADDRESS_SIZE], sender[LPORT_ADDRESS_SIZE];
+    char heard[8] = "";
+    cr_assert_eq(CALL("lport_address_parse", P("127.0.0.1"), N(9), N(0), P(address)), LPORT_INET);
+    int64_t server = CALL("lport_datagram_open", P(address), P(NULL), N(LPORT_BROADCAST));
+    cr_assert_eq(CALL("lport_socket_name", N(server), P(address)), LPORT_INET);
+    memset(own, 0, sizeof own); /* LPORT_ANY */
+    int64_t client = CALL("lport_datagram_open", P(own), P(address), N(0));
+    assert_kind(client, 0);
+    cr_assert_eq(CALL("lport_socket_name", N(client), P(own)), LPORT_INET);
+    cr_assert_eq(CALL("lport_datagram_send", N(client), P("hello"), N(5), P(NULL)), 5);
+    await(server, LPORT_INPUT);
+    cr_assert_eq(CALL("lport_datagram_receive", N(server), P(heard), N(4), P(sender), N(0)), 5);
+    cr_assert_str_eq(heard, "hell");
+    cr_assert_eq(CALL("lport_address_equal", P(sender), P(own)), 1);
+    cr_assert_eq(CALL("lport_datagram_send", N(server), P("yes"), N(3), P(sender)), 3);
+    close_all((const int64_t[]){client, server}, 2);
 }
 
 Test(abi, a_wait_is_woken_and_times_out) {

@@ -335,7 +335,10 @@ static int strike(int error) {
 static int disturbance(enum call call, uint64_t draw) {
     switch (call) {
     case CALL_RECV:
+    case CALL_RECVFROM:
+    case CALL_RECVMSG:
     case CALL_SEND:
+    case CALL_SENDTO:
     case CALL_SENDMSG:
     case CALL_ACCEPT4:
         return draw % 2 == 0 ? EINTR : EAGAIN;
@@ -395,6 +398,15 @@ WRAP(ssize_t, recv, CALL_RECV, -1, (int fd, void *octets, size_t len, int flags)
      cut(len), flags)
 WRAP(ssize_t, send, CALL_SEND, -1, (int fd, const void *octets, size_t len, int flags), fd, octets,
      cut(len), flags)
+WRAP(ssize_t, recvfrom, CALL_RECVFROM, -1,
+     (int fd, void *octets, size_t len, int flags, struct sockaddr *address, socklen_t *size), fd,
+     octets, cut(len), flags, address, size)
+WRAP(ssize_t, recvmsg, CALL_RECVMSG, -1, (int fd, struct msghdr *message, int flags), fd, message,
+     flags)
+WRAP(ssize_t, sendto, CALL_SENDTO, -1,
+     (int fd, const void *octets, size_t len, int flags, const struct sockaddr *address,
+      socklen_t size),
+     fd, octets, cut(len), flags, address, size)
 WRAP(int, ppoll, CALL_PPOLL, -1,
      (struct pollfd * fds, nfds_t count, const struct timespec *timeout), fds, count, timeout)
 WRAP(int, eventfd, CALL_EVENTFD, -1, (unsigned int value, int flags), value, flags)
@@ -461,6 +473,9 @@ void faults_watch(void) {
         .setsockopt = faulty_setsockopt,
         .recv = faulty_recv,
         .send = faulty_send,
+        .recvfrom = faulty_recvfrom,
+        .recvmsg = faulty_recvmsg,
+        .sendto = faulty_sendto,
         .sendmsg = faulty_sendmsg,
         .close = faulty_close,
         .ppoll = faulty_ppoll,

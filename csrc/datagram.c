@@ -1,0 +1,224 @@
+/* datagram - sockets that keep the boundaries of messages (layer 2): UDP, local datagrams,
+ * sequenced packets. Stands on os, status, address, handle, socket, transfer.
+ *
+ * Invariant: a call moves one whole message or nothing. What is wrong with a message, or with the
+ * host it was for, is told once and never kept: only sequenced packets are a connection that can
+ * break. */
+#include "address.h"
+#include "handle.h"
+#include "libport.h"
+#include "os.h"
+#include "socket.h"
+#include "transfer.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+/* LOCAL, or the wildcard address of FAMILY with its port where it has no family. */
+static const uint8_t *own_end(const uint8_t *local, int32_t family,
+                              uint8_t wildcard[LPORT_ADDRESS_SIZE]) {
+    if (local[LPORT_AT_FAMILY] != LPORT_ANY) {
+        return local;
+    }
+    memset(wildcard, 0, LPORT_ADDRESS_SIZE);
+    wildcard[LPORT_AT_FAMILY] = (uint8_t)family;
+    lport_address_set_port(wildcard, lport_address_port(local));
+    return wildcard;
+}
+
+/* A datagram socket of FAMILY, or a status and nothing left behind. */
+static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags) {
+    uint8_t wildcard[LPORT_ADDRESS_SIZE];
+    int64_t socket = lport_socket_open(family, LPORT_DATAGRAM, flags);
+    if (socket < 0) {
+        return socket;
+    }
+    int64_t status = lport_socket_bind(socket, own_end(local, family, wildcard));
+    if (status == 0 && remote != NULL) {
+        status = lport_socket_connect_start(socket, remote);
+    }
+    if (status < 0) {
+        lport_socket_close(socket, 0);
+        return status;
+    }
+    return socket;
+}
+
+int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags) {
+    int32_t family = local[LPORT_AT_FAMILY];
+    int32_t remote_family = remote == NULL ? family : remote[LPORT_AT_FAMILY];
+    if (remote != NULL &&
+        (remote_family == LPORT_ANY || (family != LPORT_ANY && family != remote_family))) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    if (remote_family != LPORT_ANY) {
+        return open_in(remote_family, local, remote,
+                       flags | (remote_family == LPORT_INET6 ? LPORT_V6_ONLY : 0));
+    }
+    int64_t socket = open_in(LPORT_INET6, local, NULL, flags);
+    return lport_socket_lacks_inet6(socket) ? open_in(LPORT_INET, local, NULL, flags) : socket;
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+/* A UDP socket is told of hosts that cannot be reached, which breaks no connection; the errors of
+ * local sockets are those of a transfer. */
+static int64_t status_of(struct lport_slot *slot, int error) {
+    enum lport_context context = slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL;
+    return lport_transfer_note_broken(slot, lport_status_from_errno(context, error));
+}
+
+static int64_t send_connected(struct lport_slot *slot, int fd, const uint8_t *octets, size_t len) {
+    ssize_t count;
+    do {
+        count = lport_os.send(fd, octets, len, MSG_NOSIGNAL);
+    } while (count < 0 && errno == EINTR);
+    return count < 0 ? status_of(slot, errno) : count;
+}
+
+/* poll(2) says that a local socket is writable while the receiver of a name has no room. */
+static int64_t send_to(struct lport_slot *slot, int fd, const uint8_t *octets, size_t len,
+                       const uint8_t *address) {
+    struct sockaddr_storage storage;
+    ssize_t count;
+    int64_t size = lport_address_to_kernel(address, slot->family == LPORT_INET6, &storage);
+    if (size < 0) {
+        return size;
+    }
+    do {
+        count = lport_os.sendto(fd, octets, len, MSG_NOSIGNAL, (struct sockaddr *)&storage,
+                                (socklen_t)size);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0 && errno == EAGAIN && slot->family == LPORT_LOCAL) {
+        return lport_status_make(LPORT_BACKLOG_FULL);
+    }
+    return count < 0 ? status_of(slot, errno) : count;
+}
+
+int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
+                            const uint8_t *address) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t result = slot->kind == LPORT_STREAM ? lport_status_make(LPORT_INVALID)
+                                                : lport_transfer_forbidden(slot);
+    if (result == 0) {
+        result = address == NULL ? send_connected(slot, (int)fd, octets, len)
+                                 : send_to(slot, (int)fd, octets, len, address);
+    }
+    lport_handle_leave(slot);
+    return result;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+static int64_t receive_connected(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                                 int flags) {
+    ssize_t count;
+    do {
+        count = lport_os.recv(fd, octets, len, flags);
+    } while (count < 0 && errno == EINTR);
+    return count < 0 ? status_of(slot, errno) : count;
+}
+
+static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                            uint8_t *sender, int flags) {
+    struct sockaddr_storage storage;
+    socklen_t size;
+    ssize_t count;
+    do {
+        size = sizeof storage;
+        count = lport_os.recvfrom(fd, octets, len, flags, (struct sockaddr *)&storage, &size);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) {
+        return status_of(slot, errno);
+    }
+    int64_t family = lport_address_from_kernel(&storage, size, sender);
+    return family < 0 ? family : count;
+}
+
+/* recv gives 0 for an empty packet and for the end alike. A packet has a time of arrival, the end
+ * has none (SO_TIMESTAMP, socket(7)): it is asked for at the first receive. */
+static int64_t ask_for_times(struct lport_slot *slot, int fd) {
+    static const int on = 1;
+    if ((atomic_load(&slot->flags) & LPORT_SLOT_TIMED) != 0) {
+        return 0;
+    }
+    if (lport_os.setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &on, sizeof on) < 0) {
+        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    atomic_fetch_or(&slot->flags, LPORT_SLOT_TIMED);
+    return 0;
+}
+
+static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                              uint8_t *sender, int flags) {
+    struct sockaddr_storage storage;
+    struct iovec piece = {octets, len};
+    union {
+        struct cmsghdr header; /* for its alignment */
+        char octets[CMSG_SPACE(sizeof(struct timeval))];
+    } control;
+    struct msghdr message;
+    ssize_t count;
+    int64_t status = ask_for_times(slot, fd);
+    if (status < 0) {
+        return status;
+    }
+    do {
+        message = (struct msghdr){.msg_name = &storage,
+                                  .msg_namelen = sizeof storage,
+                                  .msg_iov = &piece,
+                                  .msg_iovlen = 1,
+                                  .msg_control = &control,
+                                  .msg_controllen = sizeof control};
+        count = lport_os.recvmsg(fd, &message, flags);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0) {
+        return status_of(slot, errno);
+    }
+    if (count == 0 && message.msg_controllen == 0) {
+        int64_t broken = atomic_load(&slot->broken);
+        return broken != 0 ? broken : lport_status_make(LPORT_END);
+    }
+    if (sender != NULL) {
+        lport_address_from_kernel(&storage, message.msg_namelen, sender);
+    }
+    return count;
+}
+
+static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                               uint8_t *sender, int32_t flags) {
+    int how = MSG_TRUNC | ((flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0);
+    if (slot->kind == LPORT_STREAM) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    if ((atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0) {
+        return lport_status_make(LPORT_END);
+    }
+    if ((flags & LPORT_YIELD) != 0) {
+        sched_yield();
+    }
+    if (slot->kind == LPORT_SEQPACKET) {
+        return receive_packet(slot, fd, octets, len, sender, how);
+    }
+    return sender == NULL ? receive_connected(slot, fd, octets, len, how)
+                          : receive_from(slot, fd, octets, len, sender, how);
+}
+
+int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t len, uint8_t *sender,
+                               int32_t flags) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t result = receive_message(slot, (int)fd, octets, len, sender, flags);
+    lport_handle_leave(slot);
+    return result;
+}
