@@ -56,7 +56,7 @@ are."
   (when (or host port)
     (let ((number (if port (port-designator port "tcp" :connect :minimum 0) 0)))
       (if host
-          (address-block (one-address host family) number)
+          (address-block (one-address host family :connect) number)
           (any-block number)))))
 
 (defun any-block (port)
@@ -67,9 +67,9 @@ are."
           (aref block 3) (logand port 255))
     block))
 
-(defun one-address (host family)
+(defun one-address (host family operation)
   "The address that HOST names, the first where there are several."
-  (let ((target (host-designator host :listen)))
+  (let ((target (host-designator host operation)))
     (if (address-p target)
         target
         (first (resolve target :family family)))))
@@ -92,7 +92,7 @@ are."
 
 ;;; Driving a dial
 
-(defun dial-to (open host port timeout settings)
+(defun dial-to (open host port timeout settings &optional (kind :stream))
   "Open a dial with OPEN and step it until there is a connection; the socket with SETTINGS around
 it. The dial is closed on every exit, and the attempts that still go on with it. HOST and PORT, as
 the caller gave them, TIMEOUT in seconds, and the attempts are for the condition."
@@ -115,8 +115,8 @@ the caller gave them, TIMEOUT in seconds, and the attempts are for the condition
                    (when (plusp result)
                      (setf socket (adopt-handle result
                                                 (lambda (handle)
-                                                  (make-connected-socket handle settings
-                                                                         (reached dial)))))))
+                                                  (make-link kind handle settings
+                                                             (reached dial)))))))
                  (cond (socket (return socket))
                        ((= (lport-status-kind result) +lport-in-progress+)
                         (lport-dial-wait dial limit)

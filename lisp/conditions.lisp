@@ -430,14 +430,18 @@ CODE."
   "Signal the condition that FAILURE makes of the same arguments; never return."
   (error (apply #'failure class operation code facts)))
 
+(defun fail-argument (operation datum type expected)
+  (fail-as 'mistyped-argument operation :invalid
+           :datum datum :expected-type type
+           :message "expected ~A, got ~S" :arguments (list expected datum)))
+
+(declaim (inline check-argument))       ; so that TYPE is known where it is tested
 (defun check-argument (operation datum type expected)
   "Return DATUM if it is of TYPE; else signal a USAGE-ERROR that is a TYPE-ERROR too. EXPECTED, a
 text, says what an argument of OPERATION should have been."
   (if (typep datum type)
       datum
-      (fail-as 'mistyped-argument operation :invalid
-               :datum datum :expected-type type
-               :message "expected ~A, got ~S" :arguments (list expected datum))))
+      (fail-argument operation datum type expected)))
 
 (defun kind-row (kind)
   "(code . class) of KIND, as the library says."

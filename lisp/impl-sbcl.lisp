@@ -74,6 +74,10 @@ time."
   "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."
   `(sb-ext:compare-and-swap ,place ,old ,new))
 
+(defmacro %add-atomically (place number)
+  "Add NUMBER, not below 0, to PLACE, a slot of type (unsigned-byte 64) in a structure."
+  `(sb-ext:atomic-incf ,place ,number))
+
 ;;; Objects
 
 (defun %finalize (object function)

@@ -21,34 +21,57 @@
       block)))
 
 (defun kind-number (kind)
-  "The number of KIND, :STREAM."
-  (if (eq kind :stream)
-      +lport-stream+
-      (fail-as 'not-supported :open :not-supported
-               :message "expected :KIND :STREAM, got ~S" :arguments (list kind))))
+  "The library's number for KIND."
+  (case kind
+    (:stream +lport-stream+)
+    (:datagram +lport-datagram+)
+    (:seqpacket +lport-seqpacket+)
+    (t (fail-as 'not-supported :open :not-supported
+                :message "expected :KIND :STREAM, :DATAGRAM or :SEQPACKET, got ~S"
+                :arguments (list kind)))))
+
+(defun unnamed-block ()
+  "The block of a local end without a name; bound to it, a socket gets an abstract name from the
+system."
+  (let ((block (octets-of-size +lport-address-size+)))
+    (setf (aref block 0) +lport-local+)
+    block))
 
 (defun open-unix-socket (path &rest settings
                          &key (kind :stream) bin timeout element-type external-format
                            input-timeout output-timeout)
   "Connect to the local socket at PATH and return a SOCKET. PATH: a string or a pathname; `@` in
-front of a string makes it a Linux abstract name. KIND: :STREAM. TIMEOUT: seconds to wait while the
-server's queue is full (NIL: as long as it takes). BIN, ELEMENT-TYPE, EXTERNAL-FORMAT, INPUT-TIMEOUT
-and OUTPUT-TIMEOUT as for OPEN-SOCKET. Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody
-listens any more), CONNECT-DENIED, TIMEOUT, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another
-path; WAIT-LONGER. Source: unix(7)."
+front of a string makes it a Linux abstract name. KIND: :STREAM; or :SEQPACKET, a connection that
+keeps the boundaries of messages, or :DATAGRAM, which has an abstract name that the system picks, so
+that it can be answered: then a DATAGRAM-SOCKET is returned. TIMEOUT: seconds to wait while the
+server's queue is full (NIL: as long as it takes). BIN, ELEMENT-TYPE and EXTERNAL-FORMAT (of a
+stream), INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
+Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more), CONNECT-DENIED, TIMEOUT,
+ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: unix(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (let ((settings (apply #'parse-settings (without-keys settings '(:kind :timeout))))
         (number (kind-number kind)))
     (with-retry (path "connect" "path")
       (let ((block (path-block path :connect)))
-        (dial-to (lambda () (open-path-dial block number))
-                 path nil timeout settings)))))
+        (if (eq kind :datagram)
+            (open-path-datagram block path settings)
+            (dial-to (lambda () (open-path-dial block number))
+                     path nil timeout settings kind))))))
+
+(defun open-path-datagram (block path settings)
+  "A datagram socket connected to the local name PATH, which is that in BLOCK."
+  (let ((socket (open-datagram (unnamed-block) block 0 settings :local)))
+    (if (integerp socket)
+        (fail socket :connect :host path)
+        socket)))
 
 (%show-keywords 'open-unix-socket)
 
 (defun open-unix-server (path &key (kind :stream) backlog mode (unlink t) (external-format :utf-8))
   "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in
-front of a string makes it a Linux abstract name. KIND: :STREAM. BACKLOG as for OPEN-SOCKET-SERVER.
+front of a string makes it a Linux abstract name. KIND: :STREAM; :SEQPACKET, whose connections are
+DATAGRAM-SOCKETs; or :DATAGRAM: then a DATAGRAM-SOCKET that receives at PATH is returned. BACKLOG as
+for OPEN-SOCKET-SERVER.
 MODE: the permission bits of the path, such as #o660 (NIL: what the umask says). UNLINK true: a
 stale path, one that refuses connections, is removed first, a live one or another file never; and
 the path is removed when the server is closed, if it is still the one that this process made.
@@ -60,23 +83,33 @@ USE-VALUE, another path. Source: unix(7)."
   (let ((number (kind-number kind)))
     (with-retry (path "listen" "path")
       (let ((block (path-block path :listen)))
-        (make-server (lambda ()
-                       (with-octets (pointer block)
-                         (lport-local-listen pointer number (or backlog -1) (or mode -1)
-                                             (if unlink +lport-unlink+ 0))))
-                     :host path
-                     :settings (list :external-format external-format))))))
+        (flet ((bind ()
+                 (with-octets (pointer block)
+                   (lport-local-listen pointer number (or backlog -1) (or mode -1)
+                                       (if unlink +lport-unlink+ 0)))))
+          (if (eq kind :datagram)
+              (receive-at-path #'bind path)
+              (make-server #'bind
+                           :host path :kind kind
+                           :settings (list :external-format external-format))))))))
+
+(defun receive-at-path (bind path)
+  "The datagram socket around the handle that BIND returns, which is that of PATH."
+  (let ((socket (adopt-datagram bind (parse-settings) nil :local)))
+    (if (integerp socket)
+        (fail socket :bind :host path)
+        socket)))
 
 (defun open-socket-pair (&key (kind :stream) bin)
-  "Return 2 values: two SOCKETs that are connected with each other. KIND: :STREAM. BIN as for
-OPEN-SOCKET.
+  "Return 2 values: two SOCKETs that are connected with each other; for KIND :DATAGRAM or :SEQPACKET
+(the default is :STREAM) two DATAGRAM-SOCKETs. BIN as for OPEN-SOCKET.
 Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
   (let ((pair (make-array 16 :element-type '(unsigned-byte 8)))
         (number (kind-number kind))
         (status 0) (first nil) (second nil))
     (flet ((make (handle)
-             (make-connected-socket handle (parse-settings :bin bin)
-                                    (asked-block handle #'lport-socket-peer))))
+             (make-link kind handle (parse-settings :bin bin)
+                        (asked-block handle #'lport-socket-peer))))
       (call-deferred
         (setf status (with-octets (pointer pair) (lport-socket-pair number pointer)))
         (when (zerop status)

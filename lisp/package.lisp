@@ -30,6 +30,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-option-name #:lport-option-kind #:lport-option-unit #:lport-option-sockets
    #:lport-option-note #:lport-option-choice #:lport-option-access #:lport-option-get
    #:lport-option-set #:lport-option-get-text #:lport-option-set-text
+   ;; datagram
+   #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
    #:lport-text-find-line #:lport-text-from-utf8 #:lport-text-from-latin1 #:lport-text-from-ascii
@@ -48,12 +50,13 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-stream+ #:+lport-datagram+ #:+lport-seqpacket+
    #:+lport-input+ #:+lport-output+ #:+lport-hangup+
    #:+lport-nodelay+ #:+lport-keepalive+ #:+lport-reuse-address+ #:+lport-reuse-port+
-   #:+lport-v6-only+ #:+lport-unlink+ #:+lport-yield+ #:+lport-peek+ #:+lport-reset+
+   #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-yield+ #:+lport-peek+
+   #:+lport-reset+
    #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
    #:+lport-state-broken+ #:+lport-state-listening+
    #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+
    #:+lport-connection-reset+ #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+
-   #:+lport-descriptors-exhausted+
+   #:+lport-descriptors-exhausted+ #:+lport-backlog-full+ #:+lport-end+
    #:+lport-option-writable+ #:+lport-option-none+ #:+lport-invalid+ #:+lport-not-supported+
    #:+lport-address-syntax+ #:+lport-host-not-found+ #:+lport-kind-end+))
 
@@ -86,6 +89,9 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; servers
   (:export #:socket-server #:open-socket-server #:socket-accept #:socket-server-close
            #:socket-server-host/port #:with-socket-server #:call-with-socket-server)
+  ;; datagrams
+  (:export #:datagram-socket #:open-datagram-socket #:socket-send #:socket-receive
+           #:with-datagram-socket #:call-with-datagram-socket)
   ;; local sockets
   (:export #:open-unix-socket #:open-unix-server)
   ;; streams

@@ -39,19 +39,20 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
   (check-argument :listen backlog '(or null (unsigned-byte 31))
                   "a backlog, a number of connections, or NIL"))
 
-(defun listening-block (host port family)
+(defun listening-block (host port family &key (protocol "tcp") (operation :listen))
   "The block to listen on: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
-  (let ((number (port-designator port "tcp" :listen :minimum 0))
-        (family-number (family-designator family :listen)))
+  (let ((number (port-designator port protocol operation :minimum 0))
+        (family-number (family-designator family operation)))
     (if host
-        (address-block (first (check-family (one-address host family) family)) number)
+        (address-block (first (check-family (one-address host family operation) family))
+                       number)
         (let ((block (any-block number)))
           (setf (aref block 0) family-number)
           block))))
 
-(defun make-server (listen &key host port settings)
+(defun make-server (listen &key host port settings (kind :stream))
   "The server around the handle that LISTEN returns; SETTINGS, a plist, are those of its
-connections."
+connections, KIND is theirs."
   (let ((result 0) (server nil) (parsed (apply #'parse-settings settings)))
     (call-deferred
       (setf result (funcall listen))
@@ -61,15 +62,16 @@ connections."
                                      (make-instance 'socket-server
                                                     :channel (make-channel :handle handle)
                                                     :settings settings
+                                                    :kind kind
                                                     :parsed parsed))))))
     (or server
         (fail result :listen :host host :port port))))
 
 (defun socket-accept (server &rest settings
                       &key bin wait element-type external-format input-timeout output-timeout)
-  "Take the next connection from the queue of SERVER, a SOCKET-SERVER, and return it as a SOCKET;
-NIL when WAIT seconds pass without one. WAIT NIL: wait as long as it takes; WAIT 0: take what is
-queued or return NIL.
+  "Take the next connection from the queue of SERVER, a SOCKET-SERVER, and return it as a SOCKET, of
+a server of :KIND :SEQPACKET as a DATAGRAM-SOCKET; NIL when WAIT seconds pass without one. WAIT NIL:
+wait as long as it takes; WAIT 0: take what is queued or return NIL.
 The system queues connections whether or not somebody is in this call; several threads may be.
 BIN true: octets first of all, else characters; ELEMENT-TYPE, EXTERNAL-FORMAT (that of the server),
 INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
@@ -88,15 +90,17 @@ Source: accept4(2)."
 
 (%show-keywords 'socket-accept)
 
-(defun accept-now (channel settings)
+(defun accept-now (server settings)
   "The next connection as a socket with SETTINGS; or the status why there is none."
-  (let ((peer (octets-of-size +lport-address-size+)))
+  (let ((channel (endpoint-channel server))
+        (kind (server-kind server))
+        (peer (octets-of-size +lport-address-size+)))
     (call-deferred
       (let ((result (with-octets (pointer peer)
                       (lport-socket-accept (channel-handle channel) pointer))))
         (if (plusp result)
             (adopt-handle result
-                          (lambda (handle) (make-connected-socket handle settings peer)))
+                          (lambda (handle) (make-link kind handle settings peer)))
             result)))))
 
 (defun accept-until (server moment settings)
@@ -106,8 +110,8 @@ Source: accept4(2)."
     (loop
       (check-open channel :accept)
       (setf limit (check-limit channel :input :accept limit 0))
-      (let ((result (accept-now channel settings)))
-        (cond ((typep result 'socket) (return result))
+      (let ((result (accept-now server settings)))
+        (cond ((typep result 'endpoint) (return result))
               ((not (would-block-p result)) (fail-on channel result :accept))
               ((not (await-connection channel limit moment)) (return nil)))))))
 

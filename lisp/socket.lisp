@@ -28,9 +28,18 @@ Made by OPEN-SOCKET, SOCKET-ACCEPT, OPEN-UNIX-SOCKET and OPEN-SOCKET-PAIR; CLOSE
   ((settings :initarg :settings :reader server-settings
              :documentation "The stream keywords that its connections begin with, a plist.")
    (parsed :initarg :parsed :reader server-parsed-settings
-           :documentation "The same, parsed."))
+           :documentation "The same, parsed.")
+   (kind :initarg :kind :initform :stream :reader server-kind
+         :documentation ":STREAM, or :SEQPACKET for one whose connections are of packets."))
   (:documentation "A listening socket. Made by OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER;
 SOCKET-ACCEPT takes connections from it; CLOSE and SOCKET-SERVER-CLOSE close it."))
+
+(defclass datagram-socket (endpoint)
+  ()
+  (:documentation "A socket that keeps the boundaries of messages: UDP, local datagrams, sequenced
+packets. No stream: SOCKET-SEND and SOCKET-RECEIVE move whole messages. Made by
+OPEN-DATAGRAM-SOCKET, and, with a :KIND, by OPEN-UNIX-SOCKET, OPEN-UNIX-SERVER, SOCKET-ACCEPT and
+OPEN-SOCKET-PAIR; CLOSE closes it."))
 
 (defun check-socket (object operation)
   (check-argument operation object 'socket "a SOCKET"))
@@ -39,7 +48,10 @@ SOCKET-ACCEPT takes connections from it; CLOSE and SOCKET-SERVER-CLOSE close it.
   (check-argument operation object 'socket-server "a SOCKET-SERVER"))
 
 (defun check-endpoint (object operation)
-  (check-argument operation object 'endpoint "a SOCKET or a SOCKET-SERVER"))
+  (check-argument operation object 'endpoint "a SOCKET, a DATAGRAM-SOCKET or a SOCKET-SERVER"))
+
+(defun check-link (object operation)
+  (check-argument operation object '(or socket datagram-socket) "a SOCKET or a DATAGRAM-SOCKET"))
 
 ;;; Making
 
@@ -133,14 +145,20 @@ local one."
       (values (princ-to-string (block-address block)) (block-port block))
       (values "" 0)))
 
+(defun remote-host-and-port (socket)
+  "As HOST-AND-PORT of the peer; NIL and NIL for a datagram socket that has none."
+  (if (or (endpoint-remote socket) (typep socket 'socket))
+      (host-and-port (endpoint-remote socket))
+      (values nil nil)))
+
 (defun socket-host/port (socket)
   "Return both ends of SOCKET as 4 values: remote host, remote port, local host, local port.
 Hosts are strings: numeric addresses, IPv4-mapped ones as plain IPv4; for a local socket its path
-(\"\" for an unnamed end) and port 0. The ends of a closed socket are those it had, as far as they
-were known.
+(\"\" for an unnamed end) and port 0. The remote end of a DATAGRAM-SOCKET that is not connected is
+NIL and NIL. The ends of a closed socket are those it had, as far as they were known.
 Source: getpeername(2), getsockname(2)."
-  (check-socket socket :name)
-  (multiple-value-bind (remote-host remote-port) (host-and-port (endpoint-remote socket))
+  (check-link socket :name)
+  (multiple-value-bind (remote-host remote-port) (remote-host-and-port socket)
     (multiple-value-bind (local-host local-port) (host-and-port (local-block socket))
       (values remote-host remote-port local-host local-port))))
 
@@ -172,14 +190,14 @@ process."
     (write-string (describe-ends endpoint) stream)))
 
 (defun socket-string (socket)
-  "Return one line that names both ends of SOCKET, a SOCKET or SOCKET-SERVER, as printing it shows."
+  "Return one line that names both ends of SOCKET, of any kind, as printing it shows."
   (check-endpoint socket :name)
   (princ-to-string socket))
 
 ;;; What holds for every kind
 
 (defun socket-descriptor (socket)
-  "Return the file descriptor of SOCKET, a SOCKET or SOCKET-SERVER: an integer. It stays the
+  "Return the file descriptor of SOCKET, of any kind: an integer. It stays the
 socket's own: do not close it, and do not keep it longer than the socket. Signals SOCKET-CLOSED."
   (check-endpoint socket :descriptor)
   (let ((result (lport-socket-descriptor (channel-handle (endpoint-channel socket)))))
@@ -280,6 +298,10 @@ and whoever unwinds it, the handle is closed once."
   (declare (ignore abort))
   (close-endpoint server nil (lambda ())))
 
+(defmethod close ((socket datagram-socket) &key abort)
+  (declare (ignore abort))
+  (close-endpoint socket nil (lambda ())))
+
 (defmethod close ((socket socket) &key abort)
   "Flush within the limit that applies, else *CLOSE-LIMIT*, and close; ABORT: reset, without a
 flush. What could not be sent is a condition, after the descriptor is gone. Who closes a socket that
@@ -292,19 +314,34 @@ another thread is just closing returns at once."
 (defun socket-shutdown (socket direction)
   "Shut down SOCKET in DIRECTION: :OUTPUT flushes first, then the peer reads end of file once it has
 read everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. Repeating it
-and doing it after a reset is quiet. Returns NIL. Conditions: those of a write, SOCKET-CLOSED.
-Source: shutdown(2)."
-  (check-socket socket :shutdown)
+and doing it after a reset is quiet. SOCKET may also be a DATAGRAM-SOCKET that is connected. Returns
+NIL. Conditions: those of a write, SOCKET-CLOSED, USAGE-ERROR. Source: shutdown(2)."
+  (check-link socket :shutdown)
   (check-argument :shutdown direction '(member :input :output :io)
                   "a direction, :INPUT, :OUTPUT or :IO")
-  (let ((connection (socket-connection socket)))
-    (check-open connection :shutdown)
-    (unless (eq direction :input)
-      (shut-down-output connection))
-    (unless (eq direction :output)
-      (shut-down-with connection +lport-input+)
-      (finish-input-side connection))
-    nil))
+  (check-open (endpoint-channel socket) :shutdown)
+  (if (typep socket 'socket)
+      (shut-down-stream (socket-connection socket) direction)
+      (shut-down-messages socket direction))
+  nil)
+
+(defun shut-down-stream (connection direction)
+  (unless (eq direction :input)
+    (shut-down-output connection))
+  (unless (eq direction :output)
+    (shut-down-with connection +lport-input+)
+    (finish-input-side connection)))
+
+(defun shut-down-messages (socket direction)
+  (unless (endpoint-remote socket)
+    (fail-as 'usage-error :shutdown :not-connected
+             :socket socket :message "expected a socket that is connected, got ~A"
+             :arguments (list socket)))
+  (shut-down-with (endpoint-channel socket)
+                  (ecase direction
+                    (:input +lport-input+)
+                    (:output +lport-output+)
+                    (:io (logior +lport-input+ +lport-output+)))))
 
 (defun shut-down-with (connection direction)
   (let ((status (lport-socket-shutdown (channel-handle connection) direction)))

@@ -76,6 +76,12 @@
   ("lport_socket_shutdown" :nowait result (socket handle) (direction :int32))
   ("lport_socket_name" :nowait result (socket handle) (address :pointer))
   ("lport_socket_peer" :nowait result (socket handle) (address :pointer))
+  ;; datagram
+  ("lport_datagram_open" :nowait result (local :pointer) (remote :pointer) (flags :int32))
+  ("lport_datagram_send" :nowait result (socket handle) (octets :pointer) (len :size)
+                         (address :pointer))
+  ("lport_datagram_receive" :nowait result (socket handle) (octets :pointer) (len :size)
+                            (sender :pointer) (flags :int32))
   ;; local
   ("lport_local_listen" :nowait result (address :pointer) (kind :int32) (backlog :int32)
                         (mode :int32) (flags :int32))

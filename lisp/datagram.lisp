@@ -1,0 +1,347 @@
+;;;; datagram - sockets that keep the boundaries of messages: UDP, local datagrams and sequenced
+;;;; packets.
+;;;;
+;;;; Nothing is buffered here, so several threads may send and receive at once, and each message
+;;;; goes to one of them. Invariant: what a socket remembers between calls (its last sender, the
+;;;; last place it sent to) is an object that never changes, so that whoever looks at it sees it
+;;;; whole; a call that meets the same end again allocates nothing.
+
+(in-package :port)
+
+(defstruct (end (:constructor make-end (block host port)) (:copier nil) (:predicate nil))
+  "An end of messages: its address block, and the host and the port that users see or gave."
+  (block (octets-of-size 0) :type octets :read-only t)
+  (host nil :read-only t)
+  (port 0 :read-only t))
+
+(defstruct (messenger (:include channel) (:copier nil) (:predicate nil))
+  "The channel of a datagram socket."
+  (family nil :type (member nil :inet :inet6 :local) :read-only t) ; of its peers; NIL: both
+  (peer nil :type (or null end) :read-only t) ; the end that it is connected to
+  (sender nil :type (or null end))      ; of the last message
+  (destination nil :type (or null end)) ; of the last message sent to a literal
+  (sent nil)                            ; no message has been received since one was sent
+  (octets-in 0 :type (unsigned-byte 64))
+  (octets-out 0 :type (unsigned-byte 64)))
+
+(defun check-datagram-socket (object operation)
+  (check-argument operation object 'datagram-socket "a DATAGRAM-SOCKET"))
+
+(declaim (inline check-octets))
+(defun check-octets (octets operation)
+  (check-argument operation octets '(vector (unsigned-byte 8)) "a vector of (unsigned-byte 8)"))
+
+;;; Making
+
+(defun block-end (block)
+  "The end that BLOCK describes."
+  (multiple-value-bind (host port) (host-and-port block)
+    (make-end block host port)))
+
+(defun make-datagram-socket (handle settings remote family)
+  "The datagram socket around HANDLE, for messages of FAMILY; REMOTE is the block of its peer, or
+NIL."
+  (make-instance 'datagram-socket
+                 :remote remote
+                 :channel (make-messenger :handle handle
+                                          :family family
+                                          :peer (and remote (block-end remote))
+                                          :input-timeout (settings-input-timeout settings)
+                                          :output-timeout (settings-output-timeout settings))))
+
+(defun adopt-datagram (open settings remote family)
+  "The datagram socket around the handle that OPEN returns, or its status."
+  (let ((result 0) (socket nil))
+    (call-deferred
+      (setf result (funcall open))
+      (when (plusp result)
+        (setf socket (adopt-handle result (lambda (handle)
+                                            (make-datagram-socket handle settings remote
+                                                                  family))))))
+    (or socket result)))
+
+(defun open-datagram (local remote flags settings family)
+  "A datagram socket with the blocks LOCAL and REMOTE (or NIL) for its ends, or a status."
+  (adopt-datagram (lambda ()
+                    (with-octets (own local)
+                      (with-optional-octets (peer remote)
+                        (lport-datagram-open own peer flags))))
+                  settings remote family))
+
+(defun open-datagram-socket (&key host port remote-host remote-port family broadcast
+                               reuse-address reuse-port input-timeout output-timeout)
+  "Open a UDP socket and return it, a DATAGRAM-SOCKET.
+HOST and PORT are its own end: an address of this machine (NIL: every one), and 1 to 65535 or the
+name of a service (NIL or 0: any free port, see SOCKET-HOST/PORT). Without a remote end it sends to
+whom SOCKET-SEND says and receives from everybody; without HOST over IPv4 and IPv6 alike, unless
+FAMILY, :INET or :INET6, chooses one. With REMOTE-HOST and REMOTE-PORT it is connected: it sends
+there, receives only from there, and reports CONNECTION-REFUSED and its kin when the other side says
+so (ICMP), once, at the next send or receive, and works on.
+BROADCAST true: may send to broadcast addresses. REUSE-ADDRESS, REUSE-PORT: share the port with
+sockets that do so too, as receivers of multicast do. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see
+SOCKET-TIMEOUT.
+Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
+NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another remote
+host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(7)."
+  (let ((settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
+        (flags (logior (if broadcast +lport-broadcast+ 0)
+                       (if reuse-address +lport-reuse-address+ 0)
+                       (if reuse-port +lport-reuse-port+ 0))))
+    (check-remote-end remote-host remote-port)
+    (if remote-host
+        (with-retry (remote-host "connect" "host")
+          (open-connected (own-end host port family) remote-host remote-port family flags settings))
+        (with-retry (port "bind" "port")
+          (open-bound (own-end host port family) host port flags settings)))))
+
+(defun check-remote-end (host port)
+  (unless (eq (null host) (null port))
+    (fail-as 'usage-error :connect :invalid
+             :host host :port port
+             :message "expected :REMOTE-HOST and :REMOTE-PORT, or neither of them")))
+
+(defun own-end (host port family)
+  "The block to bind to: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
+  (listening-block host (or port 0) family :protocol "udp" :operation :bind))
+
+(defun block-family (block)
+  "The family in BLOCK as a keyword; NIL for the wildcard of both."
+  (let ((number (aref block 0)))
+    (cond ((= number +lport-inet+) :inet)
+          ((= number +lport-inet6+) :inet6)
+          ((= number +lport-local+) :local))))
+
+(defun open-bound (local host port flags settings)
+  (let ((socket (open-datagram local nil flags settings (block-family local))))
+    (if (integerp socket)
+        (fail socket :bind :host host :port port)
+        socket)))
+
+(defun open-connected (local host port family flags settings)
+  "A socket connected to the first address of HOST to which there is a way."
+  (let ((number (port-designator port "udp" :connect))
+        (attempts '())
+        (status 0))
+    (dolist (address (remote-addresses host (or family (block-family local))))
+      (let* ((block (address-block address number))
+             (socket (open-datagram local block flags settings (address-family address))))
+        (unless (integerp socket)
+          (return-from open-connected socket))
+        (when (zerop status)
+          (setf status socket))
+        (push (cons address (status-condition socket :connect :host (princ-to-string address)
+                                                              :port number))
+              attempts)))
+    (fail status :connect :host host :port port :attempts (reverse attempts))))
+
+(defun remote-addresses (host family)
+  "The addresses of HOST in FAMILY, at least one."
+  (let ((target (host-designator host :connect)))
+    (if (address-p target)
+        (check-family (unmapped target) family)
+        (resolve target :family family))))
+
+(defun call-with-datagram-socket (function socket)
+  "Call FUNCTION with SOCKET and close it on every exit. Returns the values of FUNCTION."
+  (unwind-protect (funcall function socket)
+    (close socket)))
+
+(defmacro with-datagram-socket ((variable &rest options) &body body)
+  "Run BODY with VARIABLE bound to a datagram socket (see OPEN-DATAGRAM-SOCKET, which takes
+OPTIONS), and close it on every exit. Returns the values of BODY."
+  `(call-with-datagram-socket (lambda (,variable) ,@body)
+                              (open-datagram-socket ,@options)))
+
+(defun make-link (kind handle settings remote)
+  "The socket of KIND, one of those that are connected, around HANDLE."
+  (if (eq kind :stream)
+      (make-connected-socket handle settings remote)
+      (make-datagram-socket handle settings remote :local)))
+
+;;; Where a message goes
+
+(defun end-of-p (end host port)
+  "True if END is what HOST and PORT, as a user gives them, stand for: it was made of the same."
+  (let ((known (end-host end)))
+    (and (eql port (end-port end))
+         (or (and (eq host known) (or (stringp host) (address-p host)))
+             (and (stringp host) (stringp known) (string= host known))))))
+
+(defun destination-block (messenger host port)
+  "The block that HOST and PORT stand for."
+  (let ((sender (messenger-sender messenger))
+        (destination (messenger-destination messenger)))
+    (cond ((and sender (end-of-p sender host port))
+           (end-block sender))
+          ((and destination (end-of-p destination host port))
+           (end-block destination))
+          (t (new-destination-block messenger host port)))))
+
+(defun new-destination-block (messenger host port)
+  "As DESTINATION-BLOCK; what needed no look-up is remembered."
+  (if (eq (messenger-family messenger) :local)
+      (remember-destination messenger (path-block host :send) host 0)
+      (let* ((number (port-designator port "udp" :send))
+             (target (host-designator host :send))
+             (family (messenger-family messenger)))
+        (if (address-p target)
+            (remember-destination messenger
+                                  (address-block (first (check-family (unmapped target) family))
+                                                 number)
+                                  host port)
+            (address-block (first (resolve target :family family)) number)))))
+
+(defun remember-destination (messenger block host port)
+  "BLOCK; the string HOST is copied, as its owner may change it."
+  (setf (messenger-destination messenger)
+        (make-end block (if (stringp host) (copy-seq host) host) port))
+  block)
+
+(defun check-destination (messenger host port)
+  "See to it that it is known where a message for HOST and PORT goes."
+  (let ((local-p (eq (messenger-family messenger) :local)))
+    (cond ((and (null host) port)
+           (fail-destination messenger "expected :HOST beside :PORT ~S" port))
+          ((and (null host) (null (messenger-peer messenger)))
+           (fail-destination messenger "expected ~:[:HOST and :PORT~;the path of a :HOST~], as ~
+                                        the socket is not connected" local-p))
+          ((and host (null port) (not local-p))
+           (fail-destination messenger "expected :PORT beside :HOST ~S" host)))))
+
+(defun fail-destination (messenger message &rest arguments)
+  (fail-as 'usage-error :send :invalid
+           :socket (channel-socket messenger) :message message :arguments arguments))
+
+;;; Sending
+
+(defparameter *full-receiver-piece* 1000000
+  "Nanoseconds after which a send to a local name whose receiver has no room is tried again: nothing
+tells when it has.")
+
+(defun send-now (messenger octets start end block)
+  "Send OCTETS from START to END as one message to BLOCK, or NIL, without blocking: the count or a
+status."
+  (declare (type octets octets) (type index start end))
+  (call-deferred
+    (let ((count (with-octets (pointer octets start)
+                   (if block
+                       (with-octets (address block)
+                         (lport-datagram-send (channel-handle messenger) pointer (- end start)
+                                              address))
+                       (lport-datagram-send (channel-handle messenger) pointer (- end start)
+                                            (null-pointer))))))
+      (declare (type (signed-byte 64) count))
+      (when (>= count 0)
+        (%add-atomically (messenger-octets-out messenger) count)
+        (setf (messenger-sent messenger) t))
+      count)))
+
+(defun send-message (messenger octets start end block host port)
+  (let ((limit (call-limit messenger :output)))
+    (declare (type moment limit))
+    (loop
+      (check-open messenger :send)
+      (setf limit (check-limit messenger :output :send limit 0))
+      (let* ((count (send-now messenger octets start end block))
+             (kind (lport-status-kind count)))
+        (declare (type (signed-byte 64) count))
+        (cond ((>= count 0) (return count))
+              ((= kind +lport-would-block+)
+               (setf limit (await messenger :output :send limit 0)))
+              ((= kind +lport-backlog-full+)
+               (wait-once messenger 0 (min limit (channel-deadline messenger :output)
+                                           (moment-in *full-receiver-piece*))))
+              (t (fail count :send :socket (channel-socket messenger)
+                                   :host host :port port :octets 0)))))))
+
+(defun socket-send (socket octets &key (start 0) end host port)
+  "Send OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) as one
+message, and return how many octets that were: all. SOCKET: a DATAGRAM-SOCKET. HOST and PORT: where
+to, a host as for OPEN-SOCKET and a port or a service, or the path of a local socket; NIL: where
+SOCKET is connected to. A name is looked up at each call, its first address is taken.
+A message of no octets is one. That it was sent says nothing about its arrival.
+Conditions: MESSAGE-TOO-LONG; CONNECTION-REFUSED, HOST-UNREACHABLE and their kin, what is known by
+now of an earlier message, or, of a local name, of this one: this message was not sent, and SOCKET
+works on; PATH-NOT-FOUND; TIMEOUT; SOCKET-CLOSED; of sequenced packets CONNECTION-LOST.
+Source: send(2), sendto(2)."
+  (check-datagram-socket socket :send)
+  (check-octets octets :send)
+  (let ((messenger (endpoint-channel socket)))
+    (check-destination messenger host port)
+    (%with-vector (vector from to) (octets start end)
+      (send-message messenger vector from to
+                    (and host (destination-block messenger host (or port 0)))
+                    host port))))
+
+;;; Receiving
+
+(defun sender-end (messenger block)
+  "The end for BLOCK, which the system has filled in and which will be filled again."
+  (let ((known (messenger-sender messenger)))
+    (if (and known (= 1 (with-octets (new block)
+                          (with-octets (old (end-block known))
+                            (lport-address-equal new old)))))
+        known
+        (setf (messenger-sender messenger) (block-end (copy-seq block))))))
+
+(defun receive-now (messenger octets start end block)
+  "Receive a message into OCTETS from START below END, and its sender into BLOCK if there is no
+peer, without blocking: its full length, or a status. Right after a send it lets others run first:
+the answer, if there is one, has to be made yet."
+  (declare (type octets octets block) (type index start end))
+  (let ((flags (if (messenger-sent messenger) +lport-yield+ 0))
+        (room (- end start)))
+    (call-deferred
+      (let ((length (with-octets (pointer octets start)
+                      (if (messenger-peer messenger)
+                          (lport-datagram-receive (channel-handle messenger) pointer room
+                                                  (null-pointer) flags)
+                          (with-octets (sender block)
+                            (lport-datagram-receive (channel-handle messenger) pointer room
+                                                    sender flags))))))
+        (declare (type (signed-byte 64) length))
+        (setf (messenger-sent messenger) nil)
+        (when (>= length 0)
+          (%add-atomically (messenger-octets-in messenger) (min length room)))
+        length))))
+
+(defun fail-receive (messenger status)
+  "Signal what STATUS of a receive says: END-OF-FILE, or its own condition."
+  (if (= (lport-status-kind status) +lport-end+)
+      (error 'end-of-file :stream (channel-socket messenger))
+      (fail-on messenger status :receive)))
+
+(defun receive-message (messenger octets start end)
+  (declare (type index start end))
+  (let ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
+        (limit (call-limit messenger :input)))
+    (declare (dynamic-extent block) (type moment limit))
+    (loop
+      (check-open messenger :receive)
+      (setf limit (check-limit messenger :input :receive limit 0))
+      (let ((length (receive-now messenger octets start end block))
+            (room (- end start)))
+        (declare (type (signed-byte 64) length))
+        (cond ((>= length 0)
+               (let ((sender (or (messenger-peer messenger) (sender-end messenger block))))
+                 (return (values (min length room) (end-host sender) (end-port sender)
+                                 (and (> length room) length)))))
+              ((would-block-p length)
+               (setf limit (await messenger :input :receive limit 0)))
+              (t (fail-receive messenger length)))))))
+
+(defun socket-receive (socket octets &key (start 0) end)
+  "Wait for the next message, store it into OCTETS, a vector of (unsigned-byte 8), from index START
+below END (NIL: its length), and return 4 values: how many octets were stored; its sender's host, a
+string, and port (of a local socket the path, \"\" for an unnamed one, and 0); its full length if
+that is more and the rest was cut off, else NIL. The string is not to be changed.
+SOCKET: a DATAGRAM-SOCKET. A message of no octets is 0, and no end of file; the end of a connection
+of sequenced packets is the standard END-OF-FILE. Of several threads in this call each gets a
+message of its own.
+Conditions: TIMEOUT; SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTION-REFUSED,
+HOST-UNREACHABLE and their kin, when a connected socket is told so of an earlier message: it works
+on; of sequenced packets CONNECTION-LOST. Restart: WAIT-LONGER. Source: recv(2), recvfrom(2)."
+  (check-datagram-socket socket :receive)
+  (check-octets octets :receive)
+  (%with-vector (vector from to) (octets start end)
+    (receive-message (endpoint-channel socket) vector from to)))
