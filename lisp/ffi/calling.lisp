@@ -46,6 +46,7 @@ TEXT."
        (with-octets (,pointer ,octets)
          ,@body))))
 
+(declaim (inline null-pointer))         ; a pointer that is returned would be consed
 (defun null-pointer ()
   "The pointer NULL, for functions that allow it."
   (cffi:null-pointer))
