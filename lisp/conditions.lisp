@@ -331,10 +331,10 @@ one."
 
 (defun why-text (condition)
   "The reason; for a connect every attempt, and before them what is no failure of any of them."
-  (let ((attempts (attempts-text condition)))
-    (cond ((null attempts) (reason-text condition))
+  (let ((reason (reason-text condition)) (attempts (attempts-text condition)))
+    (cond ((or (null attempts) (equal attempts reason)) reason)
           ((typep condition 'connect-error) attempts)
-          (t (format nil "~A; ~A" (reason-text condition) attempts)))))
+          (t (format nil "~A; ~A" reason attempts)))))
 
 ;;; Details
 

@@ -7,5 +7,5 @@
  (:row (:queue 1 ("B") 4) (:note 2 "(socket-accept ...)"))
  (:row (:note 2 "has A, and reads what A wrote" :good))
  (:row (:note 0 "C, D, E connect") (:queue 1 ("B" "C" "D" "E") 4))
- (:row (:note 0 "F waits, its system tries again") (:text "full"))
+ (:row (:note 0 "F: no answer, tries again") (:text "full"))
  (:row (:queue 1 ("C" "D" "E" "F") 4) (:note 2 "(socket-accept ...) has B")))
