@@ -92,6 +92,9 @@ int64_t lport_handle_publish(struct lport_slot *slot, int fd, int32_t family, in
     slot->family = family;
     slot->kind = kind;
     slot->waiters = NULL;
+    slot->watches = NULL;
+    slot->owner = NULL;
+    slot->retire = NULL;
     atomic_store(&slot->flags, 0);
     atomic_store(&slot->broken, 0);
     atomic_fetch_add(&table.open, 1);
@@ -112,6 +115,24 @@ int64_t lport_handle_enter(int64_t socket, struct lport_slot **slot) {
     } while (!atomic_compare_exchange_weak(&found->state, &state, state + 1));
     *slot = found;
     return found->fd;
+}
+
+struct lport_slot *lport_handle_entered(int64_t socket) {
+    struct lport_slot *slot = slot_of(socket);
+    if (slot == NULL) {
+        return NULL;
+    }
+    uint64_t state = atomic_load(&slot->state);
+    return generation_of(state) == generation_in(socket) && (state & USERS) != 0 ? slot : NULL;
+}
+
+int lport_handle_is_open(int64_t socket) {
+    struct lport_slot *slot = slot_of(socket);
+    if (slot == NULL) {
+        return 0;
+    }
+    uint64_t state = atomic_load(&slot->state);
+    return generation_of(state) == generation_in(socket) && (state & CLOSING) == 0;
 }
 
 int lport_handle_is_closing(struct lport_slot *slot) {
@@ -141,6 +162,9 @@ static void close_slot(struct lport_slot *slot) {
         lport_os.setsockopt(slot->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
     remove_made_path(slot);
+    if (slot->retire != NULL) {
+        slot->retire(slot);
+    }
     lport_os.close(slot->fd); /* EINTR too means closed on Linux: never twice */
     uint64_t generation = (generation_of(atomic_load(&slot->state)) + 1) & UINT32_MAX;
     atomic_store(&slot->state, (generation == 0 ? 1 : generation) << 32 | CLOSING);
@@ -170,19 +194,24 @@ static void after_fork_in_parent(void) {
 }
 
 /* The other threads are not in SLOT any more, and never will be; what they would have closed as
- * they left is closed here. */
+ * they left is closed here, once every lock is free. */
 static void forget_other_threads(struct lport_slot *slot) {
     uint64_t state = atomic_load(&slot->state);
-    pthread_mutex_init(&slot->lock, NULL);
-    slot->waiters = NULL;
     atomic_store(&slot->state, state & ~USERS);
     if ((state & CLOSING) != 0 && (state & USERS) != 0) {
         close_slot(slot);
     }
 }
 
+uint32_t lport_handle_process;
+
 static void after_fork_in_child(void) {
+    lport_handle_process++;
     pthread_mutex_init(&table.lock, NULL);
+    for (uint32_t index = 0; index < table.used; index++) {
+        pthread_mutex_init(&slot_at(index)->lock, NULL);
+        slot_at(index)->waiters = NULL;
+    }
     for (uint32_t index = 0; index < table.used; index++) {
         forget_other_threads(slot_at(index));
     }
@@ -222,6 +251,18 @@ static int mark_closing(struct lport_slot *slot) {
     return (atomic_fetch_or(&slot->state, CLOSING) & CLOSING) == 0;
 }
 
+/* Tells whoever watches SLOT that it is being closed. A watch that comes later looks at the mark,
+ * under the same lock. */
+static void tell_watches(struct lport_slot *slot) {
+    pthread_mutex_lock(&slot->lock);
+    while (slot->watches != NULL) {
+        struct lport_watch *watch = slot->watches;
+        slot->watches = watch->next;
+        watch->closing(watch, slot);
+    }
+    pthread_mutex_unlock(&slot->lock);
+}
+
 int64_t lport_socket_close(int64_t socket, int32_t flags) {
     struct lport_slot *slot;
     int64_t entered = lport_handle_enter(socket, &slot);
@@ -235,6 +276,7 @@ int64_t lport_socket_close(int64_t socket, int32_t flags) {
     if (first) {
         atomic_fetch_sub(&table.open, 1);
         lport_wait_wake_slot(slot, LPORT_INPUT | LPORT_OUTPUT);
+        tell_watches(slot);
     }
     lport_handle_leave(slot);
     if (!first) {

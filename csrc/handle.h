@@ -23,6 +23,18 @@ struct lport_made_path {
     char path[112];
 };
 
+struct lport_slot;
+
+/* Somebody who has to know when a socket is closed, see poller.c. Linked to the slot, under its
+ * lock, by lport_handle_watch. */
+struct lport_watch {
+    struct lport_watch *next;
+    /* Called once, by the closer, with the slot's lock held and the descriptor still open; the
+     * watch has been unlinked and is the callee's own. It calls nothing that takes a slot's lock.
+     */
+    void (*closing)(struct lport_watch *watch, struct lport_slot *slot);
+};
+
 struct lport_slot {
     _Atomic uint64_t state;   /* generation << 32 | closing << 31 | users */
     int fd;                   /* valid while the slot is published */
@@ -33,9 +45,12 @@ struct lport_slot {
     _Atomic uint32_t awaited; /* somebody has been in lport_socket_gone */
     _Atomic uint32_t epoch;   /* counts the descriptors closed in this slot */
     _Atomic int64_t broken;   /* the status that broke the connection, or 0 */
-    pthread_mutex_t lock;     /* guards waiters */
+    pthread_mutex_t lock;     /* guards waiters and watches */
     struct lport_waiter *waiters;
-    struct lport_made_path *made_path; /* or NULL */
+    struct lport_watch *watches;
+    void *owner;                             /* what RETIRE frees, or NULL */
+    void (*retire)(struct lport_slot *slot); /* or NULL: called by the last one to leave */
+    struct lport_made_path *made_path;       /* or NULL */
 };
 
 enum {
@@ -60,6 +75,16 @@ void lport_handle_leave(struct lport_slot *slot);
 
 /* True once the slot, which the caller has entered, is being closed. */
 int lport_handle_is_closing(struct lport_slot *slot);
+
+/* The slot of SOCKET, which the caller has entered and not yet left, closing or not; NULL where
+ * nobody is in it. */
+struct lport_slot *lport_handle_entered(int64_t socket);
+
+/* True while SOCKET is open. It may be closed at any moment, unless the caller has entered it. */
+int lport_handle_is_open(int64_t socket);
+
+/* Counts the forks of which this process is the child. */
+extern uint32_t lport_handle_process;
 
 /* wait.c: wakes the waits on SLOT that have any of INTEREST; how many. */
 int64_t lport_wait_wake_slot(struct lport_slot *slot, int32_t interest);

@@ -87,7 +87,9 @@ enum {
 enum {
     LPORT_INPUT = 1,
     LPORT_OUTPUT = 2,
-    LPORT_HANGUP = 4, /* only in results: the peer closed or reset */
+    LPORT_HANGUP = 4, /* only in results of lport_wait_poll: the peer closed or reset */
+    LPORT_END = 8,    /* only in events: the peer has ended its output */
+    LPORT_ERROR = 16, /* only in events: the connection or the last operation failed */
 };
 
 /* Flags of the functions that make sockets; they add up */
@@ -107,6 +109,16 @@ enum {
     LPORT_PEEK = 2,  /* receive: leave the octets where they are */
     LPORT_RESET = 1, /* close: drop what was not sent, the peer sees a reset */
 };
+
+/* Backends of pollers */
+enum {
+    LPORT_POLLER_BEST = 0,  /* the best that the system has */
+    LPORT_POLLER_EPOLL = 1, /* epoll(7): the cost of a wait depends on what is ready alone */
+    LPORT_POLLER_POLL = 2,  /* poll(2): no system call to add a socket, a costly wait; everywhere */
+};
+
+#define LPORT_EVENT_SIZE   2        /* integers of an event */
+#define LPORT_SOCKET_INDEX 16777215 /* the bits of a socket that are its place in the table */
 
 /* Flags of lport_resolve_open */
 enum {
@@ -440,6 +452,57 @@ LPORT_API int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_
  */
 LPORT_API int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len,
                                      const uint8_t *b, size_t b_len);
+
+/* ---- poller: readiness of many sockets ---------------------------------------------------------
+ *
+ * A poller is a socket of the table (lport_socket_close closes it and wakes whoever waits in it;
+ * lport_socket_gone, lport_socket_count) that holds other sockets, each with an interest. It is
+ * level-triggered: a socket is reported as long as it is ready. Every function may be called from
+ * several threads at once. A socket that is closed, by whomever, has left the poller when its close
+ * returns, and no event ever names it again; events name sockets, not descriptors, so the next
+ * socket with its descriptor or its place in the table is never taken for it. After a fork the
+ * child has no pollers: each is LPORT_CLOSED there, and may be closed. */
+
+/* [nowait] A new poller with BACKEND, LPORT_POLLER_ (_BEST: epoll where there is one). Returns the
+ * poller. LPORT_NOT_SUPPORTED: the system has no such backend. The exhausted ones. Source:
+ * epoll_create1(2), eventfd(2). */
+LPORT_API int64_t lport_poller_open(int32_t backend);
+
+/* [nowait] Puts SOCKET into POLLER with INTEREST: LPORT_INPUT, LPORT_OUTPUT, both, or 0 for none at
+ * present. 0. LPORT_INVALID: it is in already, or is a poller. The exhausted ones
+ * (LPORT_BUFFERS_EXHAUSTED: /proc/sys/fs/epoll/max_user_watches). Source: epoll_ctl(2). */
+LPORT_API int64_t lport_poller_add(int64_t poller, int64_t socket, int32_t interest);
+
+/* [nowait] Gives SOCKET, in POLLER, another INTEREST; waits under way obey it. 0. LPORT_INVALID: it
+ * is not in. */
+LPORT_API int64_t lport_poller_modify(int64_t poller, int64_t socket, int32_t interest);
+
+/* [nowait] Takes SOCKET out of POLLER; a wait under way in another thread may still report it. 0.
+ * LPORT_INVALID: it is not in. */
+LPORT_API int64_t lport_poller_remove(int64_t poller, int64_t socket);
+
+/* [nowait] Begins a wait in POLLER. Returns a turn, 0 or more, for the next two functions; it
+ * belongs to one thread. The exhausted ones. */
+LPORT_API int64_t lport_poller_begin(int64_t poller);
+
+/* [waits] Until sockets of POLLER are ready: how many events are in EVENTS, which has room for CAP
+ * of them (1 or more). An event is LPORT_EVENT_SIZE integers: the socket; the LPORT_INPUT and
+ * LPORT_OUTPUT of its interest that hold, LPORT_END where the peer has ended its output (there may
+ * be input before it), LPORT_ERROR where the connection failed (the next call tells how; every
+ * direction of the interest then holds too). What finds no room is reported by the next wait, and
+ * nobody is starved. 0: woken by lport_poller_wake. LPORT_WOULD_BLOCK: what the poller holds has
+ * changed; end the turn and begin another. LPORT_TIMED_OUT, by itself at most a millisecond late.
+ * LPORT_CLOSED: POLLER is closed. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is not 0.
+ * Source: epoll_wait(2), poll(2). */
+LPORT_API int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t cap,
+                                    int64_t deadline, int32_t interruptible);
+
+/* [nowait] Ends TURN. Always, once, whatever happened in between. 0. */
+LPORT_API int64_t lport_poller_end(int64_t poller, int64_t turn);
+
+/* [nowait] Makes one wait in POLLER return 0: one that is under way, or else the next. Several
+ * before that count as one. 0. Source: eventfd(2). */
+LPORT_API int64_t lport_poller_wake(int64_t poller);
 
 /* ---- text: octets to characters and back ----------------------------------------------------- */
 

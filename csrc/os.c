@@ -94,6 +94,11 @@ const struct lport_os lport_os = {
     .sendmsg = sendmsg,
     .close = close,
     .ppoll = os_ppoll,
+#ifdef __linux__
+    .epoll_create1 = epoll_create1,
+    .epoll_ctl = epoll_ctl,
+    .epoll_wait = epoll_wait,
+#endif
     .eventfd = os_eventfd,
     .read = read,
     .write = write,

@@ -12,6 +12,10 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
 struct ifaddrs;
 
 struct lport_os {
@@ -36,6 +40,11 @@ struct lport_os {
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
     int (*close)(int fd);
     int (*ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout);
+#ifdef __linux__
+    int (*epoll_create1)(int flags);
+    int (*epoll_ctl)(int epoll, int operation, int fd, struct epoll_event *event);
+    int (*epoll_wait)(int epoll, struct epoll_event *events, int cap, int timeout_ms);
+#endif
     int (*eventfd)(unsigned int value, int flags);
     ssize_t (*read)(int fd, void *octets, size_t len);
     ssize_t (*write)(int fd, const void *octets, size_t len);

@@ -9,6 +9,7 @@
 #include "handle.h"
 #include "libport.h"
 #include "os.h"
+#include "wait.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -20,6 +21,7 @@ struct lport_waiter {
     int event; /* eventfd, non-blocking */
     uint32_t interest;
     int woken;
+    void *data; /* see lport_wait_data */
     uint32_t index;
     uint32_t generation; /* odd while the wait is under way */
 };
@@ -171,6 +173,7 @@ int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     waiter->slot = slot;
     waiter->interest = (uint32_t)interest;
     waiter->woken = 0;
+    waiter->data = NULL;
     /* Linked first, looked at the closing mark later (in poll): close marks first and goes through
      * the list later, so one of the two sees the other. */
     link_waiter(slot, waiter);
@@ -279,6 +282,16 @@ int64_t lport_wait_wake(int64_t socket, int32_t interest) {
     int64_t woken = lport_wait_wake_slot(slot, interest);
     lport_handle_leave(slot);
     return woken;
+}
+
+int lport_wait_event(int64_t wait) {
+    struct lport_waiter *waiter = waiter_of(wait);
+    return waiter == NULL ? -1 : waiter->event;
+}
+
+void **lport_wait_data(int64_t wait) {
+    struct lport_waiter *waiter = waiter_of(wait);
+    return waiter == NULL ? NULL : &waiter->data;
 }
 
 int64_t lport_wait_count(void) {

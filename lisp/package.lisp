@@ -38,6 +38,9 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-text-from-ascii8 #:lport-text-utf8-problem #:lport-text-utf8-count
    #:lport-text-to-utf8 #:lport-text-to-latin1
    #:lport-text-to-ascii
+   ;; poller
+   #:lport-poller-open #:lport-poller-add #:lport-poller-modify #:lport-poller-remove
+   #:lport-poller-begin #:lport-poller-wait #:lport-poller-end #:lport-poller-wake
    ;; resolve, dial
    #:lport-resolve-open #:lport-resolve-reverse #:lport-resolve-wait #:lport-resolve-count
    #:lport-resolve-address #:lport-resolve-name #:lport-resolve-close #:lport-service-find
@@ -49,6 +52,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-any+ #:+lport-local+ #:+lport-inet+ #:+lport-inet6+
    #:+lport-stream+ #:+lport-datagram+ #:+lport-seqpacket+
    #:+lport-input+ #:+lport-output+ #:+lport-hangup+
+   #:+lport-end+ #:+lport-error+ #:+lport-poller-best+ #:+lport-poller-epoll+
+   #:+lport-poller-poll+ #:+lport-event-size+ #:+lport-socket-index+
    #:+lport-nodelay+ #:+lport-keepalive+ #:+lport-reuse-address+ #:+lport-reuse-port+
    #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-yield+ #:+lport-peek+
    #:+lport-reset+

@@ -105,6 +105,16 @@
   ("lport_socket_send" :nowait result (socket handle) (octets :pointer) (len :size))
   ("lport_socket_send2" :nowait result (socket handle) (a :pointer) (a-len :size) (b :pointer)
                         (b-len :size))
+  ;; poller
+  ("lport_poller_open" :nowait result (backend :int32))
+  ("lport_poller_add" :nowait result (poller handle) (socket handle) (interest :int32))
+  ("lport_poller_modify" :nowait result (poller handle) (socket handle) (interest :int32))
+  ("lport_poller_remove" :nowait result (poller handle) (socket handle))
+  ("lport_poller_begin" :nowait result (poller handle))
+  ("lport_poller_wait" :waits result (poller handle) (turn handle) (events :pointer) (cap :int32)
+                       (deadline :int64) (interruptible :int32))
+  ("lport_poller_end" :nowait result (poller handle) (turn handle))
+  ("lport_poller_wake" :nowait result (poller handle))
   ;; text
   ("lport_text_find_line" :pure result (octets :pointer) (len :size))
   ("lport_text_from_utf8" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))

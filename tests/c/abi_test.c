@@ -13,7 +13,7 @@
 
 /* ---- the manifest, read ---------------------------------------------------------------------- */
 
-enum { FUNCTIONS_MAX = 128, ARGUMENTS_MAX = 8 };
+enum { FUNCTIONS_MAX = 192, ARGUMENTS_MAX = 8 };
 
 struct function {
     char name[48];
@@ -234,6 +234,7 @@ static char words[LPORT_TEXT_SIZE];
 static uint8_t octets[16] = "ab\ncdefgh";
 static uint32_t chars[16] = {'o', 'k'};
 static int64_t pair[2];
+static int64_t events[2 * LPORT_EVENT_SIZE];
 
 /* Stands for a socket, wait, query or dial that is not there; each row that has it runs once for
  * each number that could be taken for one. */
@@ -322,6 +323,14 @@ static const struct row rows[] = {
     ROW("lport_socket_receive", FAILS, LPORT_CLOSED, GONE, P(space), N(sizeof space), N(0)),
     ROW("lport_socket_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3)),
     ROW("lport_socket_send2", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(NULL), N(0)),
+    ROW("lport_poller_open", FAILS, LPORT_INVALID, N(99)),
+    ROW("lport_poller_add", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
+    ROW("lport_poller_modify", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
+    ROW("lport_poller_remove", FAILS, LPORT_CLOSED, GONE, N(1)),
+    ROW("lport_poller_begin", FAILS, LPORT_CLOSED, GONE),
+    ROW("lport_poller_wait", FAILS, LPORT_INVALID, GONE, N(0), P(events), N(1), N(0), N(0)),
+    ROW("lport_poller_end", FAILS, LPORT_INVALID, GONE, N(0)),
+    ROW("lport_poller_wake", FAILS, LPORT_CLOSED, GONE),
     ROW("lport_text_find_line", IS, 2, P(octets), N(6)),
     ROW("lport_text_find_line", IS, 2, P(octets), N(2)),
     ROW("lport_text_from_utf8", IS, 4 * LPORT_TEXT_SCALE + 3, P("h\303\251!"), N(4), P(chars + 8),
@@ -562,6 +571,27 @@ Test(abi, a_wait_is_woken_and_times_out) {
     cr_assert_eq(CALL("lport_wait_wake", N(pair[0]), N(LPORT_INPUT)), 1);
     cr_assert_eq(CALL("lport_wait_poll", N(wait), N(soon()), N(0)), 0);
     cr_assert_eq(CALL("lport_wait_end", N(wait)), 0);
+    close_all(pair, 2);
+}
+
+Test(abi, a_poller_tells_what_is_ready) {
+    cr_assert_eq(CALL("lport_socket_pair", N(LPORT_STREAM), P(pair)), 0);
+    int64_t poller = CALL("lport_poller_open", N(LPORT_POLLER_BEST));
+    cr_assert_gt(poller, 0);
+    cr_assert_eq(CALL("lport_poller_add", N(poller), N(pair[0]), N(0)), 0);
+    cr_assert_eq(CALL("lport_poller_modify", N(poller), N(pair[0]), N(LPORT_INPUT)), 0);
+    cr_assert_eq(CALL("lport_socket_send", N(pair[1]), P(octets), N(3)), 3);
+    int64_t turn = CALL("lport_poller_begin", N(poller));
+    cr_assert_geq(turn, 0);
+    cr_assert_eq(CALL("lport_poller_wait", N(poller), N(turn), P(events), N(2), N(soon()), N(0)),
+                 1);
+    cr_assert(events[0] == pair[0] && events[1] == LPORT_INPUT);
+    cr_assert_eq(CALL("lport_poller_remove", N(poller), N(pair[0])), 0);
+    cr_assert_eq(CALL("lport_poller_wake", N(poller)), 0);
+    cr_assert_eq(CALL("lport_poller_wait", N(poller), N(turn), P(events), N(2), N(soon()), N(0)),
+                 0);
+    cr_assert_eq(CALL("lport_poller_end", N(poller), N(turn)), 0);
+    cr_assert_eq(CALL("lport_socket_close", N(poller), N(0)), 0);
     close_all(pair, 2);
 }
 

@@ -343,6 +343,7 @@ static int disturbance(enum call call, uint64_t draw) {
     case CALL_ACCEPT4:
         return draw % 2 == 0 ? EINTR : EAGAIN;
     case CALL_PPOLL:
+    case CALL_EPOLL_WAIT:
     case CALL_READ:
     case CALL_WRITE:
         return EINTR;
@@ -409,6 +410,14 @@ WRAP(ssize_t, sendto, CALL_SENDTO, -1,
      fd, octets, cut(len), flags, address, size)
 WRAP(int, ppoll, CALL_PPOLL, -1,
      (struct pollfd * fds, nfds_t count, const struct timespec *timeout), fds, count, timeout)
+#ifdef __linux__
+WRAP(int, epoll_create1, CALL_EPOLL_CREATE1, -1, (int flags), flags)
+WRAP(int, epoll_ctl, CALL_EPOLL_CTL, -1,
+     (int epoll, int operation, int fd, struct epoll_event *event), epoll, operation, fd, event)
+WRAP(int, epoll_wait, CALL_EPOLL_WAIT, -1,
+     (int epoll, struct epoll_event *events, int cap, int timeout_ms), epoll, events, cap,
+     timeout_ms)
+#endif
 WRAP(int, eventfd, CALL_EVENTFD, -1, (unsigned int value, int flags), value, flags)
 WRAP(ssize_t, read, CALL_READ, -1, (int fd, void *octets, size_t len), fd, octets, len)
 WRAP(ssize_t, write, CALL_WRITE, -1, (int fd, const void *octets, size_t len), fd, octets, len)
@@ -479,6 +488,11 @@ void faults_watch(void) {
         .sendmsg = faulty_sendmsg,
         .close = faulty_close,
         .ppoll = faulty_ppoll,
+#ifdef __linux__
+        .epoll_create1 = faulty_epoll_create1,
+        .epoll_ctl = faulty_epoll_ctl,
+        .epoll_wait = faulty_epoll_wait,
+#endif
         .eventfd = faulty_eventfd,
         .read = faulty_read,
         .write = faulty_write,

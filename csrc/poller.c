@@ -1,0 +1,466 @@
+/* poller - readiness of many sockets (layer 3). Stands on os, status, handle, wait; the system is
+ * asked by a backend: poller_epoll.c, poller_poll.c.
+ *
+ * Each membership of a socket in a poller is linked to both: to the socket's slot, so that a close
+ * takes the socket out while its descriptor is still its own, and to the poller, so that the end of
+ * the poller finds what it held. Locks are taken in this order: a socket's slot, then a poller.
+ *
+ * Invariant: while a member is linked to its slot, the descriptor is that of its socket and the
+ * poller is not yet retired. An event carries the socket it was asked for, generation and all, and
+ * is dropped where that has been closed; so it is never another socket's. */
+#include "poller.h"
+
+#include "libport.h"
+#include "os.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+enum { KIND_POLLER = 1000 }; /* the kind of a poller's slot; no socket has it */
+
+/* True unless POLLER was made by the parent of this process, with whom it is shared: he would miss
+ * what a child takes out, so the child leaves it alone. */
+static int is_own(const struct lport_poller *poller) {
+    return poller->process == lport_handle_process;
+}
+
+static const struct lport_poller_backend *backend_of(int32_t number) {
+    switch (number) {
+#ifdef __linux__
+    case LPORT_POLLER_BEST:
+    case LPORT_POLLER_EPOLL:
+        return &lport_poller_on_epoll;
+#else
+    case LPORT_POLLER_BEST:
+#endif
+    case LPORT_POLLER_POLL:
+        return &lport_poller_on_poll;
+    default:
+        return NULL;
+    }
+}
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+/* An error makes every direction ready: the next call on the socket tells what it is. A hangup of
+ * both directions without an error is the end that both sides have made. */
+static int32_t event_flags(int32_t interest, uint32_t ready) {
+    int32_t flags = 0;
+    if ((ready & POLLERR) != 0) {
+        flags = LPORT_ERROR | interest;
+    } else if ((ready & POLLHUP) != 0) {
+        flags = LPORT_END | interest;
+    }
+#ifdef POLLRDHUP
+    else if ((ready & POLLRDHUP) != 0) {
+        flags = LPORT_END | (interest & LPORT_INPUT);
+    }
+#endif
+    flags |= (ready & POLLIN) != 0 ? interest & LPORT_INPUT : 0;
+    flags |= (ready & POLLOUT) != 0 ? interest & LPORT_OUTPUT : 0;
+    return flags;
+}
+
+int32_t lport_poller_event(int64_t socket, int32_t interest, uint32_t ready, int64_t *event) {
+    int32_t flags = event_flags(interest, ready);
+    if (flags == 0 || !lport_handle_is_open(socket)) {
+        return 0;
+    }
+    event[0] = socket;
+    event[1] = flags;
+    return 1;
+}
+
+/* ---- waking ---------------------------------------------------------------------------------- */
+
+void lport_poller_signal(struct lport_poller *poller) {
+    static const uint64_t one = 1;
+    while (lport_os.write(poller->slot->fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+static void unsignal(struct lport_poller *poller) {
+    uint64_t count;
+    while (lport_os.read(poller->slot->fd, &count, sizeof count) < 0 && errno == EINTR) {
+    }
+}
+
+/* True for the one wait that gets the wake that was asked for. SIGNALLED: the wait has seen what
+ * may be a signal; one whose wake somebody else has got already is taken away here. Whoever wakes
+ * sets the mark first and signals then, so the signal is taken before the mark. */
+static int take_wake(struct lport_poller *poller, int signalled) {
+    if (atomic_load(&poller->wanted) == 0 && !signalled) {
+        return 0;
+    }
+    unsignal(poller);
+    if (lport_handle_is_closing(poller->slot)) {
+        lport_poller_signal(poller); /* this one is for every wait */
+    }
+    return atomic_exchange(&poller->wanted, 0);
+}
+
+/* ---- members --------------------------------------------------------------------------------- */
+
+static void link_member(struct lport_poller *poller, struct lport_member *member) {
+    member->watch.next = member->slot->watches;
+    member->slot->watches = &member->watch;
+    pthread_mutex_lock(&poller->lock);
+    member->previous = NULL;
+    member->next = poller->members;
+    if (member->next != NULL) {
+        member->next->previous = member;
+    }
+    poller->members = member;
+    pthread_mutex_unlock(&poller->lock);
+}
+
+static void unlink_from_poller(struct lport_poller *poller, struct lport_member *member) {
+    pthread_mutex_lock(&poller->lock);
+    if (member->previous != NULL) {
+        member->previous->next = member->next;
+    } else {
+        poller->members = member->next;
+    }
+    if (member->next != NULL) {
+        member->next->previous = member->previous;
+    }
+    pthread_mutex_unlock(&poller->lock);
+}
+
+/* The socket of a member is being closed. */
+static void member_closing(struct lport_watch *watch, struct lport_slot *slot) {
+    struct lport_member *member = (struct lport_member *)watch;
+    struct lport_poller *poller = member->poller;
+    (void)slot;
+    if (is_own(poller)) {
+        poller->backend->remove(poller, member);
+        unlink_from_poller(poller, member);
+        free(member);
+    } /* else the child of a fork, where nobody will ask for it again */
+}
+
+/* Where the watches of SLOT point to the member of POLLER; NULL where it has none. With the lock of
+ * SLOT held. */
+static struct lport_watch **find_member(struct lport_slot *slot, struct lport_poller *poller) {
+    struct lport_watch **place = &slot->watches;
+    while (*place != NULL && ((*place)->closing != member_closing ||
+                              ((struct lport_member *)*place)->poller != poller)) {
+        place = &(*place)->next;
+    }
+    return *place == NULL ? NULL : place;
+}
+
+/* A new member with INTEREST. With the lock of SLOT held. */
+static int64_t add_member(struct lport_poller *poller, struct lport_slot *slot, int64_t socket,
+                          int32_t interest) {
+    struct lport_member *member = lport_os.calloc(1, sizeof *member);
+    if (member == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    member->watch.closing = member_closing;
+    member->poller = poller;
+    member->slot = slot;
+    member->socket = socket;
+    int64_t status = poller->backend->add(poller, member);
+    if (status < 0) {
+        goto free_member;
+    }
+    status = poller->backend->change(poller, member, interest);
+    if (status < 0) {
+        goto remove_member;
+    }
+    member->interest = interest;
+    link_member(poller, member);
+    return 0;
+
+remove_member:
+    poller->backend->remove(poller, member);
+free_member:
+    free(member);
+    return status;
+}
+
+/* Takes the member at PLACE in the watches of its slot, whose lock is held, out of POLLER. */
+static void remove_member(struct lport_poller *poller, struct lport_watch **place) {
+    struct lport_member *member = (struct lport_member *)*place;
+    *place = member->watch.next;
+    poller->backend->remove(poller, member);
+    unlink_from_poller(poller, member);
+    free(member);
+}
+
+static int64_t change_member(struct lport_poller *poller, struct lport_member *member,
+                             int32_t interest) {
+    if (interest == member->interest) {
+        return 0;
+    }
+    int64_t status = poller->backend->change(poller, member, interest);
+    if (status == 0) {
+        member->interest = interest;
+    }
+    return status;
+}
+
+/* ---- the end of a poller -----------------------------------------------------------------------
+ */
+
+static void poller_closing(struct lport_watch *watch, struct lport_slot *slot) {
+    struct lport_poller *poller = slot->owner;
+    (void)watch;
+    if (is_own(poller)) {
+        lport_poller_signal(poller);
+    }
+}
+
+/* The first member's slot, or NULL. The member itself may be gone at any moment. */
+static struct lport_slot *slot_of_a_member(struct lport_poller *poller) {
+    pthread_mutex_lock(&poller->lock);
+    struct lport_slot *slot = poller->members == NULL ? NULL : poller->members->slot;
+    pthread_mutex_unlock(&poller->lock);
+    return slot;
+}
+
+static void remove_all_members(struct lport_poller *poller) {
+    struct lport_slot *slot;
+    while ((slot = slot_of_a_member(poller)) != NULL) {
+        pthread_mutex_lock(&slot->lock);
+        struct lport_watch **place = find_member(slot, poller);
+        if (place != NULL) {
+            remove_member(poller, place);
+        }
+        pthread_mutex_unlock(&slot->lock);
+    }
+}
+
+/* The last one has left POLLER. In the child of a fork its members belong to sockets that may be
+ * gone, and its lock to nobody: what is left there stays. */
+static void retire(struct lport_slot *slot) {
+    struct lport_poller *poller = slot->owner;
+    if (!is_own(poller)) {
+        if (poller->descriptor >= 0) {
+            lport_os.close(poller->descriptor);
+        }
+        return;
+    }
+    remove_all_members(poller);
+    poller->backend->close(poller);
+    pthread_mutex_destroy(&poller->lock);
+    free(poller);
+}
+
+/* ---- exported -----------------------------------------------------------------------------------
+ */
+
+static int64_t new_poller(const struct lport_poller_backend *backend,
+                          struct lport_poller **poller) {
+    struct lport_poller *made = lport_os.calloc(1, sizeof *made);
+    if (made == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    made->backend = backend;
+    made->watch.closing = poller_closing;
+    made->process = lport_handle_process;
+    made->descriptor = -1;
+    pthread_mutex_init(&made->lock, NULL);
+    *poller = made;
+    return 0;
+}
+
+/* Gives SLOT, reserved, to POLLER, whose slot's descriptor is EVENT. */
+static int64_t publish(struct lport_poller *poller, struct lport_slot *slot, int event) {
+    poller->slot = slot;
+    int64_t handle = lport_handle_publish(slot, event, LPORT_ANY, KIND_POLLER);
+    pthread_mutex_lock(&slot->lock);
+    slot->owner = poller;
+    slot->retire = retire;
+    slot->watches = &poller->watch;
+    pthread_mutex_unlock(&slot->lock);
+    return handle;
+}
+
+int64_t lport_poller_open(int32_t number) {
+    const struct lport_poller_backend *backend = backend_of(number);
+    struct lport_poller *poller = NULL;
+    struct lport_slot *slot;
+    if (backend == NULL) {
+        return lport_status_make(number < LPORT_POLLER_BEST || number > LPORT_POLLER_POLL
+                                     ? LPORT_INVALID
+                                     : LPORT_NOT_SUPPORTED);
+    }
+    int64_t status = new_poller(backend, &poller);
+    if (status < 0) {
+        return status;
+    }
+    status = lport_handle_reserve(&slot);
+    if (status < 0) {
+        goto free_poller;
+    }
+    int event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event < 0) {
+        status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
+        goto release_slot;
+    }
+    slot->fd = event; /* the backend may want it */
+    poller->slot = slot;
+    status = backend->open(poller);
+    if (status < 0) {
+        goto close_event;
+    }
+    return publish(poller, slot, event);
+
+close_event:
+    lport_os.close(event);
+release_slot:
+    lport_handle_release(slot);
+free_poller:
+    pthread_mutex_destroy(&poller->lock);
+    free(poller);
+    return status;
+}
+
+/* Enters the slot of POLLER: 0 and the poller into *ENTERED, or a status. */
+static int64_t enter(int64_t poller, struct lport_poller **entered) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(poller, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    if (slot->kind != KIND_POLLER) {
+        lport_handle_leave(slot);
+        return lport_status_make(LPORT_INVALID);
+    }
+    *entered = slot->owner;
+    if (!is_own(*entered)) {
+        lport_handle_leave(slot);
+        return lport_status_make(LPORT_CLOSED);
+    }
+    return 0;
+}
+
+enum action { ADD, MODIFY, REMOVE };
+
+/* Does ACTION on the membership of SLOT, which is that of SOCKET, in POLLER. */
+static int64_t act(enum action action, struct lport_poller *poller, struct lport_slot *slot,
+                   int64_t socket, int32_t interest) {
+    int64_t status = 0;
+    pthread_mutex_lock(&slot->lock);
+    struct lport_watch **place = find_member(slot, poller);
+    if (lport_handle_is_closing(slot)) {
+        status = lport_status_make(LPORT_CLOSED);
+    } else if ((action == ADD) != (place == NULL) || slot->kind == KIND_POLLER) {
+        status = lport_status_make(LPORT_INVALID);
+    } else if (action == ADD) {
+        status = add_member(poller, slot, socket, interest);
+    } else if (action == MODIFY) {
+        status = change_member(poller, (struct lport_member *)*place, interest);
+    } else {
+        remove_member(poller, place);
+    }
+    pthread_mutex_unlock(&slot->lock);
+    return status;
+}
+
+static int64_t enter_and_act(enum action action, int64_t poller, int64_t socket, int32_t interest) {
+    struct lport_poller *entered;
+    struct lport_slot *slot;
+    if ((interest & ~(LPORT_INPUT | LPORT_OUTPUT)) != 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t status = enter(poller, &entered);
+    if (status < 0) {
+        return status;
+    }
+    int64_t fd = lport_handle_enter(socket, &slot);
+    status = fd;
+    if (fd >= 0) {
+        status = act(action, entered, slot, socket, interest);
+        lport_handle_leave(slot);
+    }
+    lport_handle_leave(entered->slot);
+    return status;
+}
+
+int64_t lport_poller_add(int64_t poller, int64_t socket, int32_t interest) {
+    return enter_and_act(ADD, poller, socket, interest);
+}
+
+int64_t lport_poller_modify(int64_t poller, int64_t socket, int32_t interest) {
+    return enter_and_act(MODIFY, poller, socket, interest);
+}
+
+int64_t lport_poller_remove(int64_t poller, int64_t socket) {
+    return enter_and_act(REMOVE, poller, socket, 0);
+}
+
+int64_t lport_poller_begin(int64_t poller) {
+    struct lport_poller *entered;
+    int64_t status = enter(poller, &entered);
+    if (status < 0) {
+        return status;
+    }
+    int64_t turn = entered->backend->begin(entered, poller);
+    if (turn < 0) {
+        lport_handle_leave(entered->slot);
+    }
+    return turn;
+}
+
+/* The poller that the caller, who has begun a turn, is in; or NULL. */
+static struct lport_poller *entered_poller(int64_t poller) {
+    struct lport_slot *slot = lport_handle_entered(poller);
+    return slot == NULL || slot->kind != KIND_POLLER ? NULL : slot->owner;
+}
+
+int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t cap,
+                          int64_t deadline, int32_t interruptible) {
+    struct lport_poller *entered = entered_poller(poller);
+    int64_t result = 0;
+    int signalled = 0;
+    if (entered == NULL || turn < 0 || cap < 1) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    for (;;) {
+        if (lport_handle_is_closing(entered->slot)) {
+            return lport_status_make(LPORT_CLOSED);
+        }
+        if (take_wake(entered, signalled)) {
+            return 0;
+        }
+        if (result < 0) {
+            return result;
+        }
+        result = entered->backend->wait(entered, turn, events, cap, deadline);
+        if (result > 0) {
+            return result;
+        }
+        signalled = result == 0;
+        if (lport_status_kind(result) == LPORT_INTERRUPTED && interruptible == 0) {
+            result = 0;
+        }
+    }
+}
+
+int64_t lport_poller_end(int64_t poller, int64_t turn) {
+    struct lport_poller *entered = entered_poller(poller);
+    if (entered == NULL || turn < 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    entered->backend->end(entered, turn);
+    lport_handle_leave(entered->slot);
+    return 0;
+}
+
+int64_t lport_poller_wake(int64_t poller) {
+    struct lport_poller *entered;
+    int64_t status = enter(poller, &entered);
+    if (status < 0) {
+        return status;
+    }
+    if (atomic_exchange(&entered->wanted, 1) == 0) {
+        entered->backend->wake(entered);
+    }
+    lport_handle_leave(entered->slot);
+    return 0;
+}

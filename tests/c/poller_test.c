@@ -1,0 +1,572 @@
+/* poller: what is ready, wakes, closing under it, many sockets, many threads; every test with each
+ * backend. */
+#include "handle.h"
+#include "os.h"
+#include "support.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+TestSuite(poller, .timeout = 30);
+
+#define MS INT64_C(1000000)
+
+static const int32_t both = LPORT_INPUT | LPORT_OUTPUT;
+
+/* A test that is run with each backend. */
+#define POLLER_TEST(name)                                                                          \
+    static void name##_with(int32_t backend);                                                      \
+    SOCKET_TEST(poller, name##_on_epoll) {                                                         \
+        name##_with(LPORT_POLLER_EPOLL);                                                           \
+    }                                                                                              \
+    SOCKET_TEST(poller, name##_on_poll) {                                                          \
+        name##_with(LPORT_POLLER_POLL);                                                            \
+    }                                                                                              \
+    static void name##_with(int32_t backend)
+
+static int64_t open_poller(int32_t backend) {
+    int64_t poller = lport_poller_open(backend);
+    cr_assert_gt(poller, 0, "%s", kind_text(lport_status_kind(poller)));
+    return poller;
+}
+
+struct event {
+    int64_t socket, flags;
+};
+
+/* At most CAP events by DEADLINE: how many; 0: woken; or a status. */
+static int64_t take(int64_t poller, struct event *events, int32_t cap, int64_t deadline) {
+    int64_t result;
+    do {
+        int64_t turn = lport_poller_begin(poller);
+        if (turn < 0) {
+            return turn;
+        }
+        result = lport_poller_wait(poller, turn, (int64_t *)events, cap, deadline, 0);
+        lport_poller_end(poller, turn);
+    } while (lport_status_kind(result) == LPORT_WOULD_BLOCK);
+    return result;
+}
+
+/* Nothing is ready. */
+static void assert_quiet(int64_t poller) {
+    struct event event;
+    assert_kind(take(poller, &event, 1, 0), LPORT_TIMED_OUT);
+}
+
+/* The one socket that is ready is SOCKET, with FLAGS. */
+static void assert_ready(int64_t poller, int64_t socket, int64_t flags) {
+    struct event events[4];
+    int64_t count = take(poller, events, 4, soon());
+    cr_assert_eq(count, 1, "%lld", (long long)count);
+    cr_assert_eq(events[0].socket, socket);
+    cr_assert_eq(events[0].flags, flags, "%lld, not %lld", (long long)events[0].flags,
+                 (long long)flags);
+}
+
+static void say(int64_t socket) {
+    uint8_t octet = 7;
+    cr_assert_eq(lport_socket_send(socket, &octet, 1), 1);
+}
+
+static void hear(int64_t socket) {
+    uint8_t octet;
+    cr_assert_eq(receive_some(socket, &octet, 1, soon()), 1);
+}
+
+/* ---- what it reports ------------------------------------------------------------------------- */
+
+POLLER_TEST(reports_what_is_ready_as_long_as_it_is) {
+    int64_t ends[2], poller = open_poller(backend);
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
+    assert_quiet(poller);
+    say(ends[1]);
+    assert_ready(poller, ends[0], LPORT_INPUT);
+    assert_ready(poller, ends[0], LPORT_INPUT);
+    cr_assert_eq(lport_poller_modify(poller, ends[0], both), 0);
+    assert_ready(poller, ends[0], both);
+    hear(ends[0]);
+    assert_ready(poller, ends[0], LPORT_OUTPUT);
+    assert_kind(clog_up(ends[0]), LPORT_WOULD_BLOCK);
+    assert_quiet(poller);
+    cr_assert_eq(lport_poller_modify(poller, ends[0], LPORT_OUTPUT), 0);
+    say(ends[1]);
+    assert_quiet(poller);
+    cr_assert_eq(lport_poller_remove(poller, ends[0]), 0);
+    close_both(ends);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+POLLER_TEST(tells_an_end_of_file_from_an_error) {
+    static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        int64_t ended[2], reset[2], poller = open_poller(backend);
+        make_connection(families[i], ended);
+        make_connection(families[i], reset);
+        cr_assert_eq(lport_poller_add(poller, ended[0], LPORT_INPUT), 0);
+        say(ended[1]);
+        cr_assert_eq(lport_socket_shutdown(ended[1], LPORT_OUTPUT), 0);
+        assert_ready(poller, ended[0], LPORT_INPUT | LPORT_END);
+        hear(ended[0]);
+        assert_ready(poller, ended[0], LPORT_INPUT | LPORT_END);
+        cr_assert_eq(lport_poller_remove(poller, ended[0]), 0);
+        if (families[i] != LPORT_LOCAL) {
+            cr_assert_eq(lport_poller_add(poller, reset[0], both), 0);
+            cr_assert_eq(lport_socket_close(reset[1], LPORT_RESET), 0);
+            assert_ready(poller, reset[0], both | LPORT_ERROR);
+        } else {
+            cr_assert_eq(lport_socket_close(reset[1], 0), 0);
+        }
+        cr_assert_eq(lport_socket_close(reset[0], 0), 0);
+        close_both(ended);
+        cr_assert_eq(lport_socket_close(poller, 0), 0);
+    }
+}
+
+/* A hangup has no place to be reported to; it must not spin. */
+POLLER_TEST(says_nothing_of_a_socket_without_an_interest) {
+    int64_t ends[2], poller = open_poller(backend);
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_poller_add(poller, ends[0], 0), 0);
+    say(ends[1]);
+    cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
+    assert_quiet(poller);
+    cr_assert_eq(lport_poller_modify(poller, ends[0], LPORT_INPUT), 0);
+    assert_ready(poller, ends[0], LPORT_INPUT | LPORT_ERROR);
+    cr_assert_eq(lport_poller_modify(poller, ends[0], 0), 0);
+    assert_quiet(poller);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+POLLER_TEST(reports_listeners_and_datagrams) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t datagrams[2], poller = open_poller(backend);
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    make_datagram_ends(datagrams);
+    cr_assert_eq(lport_poller_add(poller, listener, LPORT_INPUT), 0);
+    cr_assert_eq(lport_poller_add(poller, datagrams[0], LPORT_INPUT), 0);
+    assert_quiet(poller);
+    int64_t client = connect_to(address);
+    assert_ready(poller, listener, LPORT_INPUT);
+    int64_t server = accept_one(listener, soon());
+    assert_quiet(poller);
+    say(datagrams[1]);
+    assert_ready(poller, datagrams[0], LPORT_INPUT);
+    close_both(datagrams);
+    close_both((int64_t[]){client, server});
+    cr_assert_eq(lport_socket_close(listener, 0), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+POLLER_TEST(refuses_what_makes_no_sense) {
+    int64_t ends[2], poller = open_poller(backend), other = open_poller(backend);
+    struct event event;
+    make_connection(LPORT_INET, ends);
+    assert_kind(lport_poller_modify(poller, ends[0], LPORT_INPUT), LPORT_INVALID);
+    assert_kind(lport_poller_remove(poller, ends[0]), LPORT_INVALID);
+    assert_kind(lport_poller_add(poller, ends[0], LPORT_HANGUP), LPORT_INVALID);
+    assert_kind(lport_poller_add(poller, ends[0], -1), LPORT_INVALID);
+    assert_kind(lport_poller_add(poller, other, LPORT_INPUT), LPORT_INVALID);
+    assert_kind(lport_poller_add(poller, poller, LPORT_INPUT), LPORT_INVALID);
+    assert_kind(lport_poller_add(ends[0], ends[1], LPORT_INPUT), LPORT_INVALID);
+    assert_kind(lport_poller_begin(ends[0]), LPORT_INVALID);
+    assert_kind(lport_poller_wake(ends[0]), LPORT_INVALID);
+    assert_kind(lport_poller_wait(poller, 0, (int64_t *)&event, 1, 0, 0), LPORT_INVALID);
+    assert_kind(lport_poller_end(poller, 0), LPORT_INVALID);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
+    assert_kind(lport_poller_add(poller, ends[0], LPORT_INPUT), LPORT_INVALID);
+    cr_assert_eq(lport_poller_add(other, ends[0], LPORT_INPUT), 0); /* in two at once */
+    int64_t turn = lport_poller_begin(poller);
+    assert_kind(lport_poller_wait(poller, turn, (int64_t *)&event, 0, 0, 0), LPORT_INVALID);
+    assert_kind(lport_poller_wait(poller, -1, (int64_t *)&event, 1, 0, 0), LPORT_INVALID);
+    cr_assert_eq(lport_poller_end(poller, turn), 0);
+    say(ends[1]);
+    assert_ready(poller, ends[0], LPORT_INPUT);
+    assert_ready(other, ends[0], LPORT_INPUT);
+    close_both(ends);
+    assert_kind(lport_poller_add(poller, ends[0], LPORT_INPUT), LPORT_CLOSED);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+    cr_assert_eq(lport_socket_close(other, 0), 0);
+    assert_kind(lport_poller_add(poller, ends[0], LPORT_INPUT), LPORT_CLOSED);
+    assert_kind(lport_poller_wake(poller), LPORT_CLOSED);
+    assert_kind(take(poller, &event, 1, 0), LPORT_CLOSED);
+}
+
+/* ---- closing under it --------------------------------------------------------------------------
+ */
+
+/* The next socket gets the slot and the descriptor of the one that was closed; it is not in the
+ * poller and never reported. The forked child that still shares the closed connection is what keeps
+ * it in an epoll set that it was not taken out of. */
+POLLER_TEST(forgets_a_socket_that_is_closed_elsewhere) {
+    int64_t poller = open_poller(backend);
+    for (int i = 0; i < 20; i++) {
+        int64_t old[2], new[2];
+        cr_assert_eq(lport_socket_pair(LPORT_STREAM, old), 0);
+        int fd = (int)lport_socket_descriptor(old[0]);
+        int copy = dup(fd);
+        cr_assert_eq(lport_poller_add(poller, old[0], LPORT_INPUT), 0);
+        say(old[1]);
+        assert_ready(poller, old[0], LPORT_INPUT);
+        cr_assert_eq(lport_socket_close(old[0], 0), 0);
+        cr_assert_eq(lport_socket_pair(LPORT_STREAM, new), 0);
+        cr_assert_eq((int)lport_socket_descriptor(new[0]), fd);
+        cr_assert_eq(new[0] & LPORT_SOCKET_INDEX, old[0] & LPORT_SOCKET_INDEX);
+        say(new[1]);
+        assert_quiet(poller);
+        assert_kind(lport_poller_modify(poller, new[0], both), LPORT_INVALID);
+        close(copy);
+        close_both(new);
+        cr_assert_eq(lport_socket_close(old[1], 0), 0);
+    }
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+struct taking {
+    int64_t poller;
+    struct event events[8];
+};
+
+static int64_t taking(void *data) {
+    struct taking *self = data;
+    return take(self->poller, self->events, 8, soon());
+}
+
+/* Whatever the backend, a thread that waits in a poller sleeps; poll's is counted as a wait. */
+static void start_taking(struct task *task, struct taking *data, int32_t backend) {
+    task_start(task, taking, data);
+    task_until_asleep(task, backend == LPORT_POLLER_POLL ? 1 : 0);
+}
+
+POLLER_TEST(wakes_everybody_when_it_is_closed) {
+    enum { THREADS = 5 };
+    struct task tasks[THREADS];
+    struct taking data[THREADS];
+    int64_t ends[2], poller = open_poller(backend);
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
+    for (int i = 0; i < THREADS; i++) {
+        data[i].poller = poller;
+        start_taking(&tasks[i], &data[i], backend);
+    }
+    cr_assert_geq(lport_socket_close(poller, 0), 0);
+    for (int i = 0; i < THREADS; i++) {
+        assert_kind(task_join(&tasks[i]), LPORT_CLOSED);
+    }
+    cr_assert_eq(lport_socket_gone(poller, soon()), 0);
+    say(ends[1]); /* and what it held works on */
+    hear(ends[0]);
+    close_both(ends);
+}
+
+POLLER_TEST(a_wake_is_for_one_wait_and_is_kept_for_the_next) {
+    struct task tasks[2];
+    struct taking data[2];
+    struct event event;
+    int64_t ends[2], poller = open_poller(backend);
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
+    cr_assert_eq(lport_poller_wake(poller), 0);
+    cr_assert_eq(lport_poller_wake(poller), 0);
+    cr_assert_eq(take(poller, &event, 1, soon()), 0);
+    assert_quiet(poller);
+    for (int i = 0; i < 2; i++) {
+        data[i].poller = poller;
+        start_taking(&tasks[i], &data[i], backend);
+    }
+    cr_assert_eq(lport_poller_wake(poller), 0);
+    say(ends[1]); /* ends the other one */
+    int64_t results[2] = {task_join(&tasks[0]), task_join(&tasks[1])};
+    cr_assert(results[0] + results[1] == 1 || results[0] + results[1] == 2, "%lld, %lld",
+              (long long)results[0], (long long)results[1]);
+    if (results[0] + results[1] == 2) { /* both saw the octet first: then the wake is still there */
+        cr_assert_eq(take(poller, &event, 1, soon()), 0);
+    }
+    assert_ready(poller, ends[0], LPORT_INPUT);
+    close_both(ends);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+POLLER_TEST(obeys_changes_while_a_thread_waits) {
+    struct task task;
+    struct taking data = {.poller = open_poller(backend)};
+    int64_t ends[2], other[2];
+    make_connection(LPORT_INET, ends);
+    make_connection(LPORT_INET, other);
+    start_taking(&task, &data, backend);
+    say(ends[1]);
+    cr_assert_eq(lport_poller_add(data.poller, ends[0], LPORT_INPUT), 0);
+    cr_assert_eq(task_join(&task), 1);
+    cr_assert(data.events[0].socket == ends[0] && data.events[0].flags == LPORT_INPUT);
+    cr_assert_eq(lport_poller_modify(data.poller, ends[0], 0), 0);
+    cr_assert_eq(lport_poller_add(data.poller, other[0], LPORT_INPUT), 0);
+    start_taking(&task, &data, backend);
+    cr_assert_geq(lport_socket_close(ends[0], 0), 0); /* nobody's event */
+    cr_assert_eq(lport_poller_modify(data.poller, other[0], both), 0);
+    cr_assert_eq(task_join(&task), 1);
+    cr_assert(data.events[0].socket == other[0] && data.events[0].flags == LPORT_OUTPUT);
+    close_both(other);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    cr_assert_eq(lport_socket_close(data.poller, 0), 0);
+}
+
+/* ---- time ------------------------------------------------------------------------------------ */
+
+/* Behaviour 7. */
+POLLER_TEST(deadlines_are_neither_early_nor_late) {
+    static const int64_t spans[] = {1, 1000, 999999, MS, 1500000, 20 * MS, 100 * MS};
+    struct event event;
+    int64_t poller = open_poller(backend);
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+        int64_t begin = lport_clock_now();
+        assert_kind(take(poller, &event, 1, begin + spans[i]), LPORT_TIMED_OUT);
+        int64_t took = lport_clock_now() - begin;
+        cr_assert(took >= spans[i] && took < spans[i] + 500 * MS, "%lld of %lld ns",
+                  (long long)took, (long long)spans[i]);
+    }
+    assert_kind(take(poller, &event, 1, INT64_MIN), LPORT_TIMED_OUT);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+static void on_signal(int number) {
+    (void)number;
+}
+
+static int64_t interruptible(void *data) {
+    struct taking *self = data;
+    int64_t turn = lport_poller_begin(self->poller);
+    int64_t result = lport_poller_wait(self->poller, turn, (int64_t *)self->events, 8, soon(), 1);
+    lport_poller_end(self->poller, turn);
+    return result;
+}
+
+/* Behaviour 12. */
+POLLER_TEST(a_signal_surfaces_only_where_it_was_asked_for) {
+    struct sigaction action = {.sa_handler = on_signal};
+    struct task task;
+    struct taking data = {.poller = open_poller(backend)};
+    cr_assert_eq(sigaction(SIGUSR1, &action, NULL), 0);
+    task_start(&task, interruptible, &data);
+    task_until_asleep(&task, 0);
+    cr_assert_eq(pthread_kill(task.thread, SIGUSR1), 0);
+    assert_kind(task_join(&task), LPORT_INTERRUPTED);
+    start_taking(&task, &data, backend);
+    for (int i = 0; i < 100; i++) {
+        cr_assert_eq(pthread_kill(task.thread, SIGUSR1), 0);
+        sched_yield();
+    }
+    cr_assert_eq(lport_poller_wake(data.poller), 0);
+    cr_assert_eq(task_join(&task), 0);
+    cr_assert_eq(lport_socket_close(data.poller, 0), 0);
+}
+
+/* ---- many ------------------------------------------------------------------------------------ */
+
+/* How many pairs of sockets this process may open, at most WANTED. */
+static int room_for_pairs(int wanted) {
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    int room = (int)(limit.rlim_cur > 200000 ? 100000 : (limit.rlim_cur - 100) / 2);
+    return room < wanted ? room : wanted;
+}
+
+/* Descriptors far above the 1,024 of select; what finds no room comes with the next wait, each once
+ * before any comes again. */
+POLLER_TEST(holds_thousands_and_starves_nobody) {
+    enum { PAIRS = 4000, READY = 700, CAP = 64 };
+    static int64_t ends[PAIRS][2];
+    static uint8_t seen[PAIRS];
+    static struct event events[CAP];
+    int pairs = room_for_pairs(PAIRS), found = 0;
+    int64_t poller = open_poller(backend);
+    cr_assert_gt(pairs, READY);
+    memset(seen, 0, sizeof seen);
+    for (int i = 0; i < pairs; i++) {
+        cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends[i]), 0);
+        cr_assert_eq(lport_poller_add(poller, ends[i][0], LPORT_INPUT), 0);
+    }
+    for (int i = 0; i < READY; i++) {
+        say(ends[i * (pairs / READY)][1]);
+    }
+    for (int rounds = 0; found < READY && rounds < 4 * READY / CAP; rounds++) {
+        int64_t count = take(poller, events, CAP, soon());
+        cr_assert(count > 0 && count <= CAP, "%lld", (long long)count);
+        for (int64_t e = 0; e < count; e++) {
+            int i = 0;
+            while (ends[i][0] != events[e].socket) {
+                i++;
+            }
+            found += seen[i] == 0;
+            seen[i] = 1;
+        }
+    }
+    cr_assert_eq(found, READY);
+    for (int i = 0; i < pairs; i++) {
+        close_both(ends[i]);
+    }
+    assert_quiet(poller);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+/* Threads that take what is ready and hear it, against one that closes and opens sockets, sends and
+ * wakes: an event is always of a socket that was in the poller, and no octet is heard twice. */
+enum { HEARERS = 4, PLACES = 16, ROUNDS = 3000 };
+
+static struct {
+    int64_t poller;
+    _Atomic int stop;
+    _Atomic int64_t heard;
+} shared;
+
+static int64_t hearing(void *data) {
+    (void)data;
+    while (!atomic_load(&shared.stop)) {
+        struct event events[4];
+        int64_t count = take(shared.poller, events, 4, soon());
+        if (count < 0) {
+            return count;
+        }
+        for (int64_t i = 0; i < count; i++) {
+            uint8_t octet;
+            int64_t got = lport_socket_receive(events[i].socket, &octet, 1, 0);
+            if (got == 1) {
+                atomic_fetch_add(&shared.heard, 1);
+            } else if (got >= 0 || (lport_status_kind(got) != LPORT_WOULD_BLOCK &&
+                                    lport_status_kind(got) != LPORT_CLOSED)) {
+                return -1000000 + got;
+            }
+        }
+    }
+    return 0;
+}
+
+POLLER_TEST(many_threads_share_one_poller) {
+    struct task tasks[HEARERS];
+    int64_t ends[PLACES][2], said = 0;
+    shared.poller = open_poller(backend);
+    atomic_store(&shared.stop, 0);
+    atomic_store(&shared.heard, 0);
+    for (int i = 0; i < HEARERS; i++) {
+        task_start(&tasks[i], hearing, NULL);
+    }
+    for (int i = 0; i < PLACES; i++) {
+        cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends[i]), 0);
+        cr_assert_eq(lport_poller_add(shared.poller, ends[i][0], LPORT_INPUT), 0);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        int i = round % PLACES;
+        if (round % 7 == 0) { /* nobody has spoken into it since it was heard */
+            int64_t limit = soon();
+            while (atomic_load(&shared.heard) < said) {
+                cr_assert_lt(lport_clock_now(), limit, "%lld of %lld heard",
+                             (long long)atomic_load(&shared.heard), (long long)said);
+                sched_yield();
+            }
+            cr_assert_geq(lport_socket_close(ends[i][0], 0), 0);
+            cr_assert_geq(lport_socket_close(ends[i][1], 0), 0);
+            cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends[i]), 0);
+            cr_assert_eq(lport_poller_add(shared.poller, ends[i][0], LPORT_INPUT), 0);
+        }
+        say(ends[i][1]);
+        said++;
+        cr_assert_eq(lport_poller_wake(shared.poller), 0);
+    }
+    int64_t limit = soon();
+    while (atomic_load(&shared.heard) < said && lport_clock_now() < limit) {
+        sched_yield();
+    }
+    atomic_store(&shared.stop, 1);
+    cr_assert_geq(lport_socket_close(shared.poller, 0), 0);
+    for (int i = 0; i < HEARERS; i++) {
+        int64_t result = task_join(&tasks[i]);
+        cr_assert(result == 0 || lport_status_kind(result) == LPORT_CLOSED, "%lld",
+                  (long long)result);
+    }
+    cr_assert_eq(atomic_load(&shared.heard), said);
+    cr_assert_eq(lport_socket_gone(shared.poller, soon()), 0);
+    for (int i = 0; i < PLACES; i++) {
+        for (int end = 0; end < 2; end++) { /* a hearer may just be leaving one */
+            cr_assert_geq(lport_socket_close(ends[i][end], 0), 0);
+            cr_assert_eq(lport_socket_gone(ends[i][end], soon()), 0);
+        }
+    }
+}
+
+/* ---- failures and forks ------------------------------------------------------------------------
+ */
+
+static int64_t open_with(void *data) {
+    int64_t poller = lport_poller_open(*(int32_t *)data);
+    if (poller > 0) {
+        lport_socket_close(poller, 0);
+    }
+    return poller;
+}
+
+struct adding {
+    int64_t poller, socket;
+};
+
+static int64_t add_to(void *data) {
+    struct adding *self = data;
+    return lport_poller_add(self->poller, self->socket, LPORT_INPUT);
+}
+
+static void remove_from(void *data, int64_t result) {
+    struct adding *self = data;
+    int64_t status = lport_poller_remove(self->poller, self->socket);
+    assert_kind(status, result < 0 ? LPORT_INVALID : 0);
+}
+
+/* Behaviour 64. */
+POLLER_TEST(any_failing_call_leaves_nothing_behind) {
+    int64_t ends[2];
+    fail_every_call(open_with, NULL, &backend);
+    struct adding adding = {.poller = open_poller(backend)};
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    adding.socket = ends[0];
+    fail_every_call(add_to, remove_from, &adding);
+    cr_assert_eq(lport_poller_add(adding.poller, ends[0], LPORT_INPUT), 0);
+    faults_fail(CALL_ANY, 1, 1, ENOSPC);
+    int64_t status = lport_poller_modify(adding.poller, ends[0], both);
+    if (status < 0) { /* it failed, and the interest is as before */
+        assert_kind(status, LPORT_BUFFERS_EXHAUSTED);
+        faults_clear();
+        assert_quiet(adding.poller);
+    }
+    faults_clear();
+    close_both(ends);
+    cr_assert_eq(lport_socket_close(adding.poller, 0), 0);
+}
+
+static int in_the_child(void *data) {
+    struct adding *self = data;
+    struct event event;
+    int right =
+        lport_status_kind(take(self->poller, &event, 1, 0)) == LPORT_CLOSED &&
+        lport_status_kind(lport_poller_add(self->poller, self->socket, 0)) == LPORT_CLOSED &&
+        lport_socket_close(self->socket, 0) == 0 && lport_socket_close(self->poller, 0) == 0;
+    return right ? 0 : 1;
+}
+
+POLLER_TEST(a_forked_child_disturbs_nothing) {
+    int64_t ends[2];
+    struct adding adding = {.poller = open_poller(backend)};
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    adding.socket = ends[0];
+    cr_assert_eq(lport_poller_add(adding.poller, ends[0], LPORT_INPUT), 0);
+    cr_assert_eq(in_child(in_the_child, &adding), 0);
+    say(ends[1]);
+    assert_ready(adding.poller, ends[0], LPORT_INPUT);
+    close_both(ends);
+    cr_assert_eq(lport_socket_close(adding.poller, 0), 0);
+}
