@@ -34,6 +34,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "server")
                (:file "datagram")
                (:file "local")
+               (:file "poller")
                (:file "clocc"))
   :in-order-to ((test-op (test-op "port/test"))))
 
@@ -80,6 +81,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "local")
                (:file "option")
                (:file "interface")
+               (:file "poller")
                (:file "clocc")
                (:file "peers")
                (:file "examples")

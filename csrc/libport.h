@@ -87,9 +87,9 @@ enum {
 enum {
     LPORT_INPUT = 1,
     LPORT_OUTPUT = 2,
-    LPORT_HANGUP = 4, /* only in results of lport_wait_poll: the peer closed or reset */
-    LPORT_END = 8,    /* only in events: the peer has ended its output */
-    LPORT_ERROR = 16, /* only in events: the connection or the last operation failed */
+    LPORT_HANGUP = 4,  /* only in results of lport_wait_poll: the peer closed or reset */
+    LPORT_ENDED = 8,   /* only in events: the peer has ended its output */
+    LPORT_FAILED = 16, /* only in events: the connection or the last operation failed */
 };
 
 /* Flags of the functions that make sockets; they add up */
@@ -487,8 +487,8 @@ LPORT_API int64_t lport_poller_begin(int64_t poller);
 
 /* [waits] Until sockets of POLLER are ready: how many events are in EVENTS, which has room for CAP
  * of them (1 or more). An event is LPORT_EVENT_SIZE integers: the socket; the LPORT_INPUT and
- * LPORT_OUTPUT of its interest that hold, LPORT_END where the peer has ended its output (there may
- * be input before it), LPORT_ERROR where the connection failed (the next call tells how; every
+ * LPORT_OUTPUT of its interest that hold, LPORT_ENDED where the peer has ended its output (there
+ * may be input before it), LPORT_FAILED where the connection failed (the next call tells how; every
  * direction of the interest then holds too). What finds no room is reported by the next wait, and
  * nobody is starved. 0: woken by lport_poller_wake. LPORT_WOULD_BLOCK: what the poller holds has
  * changed; end the turn and begin another. LPORT_TIMED_OUT, by itself at most a millisecond late.

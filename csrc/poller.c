@@ -49,13 +49,13 @@ static const struct lport_poller_backend *backend_of(int32_t number) {
 static int32_t event_flags(int32_t interest, uint32_t ready) {
     int32_t flags = 0;
     if ((ready & POLLERR) != 0) {
-        flags = LPORT_ERROR | interest;
+        flags = LPORT_FAILED | interest;
     } else if ((ready & POLLHUP) != 0) {
-        flags = LPORT_END | interest;
+        flags = LPORT_ENDED | interest;
     }
 #ifdef POLLRDHUP
     else if ((ready & POLLRDHUP) != 0) {
-        flags = LPORT_END | (interest & LPORT_INPUT);
+        flags = LPORT_ENDED | (interest & LPORT_INPUT);
     }
 #endif
     flags |= (ready & POLLIN) != 0 ? interest & LPORT_INPUT : 0;
@@ -253,19 +253,17 @@ static void retire(struct lport_slot *slot) {
 /* ---- exported -----------------------------------------------------------------------------------
  */
 
-static int64_t new_poller(const struct lport_poller_backend *backend,
-                          struct lport_poller **poller) {
-    struct lport_poller *made = lport_os.calloc(1, sizeof *made);
-    if (made == NULL) {
-        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+/* A new poller without a slot; NULL: no memory. */
+static struct lport_poller *new_poller(const struct lport_poller_backend *backend) {
+    struct lport_poller *poller = lport_os.calloc(1, sizeof *poller);
+    if (poller != NULL) {
+        poller->backend = backend;
+        poller->watch.closing = poller_closing;
+        poller->process = lport_handle_process;
+        poller->descriptor = -1;
+        pthread_mutex_init(&poller->lock, NULL);
     }
-    made->backend = backend;
-    made->watch.closing = poller_closing;
-    made->process = lport_handle_process;
-    made->descriptor = -1;
-    pthread_mutex_init(&made->lock, NULL);
-    *poller = made;
-    return 0;
+    return poller;
 }
 
 /* Gives SLOT, reserved, to POLLER, whose slot's descriptor is EVENT. */
@@ -282,18 +280,17 @@ static int64_t publish(struct lport_poller *poller, struct lport_slot *slot, int
 
 int64_t lport_poller_open(int32_t number) {
     const struct lport_poller_backend *backend = backend_of(number);
-    struct lport_poller *poller = NULL;
     struct lport_slot *slot;
     if (backend == NULL) {
         return lport_status_make(number < LPORT_POLLER_BEST || number > LPORT_POLLER_POLL
                                      ? LPORT_INVALID
                                      : LPORT_NOT_SUPPORTED);
     }
-    int64_t status = new_poller(backend, &poller);
-    if (status < 0) {
-        return status;
+    struct lport_poller *poller = new_poller(backend);
+    if (poller == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
-    status = lport_handle_reserve(&slot);
+    int64_t status = lport_handle_reserve(&slot);
     if (status < 0) {
         goto free_poller;
     }

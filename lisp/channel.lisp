@@ -22,7 +22,8 @@
   ;; Threads that own a direction, see WITH-DIRECTION.
   (input-owner nil)
   (output-owner nil)
-  (contended nil))
+  (contended nil)
+  (memberships '() :type list))         ; in pollers, see poller.lisp
 
 (deftype direction () '(member :input :output))
 
@@ -256,6 +257,14 @@ place (OWNER CHANNEL); its value, or NIL. This is what a call can afford that fi
          (when (null (%compare-and-swap (,owner ,place) nil (%current-thread)))
            (prog1 (progn ,@body)
              (leave-direction ,owner ,place)))))))
+
+;;; Pollers
+
+(declaim (inline note-buffered))
+(defun note-buffered (connection)
+  "The buffer of CONNECTION has been filled: see to it that its pollers look."
+  (when (channel-memberships connection)
+    (note-members connection)))
 
 ;;; Closing
 

@@ -56,6 +56,16 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
          (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,vector) (* 4 ,start))))
            ,@body)))))
 
+(defmacro with-int64s ((pointer vector) &body body)
+  "Run BODY with POINTER to VECTOR, a (simple-array (signed-byte 64) (*)) that does not move
+meanwhile. BODY may block: what it points to is only written to."
+  (let ((place (gensym "VECTOR")))
+    `(let ((,place ,vector))
+       (declare (type int64s ,place))
+       (sb-sys:with-pinned-objects (,place)
+         (let ((,pointer (sb-sys:vector-sap ,place)))
+           ,@body)))))
+
 (in-package :port)
 
 ;;; Threads
@@ -70,13 +80,24 @@ time."
   "The running thread, as an object to compare with EQ."
   sb-thread:*current-thread*)
 
+(defun %make-lock ()
+  (sb-thread:make-mutex :name "port"))
+
+(defmacro %with-lock ((lock) &body body)
+  "Run BODY, short and never blocking, while this thread has LOCK, with its interrupts deferred."
+  `(sb-sys:without-interrupts
+     (sb-thread:with-mutex (,lock) ,@body)))
+
 (defmacro %compare-and-swap (place old new)
   "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."
   `(sb-ext:compare-and-swap ,place ,old ,new))
 
 (defmacro %add-atomically (place number)
-  "Add NUMBER, not below 0, to PLACE, a slot of type (unsigned-byte 64) in a structure."
+  "Add NUMBER to PLACE, a slot of type (unsigned-byte 64) in a structure."
   `(sb-ext:atomic-incf ,place ,number))
+
+(defun %thread-alive-p (thread)
+  (and thread (sb-thread:thread-alive-p thread)))
 
 ;;; Objects
 

@@ -61,7 +61,8 @@ To be called with interrupts deferred until the count is noted."
     (let* ((in (connection-in connection))
            (count (receive connection in (connection-in-end connection) (length in))))
       (when (plusp count)
-        (incf (connection-in-end connection) count))
+        (incf (connection-in-end connection) count)
+        (note-buffered connection))
       count)))
 
 (defun release-idle-input (connection)
@@ -138,7 +139,8 @@ reader of CONNECTION at once and no deadline has to be looked at; else NIL."
       (call-deferred
         (decf (connection-in-start connection) count)
         (replace (connection-in connection) octets
-                 :start1 (connection-in-start connection) :start2 start :end2 end)))))
+                 :start1 (connection-in-start connection) :start2 start :end2 end)
+        (note-buffered connection)))))
 
 ;;; Octets
 
@@ -330,6 +332,7 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
 (defun take-back (connection)
   "Make unread again what the last character took."
   (decf (connection-in-start connection) (connection-last-width connection))
+  (note-buffered connection)
   (setf (connection-last-width connection) 0))
 
 (defun unread-character (connection)
@@ -469,8 +472,8 @@ call."
               (read-line-by-characters connection))))))
 
 (defun take-line-quickly (connection)
-  "The next line if the buffer has all of it and it is free of errors; else NIL, nothing taken. To be
-called within WITH-INPUT-NOW."
+  "The next line if the buffer has all of it and it is free of errors; else NIL, nothing taken. To
+be called within WITH-INPUT-NOW."
   (declare (type connection connection))
   (let ((format (connection-format connection))
         (start (connection-in-start connection)))

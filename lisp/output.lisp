@@ -161,8 +161,8 @@ later one. TAKEN: octets of the call so far, for a condition."
 
 (declaim (inline room-now-p))
 (defun room-now-p (connection count)
-  "True if COUNT octets find room without anything being sent: in the buffer, or in one that is taken
-for them."
+  "True if COUNT octets find room without anything being sent: in the buffer, or in one that is
+taken for them."
   (declare (type index count))
   (when (and (zerop (length (connection-out connection))) (<= count +buffer-size+))
     (setf (connection-out connection) (take-buffer)))

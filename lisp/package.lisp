@@ -8,7 +8,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; finding the library
    #:library-error #:load-library #:library-pathname #:library-version
    ;; calling it
-   #:octets #:with-octets #:with-characters #:with-text #:text-from #:call-deferred #:with-waiting
+   #:octets #:int64s #:with-octets #:with-int64s #:with-characters #:with-text #:text-from #:call-deferred #:with-waiting
    #:with-cleanup
    #:null-pointer #:int64-at #:utf8-octets #:with-optional-octets
    ;; abi, status, clock
@@ -52,7 +52,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-any+ #:+lport-local+ #:+lport-inet+ #:+lport-inet6+
    #:+lport-stream+ #:+lport-datagram+ #:+lport-seqpacket+
    #:+lport-input+ #:+lport-output+ #:+lport-hangup+
-   #:+lport-end+ #:+lport-error+ #:+lport-poller-best+ #:+lport-poller-epoll+
+   #:+lport-ended+ #:+lport-failed+ #:+lport-poller-best+ #:+lport-poller-epoll+
    #:+lport-poller-poll+ #:+lport-event-size+ #:+lport-socket-index+
    #:+lport-nodelay+ #:+lport-keepalive+ #:+lport-reuse-address+ #:+lport-reuse-port+
    #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-yield+ #:+lport-peek+
@@ -101,6 +101,9 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   (:export #:open-unix-socket #:open-unix-server)
   ;; streams
   (:export #:set-socket-stream-format #:stream-external-format #:wait-for-stream #:read-some)
+  ;; many sockets at once
+  (:export #:poller #:make-poller #:poller-add #:poller-modify #:poller-remove #:poller-wait
+           #:poller-wake #:wait-for-input)
   ;; time
   (:export #:with-deadline #:call-with-deadline #:socket-timeout #:socket-deadline)
   ;; addresses

@@ -289,6 +289,7 @@ and whoever unwinds it, the handle is closed once."
           (funcall flush))
       (when first-p
         (setf left-p (close-handle channel reset))
+        (leave-pollers channel)
         (%cancel-finalization endpoint)))
     (unless left-p
       (wait-until-left channel))

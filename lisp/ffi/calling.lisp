@@ -6,6 +6,10 @@
   "A vector that the library can read and write in place."
   '(simple-array (unsigned-byte 8) (*)))
 
+(deftype int64s ()
+  "A vector of integers that the library can write in place."
+  '(simple-array (signed-byte 64) (*)))
+
 (eval-when (:compile-toplevel :load-toplevel :execute)
   (defun hyphenate (c-name)
     "LPORT-SOCKET-CLOSE for \"lport_socket_close\"."

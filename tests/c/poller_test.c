@@ -112,14 +112,14 @@ POLLER_TEST(tells_an_end_of_file_from_an_error) {
         cr_assert_eq(lport_poller_add(poller, ended[0], LPORT_INPUT), 0);
         say(ended[1]);
         cr_assert_eq(lport_socket_shutdown(ended[1], LPORT_OUTPUT), 0);
-        assert_ready(poller, ended[0], LPORT_INPUT | LPORT_END);
+        assert_ready(poller, ended[0], LPORT_INPUT | LPORT_ENDED);
         hear(ended[0]);
-        assert_ready(poller, ended[0], LPORT_INPUT | LPORT_END);
+        assert_ready(poller, ended[0], LPORT_INPUT | LPORT_ENDED);
         cr_assert_eq(lport_poller_remove(poller, ended[0]), 0);
         if (families[i] != LPORT_LOCAL) {
             cr_assert_eq(lport_poller_add(poller, reset[0], both), 0);
             cr_assert_eq(lport_socket_close(reset[1], LPORT_RESET), 0);
-            assert_ready(poller, reset[0], both | LPORT_ERROR);
+            assert_ready(poller, reset[0], both | LPORT_FAILED);
         } else {
             cr_assert_eq(lport_socket_close(reset[1], 0), 0);
         }
@@ -138,7 +138,7 @@ POLLER_TEST(says_nothing_of_a_socket_without_an_interest) {
     cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
     assert_quiet(poller);
     cr_assert_eq(lport_poller_modify(poller, ends[0], LPORT_INPUT), 0);
-    assert_ready(poller, ends[0], LPORT_INPUT | LPORT_ERROR);
+    assert_ready(poller, ends[0], LPORT_INPUT | LPORT_FAILED);
     cr_assert_eq(lport_poller_modify(poller, ends[0], 0), 0);
     assert_quiet(poller);
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
