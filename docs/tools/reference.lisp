@@ -38,6 +38,10 @@
     (and (> end 1) (char= #\s (char word end)) (shouted-p (subseq word 0 end))
          (port-symbol (subseq word 0 end)))))
 
+(defun condition-name-p (word)
+  (let ((class (class-named (port-symbol word))))
+    (and class (subtypep class 'condition))))
+
 (defun marked-word (word parameters own condition-p)
   "WORD of a docstring as Markdown. PARAMETERS are those of the operator OWN; CONDITION-P is true
 where conditions are listed, so that TIMEOUT there is the condition."
@@ -46,7 +50,7 @@ where conditions are listed, so that TIMEOUT there is the condition."
           ((plural-of word)
            (format nil "~As" (link (plural-of word))))
           ((not (shouted-p word)) word)
-          ((and parameter-p (not (and condition-p symbol))) (format nil "*~(~A~)*" word))
+          ((and parameter-p (not (and condition-p (condition-name-p word)))) (format nil "*~(~A~)*" word))
           ((eq symbol own) (format nil "`~(~A~)`" word))
           (symbol (link symbol))
           ((standard-symbol-p word) (format nil "`~(~A~)`" word))
@@ -159,12 +163,39 @@ where conditions are listed, so that TIMEOUT there is the condition."
                           (wrapped-call (list "setf" (call-of symbol) "new-value")))))
            (write-docstring (documentation symbol type) symbol out)
            (unless operator-p
-             (write-type-facts symbol out))))
+             (write-type-facts symbol out)))
+  (when (eq symbol 'port:socket-options)
+    (write-options out)))
 
 (defun write-tree (name depth out)
   (format out "~V@T- ~A~%" (* 2 depth) (link name))
   (dolist (below (public-subclasses name))
     (write-tree below (1+ depth) out)))
+
+;;; The table of options
+
+(defun option-values (row)
+  "What ROW of the table of options takes, in words."
+  (destructuring-bind (&key kind unit none choices &allow-other-keys) row
+    (format nil "~A~@[, ~A~]~:[~; or `nil`~]"
+            (if choices
+                (format nil "~{`~(~S~)`~^, ~}" choices)
+                (ecase kind
+                  (:boolean "`t` or `nil`")
+                  (:integer "integer")
+                  (:time "seconds")
+                  (:interface "name of an interface")
+                  (:text "string")))
+            (and unit (if (eq kind :time) (format nil "in steps of ~A" unit) unit))
+            none)))
+
+(defun write-options (out)
+  "Write what SOCKET-OPTIONS returns as a table."
+  (format out "~%| name | value | for | |~%|---|---|---|---|~%")
+  (dolist (row (port:socket-options))
+    (destructuring-bind (&key name sockets writable note &allow-other-keys) row
+      (format out "| `~(~S~)` | ~A | ~A | ~A~:[ Can only be read.~;~] |~%"
+              name (option-values row) sockets note writable))))
 
 ;;; The page
 

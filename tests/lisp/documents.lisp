@@ -4,7 +4,7 @@
 
 (define-suite documents "The documents.")
 
-(defparameter *documents* '("README.md" "docs/guide.md")
+(defparameter *documents* '("README.md" "docs/guide.md" "docs/coming-from.md")
   "The documents whose examples are run, if they are there.")
 
 (define-test "documents.examples" (:limit 120)
