@@ -35,6 +35,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "datagram")
                (:file "local")
                (:file "poller")
+               (:file "local-pass")
+               (:file "multicast")
                (:file "clocc"))
   :in-order-to ((test-op (test-op "port/test"))))
 
@@ -79,6 +81,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "closing")
                (:file "datagram")
                (:file "local")
+               (:file "local-pass")
+               (:file "multicast")
                (:file "option")
                (:file "interface")
                (:file "poller")

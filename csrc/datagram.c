@@ -4,6 +4,8 @@
  * Invariant: a call moves one whole message or nothing. What is wrong with a message, or with the
  * host it was for, is told once and never kept: only sequenced packets are a connection that can
  * break. */
+#include "datagram.h"
+
 #include "address.h"
 #include "handle.h"
 #include "libport.h"
@@ -144,7 +146,7 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
 
 /* recv gives 0 for an empty packet and for the end alike. A packet has a time of arrival, the end
  * has none (SO_TIMESTAMP, socket(7)): it is asked for at the first receive. */
-static int64_t ask_for_times(struct lport_slot *slot, int fd) {
+int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd) {
     static const int on = 1;
     if ((atomic_load(&slot->flags) & LPORT_SLOT_TIMED) != 0) {
         return 0;
@@ -166,7 +168,7 @@ static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, 
     } control;
     struct msghdr message;
     ssize_t count;
-    int64_t status = ask_for_times(slot, fd);
+    int64_t status = lport_datagram_ask_for_times(slot, fd);
     if (status < 0) {
         return status;
     }

@@ -382,6 +382,18 @@ LPORT_API int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, siz
 LPORT_API int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t len,
                                          uint8_t *sender, int32_t flags);
 
+/* [nowait] Receives on SOCKET, a UDP one, what is sent to GROUP, a multicast address, on the
+ * interface of index INTERFACE (0: the system picks by its routes); with a SOURCE, unless that is
+ * NULL, only what comes from there, and further sources may be joined. An IPv6 socket may join IPv4
+ * groups. Returns 0. LPORT_ADDRESS_IN_USE: it is joined already. LPORT_ADDRESS_NOT_AVAILABLE: no
+ * such interface. LPORT_BUFFERS_EXHAUSTED: too many groups. LPORT_NOT_SUPPORTED: not a UDP socket,
+ * or one of IPv4 only and a GROUP of IPv6. The second ends it; LPORT_ADDRESS_NOT_AVAILABLE: it was
+ * not joined. Source: ip(7), ipv6(7), RFC 3678 (MCAST_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP). */
+LPORT_API int64_t lport_datagram_join(int64_t socket, const uint8_t *group, int32_t interface,
+                                      const uint8_t *source);
+LPORT_API int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int32_t interface,
+                                       const uint8_t *source);
+
 /* ---- local: sockets named by files ----------------------------------------------------------- */
 
 /* [nowait] A listening socket of KIND (LPORT_STREAM, LPORT_SEQPACKET), or a bound one
@@ -393,6 +405,26 @@ LPORT_API int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t
  * one path, one may take it from the other.) */
 LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog,
                                      int32_t mode, int32_t flags);
+
+/* [nowait] Who is at the other end of SOCKET, a local one: process, user and group, as they were
+ * when it connected, or made the pair, into the three numbers of IDENTITY. Returns 0.
+ * LPORT_NOT_CONNECTED. LPORT_NOT_SUPPORTED: not a local socket. Source: SO_PEERCRED, unix(7). */
+LPORT_API int64_t lport_local_credentials(int64_t socket, int64_t *identity);
+
+/* [nowait] Sends the LEN octets at OCTETS, at least one on a stream, and with the first of them
+ * copies of the COUNT (1 to 253) DESCRIPTORS, which stay the caller's. Returns how many octets were
+ * sent, on a stream perhaps fewer. LPORT_WOULD_BLOCK: nothing was sent. LPORT_INVALID: one of them
+ * is no descriptor. LPORT_NOT_SUPPORTED: not a local socket. Source: sendmsg(2), SCM_RIGHTS. */
+LPORT_API int64_t lport_local_send(int64_t socket, const uint8_t *octets, size_t len,
+                                   const int64_t *descriptors, int32_t count);
+
+/* [nowait] Receives at most LEN octets (of a message; at least one of a stream) into OCTETS, and
+ * the descriptors that came with them into DESCRIPTORS, which has MAX elements; those left over are
+ * set to -1. They are close-on-exec and the caller's to close; descriptors above MAX are closed.
+ * Returns how many octets. LPORT_END: end of file. LPORT_WOULD_BLOCK.
+ * Source: recvmsg(2) with MSG_CMSG_CLOEXEC. */
+LPORT_API int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len,
+                                      int64_t *descriptors, int32_t max);
 
 /* ---- option: one table of names -------------------------------------------------------------- */
 

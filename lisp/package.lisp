@@ -31,7 +31,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-option-note #:lport-option-choice #:lport-option-access #:lport-option-get
    #:lport-option-set #:lport-option-get-text #:lport-option-set-text
    ;; datagram
-   #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive
+   #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive #:lport-datagram-join
+   #:lport-datagram-leave #:lport-local-credentials #:lport-local-send #:lport-local-receive
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
    #:lport-text-find-line #:lport-text-from-utf8 #:lport-text-from-latin1 #:lport-text-from-ascii
@@ -96,9 +97,11 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:socket-server-host/port #:with-socket-server #:call-with-socket-server)
   ;; datagrams
   (:export #:datagram-socket #:open-datagram-socket #:socket-send #:socket-receive
-           #:with-datagram-socket #:call-with-datagram-socket)
+           #:with-datagram-socket #:call-with-datagram-socket
+           #:join-multicast #:leave-multicast)
   ;; local sockets
-  (:export #:open-unix-socket #:open-unix-server)
+  (:export #:open-unix-socket #:open-unix-server
+           #:socket-peer-credentials #:send-descriptors #:receive-descriptors)
   ;; streams
   (:export #:set-socket-stream-format #:stream-external-format #:wait-for-stream #:read-some)
   ;; many sockets at once

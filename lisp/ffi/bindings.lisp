@@ -82,9 +82,18 @@
                          (address :pointer))
   ("lport_datagram_receive" :nowait result (socket handle) (octets :pointer) (len :size)
                             (sender :pointer) (flags :int32))
+  ("lport_datagram_join" :nowait result (socket handle) (group :pointer) (interface :int32)
+                         (source :pointer))
+  ("lport_datagram_leave" :nowait result (socket handle) (group :pointer) (interface :int32)
+                          (source :pointer))
   ;; local
   ("lport_local_listen" :nowait result (address :pointer) (kind :int32) (backlog :int32)
                         (mode :int32) (flags :int32))
+  ("lport_local_credentials" :nowait result (socket handle) (identity :pointer))
+  ("lport_local_send" :nowait result (socket handle) (octets :pointer) (len :size)
+                      (descriptors :pointer) (count :int32))
+  ("lport_local_receive" :nowait result (socket handle) (octets :pointer) (len :size)
+                         (descriptors :pointer) (max :int32))
   ;; option
   ("lport_option_name" :pure :string (index :int32))
   ("lport_option_kind" :pure :string (index :int32))

@@ -59,6 +59,9 @@ TEXT."
   "The 64-bit integer in host order at POINTER."
   (cffi:mem-ref pointer :int64))
 
+(defun (setf int64-at) (number pointer)
+  (setf (cffi:mem-ref pointer :int64) number))
+
 (defmacro with-optional-octets ((pointer octets) &body body)
   "As WITH-OCTETS, but OCTETS may be NIL: then POINTER is NULL. BODY is one call."
   (let ((call (gensym "CALL")) (vector (gensym "OCTETS")))

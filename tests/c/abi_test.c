@@ -235,6 +235,7 @@ static uint8_t octets[16] = "ab\ncdefgh";
 static uint32_t chars[16] = {'o', 'k'};
 static int64_t pair[2];
 static int64_t events[2 * LPORT_EVENT_SIZE];
+static int64_t numbers[3];
 
 /* Stands for a socket, wait, query or dial that is not there; each row that has it runs once for
  * each number that could be taken for one. */
@@ -307,8 +308,13 @@ static const struct row rows[] = {
     ROW("lport_datagram_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(loopback)),
     ROW("lport_datagram_receive", FAILS, LPORT_CLOSED, GONE, P(space), N(sizeof space), P(NULL),
         N(0)),
+    ROW("lport_datagram_join", FAILS, LPORT_CLOSED, GONE, P(loopback), N(0), P(NULL)),
+    ROW("lport_datagram_leave", FAILS, LPORT_CLOSED, GONE, P(loopback), N(0), P(NULL)),
     ROW("lport_local_listen", FAILS, LPORT_INVALID, P(loopback), N(LPORT_STREAM), N(-1), N(-1),
         N(0)),
+    ROW("lport_local_credentials", FAILS, LPORT_CLOSED, GONE, P(numbers)),
+    ROW("lport_local_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(numbers), N(1)),
+    ROW("lport_local_receive", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(numbers), N(1)),
     TEXT_ROW("lport_option_name", NOTHING, NULL, N(INT32_MAX)),
     TEXT_ROW("lport_option_kind", SPELLS, "choice", N(0)),
     TEXT_ROW("lport_option_unit", NOTHING, NULL, N(-1)),
@@ -561,6 +567,20 @@ Test(abi, a_udp_session) {
     cr_assert_eq(CALL("lport_address_equal", P(sender), P(own)), 1);
     cr_assert_eq(CALL("lport_datagram_send", N(server), P("yes"), N(3), P(sender)), 3);
     close_all((const int64_t[]){client, server}, 2);
+}
+
+Test(abi, a_descriptor_is_passed) {
+    char heard[8] = "";
+    cr_assert_eq(CALL("lport_socket_pair", N(LPORT_SEQPACKET), P(pair)), 0);
+    cr_assert_eq(CALL("lport_local_credentials", N(pair[0]), P(numbers)), 0);
+    cr_assert_eq(numbers[0], getpid());
+    numbers[0] = 0;
+    cr_assert_eq(CALL("lport_local_send", N(pair[0]), P("this"), N(4), P(numbers), N(1)), 4);
+    cr_assert_eq(CALL("lport_local_receive", N(pair[1]), P(heard), N(8), P(numbers), N(3)), 4);
+    cr_assert_gt(numbers[0], 0);
+    cr_assert_eq(numbers[1], -1);
+    cr_assert_eq(close((int)numbers[0]), 0);
+    close_all(pair, 2);
 }
 
 Test(abi, a_wait_is_woken_and_times_out) {

@@ -1,0 +1,66 @@
+/* datagram_group - multicast: which groups a socket receives (layer 2), RFC 3678. Stands on os,
+ * status, address, handle.
+ *
+ * The calls that do not depend on the family of the protocol are used, so one code serves IPv4 and
+ * IPv6; an IPv6 socket may join IPv4 groups too, as one for both families has to. */
+#include "address.h"
+#include "handle.h"
+#include "libport.h"
+#include "os.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+
+/* Runs option NUMBER, _JOIN or _LEAVE, on FD. */
+static int64_t change(int fd, int number, const uint8_t *group, int32_t interface,
+                      const uint8_t *source) {
+    struct group_source_req request = {.gsr_interface = (uint32_t)interface};
+    struct group_req plain = {.gr_interface = (uint32_t)interface};
+    int level = group[LPORT_AT_FAMILY] == LPORT_INET ? IPPROTO_IP : IPPROTO_IPV6;
+    int64_t status = lport_address_to_kernel(group, 0, &request.gsr_group);
+    if (status > 0 && source != NULL) {
+        status = lport_address_to_kernel(source, 0, &request.gsr_source);
+    }
+    if (status < 0) {
+        return status;
+    }
+    plain.gr_group = request.gsr_group;
+    const void *value = source != NULL ? (const void *)&request : (const void *)&plain;
+    socklen_t len = source != NULL ? sizeof request : sizeof plain;
+    if (lport_os.setsockopt(fd, level, number, value, len) == 0) {
+        return 0;
+    }
+    return errno == ENODEV ? lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE)
+                           : lport_status_from_errno(LPORT_IN_GENERAL, errno);
+}
+
+static int64_t change_on(int64_t socket, int number, const uint8_t *group, int32_t interface,
+                         const uint8_t *source) {
+    struct lport_slot *slot;
+    int32_t family = group[LPORT_AT_FAMILY];
+    if ((family != LPORT_INET && family != LPORT_INET6) || interface < 0 ||
+        (source != NULL && source[LPORT_AT_FAMILY] != family)) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t status = slot->family == LPORT_LOCAL || slot->kind != LPORT_DATAGRAM
+                         ? lport_status_make(LPORT_NOT_SUPPORTED)
+                         : change((int)fd, number, group, interface, source);
+    lport_handle_leave(slot);
+    return status;
+}
+
+int64_t lport_datagram_join(int64_t socket, const uint8_t *group, int32_t interface,
+                            const uint8_t *source) {
+    int number = source != NULL ? MCAST_JOIN_SOURCE_GROUP : MCAST_JOIN_GROUP;
+    return change_on(socket, number, group, interface, source);
+}
+
+int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int32_t interface,
+                             const uint8_t *source) {
+    int number = source != NULL ? MCAST_LEAVE_SOURCE_GROUP : MCAST_LEAVE_GROUP;
+    return change_on(socket, number, group, interface, source);
+}

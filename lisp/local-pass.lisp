@@ -1,0 +1,163 @@
+;;;; local-pass - what only local sockets can carry: who the peer is, and file descriptors; unix(7).
+;;;;
+;;;; Invariant: octets that were read ahead are never passed over: descriptors come with octets of
+;;;; the stream, and are received with them or not at all.
+
+(in-package :port)
+
+(defun numbers-of-size (count)
+  "A vector for COUNT 64-bit integers in host order."
+  (octets-of-size (* 8 count)))
+
+(defun number-at (numbers index)
+  (handle-in numbers (* 8 index)))
+
+(defun (setf number-at) (number numbers index)
+  (with-octets (pointer numbers (* 8 index))
+    (setf (int64-at pointer) number)))
+
+(defun socket-peer-credentials (socket)
+  "Return who is at the other end of SOCKET, a connected local SOCKET or DATAGRAM-SOCKET, as 3
+values: the ids of its process, user and group, as they were when it connected, listened, or made
+the pair. The system vouches for them.
+Conditions: NOT-SUPPORTED, it is no local socket; USAGE-ERROR, it is not connected; SOCKET-CLOSED.
+Source: SO_PEERCRED, unix(7)."
+  (check-link socket :credentials)
+  (let* ((numbers (numbers-of-size 3))
+         (channel (endpoint-channel socket))
+         (status (with-octets (pointer numbers)
+                   (lport-local-credentials (channel-handle channel) pointer))))
+    (when (minusp status)
+      (fail-on channel status :credentials))
+    (values (number-at numbers 0) (number-at numbers 1) (number-at numbers 2))))
+
+;;; Sending
+
+(defconstant +most-descriptors+ 253 "Descriptors that one message carries, unix(7).")
+
+(defun descriptor-vector (descriptors)
+  "The numbers of DESCRIPTORS, a list of integers and sockets, as the library takes them."
+  (check-argument :send descriptors 'list "a list of file descriptors")
+  (unless (<= 1 (length descriptors) +most-descriptors+)
+    (fail-as 'usage-error :send :invalid
+             :message "expected 1 to ~D file descriptors, got ~D"
+             :arguments (list +most-descriptors+ (length descriptors))))
+  (let ((numbers (numbers-of-size (length descriptors))))
+    (loop for descriptor in descriptors
+          for index from 0
+          do (setf (number-at numbers index)
+                   (if (typep descriptor 'endpoint)
+                       (socket-descriptor descriptor)
+                       (check-argument :send descriptor '(unsigned-byte 31)
+                                       "a file descriptor or a socket"))))
+    numbers))
+
+(defmacro transferring ((channel direction operation) attempt)
+  "Make ATTEMPT, a form that does not block, until it has a result; wait in between."
+  `(call-transferring ,channel ,direction ,operation (lambda () ,attempt)))
+
+(defun call-transferring (channel direction operation attempt)
+  (let ((limit (call-limit channel direction)))
+    (loop
+      (check-open channel operation)
+      (setf limit (check-limit channel direction operation limit 0))
+      (let ((result (funcall attempt)))
+        (cond ((not (and (integerp result) (minusp result))) (return result))
+              ((would-block-p result) (setf limit (await channel direction operation limit 0)))
+              ((= (lport-status-kind result) +lport-end+)
+               (error 'end-of-file :stream (channel-socket channel)))
+              (t (fail-on channel result operation)))))))
+
+(defun pass-octets (channel octets descriptors)
+  "Send OCTETS with DESCRIPTORS, a vector of numbers: how many octets were sent."
+  (transferring (channel :output :send)
+    (with-octets (pointer octets)
+      (with-octets (numbers descriptors)
+        (lport-local-send (channel-handle channel) pointer (length octets)
+                          numbers (floor (length descriptors) 8))))))
+
+(defun send-descriptors (socket fds &key (octets (octets-of-size 1)))
+  "Send FDS, a list of 1 to 253 file descriptors (integers, or sockets, of which the descriptor is
+meant), over SOCKET, a connected local SOCKET or DATAGRAM-SOCKET; return how many octets were sent
+with them: all. OCTETS: a vector of (unsigned-byte 8) to send with them (one zero octet), at least
+one on a stream, which is flushed first. The peer gets copies that are its own; those here stay open
+and stay the caller's.
+Conditions: those of a write; USAGE-ERROR, one of FDS is not open; RESOURCE-EXHAUSTED;
+NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7)."
+  (check-link socket :send)
+  (check-octets octets :send)
+  (let ((numbers (descriptor-vector fds))
+        (octets (coerce octets 'octets))
+        (channel (endpoint-channel socket)))
+    (if (typep socket 'socket)
+        (with-output (channel)
+          (flush channel)
+          (when (zerop (length octets))
+            (fail-as 'usage-error :send :invalid
+                     :socket socket :message "expected at least one octet on a stream, got none"))
+          (let ((sent (pass-octets channel octets numbers)))
+            (incf (connection-octets-out channel) sent)
+            (when (< sent (length octets))
+              (write-octets-from channel octets sent (length octets))
+              (flush channel))))
+        (pass-octets channel octets numbers))
+    (length octets)))
+
+;;; Receiving
+
+(defconstant +most-octets+ 65536 "Octets of a message with descriptors that are received.")
+
+(defun received-descriptors (numbers max)
+  "The descriptors in NUMBERS, a list."
+  (loop for index below max
+        for number = (number-at numbers index)
+        until (minusp number)
+        collect number))
+
+(defun receive-descriptors (socket max)
+  "Wait for octets on SOCKET, a connected local SOCKET or DATAGRAM-SOCKET, and return 2 values: the
+file descriptors that came with them, a list of at most MAX integers, which may be empty; the
+octets, a vector, at most 65536. The descriptors are close-on-exec and the caller's to close, or to
+make sockets of; those above MAX are closed.
+Of a stream the octets are those that follow what has been read. What has arrived before may have
+been read ahead, and the descriptors with it have been closed then: so this is a USAGE-ERROR while
+there are unread octets in the stream's buffer. At the end the standard END-OF-FILE is signalled.
+Conditions: those of a read; NOT-SUPPORTED, it is no local socket.
+Source: recvmsg(2), SCM_RIGHTS of unix(7)."
+  (check-link socket :receive)
+  (check-argument :receive max '(integer 0 1000000) "a number of descriptors")
+  (if (typep socket 'socket)
+      (let ((connection (socket-connection socket)))
+        (with-input (connection)
+          (check-nothing-buffered connection)
+          (receive-with-descriptors connection max)))
+      (receive-with-descriptors (endpoint-channel socket) max)))
+
+(defun check-nothing-buffered (connection)
+  (unless (zerop (buffered-input connection))
+    (fail-as 'usage-error :receive :invalid
+             :socket (channel-socket connection)
+             :message "expected that all that has arrived was read, ~D octets are unread"
+             :arguments (list (buffered-input connection)))))
+
+(defun receive-with-descriptors (channel max)
+  (let* ((octets (octets-of-size +most-octets+))
+         (numbers (numbers-of-size (max 1 max)))
+         (fds '())
+         (count (transferring (channel :input :receive)
+                  (call-deferred
+                    (let ((count (with-octets (pointer octets)
+                                   (with-octets (descriptors numbers)
+                                     (lport-local-receive (channel-handle channel) pointer
+                                                          (length octets) descriptors max)))))
+                      (when (>= count 0)
+                        (setf fds (received-descriptors numbers max)))
+                      count)))))
+    (note-received channel count)
+    (values fds (subseq octets 0 count))))
+
+(defun note-received (channel count)
+  "COUNT octets have come past the buffer of CHANNEL."
+  (if (typep channel 'messenger)
+      (%add-atomically (messenger-octets-in channel) count)
+      (incf (connection-octets-in channel) count)))

@@ -1,0 +1,160 @@
+/* local_pass: who the peer is, and descriptors that are passed. */
+#include "os.h"
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+TestSuite(local_pass, .timeout = 10);
+
+static const int32_t kinds[] = {LPORT_STREAM, LPORT_DATAGRAM, LPORT_SEQPACKET};
+
+enum { KINDS = sizeof kinds / sizeof *kinds, MANY = 253 };
+
+SOCKET_TEST(local_pass, the_peer_is_this_process) {
+    int64_t ends[2], identity[3];
+    make_connection(LPORT_LOCAL, ends);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(lport_local_credentials(ends[i], identity), 0);
+        cr_assert_eq(identity[0], getpid());
+        cr_assert_eq(identity[1], geteuid());
+        cr_assert_eq(identity[2], getegid());
+    }
+    close_both(ends);
+    uint8_t unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL};
+    int64_t alone = lport_datagram_open(unnamed, NULL, 0);
+    assert_kind(lport_local_credentials(alone, identity), LPORT_NOT_CONNECTED);
+    cr_assert_eq(lport_socket_close(alone, 0), 0);
+    make_connection(LPORT_INET, ends);
+    assert_kind(lport_local_credentials(ends[0], identity), LPORT_NOT_SUPPORTED);
+    close_both(ends);
+}
+
+/* COUNT descriptors of pipes that can be read, their other ends closed. */
+static void open_pipes(int64_t *fds, int count) {
+    for (int i = 0; i < count; i++) {
+        int ends[2];
+        cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+        close(ends[1]);
+        fds[i] = ends[0];
+    }
+}
+
+static void close_all(const int64_t *fds, int count) {
+    for (int i = 0; i < count; i++) {
+        cr_assert_eq(close((int)fds[i]), 0);
+    }
+}
+
+/* What has been received is close-on-exec (behaviour 60), and works. */
+static void assert_received(const int64_t *fds, int count) {
+    char octet;
+    for (int i = 0; i < count; i++) {
+        cr_assert_geq(fds[i], 0);
+        cr_assert(fcntl((int)fds[i], F_GETFD) & FD_CLOEXEC, "behaviour 60");
+        cr_assert_eq(read((int)fds[i], &octet, 1), 0);
+    }
+}
+
+/* Behaviour 60: fewer than there is room for, as many, and more, which are closed: the counts of
+ * the test show it. */
+SOCKET_TEST(local_pass, descriptors_arrive_and_surplus_ones_are_closed) {
+    static const int rows[][2] = {{1, 1}, {1, 4},       {3, 3},    {5, 2},   {5, 0},
+                                  {2, 1}, {MANY, MANY}, {MANY, 7}, {4, 1000}};
+    for (int k = 0; k < KINDS; k++) {
+        int64_t ends[2];
+        cr_assert_eq(lport_socket_pair(kinds[k], ends), 0);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            int64_t sent[MANY], got[1000];
+            int kept = rows[i][0] < rows[i][1] ? rows[i][0] : rows[i][1];
+            uint8_t octets[8] = {0};
+            open_pipes(sent, rows[i][0]);
+            cr_assert_eq(lport_local_send(ends[0], (const uint8_t *)"abc", 3, sent, rows[i][0]), 3);
+            close_all(sent, rows[i][0]);
+            cr_assert_eq(lport_local_receive(ends[1], octets, 8, got, rows[i][1]), 3);
+            cr_assert_arr_eq(octets, "abc", 4);
+            assert_received(got, kept);
+            for (int j = kept; j < rows[i][1]; j++) {
+                cr_assert_eq(got[j], -1);
+            }
+            close_all(got, kept);
+        }
+        close_both(ends);
+    }
+}
+
+/* Messages without descriptors, without octets, and the end. */
+SOCKET_TEST(local_pass, what_comes_without_descriptors) {
+    uint8_t octets[8];
+    int64_t fds[2], zero = 0;
+    for (int k = 0; k < KINDS; k++) {
+        int64_t ends[2];
+        int stream = kinds[k] == LPORT_STREAM;
+        cr_assert_eq(lport_socket_pair(kinds[k], ends), 0);
+        assert_kind(lport_local_receive(ends[1], octets, 8, fds, 2), LPORT_WOULD_BLOCK);
+        cr_assert_eq(lport_socket_send(ends[0], (const uint8_t *)"x", 1), 1);
+        cr_assert_eq(lport_local_receive(ends[1], octets, 8, fds, 2), 1);
+        cr_assert_eq(fds[0], -1);
+        if (stream) {
+            assert_kind(lport_local_send(ends[0], octets, 0, &zero, 1), LPORT_INVALID);
+            assert_kind(lport_local_receive(ends[1], octets, 0, fds, 2), LPORT_INVALID);
+        } else {
+            cr_assert_eq(lport_local_send(ends[0], octets, 0, &zero, 1), 0);
+            cr_assert_eq(lport_local_receive(ends[1], octets, 8, fds, 2), 0);
+            cr_assert_eq(fds[1], -1);
+            cr_assert_eq(close((int)fds[0]), 0);
+            cr_assert_eq(lport_socket_send(ends[0], octets, 0), 0);
+            cr_assert_eq(lport_local_receive(ends[1], octets, 8, fds, 2), 0);
+        }
+        cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+        if (kinds[k] != LPORT_DATAGRAM) {
+            assert_kind(lport_local_receive(ends[1], octets, 8, fds, 2), LPORT_END);
+            assert_kind(lport_local_receive(ends[1], octets, 8, fds, 2), LPORT_END);
+        }
+        cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    }
+}
+
+SOCKET_TEST(local_pass, what_cannot_be_passed) {
+    int64_t ends[2], fds[MANY + 1] = {0}, none = 1000000;
+    uint8_t octet = 0;
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    assert_kind(lport_local_send(ends[0], &octet, 1, &none, 1), LPORT_INVALID);
+    assert_kind(lport_local_send(ends[0], &octet, 1, fds, 0), LPORT_INVALID);
+    assert_kind(lport_local_send(ends[0], &octet, 1, fds, MANY + 1), LPORT_INVALID);
+    assert_kind(lport_local_receive(ends[0], &octet, 1, fds, -1), LPORT_INVALID);
+    cr_assert_eq(lport_socket_shutdown(ends[0], LPORT_OUTPUT), 0);
+    assert_kind(lport_local_send(ends[0], &octet, 1, fds, 1), LPORT_OUTPUT_SHUT);
+    cr_assert_eq(lport_socket_shutdown(ends[1], LPORT_INPUT), 0);
+    assert_kind(lport_local_receive(ends[1], &octet, 1, fds, 1), LPORT_END);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    make_connection(LPORT_INET, ends);
+    assert_kind(lport_local_send(ends[0], &octet, 1, fds, 1), LPORT_NOT_SUPPORTED);
+    assert_kind(lport_local_receive(ends[0], &octet, 1, fds, 1), LPORT_NOT_SUPPORTED);
+    close_both(ends);
+}
+
+/* Behaviour 64: the calls that may fail, one after the other; nothing that came is left open. */
+SOCKET_TEST(local_pass, failures_are_told) {
+    int64_t ends[2], zero = 0, got[1];
+    uint8_t octet = 1;
+    cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);
+    faults_fail(CALL_SENDMSG, 1, 2, EINTR);
+    cr_assert_eq(lport_local_send(ends[0], &octet, 1, &zero, 1), 1);
+    faults_fail(CALL_SENDMSG, 1, 1, ETOOMANYREFS);
+    assert_kind(lport_local_send(ends[0], &octet, 1, &zero, 1), LPORT_DESCRIPTORS_EXHAUSTED);
+    faults_fail(CALL_SETSOCKOPT, 1, 1, ENOMEM);
+    assert_kind(lport_local_receive(ends[1], &octet, 1, got, 1), LPORT_MEMORY_EXHAUSTED);
+    faults_fail(CALL_RECVMSG, 1, 1, ECONNRESET);
+    assert_kind(lport_local_receive(ends[1], &octet, 1, got, 1), LPORT_CONNECTION_RESET);
+    faults_fail(CALL_RECVMSG, 1, 2, EINTR);
+    cr_assert_eq(lport_local_receive(ends[1], &octet, 1, got, 1), 1);
+    cr_assert_eq(close((int)got[0]), 0);
+    int64_t identity[3];
+    faults_fail(CALL_GETSOCKOPT, 1, 1, ENOMEM);
+    assert_kind(lport_local_credentials(ends[0], identity), LPORT_MEMORY_EXHAUSTED);
+    close_both(ends);
+}
