@@ -14,7 +14,6 @@
 #include "transfer.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -202,9 +201,6 @@ static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets,
     }
     if ((atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0) {
         return lport_status_make(LPORT_END);
-    }
-    if ((flags & LPORT_YIELD) != 0) {
-        sched_yield();
     }
     if (slot->kind == LPORT_SEQPACKET) {
         return receive_packet(slot, fd, octets, len, sender, how);

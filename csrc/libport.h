@@ -105,7 +105,6 @@ enum {
 
 /* Flags of lport_socket_receive, lport_datagram_receive and lport_socket_close */
 enum {
-    LPORT_YIELD = 1, /* receive: nothing is expected yet; let other threads run first */
     LPORT_PEEK = 2,  /* receive: leave the octets where they are */
     LPORT_RESET = 1, /* close: drop what was not sent, the peer sees a reset */
 };
@@ -376,7 +375,7 @@ LPORT_API int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, siz
 
 /* [nowait] Receives the next message, at most LEN octets of it, into OCTETS. Returns its full
  * length: above LEN it was cut off, and the rest is gone. Its sender's address goes into SENDER
- * unless that is NULL. FLAGS: LPORT_YIELD, LPORT_PEEK. LPORT_WOULD_BLOCK. LPORT_END: of sequenced
+ * unless that is NULL. FLAGS: LPORT_PEEK. LPORT_WOULD_BLOCK. LPORT_END: of sequenced
  * packets, end of file. Failures of a connected socket as above.
  * Source: recv(2), recvfrom(2) with MSG_TRUNC. */
 LPORT_API int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t len,
@@ -472,7 +471,7 @@ LPORT_API int64_t lport_option_set_text(int64_t socket, int32_t index, const cha
 /* [nowait] Receives at most LEN octets into OCTETS; how many. 0 with LEN above 0 is end of file,
  * and it repeats. LPORT_WOULD_BLOCK. LPORT_CONNECTION_RESET and its kin: the connection is broken;
  * that is remembered and returned by every later call, but only after what arrived before has been
- * read. FLAGS: 0, LPORT_YIELD, LPORT_PEEK. Source: recv(2). */
+ * read. FLAGS: 0, LPORT_PEEK. Source: recv(2). */
 LPORT_API int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_t flags);
 
 /* [nowait] Sends at most LEN octets; how many the system took. LPORT_WOULD_BLOCK: no room now.

@@ -9,7 +9,6 @@
 #include "os.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <sys/uio.h>
 
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status) {
@@ -48,21 +47,6 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
     return broken != 0 ? broken : lport_transfer_note_broken(slot, status);
 }
 
-/* As receive_from, but lets the other threads of this processor run first, one of which may be
- * about to send. Twice: where the octets were there already, the first yield was too much and has
- * put the peer ahead, which now finds nothing, and would go to sleep in every round trip from then
- * on. */
-static int64_t receive_yielding(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
-                                int32_t flags) {
-    sched_yield();
-    int64_t result = receive_from(slot, fd, octets, len, flags);
-    if (lport_status_kind(result) == LPORT_WOULD_BLOCK) {
-        sched_yield();
-        result = receive_from(slot, fd, octets, len, flags);
-    }
-    return result;
-}
-
 int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_t flags) {
     struct lport_slot *slot;
     int64_t result = 0;
@@ -72,8 +56,7 @@ int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_
     }
     int input_shut = (atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0;
     if (len > 0 && !input_shut) {
-        result = (flags & LPORT_YIELD) != 0 ? receive_yielding(slot, (int)fd, octets, len, flags)
-                                            : receive_from(slot, (int)fd, octets, len, flags);
+        result = receive_from(slot, (int)fd, octets, len, flags);
     }
     lport_handle_leave(slot);
     return result;

@@ -43,7 +43,7 @@
   (in-start 0 :type index)
   (in-end 0 :type index)
   (last-width 0 :type index)            ; octets before IN-START that UNREAD-CHAR takes back
-  (drained nil)                         ; the kernel had no more when it was last asked
+  (expecting nil)                       ; what is read next has to come first, see RECEIVING
   (octets-in 0 :type (unsigned-byte 62))
   ;; Output: the octets from OUT-START to OUT-END have been written and not yet been sent.
   (out *no-octets* :type octets)

@@ -286,21 +286,18 @@ Source: send(2), sendto(2)."
 
 (defun receive-now (messenger octets start end block)
   "Receive a message into OCTETS from START below END, and its sender into BLOCK if there is no
-peer, without blocking: its full length, or a status. Right after a send it lets others run first:
-the answer, if there is one, has to be made yet."
+peer, without blocking: its full length, or a status."
   (declare (type octets octets block) (type index start end))
-  (let ((flags (if (messenger-sent messenger) +lport-yield+ 0))
-        (room (- end start)))
+  (let ((room (- end start)))
     (call-deferred
       (let ((length (with-octets (pointer octets start)
                       (if (messenger-peer messenger)
                           (lport-datagram-receive (channel-handle messenger) pointer room
-                                                  (null-pointer) flags)
+                                                  (null-pointer) 0)
                           (with-octets (sender block)
                             (lport-datagram-receive (channel-handle messenger) pointer room
-                                                    sender flags))))))
+                                                    sender 0))))))
         (declare (type (signed-byte 64) length))
-        (setf (messenger-sent messenger) nil)
         (when (>= length 0)
           (%add-atomically (messenger-octets-in messenger) (min length room)))
         length))))
@@ -319,6 +316,10 @@ the answer, if there is one, has to be made yet."
     (loop
       (check-open messenger :receive)
       (setf limit (check-limit messenger :input :receive limit 0))
+      ;; Right after a send the answer is not there yet: the call that would say so is saved.
+      (when (messenger-sent messenger)
+        (setf limit (await messenger :input :receive limit 0)
+              (messenger-sent messenger) nil))
       (let ((length (receive-now messenger octets start end block))
             (room (- end start)))
         (declare (type (signed-byte 64) length))

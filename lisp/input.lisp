@@ -45,11 +45,10 @@ double the buffer that is full of one long line."
 status.
 To be called with interrupts deferred until the count is noted."
   (declare (type octets octets) (type index start end))
-  (let* ((room (- end start))
-         (count (with-octets (pointer octets start)
-                  (lport-socket-receive (connection-handle connection) pointer room
-                                        (if (connection-drained connection) +lport-yield+ 0)))))
-    (setf (connection-drained connection) (< count room))
+  (let ((count (with-octets (pointer octets start)
+                 (lport-socket-receive (connection-handle connection) pointer (- end start) 0))))
+    (declare (type (signed-byte 64) count))
+    (setf (connection-expecting connection) (and (minusp count) (would-block-p count)))
     (when (plusp count)
       (incf (connection-octets-in connection) count))
     count))
@@ -73,7 +72,10 @@ To be called with interrupts deferred until the count is noted."
     (drop-input connection)))
 
 (defmacro receiving ((connection limit moved) attempt)
-  "Make ATTEMPT, a form that receives without blocking, until it has a count; wait in between.
+  "Make ATTEMPT, a form that receives without blocking, until it has a count; wait in between, and
+first where something was sent since the last time: an answer is not there yet, and a call that
+would only say so is saved. (Yielding the processor instead would be cheaper still while nobody else
+wants it; where somebody does, a scheduler of deadlines makes who yields wait for milliseconds.)
 Values: the count, 0 at end of file; LIMIT, or a later one that the user asked for."
   (let ((try (gensym "ATTEMPT")))
     `(flet ((,try () ,attempt))
@@ -85,15 +87,15 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
   (loop
     (check-open connection :read)
     (setf limit (check-limit connection :input :read limit moved))
+    (when (connection-expecting connection)
+      (release-idle-input connection)
+      (setf limit (await connection :input :read limit moved)))
     (let ((count (funcall attempt)))
       (declare (type (signed-byte 64) count))
       (cond ((>= count 0)
              (return (values count limit)))
-            ((would-block-p count)
-             (release-idle-input connection)
-             (setf limit (await connection :input :read limit moved)
-                   (connection-drained connection) nil))
-            (t (fail-on connection count :read :octets moved))))))
+            ((not (would-block-p count))
+             (fail-on connection count :read :octets moved))))))
 
 (defun fill-input (connection limit &optional (moved 0))
   "Wait for more octets behind IN-END. Values: how many, 0 at end of file; LIMIT or a later one."
@@ -119,14 +121,11 @@ reader of CONNECTION at once and no deadline has to be looked at; else NIL."
      (with-direction-now (,connection connection-input-owner) ,@body)))
 
 (defun fill-input-quickly (connection)
-  "Receive behind IN-END if something is there: true if it was. To be called within WITH-INPUT-NOW."
+  "Receive behind IN-END if something may be there: true if it was. To be called within
+WITH-INPUT-NOW."
   (declare (type connection connection))
-  (unless (channel-closing connection)
-    (let ((count (receive-into-buffer connection)))
-      (declare (type (signed-byte 62) count))
-      ;; The long way asks again at once and has no reason to yield a second time.
-      (setf (connection-drained connection) (and (plusp count) (connection-drained connection)))
-      (plusp count))))
+  (unless (or (channel-closing connection) (connection-expecting connection))
+    (plusp (the (signed-byte 64) (receive-into-buffer connection)))))
 
 (defun put-back (connection octets start end)
   "Put OCTETS from START to END before what is unread."

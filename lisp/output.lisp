@@ -53,6 +53,7 @@ NIL."
   (let* ((pending (pending-output connection))
          (own (min count pending)))
     (incf (connection-octets-out connection) count)
+    (setf (connection-expecting connection) t)
     (if (= own pending)
         (setf (connection-column connection) (current-column connection)
               (connection-out-start connection) 0

@@ -309,20 +309,19 @@ SOCKET_TEST(transfer, nothing_can_be_moved_at_once_and_is_no_end_of_file) {
     }
 }
 
-SOCKET_TEST(transfer, peek_leaves_the_octets_and_yield_changes_nothing) {
+SOCKET_TEST(transfer, peek_leaves_the_octets) {
     uint8_t octets[8];
     for (int i = 0; i < FAMILIES; i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_kind(lport_socket_receive(ends[0], octets, 8, LPORT_PEEK), LPORT_WOULD_BLOCK);
-        assert_kind(lport_socket_receive(ends[0], octets, 8, LPORT_YIELD), LPORT_WOULD_BLOCK);
         assert_sends(ends[1], "abcd");
         cr_assert_eq(wait_for(ends[0], LPORT_INPUT, soon()), LPORT_INPUT);
         for (int j = 0; j < 3; j++) {
-            cr_assert_eq(lport_socket_receive(ends[0], octets, 8, LPORT_PEEK | LPORT_YIELD), 4);
+            cr_assert_eq(lport_socket_receive(ends[0], octets, 8, LPORT_PEEK), 4);
             cr_assert_arr_eq(octets, "abcd", 4);
         }
-        cr_assert_eq(lport_socket_receive(ends[0], octets, 3, LPORT_YIELD), 3);
+        cr_assert_eq(lport_socket_receive(ends[0], octets, 3, 0), 3);
         assert_receives(ends[0], "d");
         cr_assert_eq(lport_socket_close(ends[1], 0), 0);
         cr_assert_eq(wait_for(ends[0], LPORT_INPUT, soon()) & LPORT_INPUT, LPORT_INPUT);
