@@ -46,6 +46,7 @@ what happened, nothing hangs for ever and nothing is lost."
   :pathname "examples/"
   :serial t
   :components ((:file "file-server")
+               (:file "dns")
                (:file "demo")))
 
 (defsystem "port/docs"
@@ -88,6 +89,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "poller")
                (:file "clocc")
                (:file "peers")
+               (:file "dns")
                (:file "examples")
                (:file "documentation")
                (:file "documents"))
