@@ -37,7 +37,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "poller")
                (:file "local-pass")
                (:file "multicast")
-               (:file "clocc"))
+               (:file "clocc")
+               (:file "describe"))
   :in-order-to ((test-op (test-op "port/test"))))
 
 (defsystem "port/examples"
@@ -91,6 +92,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "peers")
                (:file "dns")
                (:file "examples")
+               (:file "describe")
                (:file "documentation")
                (:file "documents"))
   :perform (test-op (operation system)

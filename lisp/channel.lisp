@@ -111,7 +111,7 @@ WITH-DEADLINE, or the timeout."
     (restart-case (fail-on channel (lport-status-make +lport-timed-out+) operation
                            :octets octets :seconds (fired-seconds channel direction limit))
       (wait-longer (&optional seconds)
-        :report "Wait longer: SECONDS, or for ever."
+        :report "Wait longer; asks for how many seconds."
         :interactive read-seconds
         (let ((limit (moment-after seconds)))
           ;; A deadline of the socket that has passed would end the call again at once.

@@ -132,7 +132,7 @@ the caller gave them, TIMEOUT in seconds, and the attempts are for the condition
       limit
       (restart-case (funcall give-up (lport-status-make +lport-timed-out+))
         (wait-longer (&optional seconds)
-          :report "Wait longer: SECONDS, or for ever."
+          :report "Wait longer; asks for how many seconds."
           :interactive read-seconds
           (moment-after seconds)))))
 

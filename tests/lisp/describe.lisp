@@ -1,0 +1,75 @@
+;;;; describe - what DESCRIBE says of sockets and conditions, and the argument lists that editors
+;;;; show.
+
+(in-package :port/test)
+
+(define-suite describe "At the REPL.")
+
+(defun description (object)
+  (with-output-to-string (stream)
+    (describe object stream)))
+
+(define-test "describe.socket" ()
+  "The facts of a socket, open and closed, of every kind."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let* ((client (open-socket "127.0.0.1" (port-of server) :input-timeout 3/2))
+           (open (description client))
+           (number (princ-to-string (port-of server))))
+      (dolist (part (list "state: open" "local end: 127.0.0.1:" number "descriptor: "
+                          "limit of input: 1.5 s for each call" "external format: :UTF-8"))
+        (is (search part open) "no ~S in ~A" part open))
+      (is (not (search "limit of output" open)))
+      (setf (socket-deadline client :input) 100 (socket-timeout client :input) nil)
+      (is (search " s left for all calls" (description client)))
+      (close client)
+      (is (search "state: closed" (description client)))
+      (is (not (search "descriptor" (description client))))
+      (is (search "state: open" (description server)))
+      (is (search (format nil "local end: 127.0.0.1:~A" number) (description server))))))
+
+(define-test "describe.condition" ()
+  "The facts of a condition under the names of their readers, and every attempt."
+  (let ((text (description (failure-of (open-socket "127.0.0.1" (unused-port))))))
+    (dolist (part '("network-operation: :CONNECT" "network-code: :CONNECTION-REFUSED"
+                    "network-host: \"127.0.0.1\"" "tried 127.0.0.1: connection refused"))
+      (is (search part text) "no ~S in ~A" part text))
+    (is (not (search "network-socket" text)))))
+
+(define-test "describe.argument-lists" ()
+  "Where the keywords are known no &REST is shown."
+  (dolist (name '(open-socket open-socket-server socket-accept open-unix-socket))
+    (let ((list (sb-introspect:function-lambda-list name)))
+      (is (member '&key list) "~A: ~S" name list)
+      (is (not (member '&rest list)) "~A: ~S" name list)))
+  (is (equal "TIMEOUT" (symbol-name (nth 5 (sb-introspect:function-lambda-list 'open-socket))))))
+
+(define-test "describe.restarts" ()
+  "The functions that invoke restarts do nothing where there is none, and go on where there is."
+  (is (null (retry)))
+  (is (null (wait-longer 1)))
+  (is (null (replace-character #\?)))
+  (with-pair (a b)
+    (let ((times 0))
+      (setf (socket-timeout a :input) 0.05)
+      (is (equal "late"
+                 (handler-bind ((timeout (lambda (condition)
+                                           (incf times)
+                                           (send-octets b (format nil "late~%"))
+                                           (wait-longer 5 condition))))
+                   (read-line a))))
+      (is (= 1 times)))
+    (setf (stream-external-format b) :ascii)
+    (is (equal "a+b" (handler-bind ((encoding-error (lambda (condition)
+                                                      (replace-character #\+ condition))))
+                       (write-line (format nil "a~Cb" (code-char 233)) b)
+                       (finish-output b)
+                       (read-line a)))))
+  (let ((servers '()))
+    (let ((port (unused-port)))
+      (close (handler-bind ((connection-refused
+                              (lambda (condition)
+                                (push (open-socket-server port :host "127.0.0.1") servers)
+                                (retry condition))))
+               (open-socket "127.0.0.1" port))))
+    (mapc #'close servers)
+    (is (= 1 (length servers)))))
