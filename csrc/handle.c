@@ -135,6 +135,23 @@ int lport_handle_is_open(int64_t socket) {
     return generation_of(state) == generation_in(socket) && (state & CLOSING) == 0;
 }
 
+/* A slot that is free, or reserved and not yet published, has the closing mark and no user. */
+static int has_descriptor(struct lport_slot *slot) {
+    uint64_t state = atomic_load(&slot->state);
+    return (state & CLOSING) == 0 || (state & USERS) != 0;
+}
+
+int lport_handle_has(int fd) {
+    int found = 0;
+    pthread_mutex_lock(&table.lock);
+    for (uint32_t index = 0; index < table.used && !found; index++) {
+        struct lport_slot *slot = slot_at(index);
+        found = has_descriptor(slot) && slot->fd == fd;
+    }
+    pthread_mutex_unlock(&table.lock);
+    return found;
+}
+
 int lport_handle_is_closing(struct lport_slot *slot) {
     return (atomic_load(&slot->state) & CLOSING) != 0;
 }

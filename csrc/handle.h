@@ -73,6 +73,10 @@ int64_t lport_handle_enter(int64_t socket, struct lport_slot **slot);
 /* [nowait] Leaves it; the last one to leave a closing slot closes its descriptor. */
 void lport_handle_leave(struct lport_slot *slot);
 
+/* [nowait] True if FD is the descriptor of a socket here, one that is just being closed included.
+ */
+int lport_handle_has(int fd);
+
 /* True once the slot, which the caller has entered, is being closed. */
 int lport_handle_is_closing(struct lport_slot *slot);
 

@@ -17,12 +17,12 @@
  *   below) with the system's own number. lport_status_kind and its neighbours take it apart. Every
  *   function may return LPORT_INVALID for an argument outside what it says.
  *
- * Sockets.  A socket is a positive integer below 2^62: a slot in the table and its generation. An
- *   operation enters the slot, does its work, and leaves. lport_socket_close marks the slot, wakes
- *   whoever waits on it, and the last one to leave closes the descriptor; so a descriptor is never
- *   reused under anybody, and a stale or second close is LPORT_CLOSED, not an accident. Every
- *   function that takes a socket may return LPORT_CLOSED. Descriptors are close-on-exec and
- *   non-blocking from birth.
+ * Sockets.  A socket is a positive integer below 2^62: a slot in the table, which its 24 lowest
+ * bits number, and its generation. No two that are open share a slot. An operation enters the slot,
+ * does its work, and leaves. lport_socket_close marks the slot, wakes whoever waits on it, and the
+ * last one to leave closes the descriptor; so a descriptor is never reused under anybody, and a
+ * stale or second close is LPORT_CLOSED, not an accident. Every function that takes a socket may
+ * return LPORT_CLOSED. Descriptors are close-on-exec and non-blocking from birth.
  *
  * Two kinds of function.  [nowait] may change state, lock, allocate, open and close; it never
  *   blocks, and a caller whose threads can be interrupted (unwound, killed) has to defer that for
@@ -130,6 +130,7 @@ enum {
     LPORT_STATE_OUTPUT_SHUT = 2,
     LPORT_STATE_BROKEN = 4,
     LPORT_STATE_LISTENING = 8,
+    LPORT_STATE_CONNECTED = 16, /* lport_descriptor_inspect only */
 };
 
 /* Bits of lport_option_access */
@@ -465,6 +466,51 @@ LPORT_API int64_t lport_option_set(int64_t socket, int32_t index, int64_t value)
 LPORT_API int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t cap);
 LPORT_API int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text,
                                         size_t len);
+
+/* ---- info: what the system knows of a TCP connection -------------------------------------------
+ */
+
+/* [pure] Of field INDEX (0, 1, ...): its name, such as "rtt"; its kind: "count", "octets", "time"
+ * (nanoseconds), "rate" (octets a second) or "state"; a sentence on it; static, terminated. NULL
+ * past the last. */
+LPORT_API const char *lport_info_name(int32_t index);
+LPORT_API const char *lport_info_kind(int32_t index);
+LPORT_API const char *lport_info_note(int32_t index);
+
+/* [pure] The name of STATE, the value of a field of that kind, such as "established"; or NULL. */
+LPORT_API const char *lport_info_state(int64_t state);
+
+/* [nowait] The first COUNT fields of SOCKET, a TCP connection or listener, into VALUES; LPORT_NEVER
+ * for one that this system does not tell. Returns how many fields there are.
+ * LPORT_NOT_SUPPORTED: not TCP. Source: getsockopt(2), TCP_INFO of tcp(7). */
+LPORT_API int64_t lport_info_read(int64_t socket, int64_t *values, int32_t count);
+
+/* ---- adopt: descriptors that somebody else has made --------------------------------------------
+ */
+
+/* [nowait] What the descriptor FD is: family + 256 * kind + 65536 * state, where state has
+ * LPORT_STATE_LISTENING and LPORT_STATE_CONNECTED. LPORT_INVALID with the system's number: it is
+ * closed (EBADF) or no socket (ENOTSOCK); without one: it belongs to a socket of this library.
+ * LPORT_NOT_SUPPORTED: a socket of another family or kind. Source: socket(7), getpeername(2). */
+LPORT_API int64_t lport_descriptor_inspect(int32_t fd);
+
+/* [nowait] Makes FD a socket here, close-on-exec and non-blocking; FD is the socket's own from then
+ * on. (Non-blocking holds for every process that shares it: fcntl(2).) Statuses as above, and
+ * LPORT_MEMORY_EXHAUSTED; then FD is the caller's still, and as it was. */
+LPORT_API int64_t lport_descriptor_adopt(int32_t fd);
+
+/* [nowait] How many descriptors the system has handed over to this process, from 3 on: LISTEN_FDS
+ * if LISTEN_PID names this process, else 0. LPORT_INVALID: these variables have no numbers in them.
+ * Source: sd_listen_fds(3). */
+LPORT_API int64_t lport_activation_count(void);
+
+/* [nowait] The name that LISTEN_FDNAMES gives the descriptor 3 + INDEX, into TEXT; a text of length
+ * 0 where it gives none. LPORT_INVALID: there are not so many. */
+LPORT_API int64_t lport_activation_name(int32_t index, char *text, size_t cap);
+
+/* [nowait] Removes the variables, so that no child takes them for its own. Only while no other
+ * thread reads the environment, as for unsetenv(3). 0. */
+LPORT_API int64_t lport_activation_forget(void);
 
 /* ---- transfer: octets in and out ------------------------------------------------------------- */
 

@@ -108,6 +108,15 @@ time."
 (defun %cancel-finalization (object)
   (sb-ext:cancel-finalization object))
 
+(declaim (inline %weak-pointer %weak-pointer-value))
+(defun %weak-pointer (object)
+  "An object that leads to OBJECT and does not keep it from becoming garbage."
+  (sb-ext:make-weak-pointer object))
+
+(defun %weak-pointer-value (pointer)
+  "What POINTER leads to, or NIL if it has become garbage."
+  (values (sb-ext:weak-pointer-value pointer)))
+
 (defun %nan-p (number)
   "True if NUMBER is a float that is not a number."
   (and (floatp number) (sb-ext:float-nan-p number)))

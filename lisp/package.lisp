@@ -33,6 +33,10 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; datagram
    #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive #:lport-datagram-join
    #:lport-datagram-leave #:lport-local-credentials #:lport-local-send #:lport-local-receive
+   ;; info, adopt
+   #:lport-info-name #:lport-info-kind #:lport-info-note #:lport-info-state #:lport-info-read
+   #:lport-descriptor-inspect #:lport-descriptor-adopt #:lport-activation-count
+   #:lport-activation-name #:lport-activation-forget
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
    #:lport-text-find-line #:lport-text-from-utf8 #:lport-text-from-latin1 #:lport-text-from-ascii
@@ -59,7 +63,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-peek+
    #:+lport-reset+
    #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
-   #:+lport-state-broken+ #:+lport-state-listening+
+   #:+lport-state-broken+ #:+lport-state-listening+ #:+lport-state-connected+
    #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+
    #:+lport-connection-reset+ #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+
    #:+lport-descriptors-exhausted+ #:+lport-backlog-full+ #:+lport-end+
@@ -84,7 +88,11 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; connections
   (:export #:socket #:open-socket #:socket-host/port #:socket-string #:socket-shutdown
            #:open-socket-pair #:with-open-socket #:call-with-open-socket
-           #:socket-descriptor)
+           #:socket-descriptor #:adopt-descriptor #:socket-info #:socket-info-fields)
+  ;; what is open
+  (:export #:list-open-sockets #:print-open-sockets #:socket-entry #:socket-entry-p
+           #:socket-entry-socket #:socket-entry-kind #:socket-entry-local #:socket-entry-remote
+           #:socket-entry-received #:socket-entry-sent #:socket-entry-age)
   ;; options
   (:export #:socket-option #:socket-options)
   ;; interfaces
@@ -94,7 +102,8 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:get-host-name)
   ;; servers
   (:export #:socket-server #:open-socket-server #:socket-accept #:socket-server-close
-           #:socket-server-host/port #:with-socket-server #:call-with-socket-server)
+           #:socket-server-host/port #:with-socket-server #:call-with-socket-server
+           #:activated-servers)
   ;; datagrams
   (:export #:datagram-socket #:open-datagram-socket #:socket-send #:socket-receive
            #:with-datagram-socket #:call-with-datagram-socket

@@ -50,6 +50,12 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
           (setf (aref block 0) family-number)
           block))))
 
+(defun make-listener (handle kind settings parsed)
+  "The server around HANDLE; KIND, SETTINGS, a plist, and the same PARSED are those of its
+connections."
+  (make-instance 'socket-server :channel (make-channel :handle handle)
+                                :kind kind :settings settings :parsed parsed))
+
 (defun make-server (listen &key host port settings (kind :stream))
   "The server around the handle that LISTEN returns; SETTINGS, a plist, are those of its
 connections, KIND is theirs."
@@ -59,11 +65,7 @@ connections, KIND is theirs."
       (when (plusp result)
         (setf server (adopt-handle result
                                    (lambda (handle)
-                                     (make-instance 'socket-server
-                                                    :channel (make-channel :handle handle)
-                                                    :settings settings
-                                                    :kind kind
-                                                    :parsed parsed))))))
+                                     (make-listener handle kind settings parsed))))))
     (or server
         (fail result :listen :host host :port port))))
 

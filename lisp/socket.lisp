@@ -64,6 +64,7 @@ when the object becomes garbage. To be called with interrupts deferred since HAN
       (unless endpoint
         (lport-socket-close handle 0)))
     (setf (channel-socket (endpoint-channel endpoint)) endpoint)
+    (register-endpoint endpoint handle)
     (%finalize endpoint (lambda () (lport-socket-close handle 0)))
     endpoint))
 

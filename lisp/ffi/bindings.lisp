@@ -108,6 +108,18 @@
                            (cap :size))
   ("lport_option_set_text" :nowait result (socket handle) (index :int32) (text :pointer)
                            (len :size))
+  ;; info
+  ("lport_info_name" :pure :string (index :int32))
+  ("lport_info_kind" :pure :string (index :int32))
+  ("lport_info_note" :pure :string (index :int32))
+  ("lport_info_state" :pure :string (state :int64))
+  ("lport_info_read" :nowait result (socket handle) (values :pointer) (count :int32))
+  ;; adopt
+  ("lport_descriptor_inspect" :nowait result (fd :int32))
+  ("lport_descriptor_adopt" :nowait result (fd :int32))
+  ("lport_activation_count" :nowait result)
+  ("lport_activation_name" :nowait result (index :int32) (text :pointer) (cap :size))
+  ("lport_activation_forget" :nowait result)
   ;; transfer
   ("lport_socket_receive" :nowait result (socket handle) (octets :pointer) (len :size)
                           (flags :int32))

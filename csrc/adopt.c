@@ -1,0 +1,177 @@
+/* adopt - descriptors that somebody else has made, and those that the system hands over (layer 2).
+ * Stands on os, status, address, handle.
+ *
+ * Invariant: until a descriptor is adopted nothing about it is changed, and who fails to adopt one
+ * still has it as it was. */
+#include "address.h"
+#include "handle.h"
+#include "libport.h"
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FIRST_DESCRIPTOR = 3 }; /* of those handed over, sd_listen_fds(3) */
+
+/* ---- looking at a descriptor ----------------------------------------------------------------- */
+
+/* The number that FD has for option NAME of SOL_SOCKET, into VALUE; 0 or a status. */
+static int64_t ask(int fd, int name, int *value) {
+    socklen_t len = sizeof *value;
+    return lport_os.getsockopt(fd, SOL_SOCKET, name, value, &len) < 0
+               ? lport_status_from_errno(LPORT_IN_GENERAL, errno)
+               : 0;
+}
+
+static int32_t family_of(int domain) {
+    switch (domain) {
+    case AF_INET:
+        return LPORT_INET;
+    case AF_INET6:
+        return LPORT_INET6;
+    case AF_UNIX:
+        return LPORT_LOCAL;
+    default:
+        return 0;
+    }
+}
+
+static int32_t kind_of(int type) {
+    switch (type) {
+    case SOCK_STREAM:
+        return LPORT_STREAM;
+    case SOCK_DGRAM:
+        return LPORT_DATAGRAM;
+    case SOCK_SEQPACKET:
+        return LPORT_SEQPACKET;
+    default:
+        return 0;
+    }
+}
+
+struct found {
+    int32_t family, kind, state;
+};
+
+/* What FD is, into FOUND; 0 or a status. */
+static int64_t look_at(int fd, struct found *found) {
+    int domain = 0, type = 0, listening = 0;
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    *found = (struct found){0};
+    int64_t status = ask(fd, SO_DOMAIN, &domain);
+    status = status < 0 ? status : ask(fd, SO_TYPE, &type);
+    status = status < 0 ? status : ask(fd, SO_ACCEPTCONN, &listening);
+    if (status < 0) {
+        return status;
+    }
+    found->family = family_of(domain);
+    found->kind = kind_of(type);
+    if (found->family == 0 || found->kind == 0) {
+        return lport_status_make(LPORT_NOT_SUPPORTED);
+    }
+    found->state = listening ? LPORT_STATE_LISTENING : 0;
+    if (lport_os.getpeername(fd, (struct sockaddr *)&peer, &len) == 0) {
+        found->state |= LPORT_STATE_CONNECTED;
+    }
+    return 0;
+}
+
+/* The same, unless FD belongs to a socket of ours already. */
+static int64_t examine(int fd, struct found *found) {
+    int64_t status = look_at(fd, found);
+    return status == 0 && lport_handle_has(fd) ? lport_status_make(LPORT_INVALID) : status;
+}
+
+int64_t lport_descriptor_inspect(int32_t fd) {
+    struct found found;
+    int64_t status = examine(fd, &found);
+    return status < 0 ? status : found.family | found.kind << 8 | found.state << 16;
+}
+
+/* ---- adopting -------------------------------------------------------------------------------- */
+
+/* Makes FD close-on-exec and non-blocking; 0, or a status and FD as it was. */
+static int64_t tame(int fd) {
+    int descriptor = lport_os.fcntl(fd, F_GETFD, 0);
+    int description = lport_os.fcntl(fd, F_GETFL, 0);
+    if (descriptor < 0 || description < 0 ||
+        lport_os.fcntl(fd, F_SETFD, descriptor | FD_CLOEXEC) < 0) {
+        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    if (lport_os.fcntl(fd, F_SETFL, description | O_NONBLOCK) < 0) {
+        int64_t status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
+        lport_os.fcntl(fd, F_SETFD, descriptor);
+        return status;
+    }
+    return 0;
+}
+
+int64_t lport_descriptor_adopt(int32_t fd) {
+    struct found found;
+    struct lport_slot *slot;
+    int64_t status = examine(fd, &found);
+    status = status < 0 ? status : lport_handle_reserve(&slot);
+    if (status < 0) {
+        return status;
+    }
+    status = tame(fd);
+    if (status < 0) {
+        lport_handle_release(slot);
+        return status;
+    }
+    int64_t socket = lport_handle_publish(slot, fd, found.family, found.kind);
+    atomic_fetch_or(&slot->flags, (uint32_t)found.state & LPORT_STATE_LISTENING);
+    return socket;
+}
+
+/* ---- what the system hands over, sd_listen_fds(3) -------------------------------------------- */
+
+/* The decimal number that is all of TEXT, or a status. */
+static int64_t number_in(const char *text) {
+    int64_t number = 0;
+    for (const char *digit = text; *digit != '\0'; digit++) {
+        if (*digit < '0' || *digit > '9' || number > INT32_MAX) {
+            return lport_status_make(LPORT_INVALID);
+        }
+        number = number * 10 + (*digit - '0');
+    }
+    return text[0] == '\0' || number > INT32_MAX ? lport_status_make(LPORT_INVALID) : number;
+}
+
+int64_t lport_activation_count(void) {
+    const char *pid = getenv("LISTEN_PID");
+    const char *count = getenv("LISTEN_FDS");
+    if (pid == NULL || count == NULL) {
+        return 0;
+    }
+    int64_t wanted = number_in(pid);
+    if (wanted < 0 || wanted != getpid()) {
+        return wanted < 0 ? wanted : 0;
+    }
+    return number_in(count);
+}
+
+int64_t lport_activation_name(int32_t index, char *text, size_t cap) {
+    const char *names = getenv("LISTEN_FDNAMES");
+    int64_t count = lport_activation_count();
+    if (count < 0 || index < 0 || index >= count) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    for (; names != NULL && index > 0; index--) {
+        names = strchr(names, ':');
+        names = names != NULL ? names + 1 : NULL;
+    }
+    return names == NULL ? lport_text_put("", text, cap)
+                         : lport_text_put_octets(names, strcspn(names, ":"), text, cap);
+}
+
+int64_t lport_activation_forget(void) {
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    return 0;
+}
