@@ -53,7 +53,7 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all library deps check-deps demo repl test test-c test-tsan test-lisp check bench \
+.PHONY: all library writable deps check-deps demo repl test test-c test-tsan test-lisp check bench \
         docs docs-html install uninstall clean help
 
 ## all (the default): the library, build/libport.so.1
@@ -77,6 +77,11 @@ PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel c
 CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
 DOCS_PACKAGES  = pandoc
 
+writable:
+	@{ mkdir -p build && [ -w build ]; } 2>/dev/null || \
+	    { echo "make: $(CURDIR) cannot be written to: tests, demo and checks build in it. Use a copy" \
+	        "(cp -r), or \`make library OUT=directory' for the library alone." >&2; exit 1; }
+
 ## deps: installs the packages that demo, repl, test and bench need
 deps:
 	@tests/checks/packages $(PACKAGES)
@@ -90,21 +95,21 @@ check-deps:
 LOAD_PORT = --eval '(setf *compile-verbose* nil)' --eval '(asdf:load-asd (truename "port.asd"))' --eval '(asdf:load-system "port")'
 
 ## demo: a narrated session: a file server, clients, errors, a name with several addresses
-demo: deps
+demo: writable deps
 	@$(MAKE) -s --no-print-directory all
 	@PORT_DEMO_NAME=many.test $(TEST_ENV) $(LISP) $(LOAD_PORT) \
 	    --eval '(asdf:load-system "port/examples")' \
 	    --eval '(uiop:quit (uiop:symbol-call :port-example/demo :run))'
 
 ## repl: a Lisp with port loaded
-repl: deps
+repl: writable deps
 	@$(MAKE) -s --no-print-directory all
 	@$(SBCL) --noinform --eval '(require :asdf)' $(LOAD_PORT) --load examples/repl.lisp
 
 # ---- tests ----------------------------------------------------------------------------------------
 
 ## test: every test: test-c, test-tsan, test-lisp
-test: deps
+test: writable deps
 	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite $(TSAN)
 	@$(MAKE) -s --no-print-directory test-c
 	@$(MAKE) -s --no-print-directory test-tsan
@@ -149,7 +154,7 @@ $(TSAN): build/tsan/%: build/tsan/tests/tsan/%.o \
 CHECKS ?= format lint cppcheck warnings layers symbols manifest docs install sanitize
 
 ## check: formatting, lint, warnings, layers, exports, installation, and the C suite under sanitizers
-check: deps check-deps
+check: writable deps check-deps
 	@$(MAKE) -s --no-print-directory all
 	@MAKE="$(MAKE)" JOBS="$(JOBS)" VERSION="$(VERSION)" CRITERION="$(CRITERION)" \
 	    DIALECT="$(subst ",\",$(DIALECT))" WARNINGS="$(WARNINGS)" \
@@ -166,7 +171,7 @@ build/bench/peer: tests/bench/peer.c Makefile
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $<
 
 ## bench [BENCH=pingpong]: port beside plain C and others, on one processor; writes docs/benchmarks.md
-bench: deps
+bench: writable deps
 	@$(MAKE) -s --no-print-directory -j$(JOBS) all build/bench/peer
 	@processor=$$(taskset -cp $$$$ | sed 's/.*[^0-9]//') && \
 	    taskset -c "$$processor" $(LISP) --load tests/bench/run.lisp

@@ -2,6 +2,9 @@
 
 (in-package :port)
 
+(defvar *connect-keywords* '()
+  "The keywords of OPEN-SOCKET and its BIN.")
+
 (defun open-socket (host port &rest options)
   "Connect to PORT of HOST and return a SOCKET, a stream of characters and octets.
 HOST: a name, every address of which is tried; a literal IPv4 or IPv6 address; an integer ipaddr; an
@@ -16,14 +19,14 @@ Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERR
 RESOURCE-EXHAUSTED.
 Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
   (if (oddp (length options))
-      (apply #'connect-to host port :bin (check-bin (first options)) (rest options))
-      (apply #'connect-to host port options)))
+      (apply #'connect-to host port :bin (check-bin (first options))
+             (check-keywords :connect (rest options) *connect-keywords*))
+      (apply #'connect-to host port
+             (check-keywords :connect options *connect-keywords*))))
 
 (defun check-bin (bin)
   "BIN, unless it is a keyword of OPEN-SOCKET, whose value has been forgotten."
-  (check-argument :connect bin
-                  '(not (member :timeout :local-host :local-port :family :nodelay :keepalive
-                         :element-type :external-format :input-timeout :output-timeout))
+  (check-argument :connect bin `(not (member ,@(remove :bin *connect-keywords*)))
                   "BIN or keywords and values in pairs"))
 
 (defun connect-to (host port &key timeout local-host local-port family (nodelay t) (keepalive t)
@@ -45,6 +48,8 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
                            (if keepalive +lport-keepalive+ 0))))
         (dial-to (lambda () (open-dial target number family-number local flags))
                  host port timeout settings)))))
+
+(setf *connect-keywords* (keywords-of 'connect-to))
 
 (%show-lambda-list 'open-socket
                    `(host port &optional bin

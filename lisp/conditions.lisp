@@ -200,6 +200,11 @@ TYPE-ERROR too.")
   (:documentation "Another argument of the wrong type."))
 (setf (gethash 'mistyped-argument *public-names*) 'usage-error)
 
+(define-condition unknown-keyword (usage-error program-error) ()
+  (:documentation "A keyword that an operator does not have, which CLHS 3.5.1.4 has for a
+PROGRAM-ERROR."))
+(setf (gethash 'unknown-keyword *public-names*) 'usage-error)
+
 ;;; Facts in the shape of 1999
 
 (defun net-host (condition)
@@ -447,6 +452,24 @@ text, says what an argument of OPERATION should have been."
   (if (typep datum type)
       datum
       (fail-argument operation datum type expected)))
+
+(defun keywords-of (function)
+  "The keywords that FUNCTION, a name, takes: a list in alphabetical order."
+  (sort (loop for parameter in (rest (member '&key (%lambda-list function)))
+              unless (member parameter lambda-list-keywords)
+                collect (intern (string (if (consp parameter) (first parameter) parameter))
+                                :keyword))
+        #'string<))
+
+(defun check-keywords (operation plist allowed)
+  "Return PLIST, the keyword arguments of OPERATION, if ALLOWED, a list, has each keyword; else
+signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
+  (loop for (key) on plist by #'cddr
+        unless (or (member key allowed) (getf plist :allow-other-keys))
+          do (fail-as 'unknown-keyword operation :invalid
+                      :message "expected keywords among~{ ~S~}, got ~S"
+                      :arguments (list allowed key)))
+  plist)
 
 (defun kind-row (kind)
   "(code . class) of KIND, as the library says."

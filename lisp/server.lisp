@@ -2,6 +2,9 @@
 
 (in-package :port)
 
+(defvar *listen-keywords* '()
+  "The keywords of OPEN-SOCKET-SERVER.")
+
 (defun open-socket-server (&rest arguments)
   "Listen for connections and return a SOCKET-SERVER.
 PORT: 1 to 65535 or the name of a service; NIL or 0: any free port, see SOCKET-SERVER-HOST/PORT. It
@@ -14,8 +17,9 @@ connections. EXTERNAL-FORMAT: that of the connections.
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
 RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), listen(2)."
   (if (oddp (length arguments))
-      (apply #'listen-on (first arguments) (rest arguments))
-      (apply #'listen-on nil arguments)))
+      (apply #'listen-on (first arguments)
+             (check-keywords :listen (rest arguments) *listen-keywords*))
+      (apply #'listen-on nil (check-keywords :listen arguments *listen-keywords*))))
 
 (defun listen-on (port &key host family backlog (reuse-address t) reuse-port
                          (external-format :utf-8) (nodelay t) (keepalive t))
@@ -32,6 +36,8 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
                        (lport-socket-listen pointer (or backlog -1) flags)))
                    :host host :port port
                    :settings (list :external-format external-format)))))
+
+(setf *listen-keywords* (keywords-of 'listen-on))
 
 (%show-lambda-list 'open-socket-server `(&optional ,@(%lambda-list 'listen-on)))
 

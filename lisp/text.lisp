@@ -22,12 +22,19 @@
   "The encodings that have other names here than for babel: each by its name and then everything it
 may be called.")
 
+(defun babel-name (designator)
+  "Babel's own name for the encoding DESIGNATOR, which may be one of its aliases; NIL for none."
+  (let ((aliases (lambda (name)
+                   (babel-encodings:enc-aliases (babel-encodings:get-character-encoding name)))))
+    (find-if (lambda (name) (or (eq name designator) (member designator (funcall aliases name))))
+             (babel:list-character-encodings))))
+
 (defun encoding-named (designator)
   "Values: the name of the encoding that DESIGNATOR names; its codec."
   (let ((own (first (find-if (lambda (row) (member designator (rest row))) *encodings*))))
     (cond ((member own '(:utf-8 :latin-1 :ascii)) (values own own))
           (own (values own :babel))
-          ((member designator (babel:list-character-encodings)) (values designator :babel))
+          ((babel-name designator) (values (babel-name designator) :babel))
           (t (fail-as 'not-supported :external-format :not-supported
                       :message "expected an external format among ~{~S~^ ~} and those of babel, ~
                                 alone or in a list with :EOL and :REPLACEMENT, got ~S"
@@ -145,7 +152,10 @@ if END comes first, or if there is none."
         for stop from (+ start unit) to (min end (+ start +longest-character+)) by unit
         for text = (handler-case (babel:octets-to-string octets :start start :end stop
                                                                 :encoding name :errorp t)
-                     (babel-encodings:character-coding-error () nil))
+                     ((or babel-encodings:character-coding-error
+                              type-error) ; of its tables for Japanese, where they have no entry
+                           ()
+                             nil))
         when (and text (= 1 (length text)))
           return (values (char text 0) (- stop start))))
 

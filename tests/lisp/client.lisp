@@ -200,3 +200,51 @@
     (close (socket-accept server))
     (is (typep (failure-of (call-with-deadline 0.05 (lambda () (socket-accept server))))
                'timeout))))
+
+(define-test client.unknown-keywords ()
+  (is-failure (usage-error :invalid "among :BIN" ":TIMEOUT, got :TIME-OUT")
+    (open-socket "127.0.0.1" 80 :time-out 5))
+  (signals program-error (open-socket "127.0.0.1" 80 t :time-out 5))
+  ;; as CLHS 3.4.1.4.1 says
+  (signals connection-refused
+    (open-socket "127.0.0.1" (unused-port) :time-out 5 :allow-other-keys t)))
+
+;;; Own ends
+
+(defun families-of (text)
+  "The family of the literal TEXT; :ANY for none."
+  (if text (address-family (parse-address text)) :any))
+
+(defun agree-p (&rest families)
+  "True if those of FAMILIES that are not :ANY are the same."
+  (null (rest (remove-duplicates (remove :any families)))))
+
+(define-test client.local-ends (:behaviour 53)
+  "Every combination of target, family, own host and own port: it connects from there where all of
+them agree, and fails for a reason where they do not."
+  (with-socket-server (server 0)
+    (dolist (target '("127.0.0.1" "::1"))
+      (dolist (family '(nil :inet :inet6))
+        (dolist (local '(nil "127.0.0.1" "127.0.0.2" "::1" "0.0.0.0" "::"))
+          (dolist (own-port (list nil (unused-port)))
+            (flet ((connect ()
+                     (with-open-socket (client target (port-of server)
+                                               :family family :local-host local
+                                               :local-port own-port :timeout 10)
+                       (nthcdr 2 (multiple-value-list (socket-host/port client))))))
+              (if (agree-p (families-of target) (or family :any) (families-of local))
+                  (destructuring-bind (host port) (connect)
+                    (is (string= (if (member local '(nil "0.0.0.0" "::")) target local) host))
+                    (is (if own-port (= own-port port) (plusp port))))
+                  (let ((failure (failure-of (connect))))
+                    (is (typep failure '(or connect-error address-error resolve-error
+                                         not-supported usage-error))
+                        "~S ~S ~S ~S gives ~S" target family local own-port failure))))))))))
+
+(define-test client.local-ends-that-are-not-ours (:behaviour 53)
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (is (typep (failure-of (open-socket "127.0.0.1" (port-of server) :local-host "192.0.2.9"))
+               'address-not-available))
+    (is (typep (failure-of (open-socket "127.0.0.1" (port-of server)
+                                        :local-host "127.0.0.1" :local-port (port-of server)))
+               'address-in-use))))

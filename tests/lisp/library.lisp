@@ -119,7 +119,13 @@ name."
                                  :environment (cache-environment
                                                (uiop:native-namestring
                                                 (uiop:temporary-directory))))))
-           (is (search "round trip" output) "~A" output))))))
+           (is (search "round trip" output) "~A" output)
+           (multiple-value-bind (output error-output code)
+               (uiop:run-program (list "make" "-s" "-C" directory "test")
+                                 :output :string :error-output :output :ignore-error-status t)
+             (declare (ignore error-output))
+             (is (/= 0 code))
+             (is (search "cannot be written to" output) "~A" output)))))))
 
 (defparameter *main*
   "(defun main ()

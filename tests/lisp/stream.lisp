@@ -371,3 +371,19 @@
         (rounds 10000)
         ;; A region is handed out by the collector in pages; an octet more a round would be 160,000.
         (is (< (- (sb-ext:get-bytes-consed) before) 100000))))))
+
+(define-test stream.names-of-encodings ()
+  "Babel's aliases are names too, and octets that an encoding does not have are a DECODING-ERROR."
+  (with-pair (a b)
+    (dolist (name '(:latin-2 :iso-8859-2 :latin2))
+      (setf (stream-external-format a) name
+            (stream-external-format b) name)
+      (is (eq :iso-8859-2 (stream-external-format a)))
+      (send-octets a "ł" 10)
+      (is (string= "ł" (read-line b))))
+    (is (typep (failure-of (setf (stream-external-format a) :no-such-encoding)) 'not-supported))
+    (setf (stream-external-format b) '(:eucjp :replacement #\?))
+    (send-octets a 255 255 255 255 255 255 255 255 10)
+    (is (char= #\? (read-char b)))
+    (setf (stream-external-format b) :eucjp)
+    (signals decoding-error (loop (read-char b)))))
