@@ -31,6 +31,7 @@ static struct place {
 static struct {
     int64_t listener;
     uint8_t address[LPORT_ADDRESS_SIZE];
+    int32_t option; /* one that sockets of every family have */
     _Atomic int stop;
     _Atomic int64_t passed, failed;
     _Atomic int64_t moved, waited, closed;
@@ -224,7 +225,7 @@ static void *meddle(void *data) {
             result = lport_socket_state(view.end);
             break;
         case 6:
-            result = lport_option_get(view.end, 8);
+            result = lport_option_get(view.end, test.option);
             break;
         default:
             result = wait_for(view.end, 0, MS / 10);
@@ -243,7 +244,17 @@ static void *meddle(void *data) {
 
 /* ---- the program ----------------------------------------------------------------------------- */
 
+static int32_t option_of_name(const char *name) {
+    int32_t index = 0;
+    while (lport_option_name(index) != NULL && strcmp(lport_option_name(index), name) != 0) {
+        index++;
+    }
+    check(lport_option_name(index) != NULL, "the option exists", index);
+    return index;
+}
+
 static void begin(void) {
+    test.option = option_of_name("type");
     lport_address_parse("127.0.0.1", 9, 0, test.address);
     test.listener = lport_socket_listen(test.address, -1, LPORT_REUSE_ADDRESS);
     check(test.listener > 0, "listen", test.listener);
