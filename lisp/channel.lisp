@@ -125,6 +125,9 @@ WITH-DEADLINE, or the timeout."
 
 ;;; Waiting
 
+(defvar *before-wait* nil
+  "A function that this thread calls when it is about to block, or NIL; see service.lisp.")
+
 (defun check-limit (channel direction operation limit octets)
   "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if it has passed, whatever
 there is to read or room to write."
@@ -160,6 +163,8 @@ LIMIT or the socket's own deadline, SOCKET-CLOSED when somebody closes it; CLOSI
 closer himself.
 OCTETS: moved so far by the call, for the condition."
   (declare (type moment limit))
+  (when *before-wait*
+    (funcall (the function *before-wait*)))
   (loop
     (unless closing
       (check-open channel operation))

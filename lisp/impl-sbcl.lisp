@@ -88,6 +88,42 @@ time."
   `(sb-sys:without-interrupts
      (sb-thread:with-mutex (,lock) ,@body)))
 
+(defmacro %with-open-lock ((lock) &body body)
+  "As %WITH-LOCK, but BODY may wait on conditions, and interrupts may unwind it."
+  `(sb-thread:with-mutex (,lock) ,@body))
+
+(defun %make-condition ()
+  (sb-thread:make-waitqueue))
+
+(defun %condition-wait (condition lock &optional seconds)
+  "Give LOCK up until CONDITION is notified or SECONDS (NIL: no limit) have passed, or for no
+reason; this thread has it afterwards."
+  (unless (sb-thread:condition-wait condition lock :timeout seconds)
+    ;; A wait that timed out may come back without the lock.
+    (unless (sb-thread:holding-mutex-p lock)
+      (sb-thread:grab-mutex lock))))
+
+(defun %condition-notify (condition)
+  "Let one thread that waits on CONDITION go on. The caller has the lock."
+  (sb-thread:condition-notify condition))
+
+(defun %condition-broadcast (condition)
+  (sb-thread:condition-broadcast condition))
+
+(defun %make-thread (function name)
+  (sb-thread:make-thread function :name name))
+
+(defun %processor-count ()
+  "How many processors this process may use."
+  (let* ((size 128) (set (make-array size :element-type '(unsigned-byte 8) :initial-element 0)))
+    (sb-sys:with-pinned-objects (set)
+      (sb-alien:alien-funcall
+       (sb-alien:extern-alien "sched_getaffinity"
+                              (function sb-alien:int sb-alien:int sb-alien:size-t
+                                        sb-sys:system-area-pointer))
+       0 size (sb-sys:vector-sap set)))
+    (max 1 (reduce #'+ set :key #'logcount))))
+
 (defmacro %compare-and-swap (place old new)
   "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."
   `(sb-ext:compare-and-swap ,place ,old ,new))

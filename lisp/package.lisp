@@ -116,6 +116,8 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; many sockets at once
   (:export #:poller #:make-poller #:poller-add #:poller-modify #:poller-remove #:poller-wait
            #:poller-wake #:wait-for-input)
+  ;; services
+  (:export #:server #:serve #:stop-server #:server-listeners)
   ;; time
   (:export #:with-deadline #:call-with-deadline #:socket-timeout #:socket-deadline)
   ;; addresses

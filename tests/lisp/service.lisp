@@ -1,0 +1,374 @@
+;;;; service - serve and stop-server.
+
+(in-package :port/test)
+
+(define-suite service "Services.")
+
+(defun call-with-service (function handler arguments)
+  "Call FUNCTION with a server of HANDLER and the port it listens on; stop it."
+  (let ((server (apply #'serve handler 0 (append arguments (list :host "127.0.0.1")))))
+    (unwind-protect (funcall function server (port-of (first (server-listeners server))))
+      (is-true (stop-server server :drain 0)))))
+
+(defmacro with-service ((server number handler &rest arguments) &body body)
+  "Run BODY with SERVER, a service of HANDLER, and NUMBER, its port."
+  `(call-with-service (lambda (,server ,number) (declare (ignorable ,server ,number)) ,@body)
+                      ,handler (list ,@arguments)))
+
+(defun echo-lines (socket)
+  "Echo line after line until the end."
+  (loop for line = (read-line socket nil)
+        while line
+        do (write-line line socket)
+           (finish-output socket)))
+
+(defun echo-one-line (socket)
+  "Echo one line and wait for the next without a thread."
+  (let ((line (read-line socket nil)))
+    (when line
+      (write-line line socket)
+      :again)))
+
+(defun ask (socket text)
+  (write-line text socket)
+  (finish-output socket)
+  (read-line socket nil))
+
+(defun ask-once (number text)
+  (with-open-socket (socket "127.0.0.1" number :timeout 10 :input-timeout 10)
+    (ask socket text)))
+
+(defun service-of (server)
+  (port::server-service server))
+
+(defun client-count (server)
+  (port::service-client-count (service-of server)))
+
+(define-test service.echo ()
+  (dolist (handler (list #'echo-lines #'echo-one-line 'echo-one-line))
+    (dolist (await '(nil t))
+      (with-service (server number handler :await-input await)
+        (dotimes (i 3)
+          (with-open-socket (socket "127.0.0.1" number)
+            (is (equal "one" (ask socket "one")))
+            (is (equal "two" (ask socket "two")))))))))
+
+(define-test service.speaks-first ()
+  (with-service (server number (lambda (socket) (write-line "hello" socket)))
+    (with-open-socket (socket "127.0.0.1" number)
+      (is (equal "hello" (read-line socket)))
+      (is (null (read-line socket nil)) "and closed"))))
+
+(define-test service.pipelined ()
+  "Requests that have arrived together are served one after the other, from the buffer too."
+  (with-service (server number #'echo-one-line :await-input t)
+    (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+      (dotimes (i 100) (format socket "line ~D~%" i))
+      (finish-output socket)
+      (dotimes (i 100)
+        (is (equal (format nil "line ~D" i) (read-line socket)))))))
+
+(define-test service.many-clients (:behaviour 58 :limit 60)
+  (with-service (server number #'echo-one-line :threads 4)
+    (let ((dialers (loop for dialer below 10
+                         collect (let ((dialer dialer))
+                                   (in-thread
+                                    (lambda ()
+                                      (loop for i below 10
+                                            collect (ask-once number
+                                                              (format nil "~D ~D" dialer i)))))))))
+      (loop for thread in dialers
+            for dialer from 0
+            do (is (equal (loop for i below 10 collect (format nil "~D ~D" dialer i))
+                          (join thread)))))
+    (is-true (wait-until (lambda () (zerop (client-count server)))))))
+
+(define-test service.blocking-handlers-do-not-block-others ()
+  "A handler that blocks, in a socket or elsewhere, holds up nobody while there are threads."
+  (let ((gate (sb-thread:make-semaphore)))
+    (with-service (server number (lambda (socket)
+                                   (let ((line (read-line socket nil)))
+                                     (when (equal line "wait")
+                                       (sb-thread:wait-on-semaphore gate))
+                                     (when line
+                                       (write-line line socket))))
+                          :threads 8)
+      (let ((blocked (loop repeat 4 collect (open-socket "127.0.0.1" number)))
+            (silent (loop repeat 2 collect (open-socket "127.0.0.1" number))))
+        (dolist (socket blocked)
+          (write-line "wait" socket)
+          (finish-output socket))
+        (dotimes (i 10)
+          (is (equal "quick" (ask-once number "quick"))))
+        (sb-thread:signal-semaphore gate 4)
+        (dolist (socket blocked)
+          (is (equal "wait" (read-line socket)))
+          (close socket))
+        (mapc #'close silent)))))
+
+(define-test service.threads-are-bounded ()
+  (let ((now (list 0)) (most 0))
+    (with-service (server number (lambda (socket)
+                                   (setf most (max most (1+ (sb-ext:atomic-incf (car now)))))
+                                   (read-line socket nil)
+                                   (sb-ext:atomic-decf (car now))
+                                   (write-line "done" socket))
+                          :threads 3)
+      (let ((sockets (loop repeat 12 collect (open-socket "127.0.0.1" number))))
+        (dolist (socket sockets)
+          (is (equal "done" (ask socket "go")))
+          (close socket))
+        (is (<= 1 most 3))
+        (is (<= (port::service-thread-count (service-of server)) 3))))))
+
+(define-test service.errors-are-isolated ()
+  (let ((seen '()))
+    (with-service (server number (lambda (socket)
+                                   (let ((line (read-line socket)))
+                                     (when (equal line "fail") (error "as was asked"))
+                                     (write-line line socket)))
+                          :on-error (lambda (condition socket)
+                                      (push (cons (princ-to-string condition) socket) seen)
+                                      (error "the hook fails too")))
+      (is (typep (failure-of (ask-once number "fail")) 'connection-reset))
+      (is (equal "fine" (ask-once number "fine")))
+      (is-true (wait-until (lambda () seen)))
+      (is (equal "as was asked" (car (first seen))))
+      (is (typep (cdr (first seen)) 'socket))
+      (is-true (wait-until (lambda () (zerop (client-count server))))))))
+
+(define-test service.default-hook ()
+  "Errors are told on *error-output*, peers that leave are not."
+  (let ((text (make-string-output-stream)))
+    (let ((*error-output* text))
+      (port::log-error (make-condition 'simple-error :format-control "odd") "socket")
+      (port::log-error (make-condition 'connection-reset) "socket")
+      (port::log-error (make-condition 'end-of-file :stream *standard-input*) "socket"))
+    (is (equal (format nil "socket: odd~%") (get-output-stream-string text)))))
+
+(define-test service.idle-timeout (:behaviour 4)
+  "Connections that are silent for too long are closed, parked or not; others are not."
+  (dolist (handler (list #'echo-lines #'echo-one-line))
+    (with-service (server number handler :timeout 0.3 :await-input t)
+      (with-open-socket (silent "127.0.0.1" number)
+        (with-open-socket (lively "127.0.0.1" number)
+          (is (equal "x" (ask silent "x")))
+          (multiple-value-bind (seconds line)
+              (seconds-of (lambda ()
+                            (loop repeat 10
+                                  do (is (equal "y" (ask lively "y")))
+                                     (when (wait-for-stream silent 0.05)
+                                       (return)))
+                            (handler-case (read-line silent nil :end)
+                              (connection-reset () :end))))
+            (is (eq :end line))
+            (is (<= 0.25 seconds 2) "~A s" seconds)))))))
+
+(define-test service.max-connections ()
+  (with-service (server number #'echo-lines :max-connections 2)
+    (let ((first (open-socket "127.0.0.1" number))
+          (second (open-socket "127.0.0.1" number))
+          (third (open-socket "127.0.0.1" number)))
+      (is (equal "1" (ask first "1")))
+      (is (equal "2" (ask second "2")))
+      (write-line "3" third)
+      (finish-output third)
+      (is-false (wait-for-stream third 0.1))
+      (is (= 2 (client-count server)))
+      (close first)
+      (is (equal "3" (with-deadline (5) (read-line third))))
+      (close second)
+      (close third))))
+
+(define-test service.listeners ()
+  "IPv4, IPv6, a local path, an abstract name and a server that was there, in one service."
+  (let* ((path (temporary-path))
+         (own (open-socket-server 0 :host "127.0.0.1"))
+         (server (serve #'echo-lines (list 0 own (pathname path)
+                                           (format nil "@port-test-~D" (process-id)))
+                        :host '("127.0.0.1" "::1") :mode #o600))
+         (listeners (server-listeners server)))
+    (is (= 5 (length listeners)))
+    (is (string= "127.0.0.1" (socket-server-host/port (first listeners))))
+    (is (string= "::1" (socket-server-host/port (second listeners))))
+    (is (eq own (third listeners)))
+    (dolist (listener listeners)
+      (multiple-value-bind (host port) (socket-server-host/port listener)
+        (let ((socket (if (zerop port) (open-unix-socket host) (open-socket host port))))
+          (is (equal "hello" (ask socket "hello")))
+          (close socket))))
+    (is (search "service" (princ-to-string server)))
+    (is-true (stop-server server))
+    (is-true (stop-server server))
+    (is (search "stopped" (princ-to-string server)))
+    (is (null (probe-file path)))
+    (is-failure (socket-closed :closed) (socket-accept own :wait 0))))
+
+(define-test service.reuse-port ()
+  "Two services on one port, as two processes would have."
+  (with-service (first number (lambda (socket) (write-line "1" socket)) :reuse-port t)
+    (let ((second (serve (lambda (socket) (write-line "2" socket)) number
+                         :host "127.0.0.1" :reuse-port t)))
+      (let ((answers (loop repeat 40
+                           collect (with-open-socket (socket "127.0.0.1" number)
+                                     (read-line socket)))))
+        (is (member "1" answers :test #'equal))
+        (is (member "2" answers :test #'equal)))
+      (is-true (stop-server second)))))
+
+(define-test service.usage ()
+  (signals type-error (serve "function" 0))
+  (signals type-error (serve #'echo-lines 0 :threads 0))
+  (signals type-error (serve #'echo-lines 0 :max-connections 0))
+  (signals type-error (serve #'echo-lines 0 :timeout -1))
+  (signals type-error (serve #'echo-lines 0 :on-error 5))
+  (let ((packets (open-unix-server (format nil "@port-packets-~D" (process-id))
+                                   :kind :seqpacket)))
+    (is-failure (not-supported :not-supported) (serve #'echo-lines packets))
+    (close packets))
+  (signals type-error (stop-server "server"))
+  (with-socket-server (taken 0 :host "127.0.0.1")
+    (is-failure (address-in-use :address-in-use)
+      (serve #'echo-lines (list 0 (port-of taken)) :host "127.0.0.1"))))
+
+;;; Stopping
+
+(define-test service.stop-closes-what-is-idle ()
+  (let* ((server (serve #'echo-one-line 0 :host "127.0.0.1"))
+         (number (port-of (first (server-listeners server))))
+         (socket (open-socket "127.0.0.1" number)))
+    (is (equal "x" (ask socket "x")))
+    (multiple-value-bind (seconds ended) (seconds-of (lambda () (stop-server server)))
+      (is-true ended)
+      (is (< seconds 2)))
+    (is (null (read-line socket nil)))
+    (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused))
+    (close socket)))
+
+(define-test service.stop-drains ()
+  "A handler that is at work finishes within the drain; one that does not is cut off."
+  (let* ((server (serve (lambda (socket)
+                          (write-line (read-line socket) socket)
+                          (finish-output socket)
+                          (write-line (read-line socket) socket))
+                        0 :host "127.0.0.1"))
+         (number (port-of (first (server-listeners server))))
+         (good (open-socket "127.0.0.1" number))
+         (bad (open-socket "127.0.0.1" number)))
+    (is (equal "1" (ask good "1")))
+    (is (equal "1" (ask bad "1")))
+    (let ((stopper (in-thread (lambda ()
+                                (seconds-of (lambda () (stop-server server :drain 0.5)))))))
+      (wait-until (lambda () (port::service-stopping (service-of server))))
+      (is (equal "2" (ask good "2")))
+      (is (null (read-line good nil)))
+      (multiple-value-bind (seconds ended) (join stopper)
+        (is-true ended)
+        (is (<= 0.5 seconds 4)))
+      (is (typep (failure-of (read-line bad)) 'connection-reset)))
+    (close good)
+    (close bad)))
+
+(define-test service.stop-from-a-handler ()
+  (let* ((server nil) (result :none)
+         (handler (lambda (socket)
+                    (let ((line (read-line socket nil)))
+                      (when (equal line "stop")
+                        (setf result (stop-server server :drain 1)))
+                      (when line
+                        (write-line line socket)
+                        :again)))))
+    (setf server (serve handler 0 :host "127.0.0.1"))
+    (let* ((number (port-of (first (server-listeners server))))
+           (idle (open-socket "127.0.0.1" number))
+           (stopper (open-socket "127.0.0.1" number)))
+      (is (equal "x" (ask idle "x")))
+      (is (equal "stop" (ask stopper "stop")) "its own connection is left to it")
+      (is (eq t result))
+      (is (null (read-line idle nil)))
+      (is (null (read-line stopper nil)))
+      (is-true (stop-server server))
+      (close idle)
+      (close stopper))))
+
+;;; Exhaustion, storms
+
+(defun lower-descriptor-limit (limit)
+  "Set the soft limit of descriptors; returns the old one."
+  (cffi:with-foreign-object (limits :uint64 2)
+    (cffi:foreign-funcall "getrlimit" :int 7 :pointer limits :int)
+    (prog1 (cffi:mem-aref limits :uint64 0)
+      (setf (cffi:mem-aref limits :uint64 0) limit)
+      (cffi:foreign-funcall "setrlimit" :int 7 :pointer limits :int))))
+
+(defun process-seconds ()
+  (/ (get-internal-run-time) internal-time-units-per-second 1.0))
+
+(define-test service.descriptor-limit (:behaviour 57 :limit 60)
+  "At the limit of descriptors the service says so once, does not spin, and serves again."
+  (let ((conditions '()))
+    (with-service (server number #'echo-one-line :await-input t
+                          :on-error (lambda (condition socket)
+                                      (push (cons condition socket) conditions)))
+      (is (equal "before" (ask-once number "before")))
+      (let* ((sockets '()) (old nil)
+             (used (reduce #'max (open-descriptors)
+                           :key (lambda (line) (parse-integer line :junk-allowed t)))))
+        (unwind-protect
+             (progn
+               (setf old (lower-descriptor-limit (+ used 21)))
+               ;; ends of this process and of the service, until there is no descriptor left
+               (loop for socket = (handler-case (open-socket "127.0.0.1" number :timeout 1)
+                                    (resource-exhausted () nil))
+                     while socket do (push socket sockets))
+               (is-true (wait-until (lambda () conditions)))
+               (let ((before (process-seconds)))
+                 (sleep 0.5)
+                 (is (< (- (process-seconds) before) 0.25) "it spins"))
+               (is (< (length conditions) 10))
+               (is (typep (car (first conditions)) 'resource-exhausted))
+               (is (typep (cdr (first conditions)) 'socket-server)))
+          (when old (lower-descriptor-limit old))
+          (mapc #'close sockets)))
+      (is (equal "after" (with-deadline (10) (ask-once number "after"))))
+      (is-true (wait-until (lambda () (zerop (client-count server))))))))
+
+(define-test service.storm (:limit 120)
+  "Clients that reset at random moments leave the service serving, and nothing behind."
+  (let ((state (sb-ext:seed-random-state 6)) (octets (octets-like (format nil "hello~%hel"))))
+    (with-service (server number #'echo-one-line :threads 4 :timeout 5
+                          :on-error (constantly nil))
+      (let ((storm (loop repeat 3
+                         collect (let ((state (make-random-state state)))
+                                   (in-thread
+                                    (lambda ()
+                                      (dotimes (i 300)
+                                        (let ((socket (open-socket "127.0.0.1" number :timeout 10)))
+                                          (handler-case
+                                              (progn
+                                                (write-sequence octets socket
+                                                                :end (random (length octets) state))
+                                                (finish-output socket)
+                                                (when (zerop (random 3 state))
+                                                  (read-char-no-hang socket)))
+                                            (connection-lost ()))
+                                          (close socket :abort (plusp (random 4 state)))))))))))
+        (mapc #'join storm))
+      (is (equal "after" (ask-once number "after")))
+      (is-true (wait-until (lambda () (zerop (client-count server))) 10)))))
+
+(define-test service.many-idle-connections (:behaviour 46 :limit 120)
+  "Thousands of idle connections cost no thread and no wake-up, and any of them is served."
+  (with-service (server number #'echo-one-line :threads 4 :await-input t)
+    (let* ((count (min 4000 (floor (- (descriptor-limit) 300) 2)))
+           (sockets (loop repeat count collect (open-socket "127.0.0.1" number))))
+      (is-true (wait-until (lambda () (= count (client-count server))) 20))
+      (is (<= (port::service-thread-count (service-of server)) 4))
+      (sleep 0.1)                       ; the ticker falls asleep
+      (let ((before (process-seconds)))
+        (sleep 0.3)
+        (is (< (- (process-seconds) before) 0.05)))
+      (loop for socket in sockets by (lambda (list) (nthcdr 400 list))
+            do (is (equal "x" (ask socket "x"))))
+      (mapc #'close sockets)
+      (is-true (wait-until (lambda () (zerop (client-count server))) 20)))))
