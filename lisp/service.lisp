@@ -124,14 +124,14 @@ asked for; see SOCKET-SERVER-HOST/PORT. They are closed once the service has bee
         (incf (service-client-count service))))))
 
 (defun remove-client (service client)
+  "CLIENT has been closed. Its place in the table may have gone to another already."
   (%with-lock ((service-lock service))
     (let ((place (handle-place (client-handle client))) (clients (service-clients service)))
       (when (eq client (svref clients place))
-        (setf (svref clients place) nil)
-        (decf (service-client-count service))
-        (when (service-stopping service)
-          (%condition-broadcast (service-end-condition service)))
-        t))))
+        (setf (svref clients place) nil))
+      (decf (service-client-count service))
+      (when (service-stopping service)
+        (%condition-broadcast (service-end-condition service))))))
 
 (declaim (inline find-client))
 (defun find-client (service handle)
@@ -167,7 +167,8 @@ were silent for too long."
   (let ((socket (client-socket client)))
     (handler-case (close socket :abort abort)
       (network (condition) (report-error service condition socket))))
-  (when (and (remove-client service client) (service-paused service))
+  (remove-client service client)
+  (when (service-paused service)
     (resume-listeners service)))
 
 ;;; Listeners
@@ -313,7 +314,6 @@ be parked just now."
                           (multiple-value-call #'line
                             (accept-clients service (car row) (cdr row))))))
                      ((change-state client :parked :running)
-                      (setf (connection-drained (socket-connection (client-socket client))) nil)
                       (line client client))
                      (t (mute service client)))))
     (look-at-clock service)
