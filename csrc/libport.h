@@ -530,6 +530,14 @@ LPORT_API int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_
 LPORT_API int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len,
                                      const uint8_t *b, size_t b_len);
 
+/* [nowait] Sends at most LEN octets, and no more than 1 MiB, of FILE, the descriptor of a regular
+ * file, from OFFSET on, without a copy in this process where the system can; how many the system
+ * took; 0 with LEN above 0: the file ends at OFFSET or before. The file's own position is neither
+ * used nor moved. Stream sockets only: LPORT_NOT_SUPPORTED. LPORT_INVALID: OFFSET is below 0, FILE
+ * is no such descriptor. LPORT_OTHER with the system's number: the file cannot be read. Else as
+ * lport_socket_send; no SIGPIPE. A disk that is slow is waited for. Source: sendfile(2). */
+LPORT_API int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, size_t len);
+
 /* ---- poller: readiness of many sockets ---------------------------------------------------------
  *
  * A poller is a socket of the table (lport_socket_close closes it and wakes whoever waits in it;

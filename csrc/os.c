@@ -17,6 +17,7 @@
 
 #ifdef __linux__
 #include <linux/futex.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #endif
 
@@ -92,6 +93,9 @@ const struct lport_os lport_os = {
     .recvmsg = recvmsg,
     .sendto = os_sendto,
     .sendmsg = sendmsg,
+#ifdef __linux__
+    .sendfile = sendfile,
+#endif
     .close = close,
     .ppoll = os_ppoll,
 #ifdef __linux__
@@ -102,6 +106,7 @@ const struct lport_os lport_os = {
     .eventfd = os_eventfd,
     .read = read,
     .write = write,
+    .pread = pread,
     .lstat = lstat,
     .unlink = unlink,
     .chmod = chmod,

@@ -38,6 +38,9 @@ struct lport_os {
     ssize_t (*sendto)(int fd, const void *octets, size_t len, int flags,
                       const struct sockaddr *address, socklen_t address_len);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+#ifdef __linux__
+    ssize_t (*sendfile)(int fd, int file, off_t *offset, size_t len);
+#endif
     int (*close)(int fd);
     int (*ppoll)(struct pollfd *fds, nfds_t count, const struct timespec *timeout);
 #ifdef __linux__
@@ -48,6 +51,7 @@ struct lport_os {
     int (*eventfd)(unsigned int value, int flags);
     ssize_t (*read)(int fd, void *octets, size_t len);
     ssize_t (*write)(int fd, const void *octets, size_t len);
+    ssize_t (*pread)(int fd, void *octets, size_t len, off_t offset);
     int (*lstat)(const char *path, struct stat *status);
     int (*unlink)(const char *path);
     int (*chmod)(const char *path, mode_t mode);

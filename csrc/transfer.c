@@ -69,7 +69,7 @@ int64_t lport_transfer_forbidden(struct lport_slot *slot) {
     return atomic_load(&slot->broken);
 }
 
-static int64_t sent(struct lport_slot *slot, ssize_t count) {
+int64_t lport_transfer_sent(struct lport_slot *slot, ssize_t count) {
     return count >= 0 ? count
                       : lport_transfer_note_broken(
                             slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
@@ -87,7 +87,7 @@ int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
         do {
             count = lport_os.send((int)fd, octets, len, MSG_NOSIGNAL);
         } while (count < 0 && errno == EINTR);
-        result = sent(slot, count);
+        result = lport_transfer_sent(slot, count);
     }
     lport_handle_leave(slot);
     return result;
@@ -109,7 +109,7 @@ int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len, const
         do {
             count = lport_os.sendmsg((int)fd, &message, MSG_NOSIGNAL);
         } while (count < 0 && errno == EINTR);
-        result = sent(slot, count);
+        result = lport_transfer_sent(slot, count);
     }
     lport_handle_leave(slot);
     return result;

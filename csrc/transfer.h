@@ -11,4 +11,8 @@ int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status);
 /* What forbids to send on SLOT: a status, or 0. */
 int64_t lport_transfer_forbidden(struct lport_slot *slot);
 
+/* What a call of the system says that sent COUNT octets on SLOT, or -1 and an errno: COUNT, or a
+ * status, remembered where it says that the connection is dead. */
+int64_t lport_transfer_sent(struct lport_slot *slot, ssize_t count);
+
 #endif

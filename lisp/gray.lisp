@@ -167,15 +167,6 @@ element is found before anything is written."
       (progn (check-octet element)
              (vector-push-extend element octets))))
 
-(defun read-some (socket octets &key (start 0) end)
-  "Store into OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length)
-the octets that are there, waiting until there is at least one. Returns how many; 0 at end of file,
-or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: recv(2)."
-  (check-socket socket :read)
-  (check-argument :read octets '(vector (unsigned-byte 8)) "a vector of (unsigned-byte 8)")
-  (%with-vector (vector from to) (octets start end)
-    (read-available-octets (socket-connection socket) vector from to)))
-
 ;;; Buffers
 
 (defmethod stream-finish-output ((socket socket))

@@ -183,6 +183,17 @@ keywords say all."
 
 ;;; Streams
 
+(defun %stream-descriptor (stream)
+  "The descriptor of STREAM, an open file stream."
+  (sb-sys:fd-stream-fd stream))
+
+(defun %regular-file-size (stream)
+  "How many octets the file of STREAM, an open file stream, has; NIL if it is no regular file."
+  (multiple-value-bind (ok device inode mode links user group type size)
+      (sb-unix:unix-fstat (%stream-descriptor stream))
+    (declare (ignore device inode links user group type))
+    (and ok (= #o100000 (logand #o170000 mode)) size)))
+
 (defmacro %with-vector ((vector start end) (sequence sequence-start sequence-end) &body body)
   "Run BODY with VECTOR bound to the simple vector under SEQUENCE, a vector of any kind, and START
 and END to the bounds in it; the bounds are checked. END NIL means the length (the fill pointer)."

@@ -465,7 +465,7 @@ call."
         (values line nil)
         (with-input (connection)
           (check-open connection :read)
-              (setf (connection-last-width connection) 0)
+          (setf (connection-last-width connection) 0)
           (if (text-format-ascii-p (connection-format connection))
               (read-line-by-octets connection)
               (read-line-by-characters connection))))))

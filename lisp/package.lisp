@@ -39,6 +39,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-activation-name #:lport-activation-forget
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
+   #:lport-socket-send-file
    #:lport-text-find-line #:lport-text-from-utf8 #:lport-text-from-latin1 #:lport-text-from-ascii
    #:lport-text-from-ascii8 #:lport-text-utf8-problem #:lport-text-utf8-count
    #:lport-text-to-utf8 #:lport-text-to-latin1
@@ -112,7 +113,10 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   (:export #:open-unix-socket #:open-unix-server
            #:socket-peer-credentials #:send-descriptors #:receive-descriptors)
   ;; streams
-  (:export #:set-socket-stream-format #:stream-external-format #:wait-for-stream #:read-some)
+  (:export #:set-socket-stream-format #:stream-external-format #:wait-for-stream)
+  ;; octets
+  (:export #:read-octets #:read-some #:peek-octets #:read-line-octets #:write-octets
+           #:buffered-octets #:send-file)
   ;; many sockets at once
   (:export #:poller #:make-poller #:poller-add #:poller-modify #:poller-remove #:poller-wait
            #:poller-wake #:wait-for-input)

@@ -126,6 +126,8 @@
   ("lport_socket_send" :nowait result (socket handle) (octets :pointer) (len :size))
   ("lport_socket_send2" :nowait result (socket handle) (a :pointer) (a-len :size) (b :pointer)
                         (b-len :size))
+  ("lport_socket_send_file" :nowait result (socket handle) (file :int32) (offset :int64)
+                            (len :size))
   ;; poller
   ("lport_poller_open" :nowait result (backend :int32))
   ("lport_poller_add" :nowait result (poller handle) (socket handle) (interest :int32))

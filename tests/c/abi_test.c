@@ -339,6 +339,7 @@ static const struct row rows[] = {
     ROW("lport_socket_receive", FAILS, LPORT_CLOSED, GONE, P(space), N(sizeof space), N(0)),
     ROW("lport_socket_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3)),
     ROW("lport_socket_send2", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(NULL), N(0)),
+    ROW("lport_socket_send_file", FAILS, LPORT_CLOSED, GONE, N(0), N(0), N(1)),
     ROW("lport_poller_open", FAILS, LPORT_INVALID, N(99)),
     ROW("lport_poller_add", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
     ROW("lport_poller_modify", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),

@@ -340,12 +340,14 @@ static int disturbance(enum call call, uint64_t draw) {
     case CALL_SEND:
     case CALL_SENDTO:
     case CALL_SENDMSG:
+    case CALL_SENDFILE:
     case CALL_ACCEPT4:
         return draw % 2 == 0 ? EINTR : EAGAIN;
     case CALL_PPOLL:
     case CALL_EPOLL_WAIT:
     case CALL_READ:
     case CALL_WRITE:
+    case CALL_PREAD:
         return EINTR;
     default:
         return 0;
@@ -411,6 +413,8 @@ WRAP(ssize_t, sendto, CALL_SENDTO, -1,
 WRAP(int, ppoll, CALL_PPOLL, -1,
      (struct pollfd * fds, nfds_t count, const struct timespec *timeout), fds, count, timeout)
 #ifdef __linux__
+WRAP(ssize_t, sendfile, CALL_SENDFILE, -1, (int fd, int file, off_t *offset, size_t len), fd, file,
+     offset, cut(len))
 WRAP(int, epoll_create1, CALL_EPOLL_CREATE1, -1, (int flags), flags)
 WRAP(int, epoll_ctl, CALL_EPOLL_CTL, -1,
      (int epoll, int operation, int fd, struct epoll_event *event), epoll, operation, fd, event)
@@ -421,6 +425,8 @@ WRAP(int, epoll_wait, CALL_EPOLL_WAIT, -1,
 WRAP(int, eventfd, CALL_EVENTFD, -1, (unsigned int value, int flags), value, flags)
 WRAP(ssize_t, read, CALL_READ, -1, (int fd, void *octets, size_t len), fd, octets, len)
 WRAP(ssize_t, write, CALL_WRITE, -1, (int fd, const void *octets, size_t len), fd, octets, len)
+WRAP(ssize_t, pread, CALL_PREAD, -1, (int fd, void *octets, size_t len, off_t offset), fd, octets,
+     len, offset)
 WRAP(int, lstat, CALL_LSTAT, -1, (const char *path, struct stat *status), path, status)
 WRAP(int, unlink, CALL_UNLINK, -1, (const char *path), path)
 WRAP(int, chmod, CALL_CHMOD, -1, (const char *path, mode_t mode), path, mode)
@@ -486,6 +492,9 @@ void faults_watch(void) {
         .recvmsg = faulty_recvmsg,
         .sendto = faulty_sendto,
         .sendmsg = faulty_sendmsg,
+#ifdef __linux__
+        .sendfile = faulty_sendfile,
+#endif
         .close = faulty_close,
         .ppoll = faulty_ppoll,
 #ifdef __linux__
@@ -496,6 +505,7 @@ void faults_watch(void) {
         .eventfd = faulty_eventfd,
         .read = faulty_read,
         .write = faulty_write,
+        .pread = faulty_pread,
         .lstat = faulty_lstat,
         .unlink = faulty_unlink,
         .chmod = faulty_chmod,

@@ -1,0 +1,88 @@
+/* transfer_file - a file's octets onto a connection, past the memory of the program (layer 2). Part
+ * of transfer; stands on os, status, handle.
+ *
+ * sendfile(2) has no MSG_NOSIGNAL: where it would raise SIGPIPE the signal is held back in this
+ * thread and taken away again, unless one was pending before. What the system cannot send in this
+ * way (a file system without page cache, a kind of socket) is read and sent instead. */
+#include "libport.h"
+#include "os.h"
+#include "transfer.h"
+
+#include <errno.h>
+#include <signal.h>
+
+enum {
+    LONGEST = 1 << 20, /* octets of a call: it has to end soon, a deferred interrupt waits for it */
+    PIECE = 1 << 15,   /* octets that are read at once where they are read */
+};
+
+/* As sendfile, with pread(2) and send(2). */
+static ssize_t read_and_send(int fd, int file, off_t offset, size_t len) {
+    uint8_t octets[PIECE];
+    ssize_t count;
+    do {
+        count = lport_os.pread(file, octets, len < PIECE ? len : PIECE, offset);
+    } while (count < 0 && errno == EINTR);
+    if (count <= 0) {
+        return count;
+    }
+    size_t there = (size_t)count;
+    do {
+        count = lport_os.send(fd, octets, there, MSG_NOSIGNAL);
+    } while (count < 0 && errno == EINTR);
+    return count;
+}
+
+#ifdef __linux__
+static ssize_t send_without_signal(int fd, int file, off_t offset, size_t len) {
+    static const struct timespec at_once = {0, 0};
+    sigset_t broken_pipe, before, pending;
+    ssize_t count;
+    sigemptyset(&broken_pipe);
+    sigaddset(&broken_pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &broken_pipe, &before);
+    sigpending(&pending);
+    do {
+        count = lport_os.sendfile(fd, file, &offset, len);
+    } while (count < 0 && errno == EINTR);
+    int error = errno;
+    if (count < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) {
+        while (sigtimedwait(&broken_pipe, NULL, &at_once) < 0 && errno == EINTR) {
+        }
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return count;
+}
+
+static ssize_t send_piece(int fd, int file, off_t offset, size_t len) {
+    ssize_t count = send_without_signal(fd, file, offset, len);
+    if (count < 0 && (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
+        return read_and_send(fd, file, offset, len);
+    }
+    return count;
+}
+#else
+static ssize_t send_piece(int fd, int file, off_t offset, size_t len) {
+    return read_and_send(fd, file, offset, len);
+}
+#endif
+
+int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, size_t len) {
+    struct lport_slot *slot;
+    if (offset < 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t result = slot->kind == LPORT_STREAM ? lport_transfer_forbidden(slot)
+                                                : lport_status_make(LPORT_NOT_SUPPORTED);
+    if (result == 0 && len > 0) {
+        ssize_t count = send_piece((int)fd, file, (off_t)offset, len < LONGEST ? len : LONGEST);
+        result = lport_transfer_sent(slot, count);
+    }
+    lport_handle_leave(slot);
+    return result;
+}

@@ -1,0 +1,199 @@
+;;;; octets - octets by the vector: plain functions, for programs that cannot afford a generic call,
+;;;; and files sent past the memory of the program.
+;;;;
+;;;; They share the buffers with the stream operations, so both can be mixed at will. None allocates
+;;;; anything where the vectors are simple.
+
+(in-package :port)
+
+(defmacro with-octets-of ((vector start end) octets (from to) operation &body body)
+  "Run BODY with VECTOR bound to the simple vector under OCTETS, an argument of OPERATION, and START
+and END to the bounds in it of the part from FROM to TO."
+  `(progn
+     (check-argument ,operation ,octets '(vector (unsigned-byte 8)) "a vector of (unsigned-byte 8)")
+     (%with-vector (,vector ,start ,end) (,octets ,from ,to)
+       ,@body)))
+
+;;; Reading
+
+(defun read-octets (socket octets &key (start 0) end)
+  "Fill OCTETS, a vector of (unsigned-byte 8), from index START to END (NIL: its length) with octets
+of SOCKET, waiting for all of them. Returns the index of the first that was not filled: END, or less
+at end of file. A call that ends early leaves all the octets for the next one. Conditions: TIMEOUT,
+SOCKET-CLOSED, CONNECTION-LOST. As READ-SEQUENCE, without a generic call. Source: recv(2)."
+  (check-socket socket :read)
+  (with-octets-of (vector from to) octets (start end) :read
+    (+ start (- (read-octets-into (socket-connection socket) vector from to) from))))
+
+(defun read-some (socket octets &key (start 0) end)
+  "Store into OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length)
+the octets that are there, waiting until there is at least one. Returns how many; 0 at end of file,
+or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: recv(2)."
+  (check-socket socket :read)
+  (with-octets-of (vector from to) octets (start end) :read
+    (read-available-octets (socket-connection socket) vector from to)))
+
+(defun await-buffered (connection count)
+  "Wait until COUNT octets are buffered, or all that come before end of file; how many of them are."
+  (declare (type connection connection) (type index count))
+  (check-open connection :read)
+  (let ((limit (begin-call connection :input)) (arrived 1))
+    (loop
+      (when (or (>= (buffered-input connection) count) (zerop arrived))
+        (return (min count (buffered-input connection))))
+      (multiple-value-setq (arrived limit) (fill-input connection limit)))))
+
+(defun copy-buffered (connection octets start count)
+  "Copy the first COUNT buffered octets into OCTETS from START."
+  (declare (type octets octets) (type index start count))
+  (let ((from (connection-in-start connection)))
+    (replace octets (connection-in connection) :start1 start :start2 from :end2 (+ from count))))
+
+(defun peek-octets (socket octets &key (start 0) end)
+  "As READ-OCTETS, but the octets stay unread: the next operation gets them again. They are kept in
+the buffer of SOCKET, which grows where they are more than 64 KiB."
+  (check-socket socket :read)
+  (with-octets-of (vector from to) octets (start end) :read
+    (let ((connection (socket-connection socket)))
+      (with-input (connection)
+        (let ((count (await-buffered connection (- to from))))
+          (copy-buffered connection vector from count)
+          (+ start count))))))
+
+(defun buffered-octets (socket)
+  "Two values: how many octets of SOCKET have arrived in its buffer and are unread, how many have
+been written to its buffer and are not sent. What the system has buffered is not counted."
+  (check-socket socket :read)
+  (let ((connection (socket-connection socket)))
+    (values (buffered-input connection) (pending-output connection))))
+
+;;; Lines of octets
+
+(defun find-octet-line (connection room at-end)
+  "Look for the line that the buffer begins with, of at most ROOM octets without its end. Values:
+how many octets it has; how many its end has; :LINE, :END-OF-FILE, or :MORE where ROOM octets are
+only a part of it. NIL: more octets have to come, which is what AT-END rules out."
+  (declare (type connection connection) (type index room))
+  (let* ((start (connection-in-start connection))
+         (newline (find-newline connection start))
+         (end (and newline (line-end connection start newline)))
+         (buffered (buffered-input connection)))
+    (declare (type index start buffered))
+    (cond ((and end (<= (- end start) room))
+           (values (- end start) (- (1+ newline) end) :line))
+          ;; Two octets more could have been a line's end.
+          ((or newline (>= buffered (+ room 2)) (and at-end (> buffered room)))
+           (values room 0 :more))
+          (at-end (values buffered 0 :end-of-file)))))
+
+(defun take-octet-line (connection octets start end at-end)
+  "Move the line that the buffer begins with into OCTETS. Values as READ-LINE-OCTETS; NIL as
+FIND-OCTET-LINE."
+  (declare (type octets octets) (type index start end))
+  (multiple-value-bind (count width what) (find-octet-line connection (- end start) at-end)
+    (when count
+      (copy-buffered connection octets start count)
+      (call-deferred
+        (incf (connection-in-start connection) (+ count width))
+        (setf (connection-last-width connection) 0)
+        (release-idle-input connection))
+      (values (+ start count) what))))
+
+(defun read-octet-line (connection octets start end)
+  (declare (type connection connection))
+  (with-input (connection)
+    (check-open connection :read)
+    (let ((limit (begin-call connection :input)) (arrived 1))
+      (loop
+        (multiple-value-bind (position what)
+            (take-octet-line connection octets start end (zerop arrived))
+          (when position
+            (return (values position what))))
+        (multiple-value-setq (arrived limit) (fill-input connection limit))))))
+
+(defun read-line-octets (socket octets &key (start 0) end)
+  "Store the next line of SOCKET, up to the octet 10, into OCTETS, a vector of (unsigned-byte 8),
+from index START below END (NIL: its length), without its end; where the external format of SOCKET
+has :EOL :CRLF an octet 13 before the 10 belongs to the end. Values: the index behind the last octet
+stored; :LINE, or :END-OF-FILE where that came first (the line is what there was, often nothing), or
+:MORE where the line is longer than that: the next call gets its next part. Nothing is taken before
+the line is whole, so a call that ends early has lost nothing. Conditions: TIMEOUT, SOCKET-CLOSED,
+CONNECTION-LOST."
+  (check-socket socket :read)
+  (with-octets-of (vector from to) octets (start end) :read
+    (check-argument :read (- to from) '(integer 1) "room for at least one octet")
+    (let ((connection (socket-connection socket)) (position nil) (what nil))
+      (with-input-now (connection)
+        (multiple-value-setq (position what) (take-octet-line connection vector from to nil)))
+      (unless position
+        (multiple-value-setq (position what) (read-octet-line connection vector from to)))
+      (values (+ start (- position from)) what))))
+
+;;; Writing
+
+(defun write-octets (socket octets &key (start 0) end)
+  "Write OCTETS, a vector of (unsigned-byte 8), from index START to END (NIL: its length) to SOCKET;
+return OCTETS. What is short stays in the buffer until a flush (FINISH-OUTPUT, a close); what is long
+goes to the system at once, behind that. On a failure NETWORK-OCTETS of the condition tells how many
+octets were taken. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. As WRITE-SEQUENCE, without a
+generic call. Source: send(2)."
+  (check-socket socket :write)
+  (with-octets-of (vector from to) octets (start end) :write
+    (write-octets-from (socket-connection socket) vector from to))
+  octets)
+
+;;; Files
+
+(defconstant +file-piece+ (ash 1 20) "Octets that one call of the library sends at the most.")
+
+(defun send-file (socket file &key (start 0) end)
+  "Send the octets START to END (NIL: to its end) of FILE to SOCKET, behind what was written before,
+past the memory of this program; return how many there were, which is less than asked for where the
+file has become shorter meanwhile. FILE: a pathname or a string that names a regular file, or an
+open input stream of one, whose position is neither used nor moved.
+On a failure NETWORK-OCTETS of the condition tells how many octets of FILE the system took.
+Conditions: FILE-ERROR and USAGE-ERROR (bounds outside of the file), before anything is sent;
+TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
+  (check-socket socket :write)
+  (check-argument :write start '(integer 0 #.most-positive-fixnum) "an offset in octets")
+  (check-argument :write end '(or null (integer 0 #.most-positive-fixnum))
+                  "an offset in octets, or NIL for the end of the file")
+  (check-argument :write file '(or string pathname file-stream)
+                  "a pathname, a string that names a file, or an open stream of a file")
+  (if (streamp file)
+      (send-file-stream socket file start end)
+      (with-open-file (stream file :element-type '(unsigned-byte 8))
+        (send-file-stream socket stream start end))))
+
+(defun send-file-stream (socket stream start end)
+  (check-argument :write stream '(and (satisfies open-stream-p) (satisfies input-stream-p))
+                  "an open input stream")
+  (let ((descriptor (%stream-descriptor stream))
+        (size (check-argument :write (%regular-file-size stream) 'integer "a regular file")))
+    (declare (type fixnum size))
+    ;; Files that the system makes up while they are read say that they are empty.
+    (when (plusp size)
+      (check-argument :write start `(integer 0 ,size) "an offset within the file")
+      (check-argument :write (or end start) `(integer ,start ,size) "an end within the file"))
+    (send-octets-of-file (socket-connection socket) descriptor start end)))
+
+(defun send-octets-of-file (connection descriptor start end)
+  "Send the octets START to END of the file DESCRIPTOR; how many."
+  (declare (type connection connection) (type fixnum start) (type (or null fixnum) end))
+  (with-output (connection)
+    (check-writable connection)
+    (let ((position start) (count 1) (limit (begin-call connection :output)))
+      (declare (type fixnum position count) (type moment limit))
+      (setf limit (nth-value 1 (flush connection :limit limit :taken 0)))
+      (loop until (or (zerop count) (eql position end))
+            do (multiple-value-setq (count limit)
+                 (sending (connection limit (- position start))
+                   (call-deferred
+                     (let ((count (lport-socket-send-file
+                                   (connection-handle connection) descriptor position
+                                   (if end (min +file-piece+ (- end position)) +file-piece+))))
+                       (when (plusp count)
+                         (note-sent connection count)
+                         (incf position count))
+                       count)))))
+      (- position start))))
