@@ -134,9 +134,9 @@ CONNECTION-LOST."
 (defun write-octets (socket octets &key (start 0) end)
   "Write OCTETS, a vector of (unsigned-byte 8), from index START to END (NIL: its length) to SOCKET;
 return OCTETS. What is short stays in the buffer until a flush (FINISH-OUTPUT, a close); what is
-long goes to the system at once, behind that. On a failure NETWORK-OCTETS of the condition tells how
-many octets were taken. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. As WRITE-SEQUENCE, without a
-generic call. Source: send(2)."
+long goes to the system at once, behind that. On a failure NETWORK-OCTETS of the condition tells
+how many octets were taken. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. As WRITE-SEQUENCE,
+without a generic call. Source: send(2)."
   (check-socket socket :write)
   (with-octets-of (vector from to) octets (start end) :write
     (write-octets-from (socket-connection socket) vector from to))
