@@ -28,6 +28,22 @@ void lport_address_set_port(uint8_t *address, int32_t port) {
     address[LPORT_AT_PORT + 1] = (uint8_t)(port & 0xff);
 }
 
+void lport_address_set(uint8_t *address, int32_t family, const uint8_t *octets, size_t len,
+                       int32_t port) {
+    set_block(address, family, octets, len);
+    lport_address_set_port(address, port);
+}
+
+int lport_address_unmap(uint8_t *address) {
+    uint8_t inet[INET_OCTETS];
+    const uint8_t *octets = address + LPORT_AT_OCTETS;
+    if (address[LPORT_AT_FAMILY] != LPORT_INET6 || !is_mapped(octets))
+        return 0;
+    memcpy(inet, octets + MAPPED_PREFIX, INET_OCTETS);
+    lport_address_set(address, LPORT_INET, inet, INET_OCTETS, lport_address_port(address));
+    return 1;
+}
+
 /* Zones of link-local and interface-local scope; those of wider scope have no use for one. */
 static bool has_zone(const uint8_t *octets) {
     if (octets[0] == 0xfe)

@@ -2,6 +2,7 @@
 #ifndef LPORT_ADDRESS_H
 #define LPORT_ADDRESS_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
@@ -15,6 +16,13 @@ enum { /* offsets in an address block, as libport.h describes it */
 
 int32_t lport_address_port(const uint8_t *address);
 void lport_address_set_port(uint8_t *address, int32_t port);
+
+/* Makes ADDRESS the block of FAMILY with the LEN octets at OCTETS and PORT, no scope. */
+void lport_address_set(uint8_t *address, int32_t family, const uint8_t *octets, size_t len,
+                       int32_t port);
+
+/* Makes ADDRESS, if it is IPv4-mapped, the IPv4 address that it maps. True (1) if it was. */
+int lport_address_unmap(uint8_t *address);
 
 /* The kernel's form of ADDRESS into STORAGE; its length, or LPORT_INVALID. LPORT_ANY becomes the
  * IPv6 wildcard. Where MAPPED is not 0 an IPv4 address becomes an IPv4-mapped IPv6 one. */

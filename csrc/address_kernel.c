@@ -56,24 +56,20 @@ int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
 static int64_t from_inet(const struct sockaddr_storage *storage, uint8_t *address) {
     struct sockaddr_in in;
     memcpy(&in, storage, sizeof in);
-    set_block(address, LPORT_INET, &in.sin_addr, INET_OCTETS);
-    lport_address_set_port(address, ntohs(in.sin_port));
+    lport_address_set(address, LPORT_INET, (const uint8_t *)&in.sin_addr, INET_OCTETS,
+                      ntohs(in.sin_port));
     return LPORT_INET;
 }
 
 static int64_t from_inet6(const struct sockaddr_storage *storage, uint8_t *address) {
     struct sockaddr_in6 in6;
     memcpy(&in6, storage, sizeof in6);
-    const uint8_t *octets = in6.sin6_addr.s6_addr;
-    bool mapped = is_mapped(octets);
-    if (mapped)
-        set_block(address, LPORT_INET, octets + MAPPED_PREFIX, INET_OCTETS);
-    else
-        set_block(address, LPORT_INET6, octets, INET6_OCTETS);
-    lport_address_set_port(address, ntohs(in6.sin6_port));
-    if (!mapped)
-        set_scope(address, in6.sin6_scope_id);
-    return mapped ? LPORT_INET : LPORT_INET6;
+    lport_address_set(address, LPORT_INET6, in6.sin6_addr.s6_addr, INET6_OCTETS,
+                      ntohs(in6.sin6_port));
+    if (lport_address_unmap(address))
+        return LPORT_INET;
+    set_scope(address, in6.sin6_scope_id);
+    return LPORT_INET6;
 }
 
 /* The kernel reports one octet more than it has room for when a path fills sun_path: LEN counts the

@@ -177,6 +177,7 @@ enum {
     LPORT_NOT_CONNECTED, /* ENOTCONN */
     LPORT_INVALID,       /* EINVAL, EBADF, ENOTSOCK ...: the call made no sense */
     LPORT_END,           /* sequenced packets: the peer has closed, and everything was received */
+    LPORT_PROXY_SYNTAX,  /* octets that are no header of the PROXY protocol */
     LPORT_KIND_END,
 };
 
@@ -255,6 +256,20 @@ LPORT_API int64_t lport_address_local(const char *name, size_t len, uint8_t *add
 /* [pure] True (1) if both blocks name the same end, ports included. An IPv4-mapped IPv6 address is
  * the IPv4 address. */
 LPORT_API int64_t lport_address_equal(const uint8_t *a, const uint8_t *b);
+
+/* ---- proxy: the PROXY protocol, in which a proxy tells whom it speaks for ----------------------
+ */
+
+/* [pure] Reads a header of the PROXY protocol, version 1 or 2, from the LEN octets that a
+ * connection has brought so far. Returns the length of the header in octets, once it is whole; what
+ * stands behind them is the client's. 0: it is not whole yet, call again with more; a header has at
+ * most 65551 octets. SOURCE and DESTINATION, address blocks, are then the client and the end that
+ * it connected to, IPv4-mapped addresses as IPv4; LPORT_ANY where the header names none (LOCAL,
+ * UNKNOWN, UNSPEC): the ends of the connection itself count. They are written only then. Further
+ * fields of version 2 (TLVs) are skipped and not checked. LPORT_PROXY_SYNTAX: this is no header,
+ * and none if more follows. Source: proxy-protocol.txt of HAProxy, 2.1 and 2.2. */
+LPORT_API int64_t lport_proxy_parse(const uint8_t *octets, size_t len, uint8_t *source,
+                                    uint8_t *destination);
 
 /* ---- interface: what this host has -------------------------------------------------------------
  */

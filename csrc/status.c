@@ -67,6 +67,7 @@ static const struct kind kinds[LPORT_KIND_END] = {
     [LPORT_NOT_CONNECTED] = {"not-connected", "usage-error", "not connected"},
     [LPORT_INVALID] = {"invalid", "usage-error", "invalid argument"},
     [LPORT_END] = {"end-of-file", "network", "end of file"},
+    [LPORT_PROXY_SYNTAX] = {"proxy-syntax", "proxy-error", "not a header of the PROXY protocol"},
 };
 
 /* ---- numbers of the system ------------------------------------------------------------------- */

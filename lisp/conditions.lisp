@@ -131,6 +131,10 @@ call may be made again. Restart: WAIT-LONGER."
    "The system aborted the connection (ECONNABORTED).")
   (connection-truncated (connection-lost)
    "The peer's data ended where its protocol does not allow it.")
+  (proxy-error (network)
+   "A connection that should have begun with a header of the PROXY protocol did not, or not in time.
+It is closed; whoever accepts goes on. NETWORK-CODE says what came instead: :PROXY-SYNTAX for other
+octets, :TIMED-OUT, :CONNECTION-TRUNCATED for an end, :CONNECTION-RESET.")
   ;; nobody could be reached
   (connect-error (network)
    "Nobody could be reached; NETWORK-ATTEMPTS lists every address tried and why it failed.

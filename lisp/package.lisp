@@ -19,6 +19,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-address-parse #:lport-address-is-literal #:lport-address-print #:lport-port-parse
    #:lport-address-local #:lport-address-equal
    ;; interface
+   #:lport-proxy-parse
    #:lport-interface-list #:lport-interface-index #:lport-interface-name #:lport-host-name
    ;; handle and wait
    #:lport-socket-close #:lport-socket-gone #:lport-socket-descriptor #:lport-socket-state
@@ -140,6 +141,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:timeout #:timeout-time #:login #:net-path
            #:socket-closed
            #:connection-lost #:connection-reset #:connection-aborted #:connection-truncated
+           #:proxy-error
            #:connect-error #:connection-refused #:host-unreachable #:network-unreachable
            #:connect-denied #:connect-timed-out #:path-not-found
            #:address-error #:address-in-use #:address-not-available #:permission-denied

@@ -52,6 +52,9 @@
   ("lport_port_parse" :pure result (text :pointer) (len :size))
   ("lport_address_local" :pure result (name :pointer) (len :size) (address :pointer))
   ("lport_address_equal" :pure result (a :pointer) (b :pointer))
+  ;; proxy
+  ("lport_proxy_parse" :pure result (octets :pointer) (len :size) (source :pointer)
+                       (destination :pointer))
   ;; interface
   ("lport_interface_list" :nowait result (text :pointer) (cap :size))
   ("lport_interface_index" :nowait result (name :pointer) (len :size))

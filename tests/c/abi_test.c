@@ -283,6 +283,8 @@ static const struct row rows[] = {
     ROW("lport_address_equal", IS, 1, P(loopback), P(loopback)),
     ROW("lport_address_equal", IS, 0, P(loopback), P(elsewhere)),
     ROW("lport_address_equal", FAILS, LPORT_INVALID, P(loopback), P(nonsense)),
+    ROW("lport_proxy_parse", IS, 15, P("PROXY UNKNOWN\r\n"), N(15), P(space), P(space)),
+    ROW("lport_proxy_parse", FAILS, LPORT_PROXY_SYNTAX, P("GET"), N(3), P(space), P(space)),
     ROW("lport_interface_list", AT_LEAST, 1, P(NULL), N(0)),
     ROW("lport_interface_index", AT_LEAST, 1, P("lo"), N(2)),
     ROW("lport_interface_name", FAILS, LPORT_ADDRESS_NOT_AVAILABLE, N(0), P(words),

@@ -8,6 +8,7 @@
   '((network error)
     (timeout network) (login network) (net-path network) (socket-closed network)
     (connection-lost network stream-error) (connection-reset connection-lost)
+    (proxy-error network)
     (connection-aborted connection-lost) (connection-truncated connection-lost)
     (connect-error network) (connection-refused connect-error) (host-unreachable connect-error)
     (network-unreachable connect-error) (connect-denied connect-error)

@@ -1,0 +1,161 @@
+/* proxy: headers of the PROXY protocol, good, bad and cut off anywhere; the table is proxy.tsv. */
+#include "libport.h"
+#include "vectors.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+TestSuite(proxy, .timeout = 20);
+
+enum { FIXED = 16, HEADER_MAX = FIXED + 65535 };
+
+static const char signature[] = "0d0a0d0a000d0a515549540a";
+
+/* The octets that a row of the table spells. */
+struct header {
+    uint8_t octets[VECTORS_LINE];
+    size_t len;
+};
+
+static void add_hex(struct header *header, const char *hex) {
+    for (; hex[0] != '\0' && hex[1] != '\0'; hex += 2) {
+        char digits[3] = {hex[0], hex[1], '\0'};
+        header->octets[header->len++] = (uint8_t)strtoul(digits, NULL, 16);
+    }
+    cr_assert_eq(hex[0], '\0', "half an octet");
+}
+
+static void read_header(const struct vectors *row, struct header *header) {
+    header->len = 0;
+    if (strcmp(row->field[0], "text") == 0) {
+        memcpy(header->octets, row->field[1], row->len[1]);
+        header->len = row->len[1];
+        return;
+    }
+    if (strcmp(row->field[0], "v2") == 0)
+        add_hex(header, signature);
+    add_hex(header, row->field[1]);
+}
+
+/* Parses from a vector of exactly LEN octets, so that a sanitizer sees a read past them. */
+static int64_t parse(const uint8_t *octets, size_t len, uint8_t *source, uint8_t *destination) {
+    uint8_t *exact = malloc(len ? len : 1);
+    cr_assert_not_null(exact);
+    memcpy(exact, octets, len);
+    int64_t result = lport_proxy_parse(exact, len, source, destination);
+    free(exact);
+    return result;
+}
+
+/* As parse, and the blocks are written if and only if there is a header. */
+static int64_t parse_only(const uint8_t *octets, size_t len) {
+    uint8_t source[LPORT_ADDRESS_SIZE], destination[LPORT_ADDRESS_SIZE], before[LPORT_ADDRESS_SIZE];
+    memset(before, 0xdb, sizeof before);
+    memcpy(source, before, sizeof before);
+    memcpy(destination, before, sizeof before);
+    int64_t result = parse(octets, len, source, destination);
+    cr_assert_eq(memcmp(source, before, sizeof before) != 0, result > 0);
+    cr_assert_eq(memcmp(destination, before, sizeof before) != 0, result > 0);
+    return result;
+}
+
+/* "host port", a local name, or nothing for LPORT_ANY. */
+static const char *end_text(const uint8_t *address) {
+    static char text[LPORT_TEXT_SIZE + 8];
+    if (address[0] == LPORT_ANY)
+        return "";
+    int64_t len = lport_address_print(address, text, sizeof text);
+    cr_assert(len >= 0 && len < LPORT_TEXT_SIZE);
+    if (address[0] != LPORT_LOCAL)
+        snprintf(text + len, 8, " %d", address[2] << 8 | address[3]);
+    return text;
+}
+
+/* Whole, with and without something behind it, and cut off anywhere. */
+static void check_good(const struct vectors *row, const struct header *header) {
+    uint8_t source[LPORT_ADDRESS_SIZE], destination[LPORT_ADDRESS_SIZE], more[2 * VECTORS_LINE];
+    size_t len = header->len;
+    int64_t size = (int64_t)len;
+    for (size_t cut = 0; cut < len; cut++)
+        cr_assert_eq(parse_only(header->octets, cut), 0, "line %d, %zu octets", row->number, cut);
+    cr_assert_eq(parse(header->octets, len, source, destination), size, "line %d", row->number);
+    cr_assert_str_eq(end_text(source), row->field[3], "line %d", row->number);
+    cr_assert_str_eq(end_text(destination), row->field[4], "line %d", row->number);
+    memcpy(more, header->octets, len);
+    memcpy(more + len, "\n\0GET\r\n", 7);
+    for (size_t extra = 1; extra <= 7; extra++)
+        cr_assert_eq(parse_only(more, len + extra), size, "line %d", row->number);
+}
+
+/* Bad as a whole; and what has been found bad stays bad. */
+static void check_bad(const struct vectors *row, const struct header *header) {
+    bool bad = false;
+    for (size_t cut = 0; cut <= header->len; cut++) {
+        int64_t result = parse_only(header->octets, cut);
+        cr_assert(result == 0 || lport_status_kind(result) == LPORT_PROXY_SYNTAX, "line %d",
+                  row->number);
+        cr_assert(!bad || result < 0, "line %d, %zu octets", row->number, cut);
+        bad = result < 0;
+    }
+    cr_assert(bad, "line %d", row->number);
+}
+
+static void check_more(const struct vectors *row, const struct header *header) {
+    for (size_t cut = 0; cut <= header->len; cut++)
+        cr_assert_eq(parse_only(header->octets, cut), 0, "line %d", row->number);
+}
+
+Test(proxy, headers) {
+    struct vectors row;
+    struct header header;
+    int rows = 0;
+    cr_assert(vectors_open(&row, "proxy.tsv"));
+    while (vectors_next(&row)) {
+        read_header(&row, &header);
+        if (strcmp(row.field[2], "good") == 0)
+            check_good(&row, &header);
+        else if (strcmp(row.field[2], "bad") == 0)
+            check_bad(&row, &header);
+        else
+            check_more(&row, &header);
+        rows++;
+    }
+    cr_assert(vectors_close(&row));
+    cr_assert_gt(rows, 80);
+}
+
+/* The longest header there is, and one octet less. */
+Test(proxy, longest) {
+    static uint8_t octets[HEADER_MAX] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff\x7f\0\0\1";
+    cr_assert_eq(parse_only(octets, sizeof octets), HEADER_MAX);
+    cr_assert_eq(parse_only(octets, sizeof octets - 1), 0);
+}
+
+/* Version 2: whatever stands in the octets of command and family, the result is what 2.2 says. */
+Test(proxy, every_command_and_family) {
+    uint8_t octets[FIXED + 216] = "\r\n\r\n\0\r\nQUIT\n";
+    octets[15] = 216;
+    for (int command = 0; command < 256; command++)
+        for (int family = 0; family < 256; family++) {
+            octets[12] = (uint8_t)command;
+            octets[13] = (uint8_t)family;
+            int high = family >> 4, low = family & 15;
+            bool known = family == 0 || (high >= 1 && high <= 3 && low >= 1 && low <= 2);
+            bool good = command == 0x20 || (command == 0x21 && known);
+            int64_t result = parse_only(octets, sizeof octets);
+            cr_assert_eq(good ? (int64_t)sizeof octets : -1, result < 0 ? -1 : result, "%02x %02x",
+                         command, family);
+        }
+}
+
+Test(proxy, arguments) {
+    uint8_t block[LPORT_ADDRESS_SIZE];
+    const uint8_t *text = (const uint8_t *)"PROXY UNKNOWN\r\n";
+    const int64_t invalid = lport_status_make(LPORT_INVALID);
+    cr_assert_eq(lport_proxy_parse(NULL, 0, block, block), 0);
+    cr_assert_eq(lport_proxy_parse(NULL, 1, block, block), invalid);
+    cr_assert_eq(lport_proxy_parse(text, 15, NULL, block), invalid);
+    cr_assert_eq(lport_proxy_parse(text, 15, block, NULL), invalid);
+}
