@@ -258,7 +258,7 @@ already; the value of BODY, or NIL where another thread has the place."
 place (OWNER CHANNEL); its value, or NIL. This is what a call can afford that finds all it needs."
   (let ((place (gensym "CHANNEL")))
     `(let ((,place ,channel))
-       (call-deferred
+       (call-nowait
          (when (null (%compare-and-swap (,owner ,place) nil (%current-thread)))
            (prog1 (progn ,@body)
              (leave-direction ,owner ,place)))))))

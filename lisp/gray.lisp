@@ -48,13 +48,14 @@
 (defmethod stream-write-char ((socket socket) character)
   (write-character (connection-of socket) character))
 
-(defmethod stream-write-byte ((socket socket) octet)
-  (check-octet octet)
-  (write-octet (connection-of socket) octet))
-
+(declaim (inline check-octet))
 (defun check-octet (object)
   (unless (typep object '(unsigned-byte 8))
     (error 'type-error :datum object :expected-type '(unsigned-byte 8))))
+
+(defmethod stream-write-byte ((socket socket) octet)
+  (check-octet octet)
+  (write-octet (connection-of socket) octet))
 
 ;;; Lines and strings
 
@@ -62,17 +63,20 @@
   (read-text-line (connection-of socket)))
 
 (defmethod stream-write-string ((socket socket) string &optional (start 0) end)
-  (%with-vector (vector from to) (string start end)
-    (write-string-from (connection-of socket) vector from to))
+  (if (and (typep string 'characters) (typep start 'index) (typep end 'index)
+           (<= start end (length string)))
+      (write-characters-from (connection-of socket) string start end)
+      (%with-vector (vector from to) (string start end)
+        (write-string-from (connection-of socket) vector from to)))
   string)
 
 (defun write-string-from (connection string start end)
   "Write the characters START to END of STRING, a simple string of any kind."
-  (if (typep string 'characters)
-      (write-characters-from connection string start end)
-      (let ((copy (make-string (- end start))))
-        (replace copy string :start2 start :end2 end)
-        (write-characters-from connection copy 0 (length copy)))))
+  (etypecase string
+    (characters (write-characters-from connection string start end))
+    (base-characters (write-base-characters-from connection string start end))
+    (string ; whose elements have the type NIL: there are none
+     (write-characters-from connection (make-string 0) 0 0))))
 
 (defmethod stream-terpri ((socket socket))
   (write-character (connection-of socket) #\Newline)

@@ -152,6 +152,7 @@ WITH-INPUT-NOW."
             (connection-in-start connection) (1+ start))
       (aref (connection-in connection) start))))
 
+(declaim (inline read-octet))           ; into the one method that calls it
 (defun read-octet (connection)
   "The next octet, or :EOF."
   (declare (type connection connection))
@@ -159,13 +160,16 @@ WITH-INPUT-NOW."
         (or (next-octet connection)
             (when (fill-input-quickly connection)
               (next-octet connection))))
-      (with-input (connection)
-        (let ((limit (begin-call connection :input)) (count 1))
-          (loop
-            (let ((octet (next-octet connection)))
-              (cond (octet (return octet))
-                    ((zerop count) (return :eof))))
-            (multiple-value-setq (count limit) (fill-input connection limit)))))))
+      (read-octet-slowly connection)))
+
+(defun read-octet-slowly (connection)
+  (with-input (connection)
+    (let ((limit (begin-call connection :input)) (count 1))
+      (loop
+        (let ((octet (next-octet connection)))
+          (cond (octet (return octet))
+                ((zerop count) (return :eof))))
+        (multiple-value-setq (count limit) (fill-input connection limit))))))
 
 (defun take-octets (connection octets start end)
   "Move what is buffered into OCTETS from START below END, and give back a buffer that this empties;
@@ -316,6 +320,7 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
   (and (eq (text-format-eol (connection-format connection)) :crlf)
        (= 13 (aref (connection-in connection) (connection-in-start connection)))))
 
+(declaim (inline read-character))
 (defun read-character (connection)
   "The next character, or :EOF."
   (declare (type connection connection))
@@ -324,8 +329,11 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
             (when (and (zerop (buffered-input connection))
                        (fill-input-quickly connection))
               (plain-character connection))))
-      (with-input (connection)
-        (next-character connection))))
+      (read-character-slowly connection)))
+
+(defun read-character-slowly (connection)
+  (with-input (connection)
+    (next-character connection)))
 
 (declaim (inline take-back))
 (defun take-back (connection)

@@ -8,11 +8,23 @@
 
 (defmacro with-octets-of ((vector start end) octets (from to) operation &body body)
   "Run BODY with VECTOR bound to the simple vector under OCTETS, an argument of OPERATION, and START
-and END to the bounds in it of the part from FROM to TO."
-  `(progn
-     (check-argument ,operation ,octets '(vector (unsigned-byte 8)) "a vector of (unsigned-byte 8)")
-     (%with-vector (,vector ,start ,end) (,octets ,from ,to)
-       ,@body)))
+and END to the bounds in it of the part from FROM to TO. A simple vector is not asked what it is."
+  (let ((run (gensym "BODY")))
+    `(flet ((,run (,vector ,start ,end)
+              (declare (type octets ,vector) (type index ,start ,end))
+              ,@body))
+       (declare (dynamic-extent #',run))
+       (if (and (typep ,octets 'octets)
+                (typep ,from 'index)
+                (<= ,from (the index (if (typep ,to 'index) ,to (length ,octets)))
+                    (length ,octets))
+                (typep ,to '(or null index)))
+           (,run ,octets ,from (or ,to (length ,octets)))
+           (progn
+             (check-argument ,operation ,octets '(vector (unsigned-byte 8))
+                             "a vector of (unsigned-byte 8)")
+             (%with-vector (simple from to) (,octets ,from ,to)
+               (,run simple from to)))))))
 
 ;;; Reading
 

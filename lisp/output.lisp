@@ -28,7 +28,7 @@ NIL."
 ;;; Nobody counts while writing: who asks counts back from the end of the buffer, and a buffer that
 ;;; has been sent leaves its column behind.
 
-(defconstant +longest-count+ 4096 "Octets that are looked at for a column at the most.")
+(defconstant +longest-count+ 1024 "Octets that are looked at for a column at the most.")
 
 (defun current-column (connection)
   "The column at which the next character will stand: characters since the last line feed."
@@ -54,11 +54,12 @@ NIL."
          (own (min count pending)))
     (incf (connection-octets-out connection) count)
     (setf (connection-expecting connection) t)
-    (if (= own pending)
-        (setf (connection-column connection) (current-column connection)
-              (connection-out-start connection) 0
-              (connection-out-end connection) 0)
-        (incf (connection-out-start connection) own))
+    (cond ((zerop own))
+          ((= own pending)
+           (setf (connection-column connection) (current-column connection)
+                 (connection-out-start connection) 0
+                 (connection-out-end connection) 0))
+          (t (incf (connection-out-start connection) own)))
     (- count own)))
 
 (defmacro sending ((connection limit moved &key closing) attempt)
@@ -169,17 +170,21 @@ taken for them."
     (setf (connection-out connection) (take-buffer)))
   (<= count (the index (output-room connection))))
 
+(declaim (inline write-octet))          ; into the few that write one element
 (defun write-octet (connection octet)
   (declare (type connection connection) (type (unsigned-byte 8) octet))
   (or (with-output-now (connection)
         (when (room-now-p connection 1)
           (append-octet connection octet)
           t))
-      (with-output (connection)
-        (check-writable connection)
-        (make-output-room connection (begin-call connection :output))
-        (append-octet connection octet)))
+      (write-octet-slowly connection octet))
   octet)
+
+(defun write-octet-slowly (connection octet)
+  (with-output (connection)
+    (check-writable connection)
+    (make-output-room connection (begin-call connection :output))
+    (append-octet connection octet)))
 
 (defun append-octets (connection octets start end)
   "Copy OCTETS from START to END, for which there is room, into the buffer."
@@ -192,12 +197,14 @@ taken for them."
   "Send what is pending and then OCTETS from START to END, without blocking. How many of OCTETS
 went, or a status. To be called with interrupts deferred until the count is noted."
   (declare (type octets octets) (type index start end))
-  (let ((count (with-octets (pending (connection-out connection)
-                                     (connection-out-start connection))
-                 (with-octets (direct octets start)
-                   (lport-socket-send2 (connection-handle connection)
-                                       pending (pending-output connection)
-                                       direct (- end start))))))
+  (let* ((handle (connection-handle connection))
+         (before (pending-output connection))
+         (count (with-octets (direct octets start)
+                  (if (zerop before)
+                      (lport-socket-send handle direct (- end start))
+                      (with-octets (pending (connection-out connection)
+                                            (connection-out-start connection))
+                        (lport-socket-send2 handle pending before direct (- end start)))))))
     (if (minusp count)
         count
         (note-sent connection count))))
@@ -222,8 +229,9 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
       (loop
         (let ((left (- end position)))
           (cond ((zerop left) (return))
-                ((or (<= left (output-room connection))
-                     (and (zerop (pending-output connection)) (< left +direct-size+)))
+                ((and (< left +direct-size+)
+                      (or (<= left (output-room connection))
+                          (zerop (pending-output connection))))
                  (setf limit (make-output-room connection limit 1 (- position start)))
                  (append-octets connection octets position end)
                  (return))
@@ -304,23 +312,59 @@ NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the ke
               (write-lines connection string start end limit)
               (write-run connection string start end limit))))))
 
+(defconstant +short-run+ 32 "Characters up to which a loop is cheaper than a call of the codec.")
+
+(defmacro append-plain (string type)
+  "The loop of APPEND-PLAIN-CHARACTERS for STRING, of TYPE."
+  `(loop for index of-type index from start below end
+         for place of-type index from (connection-out-end connection)
+         for code = (char-code (schar (the ,type ,string) index))
+         always (and (< code 128) (or (/= code 10) newline-p))
+         do (setf (aref out place) code)))
+
+(defun append-plain-characters (connection string start end)
+  "Copy the characters START to END of STRING, for which there is room, into the buffer, if each is
+written as its own code: true if so; else nothing is written."
+  (declare (type connection connection) (type index start end))
+  (let* ((out (connection-out connection))
+         (format (connection-format connection))
+         (newline-p (eq (text-format-eol format) :lf)))
+    (when (and (text-format-ascii-p format)
+               (etypecase string
+                 (characters (append-plain string characters))
+                 (base-characters (append-plain string base-characters))))
+      (incf (connection-out-end connection) (- end start))
+      t)))
+
 (defun write-run-quickly (connection string start end)
   "Encode the characters START to END of STRING if there is room for any characters and all of them
 have octets: true if so; else nothing is written. To be called within WITH-OUTPUT-NOW."
   (declare (type connection connection) (type characters string) (type index start end))
-  (let ((format (connection-format connection)))
-    (when (and (not (eq (text-format-codec format) :babel))
+  (let ((format (connection-format connection)) (length (- end start)))
+    (when (and (< length +direct-size+) (room-now-p connection (* 4 length)))
+      (or (and (<= length +short-run+)
+               (append-plain-characters connection string start end))
+          (and (not (eq (text-format-codec format) :babel))
                (or (eq (text-format-eol format) :lf)
                    (not (find #\Newline string :start start :end end)))
-               (< (- end start) +direct-size+)
-               (room-now-p connection (* 4 (- end start))))
-      (let ((at (connection-out-end connection)))
-        (multiple-value-bind (consumed produced)
-            (encode format string start end
-                    (connection-out connection) at (length (connection-out connection)))
-          (when (= consumed (- end start))
-            (setf (connection-out-end connection) (+ at produced))
-            t))))))
+               (let ((at (connection-out-end connection)))
+                 (multiple-value-bind (consumed produced)
+                     (encode format string start end
+                             (connection-out connection) at (length (connection-out connection)))
+                   (when (= consumed length)
+                     (setf (connection-out-end connection) (+ at produced))
+                     t))))))))
+
+(defun write-base-characters-from (connection string start end)
+  "As WRITE-CHARACTERS-FROM, of a simple base string, whose characters are ASCII."
+  (declare (type connection connection) (type base-characters string) (type index start end))
+  (or (with-output-now (connection)
+        (and (< (- end start) +direct-size+)
+             (room-now-p connection (- end start))
+             (append-plain-characters connection string start end)))
+      (let ((copy (make-string (- end start))))
+        (replace copy string :start2 start :end2 end)
+        (write-characters-from connection copy 0 (length copy)))))
 
 (declaim (inline single-octet-p))
 (defun single-octet-p (code format)

@@ -79,6 +79,8 @@ may be called.")
 
 (deftype characters () '(simple-array character (*)))
 
+(deftype base-characters () 'simple-base-string)
+
 (defmacro unpack-progress (call)
   "The two counts, consumed and produced, that CALL of a codec function of C returns as one."
   (let ((progress (gensym "PROGRESS")))

@@ -22,7 +22,7 @@
               `((declaim (inline ,raw ,name))
                 (cffi:defcfun (,c-name ,raw) ,result ,@parameters)
                 (defun ,name ,names
-                  (call-deferred (,raw ,@names)))))
+                  (call-nowait (,raw ,@names)))))
             `((declaim (inline ,name))
               (cffi:defcfun (,c-name ,name) ,result ,@parameters)))))))
 
