@@ -67,7 +67,8 @@ ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: u
 
 (%show-keywords 'open-unix-socket)
 
-(defun open-unix-server (path &key (kind :stream) backlog mode (unlink t) (external-format :utf-8))
+(defun open-unix-server (path &key (kind :stream) backlog mode (unlink t) (external-format :utf-8)
+                                proxy-protocol)
   "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in
 front of a string makes it a Linux abstract name. KIND: :STREAM; :SEQPACKET, whose connections are
 DATAGRAM-SOCKETs; or :DATAGRAM: then a DATAGRAM-SOCKET that receives at PATH is returned. BACKLOG as
@@ -75,12 +76,15 @@ for OPEN-SOCKET-SERVER.
 MODE: the permission bits of the path, such as #o660 (NIL: what the umask says). UNLINK true: a
 stale path, one that refuses connections, is removed first, a live one or another file never; and
 the path is removed when the server is closed, if it is still the one that this process made.
-EXTERNAL-FORMAT: that of the connections.
+EXTERNAL-FORMAT: that of the connections. PROXY-PROTOCOL as for OPEN-SOCKET-SERVER, for :STREAM.
 Conditions: ADDRESS-IN-USE, PATH-UNUSABLE, PERMISSION-DENIED, ADDRESS-SYNTAX. Restarts: RETRY;
 USE-VALUE, another path. Source: unix(7)."
   (check-backlog backlog)
   (check-argument :listen mode '(or null (integer 0 #o7777)) "permission bits, or NIL")
   (let ((number (kind-number kind)))
+    (when (and proxy-protocol (not (eq kind :stream)))
+      (fail-as 'not-supported :listen :not-supported :host path
+               :message "expected :KIND :STREAM for PROXY-PROTOCOL, got ~S" :arguments (list kind)))
     (with-retry (path "listen" "path")
       (let ((block (path-block path :listen)))
         (flet ((bind ()
@@ -91,7 +95,8 @@ USE-VALUE, another path. Source: unix(7)."
               (receive-at-path #'bind path)
               (make-server #'bind
                            :host path :kind kind
-                           :settings (list :external-format external-format))))))))
+                           :settings (list :external-format external-format
+                                           :proxy-protocol proxy-protocol))))))))
 
 (defun receive-at-path (bind path)
   "The datagram socket around the handle that BIND returns, which is that of PATH."

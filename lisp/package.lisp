@@ -19,8 +19,9 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; address
    #:lport-address-parse #:lport-address-is-literal #:lport-address-print #:lport-port-parse
    #:lport-address-local #:lport-address-equal
-   ;; interface
+   ;; proxy
    #:lport-proxy-parse
+   ;; interface
    #:lport-interface-list #:lport-interface-index #:lport-interface-name #:lport-host-name
    ;; handle and wait
    #:lport-socket-close #:lport-socket-gone #:lport-socket-descriptor #:lport-socket-state
@@ -106,7 +107,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; servers
   (:export #:socket-server #:open-socket-server #:socket-accept #:socket-server-close
            #:socket-server-host/port #:with-socket-server #:call-with-socket-server
-           #:activated-servers)
+           #:activated-servers #:socket-proxy-host/port)
   ;; datagrams
   (:export #:datagram-socket #:open-datagram-socket #:socket-send #:socket-receive
            #:with-datagram-socket #:call-with-datagram-socket

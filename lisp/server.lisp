@@ -14,15 +14,21 @@ machine (NIL: every interface, IPv4 and IPv6 alike). FAMILY: :INET, or :INET6, w
 maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share the port with other
 sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are inherited by the
 connections. EXTERNAL-FORMAT: that of the connections.
+PROXY-PROTOCOL: T if each connection begins with a header of the PROXY protocol, version 1 or 2, as
+HAProxy and other proxies send it: SOCKET-HOST/PORT then gives the client behind the proxy and the
+end that it connected to, SOCKET-PROXY-HOST/PORT the proxy. The header has to come within 5 seconds
+of the accept, or as many as PROXY-PROTOCOL, a number, says. It is never guessed (NIL: there is
+none), and who can connect can claim to be anybody: let only the proxy reach the port.
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
-RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), listen(2)."
+RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), listen(2);
+proxy-protocol.txt of HAProxy."
   (if (oddp (length arguments))
       (apply #'listen-on (first arguments)
              (check-keywords :listen (rest arguments) *listen-keywords*))
       (apply #'listen-on nil (check-keywords :listen arguments *listen-keywords*))))
 
 (defun listen-on (port &key host family backlog (reuse-address t) reuse-port
-                         (external-format :utf-8) (nodelay t) (keepalive t))
+                         (external-format :utf-8) (nodelay t) (keepalive t) proxy-protocol)
   "OPEN-SOCKET-SERVER with its arguments sorted out."
   (check-backlog backlog)
   (with-retry (port "listen" "port")
@@ -35,7 +41,8 @@ RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), l
                      (with-octets (pointer block)
                        (lport-socket-listen pointer (or backlog -1) flags)))
                    :host host :port port
-                   :settings (list :external-format external-format)))))
+                   :settings (list :external-format external-format
+                                   :proxy-protocol proxy-protocol)))))
 
 (setf *listen-keywords* (keywords-of 'listen-on))
 
@@ -83,6 +90,9 @@ wait as long as it takes; WAIT 0: take what is queued or return NIL.
 The system queues connections whether or not somebody is in this call; several threads may be.
 BIN true: octets first of all, else characters; ELEMENT-TYPE, EXTERNAL-FORMAT (that of the server),
 INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
+Of a server with PROXY-PROTOCOL the header of the connection is read here, and waited for whatever
+WAIT says, within its own limit; if it is bad or late the connection is closed with a PROXY-ERROR,
+and the call may be made again.
 Conditions: SOCKET-CLOSED, when SERVER is closed, by whomever; TIMEOUT, when a deadline or the
 timeout of the server passes; RESOURCE-EXHAUSTED, the connection stays in the queue. Restart:
 WAIT-LONGER.
@@ -119,7 +129,10 @@ Source: accept4(2)."
       (check-open channel :accept)
       (setf limit (check-limit channel :input :accept limit 0))
       (let ((result (accept-now server settings)))
-        (cond ((typep result 'endpoint) (return result))
+        (cond ((typep result 'endpoint)
+               (return (if (settings-header-span settings)
+                           (accept-header server result (settings-header-span settings))
+                           result)))
               ((not (would-block-p result)) (fail-on channel result :accept))
               ((not (await-connection channel limit moment)) (return nil)))))))
 

@@ -22,6 +22,8 @@
   (watched nil)                         ; it has been put into the poller
   (since 0 :type moment)                ; when it was parked, where there is a timeout
   (fresh t)                             ; the function has not been called on it yet
+  (header-span nil)                     ; its PROXY header has not been read yet, see proxy.lisp
+  (header-end +never+ :type moment)     ; and has to be by then
   (next nil))                           ; in the line
 
 (defstruct (service (:copier nil) (:predicate nil))
@@ -157,7 +159,9 @@ asked for; see SOCKET-SERVER-HOST/PORT. They are closed once the service has bee
 (defun log-error (condition socket)
   "The hook of a service that has none: a line for each error, but none for peers that went away or
 were silent for too long."
-  (unless (typep condition '(or end-of-file connection-lost timeout socket-closed))
+  (unless (or (typep condition '(or end-of-file connection-lost timeout socket-closed))
+              (and (typep condition 'proxy-error)
+                   (not (eq (network-code condition) :proxy-syntax))))
     (format *error-output* "~&~A: ~A~%" socket condition)
     (finish-output *error-output*)))
 
@@ -213,9 +217,9 @@ linked: the first and the last; or NIL."
                  (unless (would-block-p result)
                    (accept-failed service listener result))
                  (return))
-               (let ((client (make-client :socket result)))
+               (let ((client (new-client result settings)))
                  (add-client service client)
-                 (cond ((not (service-await-input service))
+                 (cond ((not (or (service-await-input service) (client-header-span client)))
                         (if last (setf (client-next last) client) (setf first client))
                         (setf last client))
                        ((not (park service client))
@@ -223,6 +227,12 @@ linked: the first and the last; or NIL."
           finally (unless (room-p service)
                     (pause-listeners service +never+)))
     (values first last)))
+
+(defun new-client (socket settings)
+  "The client for SOCKET, just accepted with SETTINGS."
+  (let ((span (settings-header-span settings)))
+    (make-client :socket socket :header-span span
+                 :header-end (if span (moment-in span) +never+))))
 
 (defun accept-failed (service listener status)
   "LISTENER could not accept: wait, and say so; unless it was closed."
@@ -233,13 +243,12 @@ linked: the first and the last; or NIL."
 ;;; Parking
 
 (defun park (service client)
-  "Let CLIENT, which is this thread's and has nothing buffered, wait for input in the poller. False
-if it cannot: it is still this thread's then."
-  (let ((handle (channel-handle (service-set service))) (own (client-handle client))
-        (timeout (service-timeout service)))
-    (when (/= timeout +never+)
-      (setf (client-since client) (lport-clock-now))
-      (expect-sweep service (min +never+ (+ (client-since client) timeout))))
+  "Let CLIENT, which is this thread's and has nothing buffered that could be served, wait for input in
+the poller. False if it cannot: it is still this thread's then."
+  (let ((handle (channel-handle (service-set service))) (own (client-handle client)) (end +never+))
+    (when (/= (service-timeout service) +never+)
+      (setf (client-since client) (lport-clock-now)))
+    (setf end (park-end service client))
     (cond ((not (client-watched client))
            (setf (client-watched client) t
                  (client-state client) :parked)
@@ -249,15 +258,31 @@ if it cannot: it is still this thread's then."
           (t (setf (client-state client) :parked)
              (when (minusp (lport-poller-modify handle own +lport-input+))
                (return-from park (not (change-state client :parked :running))))))
+    ;; Now that a sweep would find it; it may be another thread's already.
+    (expect-sweep service end)
     ;; Who stops the service sets the mark first and looks for parked clients then.
     (not (and (service-stopping service) (change-state client :parked :running)))))
 
+(defun park-end (service client)
+  "The moment at which CLIENT, which is parked or about to be, has waited for too long."
+  (let ((timeout (service-timeout service)))
+    (cond ((client-header-span client) (client-header-end client))
+          ((= timeout +never+) +never+)
+          (t (min +never+ (+ (client-since client) timeout))))))
+
+(defun sweep-by (service moment)
+  "The parked are looked at by MOMENT, or before: true if that is sooner than it was."
+  (declare (type moment moment))
+  (when (< moment (service-sweep-at service))
+    (%with-lock ((service-lock service))
+      (when (< moment (service-sweep-at service))
+        (setf (service-sweep-at service) moment)))))
+
 (defun expect-sweep (service moment)
   "Something is to be looked at by MOMENT, unless something earlier is."
-  (when (= (service-sweep-at service) +never+)
-    (setf (service-sweep-at service) moment)
-    (unless (eq (service-leader service) (%current-thread))
-      (lport-poller-wake (channel-handle (service-set service))))))
+  (when (and (sweep-by service moment)
+             (not (eq (service-leader service) (%current-thread))))
+    (lport-poller-wake (channel-handle (service-set service)))))
 
 (defun do-parked (service function)
   "Call FUNCTION with each client that is parked just now."
@@ -265,19 +290,31 @@ if it cannot: it is still this thread's then."
         when (and client (eq (client-state client) :parked))
           do (funcall function client)))
 
+(defun end-silent (service client)
+  "CLIENT, which is this thread's, has waited for too long."
+  (if (client-header-span client)
+      (line-up service client)          ; what its header was to be is told where errors are
+      (end-client service client nil)))
+
+(defconstant +header-grain+ 50000000
+  "Nanoseconds between two looks for headers that are late, at the least.")
+
 (defun sweep (service now)
-  "Close the parked clients that have been silent for too long by NOW; know when to look again."
-  (let ((timeout (service-timeout service)) (next +never+))
-    (declare (type moment now timeout next))
+  "End the parked clients that have been silent for too long by NOW; know when to look again."
+  (let ((grain (floor (service-timeout service) 16)) (next +never+))
+    (declare (type moment now grain next))
     (setf (service-sweep-at service) +never+)
     (do-parked service
       (lambda (client)
-        (let ((end (min +never+ (+ (client-since client) timeout))))
-          (cond ((< now end) (setf next (min next end)))
+        (let ((end (park-end service client)))
+          (declare (type moment end))
+          (cond ((< now end)
+                 (setf next (min next (max end (+ now (if (client-header-span client)
+                                                          +header-grain+
+                                                          grain))))))
                 ((change-state client :parked :running)
-                 (end-client service client nil))))))
-    (unless (= next +never+)
-      (setf (service-sweep-at service) (max next (+ now (floor timeout 16)))))))
+                 (end-silent service client))))))
+    (sweep-by service next)))
 
 ;;; Leading
 
@@ -460,9 +497,42 @@ may be ending because the process does."
 
 ;;; Serving
 
+(defun park-or-end (service client)
+  (unless (and (not (service-stopping service)) (park service client))
+    (end-client service client nil)))
+
+(defun header-ready-p (client)
+  "True once the PROXY header of CLIENT has been read: it is as others from then on. Signals
+PROXY-ERROR."
+  (let ((socket (client-socket client)))
+    (cond ((read-header-now socket) (setf (client-header-span client) nil) t)
+          ((passed-p (client-header-end client))
+           (fail-late socket (client-header-span client))))))
+
+(defun call-function (service client)
+  "The value of the function for CLIENT; :AGAIN without calling it if a connection has to have input
+first, and the header was all that has come."
+  (let ((first (shiftf (client-fresh client) nil)) (socket (client-socket client)))
+    (if (and first (service-await-input service) (socket-link socket)
+             (zerop (buffered-input (socket-connection socket))))
+        :again
+        (funcall (service-function service) socket))))
+
+(defun settle (service client value)
+  "The function has returned VALUE for CLIENT: close it, or let it wait, or serve it again at once."
+  (let ((connection (socket-connection (client-socket client))))
+    (cond ((not (eq value :again))
+           (end-client service client nil))
+          ((progn (unless (zerop (pending-output connection))
+                    (flush-output connection))
+                  (plusp (buffered-input connection)))
+           (line-up service client))
+          (t (drop-input connection)
+             (park-or-end service client)))))
+
 (defun serve-client (service client)
   "Call the function on CLIENT; then park it or close it, and on every other exit abort it."
-  (let ((value nil) (mine t))
+  (let ((mine t))
     (unwind-protect
          (let ((*client* client))
            (block attempt
@@ -470,17 +540,9 @@ may be ending because the process does."
                               (lambda (condition)
                                 (report-error service condition (client-socket client))
                                 (return-from attempt))))
-               (setf value (funcall (service-function service) (client-socket client)))
-               (cond ((not (eq value :again))
-                      (end-client service client nil))
-                     ((let ((connection (socket-connection (client-socket client))))
-                        (unless (zerop (pending-output connection))
-                          (flush-output connection))
-                        (plusp (buffered-input connection)))
-                      (line-up service client))
-                     (t (drop-input (socket-connection (client-socket client)))
-                        (unless (and (not (service-stopping service)) (park service client))
-                          (end-client service client nil))))
+               (if (or (null (client-header-span client)) (header-ready-p client))
+                   (settle service client (call-function service client))
+                   (park-or-end service client))
                (setf mine nil))))
       (when mine
         (end-client service client t)))))
@@ -527,7 +589,8 @@ is."
 
 (defun serve (function port
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
-                await-input family (reuse-address t) reuse-port mode (nodelay t) (keepalive t)
+                await-input proxy-protocol family (reuse-address t) reuse-port mode (nodelay t)
+                (keepalive t)
                 (external-format :utf-8) bin element-type
                 (input-timeout timeout) (output-timeout timeout))
   "Listen on PORT, call FUNCTION with the SOCKET of each connection, on threads of the service,
@@ -553,6 +616,9 @@ where FUNCTION signalled a serious condition; the connection is aborted after th
 goes on. It is also called where a connection cannot be accepted (RESOURCE-EXHAUSTED), with the
 SOCKET-SERVER; the service waits until there is room. NIL: a line to *ERROR-OUTPUT*, none for peers
 that went away or were silent.
+PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners. A connection waits for its header
+without a thread, and FUNCTION is called once that has been read. If it is bad or late the
+connection is aborted, and ON-ERROR gets the PROXY-ERROR.
 FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODELAY, KEEPALIVE as
 for OPEN-SOCKET-SERVER; MODE as for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE,
 INPUT-TIMEOUT, OUTPUT-TIMEOUT as for SOCKET-ACCEPT.
@@ -563,7 +629,7 @@ Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread 
   (check-argument :serve max-connections '(or null (integer 1)) "a number of connections, or NIL")
   (check-argument :serve name 'string "a name, a string")
   (let* ((span (span-of timeout))
-         (settings (append (given :bin bin :element-type element-type
+         (settings (append (given :proxy-protocol proxy-protocol :bin bin :element-type element-type
                                   :input-timeout input-timeout :output-timeout output-timeout)))
          (checked (apply #'parse-settings :external-format external-format settings))
          (listeners (open-listeners

@@ -11,7 +11,7 @@
   ((channel :initarg :channel :reader endpoint-channel :type channel)
    (local :initarg :local :accessor endpoint-local
           :documentation "The block of the own address, or NIL: not asked for yet.")
-   (remote :initarg :remote :reader endpoint-remote
+   (remote :initarg :remote :accessor endpoint-remote
            :documentation "The block of the peer's address, or NIL: it has none.")
    (born :initform (lport-clock-now) :reader endpoint-born))
   (:default-initargs :local nil :remote nil)
@@ -20,12 +20,17 @@
 (defclass socket (endpoint
                   fundamental-binary-input-stream fundamental-binary-output-stream
                   fundamental-character-input-stream fundamental-character-output-stream)
-  ((channel :reader socket-connection))
+  ((channel :reader socket-connection)
+   (link :initform nil :accessor socket-link
+         :documentation "The blocks (remote . local) of the connection itself, where a header named
+others, see proxy.lisp; or NIL."))
   (:documentation "A connected socket: a bivalent stream of characters and octets in any mixture.
 Made by OPEN-SOCKET, SOCKET-ACCEPT, OPEN-UNIX-SOCKET and OPEN-SOCKET-PAIR; CLOSE closes it."))
 
 (defclass socket-server (endpoint)
-  ((settings :initarg :settings :reader server-settings
+  ((pending :initform (list nil) :reader server-pending
+            :documentation "A cell with the list of those not handed out yet, see proxy.lisp.")
+   (settings :initarg :settings :reader server-settings
              :documentation "The stream keywords that its connections begin with, a plist.")
    (parsed :initarg :parsed :reader server-parsed-settings
            :documentation "The same, parsed.")
@@ -73,11 +78,14 @@ when the object becomes garbage. To be called with interrupts deferred since HAN
   (element-type 'character :read-only t)
   (format *utf-8* :type text-format :read-only t)
   (input-timeout +never+ :type moment :read-only t)
-  (output-timeout +never+ :type moment :read-only t))
+  (output-timeout +never+ :type moment :read-only t)
+  (header-span nil :type (or null moment) :read-only t))
 
-(defun parse-settings (&key bin element-type (external-format :utf-8) input-timeout output-timeout)
+(defun parse-settings (&key bin element-type (external-format :utf-8) input-timeout output-timeout
+                         proxy-protocol)
   "The settings that the stream keywords say. ELEMENT-TYPE wins over BIN."
-  (make-settings :element-type (element-type-for bin element-type)
+  (make-settings :header-span (proxy-span proxy-protocol)
+                 :element-type (element-type-for bin element-type)
                  :format (parse-external-format external-format)
                  :input-timeout (span-of input-timeout)
                  :output-timeout (span-of output-timeout)))
@@ -298,7 +306,8 @@ and whoever unwinds it, the handle is closed once."
 
 (defmethod close ((server socket-server) &key abort)
   (declare (ignore abort))
-  (close-endpoint server nil (lambda ())))
+  (prog1 (close-endpoint server nil (lambda ()))
+    (close-pending server)))
 
 (defmethod close ((socket datagram-socket) &key abort)
   (declare (ignore abort))

@@ -1,0 +1,139 @@
+;;;; proxy - the header of the PROXY protocol that a proxy puts in front of a connection, and that
+;;;; names the client behind it.
+;;;;
+;;;; Only the connections of a server that was told so begin with one, it is never guessed: anybody
+;;;; could name whom he likes in it. Invariant: exactly the header is taken, what stands behind it
+;;;; stays in the buffer; and who gets a socket of such a server gets one whose header was read.
+
+(in-package :port)
+
+(defparameter *proxy-limit* 5
+  "Seconds from the accept within which a header has to be there, if nothing else is said.")
+
+(defun proxy-span (proxy-protocol)
+  "The nanoseconds that PROXY-PROTOCOL, the keyword, gives a header; NIL where there is none."
+  (check-argument :listen proxy-protocol '(or boolean (and seconds (not (real 0 0))))
+                  "T, NIL or a number of seconds above 0 for PROXY-PROTOCOL")
+  (when proxy-protocol
+    (nanoseconds (if (eq proxy-protocol t) *proxy-limit* proxy-protocol))))
+
+;;; When there is no good header
+
+(defun header-failure (socket code &rest facts)
+  "Signal the PROXY-ERROR by CODE for the connection of SOCKET; FACTS as for FAIL-AS."
+  (apply #'fail-as 'proxy-error :proxy code
+         :socket socket :octets (buffered-input (socket-connection socket)) facts))
+
+(defun fail-late (socket span)
+  (header-failure socket :timed-out
+                  :message "no whole header in time" :seconds (/ span 1000000000)))
+
+(defun fail-malformed (socket status)
+  (let* ((connection (socket-connection socket))
+         (start (connection-in-start connection))
+         (octets (subseq (connection-in connection) start
+                         (min (+ start 40) (connection-in-end connection)))))
+    (header-failure socket (status-code status)
+                    :message "expected a header of the PROXY protocol, got ~S"
+                    :arguments (list (map 'string #'code-char octets)))))
+
+(defun fail-broken (socket status)
+  "For STATUS of a receive: 0 at the end, else below 0."
+  (if (zerop status)
+      (header-failure socket :connection-truncated :message "the connection ended in it")
+      (header-failure socket (status-code status) :errno (status-errno status)
+                      :message "~A" :arguments (list (status-text status)))))
+
+;;; Reading it
+
+(defun set-ends (socket source destination)
+  "The ends of SOCKET are those in the blocks SOURCE and DESTINATION, unless they are of no family;
+those of the connection itself are kept."
+  (setf (socket-link socket) (cons (endpoint-remote socket) (local-block socket)))
+  (unless (zerop (aref source 0))
+    (setf (endpoint-remote socket) source
+          (endpoint-local socket) destination)))
+
+(defun take-header (socket)
+  "True if a whole header stood at the beginning of what SOCKET has buffered: it is taken. Signals
+PROXY-ERROR if what stands there cannot become one."
+  (let* ((connection (socket-connection socket))
+         (source (octets-of-size +lport-address-size+))
+         (destination (octets-of-size +lport-address-size+))
+         (result (with-octets (octets (connection-in connection) (connection-in-start connection))
+                   (with-octets (from source)
+                     (with-octets (to destination)
+                       (lport-proxy-parse octets (buffered-input connection) from to))))))
+    (cond ((minusp result) (fail-malformed socket result))
+          ((plusp result)
+           (call-deferred
+             (incf (connection-in-start connection) result)
+             (decf (connection-octets-in connection) result))
+           (set-ends socket source destination)
+           (release-idle-input connection)
+           t))))
+
+(defun read-header-now (socket)
+  "Take the header of SOCKET, which no other thread has yet, as far as it is there: true if it is
+whole. Never blocks. Signals PROXY-ERROR."
+  (let ((connection (socket-connection socket)))
+    (loop
+      (when (and (plusp (buffered-input connection)) (take-header socket))
+        (return t))
+      (let ((count (receive-into-buffer connection)))
+        (cond ((plusp count))
+              ((and (minusp count) (would-block-p count))
+               (release-idle-input connection)
+               (return nil))
+              (t (fail-broken socket count)))))))
+
+(defun await-header (socket span)
+  "Take the header of SOCKET, waiting for it for SPAN at the most."
+  (let ((limit (min *deadline* (moment-in span))))
+    (loop until (read-header-now socket)
+          do (handler-case (await (socket-connection socket) :input :proxy limit 0)
+               (timeout () (fail-late socket span))))))
+
+;;; A thread in SOCKET-ACCEPT waits on a connection that nobody else has. Who closes the server finds
+;;; it among the server's pending ones, closes it, and so wakes that thread.
+
+(defmacro update-pending ((server list) new)
+  "The pending sockets of SERVER, LIST, become NEW, a form that may be evaluated more than once."
+  (let ((cell (gensym "CELL")))
+    `(let ((,cell (server-pending ,server)))
+       (loop for ,list = (car ,cell)
+             until (eq ,list (%compare-and-swap (car ,cell) ,list ,new))))))
+
+(defun accept-header (server socket span)
+  "SOCKET, which SERVER has just accepted, once its header has come, within SPAN. It is closed on
+every other exit."
+  (let ((done nil) (channel (endpoint-channel server)))
+    (unwind-protect
+         (progn
+           (update-pending (server pending) (cons socket pending))
+           (check-open channel :accept)
+           (handler-case (await-header socket span)
+             (socket-closed () (fail-closed channel :accept)))
+           (setf done t)
+           socket)
+      (update-pending (server pending) (remove socket pending))
+      (unless done
+        (close socket :abort t)))))
+
+(defun close-pending (server)
+  "Close the connections that SERVER, closed, has accepted and not handed out yet."
+  (dolist (socket (car (server-pending server)))
+    (close socket :abort t)))
+
+;;; What the user may ask
+
+(defun socket-proxy-host/port (socket)
+  "Return the ends of the connection itself if SOCKET, a SOCKET, began with a header of the PROXY
+protocol (see OPEN-SOCKET-SERVER), as 4 values: host and port of the proxy, host and port of the own
+end, as of SOCKET-HOST/PORT, which gives those that the header named. They are the same where it
+named none, as when the proxy itself connects, to see if the server is there. NIL if there was no
+header."
+  (check-socket socket :name)
+  (let ((link (socket-link socket)))
+    (when link
+      (multiple-value-call #'values (host-and-port (car link)) (host-and-port (cdr link))))))
