@@ -3,8 +3,8 @@
 ;;;;     (port-example/dns:lookup "www.example.org" :server "192.0.2.53")
 ;;;;     => ("192.0.2.80" "192.0.2.81")
 ;;;;
-;;;; A question goes out in one datagram. It is asked again when no answer comes. An answer counts if
-;;;; it has the number of the question and the question itself in it; what else arrives is passed
+;;;; A question goes out in one datagram. It is asked again when no answer comes. An answer counts
+;;;; if it has the number of the question and the question itself in it; what else arrives is passed
 ;;;; over, since anybody can send a datagram. An answer that was cut off is asked for over TCP.
 
 (defpackage :port-example/dns

@@ -1,5 +1,5 @@
-;;;; describe - what DESCRIBE says of sockets and of conditions: the facts, instead of the slots that
-;;;; hold them.
+;;;; describe - what DESCRIBE says of sockets and of conditions: the facts, instead of the slots
+;;;; that hold them.
 
 (in-package :port)
 

@@ -6,7 +6,7 @@
 
 (in-package :port)
 
-;;; Within a method a slot of the argument is found at once, by a reader only after another dispatch.
+;;; Within a method a slot of the argument is found at once, by a reader after another dispatch.
 
 (defmacro connection-of (socket)
   "The connection of SOCKET, the argument of the method around."

@@ -24,8 +24,9 @@ again when they start: a recorded path that is gone would keep them from startin
   `(sb-sys:without-interrupts ,@body))
 
 (defmacro call-nowait (&body body)
-  "As CALL-DEFERRED, for a BODY that besides never signals and never leaves but by its end, such as a
-call of a function tagged [nowait]: it is spared the UNWIND-PROTECT, which costs more than the rest."
+  "As CALL-DEFERRED, for a BODY that besides never signals and never leaves but by its end, such as
+a call of a function tagged [nowait]: it is spared the UNWIND-PROTECT, which costs more than all
+else."
   (let ((enabled (gensym "ENABLED")))
     `(let ((,enabled sb-sys:*interrupts-enabled*))
        (multiple-value-prog1 (let ((sb-sys:*interrupts-enabled* nil)

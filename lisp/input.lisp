@@ -111,8 +111,8 @@ yet."
           (t (fail-on connection count :read)))))
 
 ;;; Without waiting: what every reading operation tries first. An operation that has all it needs in
-;;; the buffer, or after one receive that does not block, is spared what a wait needs: the limit, the
-;;; cleanup. Whatever it meets it leaves to the long way, which meets it again.
+;;; the buffer, or after one receive that does not block, is spared what a wait needs: the limit and
+;;; the cleanup. Whatever it meets it leaves to the long way, which meets it again.
 
 (defmacro with-input-now ((connection) &body body)
   "The value of BODY, short, never blocking and never signalling, if this thread can be the one

@@ -1,8 +1,8 @@
 ;;;; registry - every open socket, held weakly, by the number of its slot in the library's table.
 ;;;;
 ;;;; Entering a socket is a weak pointer and a store, and nothing has to be taken out: a slot is in
-;;;; use by one open socket at most, and the next one overwrites the entry. Invariant: an entry whose
-;;;; socket is open is the one in that slot; others are stale and passed over.
+;;;; use by one open socket at most, and the next one overwrites the entry. Invariant: an entry
+;;;; whose socket is open is the one in that slot; others are stale and passed over.
 
 (in-package :port)
 

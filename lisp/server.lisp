@@ -10,10 +10,10 @@
 PORT: 1 to 65535 or the name of a service; NIL or 0: any free port, see SOCKET-SERVER-HOST/PORT. It
 may be left out in front of the keywords. HOST: a name, a literal, an ipaddr or an address of this
 machine (NIL: every interface, IPv4 and IPv6 alike). FAMILY: :INET, or :INET6, which is IPv6 only
-\(NIL: both). BACKLOG: how many connections the system queues while nobody accepts (NIL: the system's
-maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share the port with other
-sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are inherited by the
-connections. EXTERNAL-FORMAT: that of the connections.
+\(NIL: both). BACKLOG: how many connections the system queues while nobody accepts (NIL: the
+system's maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share the port
+with other sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are inherited by
+the connections. EXTERNAL-FORMAT: that of the connections.
 PROXY-PROTOCOL: T if each connection begins with a header of the PROXY protocol, version 1 or 2, as
 HAProxy and other proxies send it: SOCKET-HOST/PORT then gives the client behind the proxy and the
 end that it connected to, SOCKET-PROXY-HOST/PORT the proxy. The header has to come within 5 seconds

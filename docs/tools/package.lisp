@@ -1,6 +1,6 @@
 ;;;; package - the tools that run the examples of the documents and write the reference, the manual
-;;;; pages and the pictures. They stand on package PORT and on the files of the checkout, and nothing
-;;;; in PORT stands on them.
+;;;; pages and the pictures. They stand on package PORT and on the files of the checkout, and
+;;;; nothing in PORT stands on them.
 
 (defpackage :port-docs
   (:documentation "Runs the examples in the documents; writes what is generated under docs/.")

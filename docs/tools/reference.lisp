@@ -1,8 +1,8 @@
 ;;;; reference - docs/reference.md, from the docstrings of PORT.
 ;;;;
-;;;; A docstring is turned into Markdown word by word: exported names become links, what the standard
-;;;; defines becomes code, parameters become italic. The sentences that begin with Conditions,
-;;;; Restarts, Source or Wraps become paragraphs of their own.
+;;;; A docstring is turned into Markdown word by word: exported names become links, what the
+;;;; standard defines becomes code, parameters become italic. The sentences that begin with
+;;;; Conditions, Restarts, Source or Wraps become paragraphs of their own.
 
 (in-package :port-docs)
 
@@ -50,7 +50,8 @@ where conditions are listed, so that TIMEOUT there is the condition."
           ((plural-of word)
            (format nil "~As" (link (plural-of word))))
           ((not (shouted-p word)) word)
-          ((and parameter-p (not (and condition-p (condition-name-p word)))) (format nil "*~(~A~)*" word))
+          ((and parameter-p (not (and condition-p (condition-name-p word))))
+           (format nil "*~(~A~)*" word))
           ((eq symbol own) (format nil "`~(~A~)`" word))
           (symbol (link symbol))
           ((standard-symbol-p word) (format nil "`~(~A~)`" word))
@@ -210,8 +211,8 @@ where conditions are listed, so that TIMEOUT there is the condition."
     (with-output-to-string (out)
       (format out "# Reference~2%~
 Everything that package `PORT` exports, made from its docstrings by `make docs`: do not edit it ~
-here.~%The [guide](guide.md) tells how the parts belong together. In argument lists and in the text ~
-what~%the caller gives stands in *italics*.~2%")
+here.~%The [guide](guide.md) tells how the parts belong together. In argument lists and in the ~
+text what~%the caller gives stands in *italics*.~2%")
       (write-contents themes out)
       (loop for (title . symbols) in themes
             do (format out "~%## ~A~%" title)

@@ -4,9 +4,6 @@
 
 (define-suite octet-operators "Plain functions on octets; files sent.")
 
-(defun blank (size)
-  (make-array size :element-type '(unsigned-byte 8) :initial-element 0))
-
 (define-test octets.written-are-read ()
   (do-pairs (a b)
     (let ((out (random-octets 300000 (sb-ext:seed-random-state 1))) (in (blank 300000)))
@@ -200,7 +197,8 @@ lists of the text and what it is."
           (is (= 0 (send-file a path :start 7 :end 7)))
           (write-line "last" a)
           (close a)
-          (is (equalp (concatenate 'vector (octets-like (format nil "first~%")) octets (subseq octets 5 15)
+          (is (equalp (concatenate 'vector (octets-like (format nil "first~%"))
+                                   octets (subseq octets 5 15)
                                    (octets-like (format nil "last~%")))
                       (join reader))))))))
 
@@ -255,3 +253,16 @@ lists of the text and what it is."
     (with-pair (a b)
       (close b :abort t)
       (is (typep (failure-of (loop (send-file a path))) 'connection-reset)))))
+
+(define-test octets.files-beyond-4-gib (:behaviour 41)
+  "The offset of a part and the size of a file are beyond what 32 bits count."
+  (let ((start (- (ash 1 32) 10)))
+    (uiop:with-temporary-file (:pathname path :stream stream :element-type '(unsigned-byte 8))
+      (file-position stream (+ start 20))
+      (write-sequence (octets-like "the end") stream)
+      (finish-output stream)
+      (with-pair (a b)
+        (is (= 25 (send-file a path :start (+ start 2))))
+        (let ((in (blank 25)))
+          (read-octets b in)
+          (is (equalp (concatenate 'vector (blank 18) (octets-like "the end")) in)))))))

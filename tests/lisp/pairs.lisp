@@ -48,6 +48,9 @@
 (defun octets (&rest list)
   (make-array (length list) :element-type '(unsigned-byte 8) :initial-contents list))
 
+(defun blank (size)
+  (make-array size :element-type '(unsigned-byte 8) :initial-element 0))
+
 (defun octets-like (text)
   "The octets of TEXT in UTF-8."
   (coerce (babel:string-to-octets text :encoding :utf-8) '(simple-array (unsigned-byte 8) (*))))

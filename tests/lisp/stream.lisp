@@ -335,8 +335,7 @@
                                      (lambda ()
                                        (loop repeat count
                                              do (write-sequence
-                                                 (make-array record :initial-element tag
-                                                                    :element-type '(unsigned-byte 8))
+                                                 (fill (blank record) tag)
                                                  a))
                                        (finish-output a)))))))
       (let ((buffer (make-array record :element-type '(unsigned-byte 8))))
@@ -387,3 +386,49 @@
     (is (char= #\? (read-char b)))
     (setf (stream-external-format b) :eucjp)
     (signals decoding-error (loop (read-char b)))))
+
+(define-test stream.strings-of-every-kind ()
+  "Base strings, short strings, long ones: the same octets in every format."
+  (dolist (format '(:utf-8 :latin-1 :ascii (:utf-8 :eol :crlf) :utf-16le))
+    (dolist (length '(0 1 31 32 33 200 40000))
+      (let ((text (make-string length :initial-element #\x)))
+        (when (> length 3)
+          (setf (char text 2) #\Newline
+                (char text 3) #\Return))
+        (with-pair (a b)
+          (setf (stream-external-format a) format
+                (stream-external-format b) format)
+          (dolist (string (list text (coerce text 'simple-base-string)
+                                (make-array length :displaced-to text :element-type 'character)))
+            (let ((writer (in-thread (lambda ()
+                                       (write-string string a)
+                                       (write-line string a :start (floor length 2))
+                                       (finish-output a)))))
+              (let* ((expected (format nil "~A~A~%" text (subseq text (floor length 2))))
+                     (read (make-string (length expected))))
+                (read-sequence read b)
+                (is (string= expected read) "~S ~D ~S" format length (type-of string)))
+              (join writer))))))))
+
+(define-test stream.an-idle-one-is-small (:behaviour 46)
+  "An open stream that was used and has nothing buffered costs less than 1 KiB of Lisp memory."
+  (flet ((usage ()
+           (sb-ext:gc :full t)
+           (sb-kernel:dynamic-usage))
+         (use (a b)
+           (write-line "hello" a)
+           (finish-output a)
+           (read-line b)))
+    (let ((sockets '()))
+      (with-pair (a b)
+        (use a b))
+      (let ((before (usage)))
+        (unwind-protect
+             (progn
+               (dotimes (i 200)
+                 (multiple-value-bind (a b) (open-socket-pair)
+                   (push a sockets)
+                   (push b sockets)
+                   (use a b)))
+               (is (< (floor (- (usage) before) 400) 1024)))
+          (mapc #'close sockets))))))
