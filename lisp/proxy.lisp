@@ -94,8 +94,8 @@ whole. Never blocks. Signals PROXY-ERROR."
           do (handler-case (await (socket-connection socket) :input :proxy limit 0)
                (timeout () (fail-late socket span))))))
 
-;;; A thread in SOCKET-ACCEPT waits on a connection that nobody else has. Who closes the server finds
-;;; it among the server's pending ones, closes it, and so wakes that thread.
+;;; A thread in SOCKET-ACCEPT waits on a connection that nobody else has. Who closes the server
+;;; finds it among the server's pending ones, closes it, and so wakes that thread.
 
 (defmacro update-pending ((server list) new)
   "The pending sockets of SERVER, LIST, become NEW, a form that may be evaluated more than once."

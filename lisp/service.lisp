@@ -243,8 +243,8 @@ linked: the first and the last; or NIL."
 ;;; Parking
 
 (defun park (service client)
-  "Let CLIENT, which is this thread's and has nothing buffered that could be served, wait for input in
-the poller. False if it cannot: it is still this thread's then."
+  "Let CLIENT, which is this thread's and has nothing buffered that could be served, wait for input
+in the poller. False if it cannot: it is still this thread's then."
   (let ((handle (channel-handle (service-set service))) (own (client-handle client)) (end +never+))
     (when (/= (service-timeout service) +never+)
       (setf (client-since client) (lport-clock-now)))
