@@ -73,7 +73,7 @@ library:
 # ---- what has to be installed ---------------------------------------------------------------------
 
 PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel cl-usocket \
-                 libcriterion-dev libffi-dev libnss-wrapper netbase curl dnsmasq-base systemd
+                 libcriterion-dev libffi-dev libnss-wrapper netbase curl dnsmasq-base systemd haproxy
 CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
 DOCS_PACKAGES  = pandoc
 

@@ -101,6 +101,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "clocc")
                (:file "peers")
                (:file "dns")
+               (:file "haproxy")
                (:file "examples")
                (:file "describe")
                (:file "documentation")

@@ -56,8 +56,7 @@ it returns the connection."
       (close server))))
 
 (defmacro with-proxied ((server send &key (proxy-protocol t)) &body body)
-  "Run BODY with SERVER, which expects headers, and SEND, which connects and sends what it is
-given."
+  "Run BODY with SERVER, which expects headers, and SEND, which connects and sends what it gets."
   `(let ((,server (open-socket-server 0 :host "127.0.0.1" :proxy-protocol ,proxy-protocol)))
      (call-with-proxied ,server (lambda (,send)
                                   (flet ((,send (&rest pieces) (apply ,send pieces)))
