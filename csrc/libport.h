@@ -397,6 +397,23 @@ LPORT_API int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, siz
 LPORT_API int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t len,
                                          uint8_t *sender, int32_t flags);
 
+/* [nowait] Sends COUNT messages, at least one: message I is LENGTHS[I] octets, at most ROOM, at
+ * OCTETS + I * ROOM, and goes to the address block at ADDRESSES + I * LPORT_ADDRESS_SIZE, or where
+ * SOCKET is connected to if that has family LPORT_ANY. Returns how many were sent, the first ones;
+ * a status is what the first met, as of lport_datagram_send (of a full receiver of a local name
+ * LPORT_WOULD_BLOCK). Messages of one length for one address that follow each other are handed over
+ * as one, where the system knows how to. LPORT_NOT_SUPPORTED: not a datagram socket.
+ * Source: sendmmsg(2), UDP_SEGMENT of udp(7). */
+LPORT_API int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octets, size_t room,
+                                            const int64_t *lengths, const uint8_t *addresses,
+                                            int32_t count);
+
+/* [nowait] Receives the messages that are there, at most COUNT, at least one, in the same places:
+ * full lengths into LENGTHS (above ROOM: it was cut off), senders into SENDERS. Returns how many;
+ * else as lport_datagram_receive. Source: recvmmsg(2) with MSG_TRUNC. */
+LPORT_API int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room,
+                                               int64_t *lengths, uint8_t *senders, int32_t count);
+
 /* [nowait] Receives on SOCKET, a UDP one, what is sent to GROUP, a multicast address, on the
  * interface of index INTERFACE (0: the system picks by its routes); with a SOURCE, unless that is
  * NULL, only what comes from there, and further sources may be joined. An IPv6 socket may join IPv4

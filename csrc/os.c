@@ -58,6 +58,11 @@ static ssize_t os_sendto(int fd, const void *octets, size_t len, int flags,
     return sendto(fd, octets, len, flags, address, address_len);
 }
 
+/* recvmmsg(2) without its timeout, which is none of a deadline (BUGS there). */
+static int os_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    return recvmmsg(fd, messages, count, flags, NULL);
+}
+
 static int os_eventfd(unsigned int value, int flags) {
     return eventfd(value, flags);
 }
@@ -93,6 +98,8 @@ const struct lport_os lport_os = {
     .recvmsg = recvmsg,
     .sendto = os_sendto,
     .sendmsg = sendmsg,
+    .recvmmsg = os_recvmmsg,
+    .sendmmsg = sendmmsg,
 #ifdef __linux__
     .sendfile = sendfile,
 #endif

@@ -38,6 +38,8 @@ struct lport_os {
     ssize_t (*sendto)(int fd, const void *octets, size_t len, int flags,
                       const struct sockaddr *address, socklen_t address_len);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+    int (*recvmmsg)(int fd, struct mmsghdr *messages, unsigned int count, int flags);
+    int (*sendmmsg)(int fd, struct mmsghdr *messages, unsigned int count, int flags);
 #ifdef __linux__
     ssize_t (*sendfile)(int fd, int file, off_t *offset, size_t len);
 #endif

@@ -34,6 +34,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-option-set #:lport-option-get-text #:lport-option-set-text
    ;; datagram
    #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive #:lport-datagram-join
+   #:lport-datagram-send-batch #:lport-datagram-receive-batch
    #:lport-datagram-leave #:lport-local-credentials #:lport-local-send #:lport-local-receive
    ;; info, adopt
    #:lport-info-name #:lport-info-kind #:lport-info-note #:lport-info-state #:lport-info-read
@@ -110,7 +111,10 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; datagrams
   (:export #:datagram-socket #:open-datagram-socket #:socket-send #:socket-receive
            #:with-datagram-socket #:call-with-datagram-socket
-           #:join-multicast #:leave-multicast)
+           #:join-multicast #:leave-multicast
+           #:datagram-batch #:datagram-batch-p #:make-datagram-batch #:datagram-batch-octets
+           #:datagram-batch-size #:datagram-batch-capacity #:datagram-batch-count #:clear-batch
+           #:batch-add #:batch-message #:batch-end #:send-batch #:receive-batch)
   ;; local sockets
   (:export #:open-unix-socket #:open-unix-server
            #:socket-peer-credentials #:send-descriptors #:receive-descriptors)

@@ -340,6 +340,8 @@ static int disturbance(enum call call, uint64_t draw) {
     case CALL_SEND:
     case CALL_SENDTO:
     case CALL_SENDMSG:
+    case CALL_RECVMMSG:
+    case CALL_SENDMMSG:
     case CALL_SENDFILE:
     case CALL_ACCEPT4:
         return draw % 2 == 0 ? EINTR : EAGAIN;
@@ -406,6 +408,10 @@ WRAP(ssize_t, recvfrom, CALL_RECVFROM, -1,
      octets, cut(len), flags, address, size)
 WRAP(ssize_t, recvmsg, CALL_RECVMSG, -1, (int fd, struct msghdr *message, int flags), fd, message,
      flags)
+WRAP(int, recvmmsg, CALL_RECVMMSG, -1,
+     (int fd, struct mmsghdr *messages, unsigned int count, int flags), fd, messages, count, flags)
+WRAP(int, sendmmsg, CALL_SENDMMSG, -1,
+     (int fd, struct mmsghdr *messages, unsigned int count, int flags), fd, messages, count, flags)
 WRAP(ssize_t, sendto, CALL_SENDTO, -1,
      (int fd, const void *octets, size_t len, int flags, const struct sockaddr *address,
       socklen_t size),
@@ -492,6 +498,8 @@ void faults_watch(void) {
         .recvmsg = faulty_recvmsg,
         .sendto = faulty_sendto,
         .sendmsg = faulty_sendmsg,
+        .recvmmsg = faulty_recvmmsg,
+        .sendmmsg = faulty_sendmmsg,
 #ifdef __linux__
         .sendfile = faulty_sendfile,
 #endif

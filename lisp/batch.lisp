@@ -1,0 +1,207 @@
+;;;; batch - many datagrams by one system call, into and out of buffers that are used again.
+;;;;
+;;;; A batch has places of one size in one vector, so nothing is copied between a receive and the
+;;;; send of an answer, and nothing is consed. Invariant: the places below COUNT have messages, each
+;;;; with its length and the address block of the end that it came from or goes to.
+
+(in-package :port)
+
+(defstruct (datagram-batch (:constructor %make-datagram-batch) (:copier nil))
+  "Room for messages that SEND-BATCH and RECEIVE-BATCH move together. Made by MAKE-DATAGRAM-BATCH,
+for one thread at a time."
+  (octets (octets-of-size 0) :type octets :read-only t)
+  (lengths (octets-of-size 0) :type octets :read-only t) ; 64-bit integers
+  (blocks (octets-of-size 0) :type octets :read-only t)
+  (size 0 :type index :read-only t)
+  (capacity 0 :type index :read-only t)
+  (count 0 :type index))
+
+(document-functions
+ '((datagram-batch-p "Return true if OBJECT is a DATAGRAM-BATCH.")
+   (datagram-batch-octets "Return the vector in which the messages of BATCH stand, see
+BATCH-MESSAGE. Its contents may be read and changed.")
+   (datagram-batch-size "Return how many octets each message of BATCH has room for.")
+   (datagram-batch-capacity "Return how many messages BATCH has room for.")
+   (datagram-batch-count "Return how many messages are in BATCH.")))
+
+(defun make-datagram-batch (capacity &key (size 2048))
+  "Return a DATAGRAM-BATCH with room for CAPACITY messages (1 to 65536) of SIZE octets each (1 to
+65536). It is empty."
+  (check-argument :batch capacity '(integer 1 65536) "a number of messages from 1 to 65536")
+  (check-argument :batch size '(integer 1 65536) "a number of octets from 1 to 65536")
+  (%make-datagram-batch :octets (octets-of-size (* capacity size))
+                        :lengths (numbers-of-size capacity)
+                        :blocks (octets-of-size (* capacity +lport-address-size+))
+                        :size size :capacity capacity))
+
+(defun check-batch (object operation)
+  (check-argument operation object 'datagram-batch "a DATAGRAM-BATCH"))
+
+(defun check-batch-index (batch index)
+  (check-batch batch :batch)
+  (check-argument :batch index 'index "the index of a message")
+  (unless (< index (datagram-batch-count batch))
+    (fail-as 'usage-error :batch :invalid
+             :message "expected the index of one of ~D message~:P, got ~D"
+             :arguments (list (datagram-batch-count batch) index))))
+
+(defun clear-batch (batch)
+  "Forget the messages in BATCH; return it."
+  (check-batch batch :batch)
+  (setf (datagram-batch-count batch) 0)
+  batch)
+
+(defun batch-message (batch index)
+  "Return where message INDEX of BATCH stands, as 4 values: the vector, which is that of
+DATAGRAM-BATCH-OCTETS, the index of its first octet in it, the index after its last one, and its
+full length if it was cut off, else NIL."
+  (check-batch-index batch index)
+  (let* ((start (* index (datagram-batch-size batch)))
+         (length (number-at (datagram-batch-lengths batch) index))
+         (stored (min length (datagram-batch-size batch))))
+    (values (datagram-batch-octets batch) start (+ start stored)
+            (and (> length stored) length))))
+
+(defun batch-block (batch index)
+  "A copy of the address block of message INDEX."
+  (let ((start (* index +lport-address-size+)))
+    (subseq (datagram-batch-blocks batch) start (+ start +lport-address-size+))))
+
+(defun batch-end (batch index)
+  "Return the end that message INDEX of BATCH came from or goes to as 2 values: host, a string, and
+port; NIL and NIL for that which the socket is connected to."
+  (check-batch-index batch index)
+  (let ((block (batch-block batch index)))
+    (if (zerop (aref block 0))
+        (values nil nil)
+        (host-and-port block))))
+
+(defun batch-destination (host port)
+  "The block for HOST and PORT, as users give them; of no family where HOST is NIL."
+  (cond ((null host) (octets-of-size +lport-address-size+))
+        ((null port)
+         (fail-as 'usage-error :batch :invalid
+                  :host host :message "expected :PORT beside :HOST ~S" :arguments (list host)))
+        (t (let ((number (port-designator port "udp" :batch))
+                 (target (host-designator host :batch)))
+             (address-block (if (address-p target)
+                                (unmapped target)
+                                (first (resolve target)))
+                            number)))))
+
+(defun batch-add (batch octets &key (start 0) end host port)
+  "Add the OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) to
+BATCH as one more message, to HOST and PORT as of SOCKET-SEND (NIL: where the socket is connected
+to). Returns its index.
+Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, RESOLVE-ERROR."
+  (check-batch batch :batch)
+  (check-octets octets :batch)
+  (let ((index (datagram-batch-count batch))
+        (size (datagram-batch-size batch)))
+    (%with-vector (vector from to) (octets start end)
+      (unless (and (< index (datagram-batch-capacity batch)) (<= (- to from) size))
+        (fail-as 'usage-error :batch :invalid
+                 :message "expected at most ~D message~:P of at most ~D octets, got number ~D of ~D"
+                 :arguments (list (datagram-batch-capacity batch) size (1+ index) (- to from))))
+      (replace (datagram-batch-blocks batch) (batch-destination host port)
+               :start1 (* index +lport-address-size+))
+      (replace (datagram-batch-octets batch) vector
+               :start1 (* index size) :start2 from :end2 to)
+      (setf (number-at (datagram-batch-lengths batch) index) (- to from)
+            (datagram-batch-count batch) (1+ index)))
+    index))
+
+;;; Moving
+
+(defun batch-octets-moved (batch start end)
+  "The octets of the messages of BATCH from START below END."
+  (loop for index from start below end
+        sum (min (datagram-batch-size batch)
+                 (the index (number-at (datagram-batch-lengths batch) index)))
+          of-type index))
+
+(defun move-batch (move messenger batch start count)
+  "Call MOVE, the library's function, for COUNT messages of BATCH from START: how many, or a
+status."
+  (declare (type function move))
+  (let ((size (datagram-batch-size batch)))
+    (with-octets (octets (datagram-batch-octets batch) (* start size))
+      (with-octets (lengths (datagram-batch-lengths batch) (* 8 start))
+        (with-octets (blocks (datagram-batch-blocks batch) (* start +lport-address-size+))
+          (funcall move (channel-handle messenger) octets size lengths blocks count))))))
+
+(defun send-batch-now (messenger batch start count)
+  "Send COUNT messages of BATCH from START without blocking: how many, or a status."
+  (call-deferred
+    (let ((sent (move-batch #'lport-datagram-send-batch messenger batch start count)))
+      (when (plusp sent)
+        (%add-atomically (messenger-octets-out messenger)
+                         (batch-octets-moved batch start (+ start sent)))
+        (setf (messenger-sent messenger) t))
+      sent)))
+
+(defun send-batch (socket batch &key (start 0) end)
+  "Send the messages of BATCH from index START below END (NIL: all) over SOCKET, a DATAGRAM-SOCKET,
+each to its end (after RECEIVE-BATCH: to whom it came from), and return how many that were. Several
+go by one system call; those that follow each other with one length and one end go as one, which the
+system or the network card takes apart, and so fast (UDP_SEGMENT).
+On a failure NETWORK-OCTETS tells how many messages were sent, not octets: who goes on does so from
+START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
+  (check-datagram-socket socket :send)
+  (check-batch batch :send)
+  (let* ((messenger (endpoint-channel socket))
+         (end (check-batch-bounds batch start end))
+         (limit (call-limit messenger :output))
+         (sent start))
+    (loop
+      (check-open messenger :send)
+      (setf limit (check-limit messenger :output :send limit (- sent start)))
+      (when (= sent end)
+        (return (- end start)))
+      (let ((count (send-batch-now messenger batch sent (- end sent))))
+        (cond ((>= count 0) (incf sent count))
+              ((not (would-block-p count))
+               (fail-on messenger count :send :octets (- sent start)))
+              ((eq (messenger-family messenger) :local)
+               (wait-once messenger 0 (min limit (channel-deadline messenger :output)
+                                           (moment-in *full-receiver-piece*))))
+              (t (setf limit (await messenger :output :send limit (- sent start)))))))))
+
+(defun check-batch-bounds (batch start end)
+  "END, or the count of BATCH for NIL; signals USAGE-ERROR for bounds that are none."
+  (let ((end (or end (datagram-batch-count batch))))
+    (unless (and (typep start 'index) (typep end 'index)
+                 (<= start end (datagram-batch-count batch)))
+      (fail-as 'usage-error :batch :invalid
+               :message "expected bounds among ~D message~:P, got ~S and ~S"
+               :arguments (list (datagram-batch-count batch) start end)))
+    end))
+
+(defun receive-batch-now (messenger batch)
+  "Receive what is there into BATCH without blocking: how many messages, or a status."
+  (call-deferred
+    (let ((count (move-batch #'lport-datagram-receive-batch messenger batch 0
+                             (datagram-batch-capacity batch))))
+      (setf (messenger-sent messenger) nil)
+      (when (plusp count)
+        (setf (datagram-batch-count batch) count)
+        (%add-atomically (messenger-octets-in messenger) (batch-octets-moved batch 0 count)))
+      count)))
+
+(defun receive-batch (socket batch)
+  "Wait for messages on SOCKET, a DATAGRAM-SOCKET, put those that are there into BATCH in place of
+what it had, at most as many as it has room for, and return how many: one or more. BATCH-MESSAGE and
+BATCH-END tell of each. Conditions: those of SOCKET-RECEIVE; NOT-SUPPORTED, for sequenced packets.
+Source: recvmmsg(2)."
+  (check-datagram-socket socket :receive)
+  (check-batch batch :receive)
+  (let* ((messenger (endpoint-channel socket))
+         (limit (call-limit messenger :input)))
+    (loop
+      (check-open messenger :receive)
+      (setf limit (check-limit messenger :input :receive limit 0))
+      (let ((count (receive-batch-now messenger batch)))
+        (cond ((>= count 0) (return count))
+              ((would-block-p count)
+               (setf limit (await messenger :input :receive limit 0)))
+              (t (fail-on messenger count :receive)))))))
