@@ -120,10 +120,10 @@ Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, R
                  (the index (number-at (datagram-batch-lengths batch) index)))
           of-type index))
 
+(declaim (inline move-batch))           ; so that no pointer is consed
 (defun move-batch (move messenger batch start count)
   "Call MOVE, the library's function, for COUNT messages of BATCH from START: how many, or a
 status."
-  (declare (type function move))
   (let ((size (datagram-batch-size batch)))
     (with-octets (octets (datagram-batch-octets batch) (* start size))
       (with-octets (lengths (datagram-batch-lengths batch) (* 8 start))

@@ -55,6 +55,7 @@ TEXT."
   "The pointer NULL, for functions that allow it."
   (cffi:null-pointer))
 
+(declaim (inline int64-at (setf int64-at)))
 (defun int64-at (pointer)
   "The 64-bit integer in host order at POINTER."
   (cffi:mem-ref pointer :int64))

@@ -41,8 +41,8 @@ static void pass(const int64_t ends[2], int32_t count, const uint8_t *from) {
         }
         while (got < sent) {
             cr_assert_gt(wait_for(ends[0], LPORT_INPUT, soon()), 0);
-            int64_t moved = lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths,
-                                                         in.ends, MOST);
+            int64_t moved =
+                lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, MOST);
             cr_assert_gt(moved, 0);
             for (int64_t i = 0; i < moved; i++, got++) {
                 cr_assert_eq(in.lengths[i], out.lengths[got], "message %d", got);
@@ -140,9 +140,8 @@ SOCKET_TEST(datagram_batch, what_goes_wrong_with_messages) {
     cr_assert_eq(lport_datagram_receive_batch(ends[0], in.octets, 10, in.lengths, in.ends, 9), 2);
     cr_assert_eq(in.lengths[1], 700);
     cr_assert_arr_eq(in.octets + 10, out.octets + 2 * ROOM, 10);
-    assert_kind(
-        lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, 9),
-        LPORT_WOULD_BLOCK);
+    assert_kind(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, 9),
+                LPORT_WOULD_BLOCK);
     assert_kind(send_out(ends[0], 1, 2), LPORT_NOT_CONNECTED);
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
     cr_assert_eq(send_out(ends[1], 1, 1), 1);
@@ -184,8 +183,7 @@ SOCKET_TEST(datagram_batch, local_messages_signals_and_failures) {
     faults_fail(CALL_SENDMMSG, 1, 2, EINTR);
     faults_fail(CALL_RECVMMSG, 1, 2, EINTR);
     cr_assert_eq(send_out(ends[0], 0, 3), 3);
-    cr_assert_eq(lport_datagram_receive_batch(ends[1], in.octets, ROOM, in.lengths, in.ends, 9),
-                 3);
+    cr_assert_eq(lport_datagram_receive_batch(ends[1], in.octets, ROOM, in.lengths, in.ends, 9), 3);
     cr_assert_arr_eq(in.octets + 2 * ROOM, out.octets + 2 * ROOM, 1000);
     faults_fail(CALL_SENDMMSG, 1, 1, ENOBUFS);
     assert_kind(send_out(ends[0], 0, 3), LPORT_BUFFERS_EXHAUSTED);
