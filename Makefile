@@ -34,13 +34,14 @@ DIALECT    = -std=gnu11 -D_GNU_SOURCE -DLPORT_VERSION='"$(VERSION)"'
 LIB_FLAGS  = $(DIALECT) -Wall -Wextra -fPIC -fvisibility=hidden -pthread -shared \
              -Wl,-soname,libport.so.1 -Wl,--version-script=csrc/libport.map -Wl,-z,defs \
              -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,-Bsymbolic
-TEST_FLAGS = $(DIALECT) $(WARNINGS) -Icsrc -DLPORT_TEST -DLPORT_LIBRARY='"build/libport.so.1"' -pthread
+TEST_FLAGS = $(DIALECT) $(WARNINGS) -Icsrc -Itests/faults -DLPORT_TEST -DLPORT_LIBRARY='"build/libport.so.1"' -pthread
 TEST_LIBS  = -lcriterion -lffi -ldl
 SANITIZE   = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 SOURCES   := $(sort $(wildcard csrc/*.c))
 INPUTS    := $(sort $(wildcard csrc/*.[ch])) csrc/libport.map version.sexp Makefile
 SUITE     := $(sort $(wildcard tests/c/*.c))
+FAULTS    := $(sort $(wildcard tests/faults/*.c))
 TSAN      := $(patsubst tests/tsan/%.c,build/tsan/%,$(sort $(wildcard tests/tsan/*_test.c)))
 TSAN_MORE := $(filter-out %_test.c,$(sort $(wildcard tests/tsan/*.c)))
 BENCHES   := $(patsubst tests/bench/%.c,build/bench/%,$(sort $(wildcard tests/bench/*.c)))
@@ -53,8 +54,8 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all library writable deps check-deps demo repl test test-c test-tsan test-lisp check bench \
-        docs docs-html install uninstall clean help
+.PHONY: all library writable deps check-deps demo repl test test-c test-tsan test-lisp test-faults \
+        stress check bench docs docs-html install uninstall clean help
 
 ## all (the default): the library, build/libport.so.1
 all: build/libport.so
@@ -130,13 +131,36 @@ test-tsan: $(TSAN)
 test-lisp: build/libport.so
 	@$(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
 
+# The weather: each receive and send moves one octet, three in ten calls are interrupted or would
+# block, by a seed that is printed. First the tests that make single calls fail themselves.
+FAULT_SEED ?= $(or $(PORT_TEST_SEED),$(shell od -An -N4 -tu4 /dev/urandom))
+WEATHER     = PORT_FAULTS="cut=1 disturb=30 seed=$(strip $(FAULT_SEED))"
+FAULTY_LISP = PORT_LIBRARY="$(CURDIR)/build/faults/libport.so.1" $(TEST_ENV)
+
+## test-faults: both suites while calls fail: single ones, and a third of all, an octet at a time
+test-faults: FAULT_SEED := $(FAULT_SEED)
+test-faults: deps
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite \
+	    build/faults/libport.so.1
+	@echo "faults: seed $(FAULT_SEED)"
+	@$(WEATHER) $(TEST_ENV) $(WATCHDOG) build/test/suite $(CRITERION)
+	@PORT_TEST=faults. $(FAULTY_LISP) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+	@$(WEATHER) $(FAULTY_LISP) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+
+## stress [SECONDS=60]: signals, collections, throws, kills and closes at random moments; counts
+SECONDS ?= 60
+stress: deps
+	@$(MAKE) -s --no-print-directory build/libport.so
+	@STRESS_SECONDS=$(SECONDS) $(TEST_ENV) timeout -k 10 $$(($(SECONDS) + 300)) \
+	    $(LISP) --load tests/stress/run.lisp
+
 # The library's own files are linked into the suite, with LPORT_TEST, so that a test can make any
 # system call fail; the shared library is used by tests/c/abi_test.c.
 define FLAVOUR # directory, flags that replace CFLAGS
 build/$(1)/%.o: %.c Makefile version.sexp
 	@mkdir -p $$(@D)
 	@$$(CC) $$(CPPFLAGS) $(2) $$(TEST_FLAGS) -MMD -MP -c -o $$@ $$<
-build/$(1)/suite: $$(patsubst %.c,build/$(1)/%.o,$$(SOURCES) $$(SUITE))
+build/$(1)/suite: $$(patsubst %.c,build/$(1)/%.o,$$(SOURCES) $$(SUITE) $$(FAULTS))
 	@$$(CC) $(2) $$(LDFLAGS) -pthread -o $$@ $$^ $$(TEST_LIBS)
 endef
 $(eval $(call FLAVOUR,test,$(CFLAGS)))
@@ -148,6 +172,13 @@ $(TSAN): build/tsan/%: build/tsan/tests/tsan/%.o \
 	@$(CC) -fsanitize=thread $(LDFLAGS) -pthread -o $@ $^
 
 -include $(wildcard build/*/csrc/*.d build/*/tests/*/*.d)
+
+# The library as the Lisp tests use it to meet faults: its table of system calls can be replaced, and
+# it exports the functions of tests/faults/faults.h too.
+build/faults/libport.so.1: $(INPUTS) $(FAULTS) tests/faults/faults.h tests/faults/libport.map
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(subst csrc/libport.map,tests/faults/libport.map,$(LIB_FLAGS)) \
+	    -DLPORT_TEST -Icsrc $(LDFLAGS) -o $@ $(SOURCES) $(FAULTS)
 
 # ---- checks ---------------------------------------------------------------------------------------
 

@@ -71,9 +71,19 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "pictures")
                (:file "main")))
 
+(defsystem "port/conformance"
+  :description "Checks that any library of connected streams can run on itself."
+  :pathname "tests/conformance/"
+  :serial t
+  :components ((:file "package")
+               (:file "threads")
+               (:file "transport")
+               (:file "checks")
+               (:file "run")))
+
 (defsystem "port/test"
   :description "The tests of port from the Lisp side; `make test` runs them with those of C."
-  :depends-on ("port" "port/examples" "port/docs" "fiveam")
+  :depends-on ("port" "port/examples" "port/conformance" "port/docs" "fiveam")
   :pathname "tests/lisp/"
   :serial t
   :components ((:file "package")
@@ -104,6 +114,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "peers")
                (:file "dns")
                (:file "haproxy")
+               (:file "conformance")
+               (:file "faults")
                (:file "examples")
                (:file "describe")
                (:file "documentation")
@@ -113,6 +125,17 @@ what happened, nothing hangs for ever and nothing is lost."
              (declare (ignore operation system))
              (unless (uiop:symbol-call :port/test :run-all)
                (error "A test of port failed; see above."))))
+
+(defsystem "port/stress"
+  :description "Port under signals, collections, throws and closes at random moments: `make stress`."
+  :depends-on ("port" (:feature :sbcl (:require "sb-posix")))
+  :pathname "tests/stress/"
+  :serial t
+  :components ((:file "package")
+               (:file "counts")
+               (:file "talk")
+               (:file "roles")
+               (:file "main")))
 
 (defsystem "port/bench"
   :description "Workloads over sockets by port and by others, for comparison: `make bench`."

@@ -1,6 +1,7 @@
 /* Dialling on loopback: addresses that answer, that refuse (a port bound and closed again) and that
  * are silent (a listener whose queue is full); names come from a fake of the system's resolver. */
 #include "address.h"
+#include "faults.h"
 #include "libport.h"
 #include "os.h"
 #include "resolve.h"
@@ -308,6 +309,7 @@ Test(dial, a_refused_literal_fails_at_once) {
 }
 
 Test(dial, a_silent_address_is_timed_out_and_can_be_waited_for_again) { /* behaviours 4, 50 */
+    faults_watch(); /* what single calls return is looked at */
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
     int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
@@ -479,6 +481,7 @@ static int undecided_getpeername(int fd, struct sockaddr *address, socklen_t *le
 }
 
 Test(dial, a_late_winner_is_closed_in_order) { /* behaviours 48, 49 */
+    faults_watch();                            /* what single calls return is looked at */
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", NULL};
     int64_t first = listen_at("127.0.0.2", 0, -1);
     int64_t second = listen_at("127.0.0.3", 0, -1);
@@ -784,6 +787,7 @@ Test(dial, a_local_name_connects_in_one_step) {
 }
 
 Test(dial, a_full_local_backlog_is_tried_again) {
+    faults_watch(); /* what single calls return is looked at */
     block address;
     int64_t fillers[FILLERS];
     int filled = 0;

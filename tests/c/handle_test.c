@@ -180,6 +180,7 @@ SOCKET_TEST(handle, who_waits_for_a_socket_to_be_gone_is_woken) {
 
 /* A reset that is asked for while others are inside happens when the last one leaves. */
 SOCKET_TEST(handle, a_reset_waits_for_the_last_user) {
+    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2];
     struct lport_slot *slot;
     uint8_t octet;
@@ -306,6 +307,7 @@ static int close_and_exit(void *data) {
 
 /* A plain close in a forked child neither sends nor shuts anything down. */
 SOCKET_TEST(handle, a_child_that_closes_what_it_inherited_leaves_the_connection_alone) {
+    faults_watch(); /* what single calls return is looked at */
     static const int32_t families[] = {LPORT_INET, LPORT_LOCAL};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         int64_t ends[2];

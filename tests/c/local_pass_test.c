@@ -14,6 +14,7 @@ static const int32_t kinds[] = {LPORT_STREAM, LPORT_DATAGRAM, LPORT_SEQPACKET};
 enum { KINDS = sizeof kinds / sizeof *kinds, MANY = 253 };
 
 SOCKET_TEST(local_pass, the_peer_is_this_process) {
+    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2], identity[3];
     make_connection(LPORT_LOCAL, ends);
     for (int i = 0; i < 2; i++) {
@@ -61,6 +62,7 @@ static void assert_received(const int64_t *fds, int count) {
 /* Behaviour 60: fewer than there is room for, as many, and more, which are closed: the counts of
  * the test show it. */
 SOCKET_TEST(local_pass, descriptors_arrive_and_surplus_ones_are_closed) {
+    faults_watch(); /* what single calls return is looked at */
     static const int rows[][2] = {{1, 1}, {1, 4},       {3, 3},    {5, 2},   {5, 0},
                                   {2, 1}, {MANY, MANY}, {MANY, 7}, {4, 1000}};
     for (int k = 0; k < KINDS; k++) {
@@ -87,6 +89,7 @@ SOCKET_TEST(local_pass, descriptors_arrive_and_surplus_ones_are_closed) {
 
 /* Messages without descriptors, without octets, and the end. */
 SOCKET_TEST(local_pass, what_comes_without_descriptors) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t octets[8];
     int64_t fds[2], zero = 0;
     for (int k = 0; k < KINDS; k++) {
@@ -118,6 +121,7 @@ SOCKET_TEST(local_pass, what_comes_without_descriptors) {
 }
 
 SOCKET_TEST(local_pass, what_cannot_be_passed) {
+    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2], fds[MANY + 1] = {0}, none = 1000000;
     uint8_t octet = 0;
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
@@ -139,6 +143,7 @@ SOCKET_TEST(local_pass, what_cannot_be_passed) {
 
 /* Behaviour 64: the calls that may fail, one after the other; nothing that came is left open. */
 SOCKET_TEST(local_pass, failures_are_told) {
+    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2], zero = 0, got[1];
     uint8_t octet = 1;
     cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);

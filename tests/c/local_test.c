@@ -227,6 +227,7 @@ SOCKET_TEST(local, a_stale_name_is_reclaimed_when_asked_for) {
 
 /* Behaviour 59: a live one is never stolen, whatever its kind, and however busy it is. */
 SOCKET_TEST(local, a_live_name_is_never_stolen) {
+    faults_watch(); /* what single calls return is looked at */
     static const int32_t kinds[] = {LPORT_STREAM, LPORT_DATAGRAM, LPORT_SEQPACKET};
     enter_place("s");
     for (int i = 0; i < 3; i++) {

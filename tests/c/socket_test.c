@@ -170,6 +170,7 @@ SOCKET_TEST(socket, without_ipv6_the_wildcard_is_ipv4) {
 /* ---- accepting ------------------------------------------------------------------------------- */
 
 SOCKET_TEST(socket, accept_takes_the_queue_in_order_and_then_would_block) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t address[LPORT_ADDRESS_SIZE], peer[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
     int64_t clients[5];
     int64_t listener = listen_on_loopback(LPORT_INET, address);
@@ -191,6 +192,7 @@ SOCKET_TEST(socket, accept_takes_the_queue_in_order_and_then_would_block) {
 }
 
 SOCKET_TEST(socket, only_listeners_accept) {
+    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
     assert_kind(lport_socket_accept(ends[0], NULL), LPORT_INVALID);
@@ -224,6 +226,7 @@ SOCKET_TEST(socket, accept_skips_connections_that_were_aborted) {
 
 /* Behaviour 55 too: of the wildcard, a peer of IPv4 is one. */
 SOCKET_TEST(socket, accept_tells_the_peer) {
+    faults_watch(); /* what single calls return is looked at */
     static const int32_t listeners[] = {LPORT_ANY, LPORT_INET, LPORT_INET6, LPORT_LOCAL};
     for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++) {
         uint8_t address[LPORT_ADDRESS_SIZE], told[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
@@ -246,6 +249,7 @@ SOCKET_TEST(socket, accept_tells_the_peer) {
 
 /* Behaviour 57: a client that is gone before the accept does no harm. */
 SOCKET_TEST(socket, accept_after_the_client_has_reset_is_a_connection_or_none) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t address[LPORT_ADDRESS_SIZE], octet;
     int64_t listener = listen_on_loopback(LPORT_INET, address);
     int64_t client = connect_to(address);
@@ -276,6 +280,7 @@ SOCKET_TEST(socket, accept_gives_up_when_nothing_but_errors_comes) {
 /* Behaviour 57: at the limit a status, at once; the client stays in the queue and is served when
  * there is room. */
 SOCKET_TEST(socket, accept_at_the_descriptor_limit_loses_nobody) {
+    faults_watch(); /* what single calls return is looked at */
     struct rlimit limit, low;
     uint8_t address[LPORT_ADDRESS_SIZE];
     int64_t listener = listen_on_loopback(LPORT_INET, address);
@@ -429,6 +434,7 @@ SOCKET_TEST(socket, an_interrupted_connect_is_in_progress) {
 }
 
 SOCKET_TEST(socket, a_local_listener_whose_queue_is_full_is_tried_again_on_the_same_socket) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t address[LPORT_ADDRESS_SIZE];
     cr_assert_gt(lport_address_local("@port-test-full", 15, address), 0);
     int64_t listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0);
@@ -476,6 +482,7 @@ SOCKET_TEST(socket, what_is_not_connected_has_no_peer) {
 }
 
 SOCKET_TEST(socket, local_pairs_have_no_names) {
+    faults_watch(); /* what single calls return is looked at */
     static const int32_t kinds[] = {LPORT_STREAM, LPORT_DATAGRAM, LPORT_SEQPACKET};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         uint8_t address[LPORT_ADDRESS_SIZE], octet = 3;

@@ -92,7 +92,7 @@ int64_t listen_on_loopback(int32_t family, uint8_t *address) {
     if (family != LPORT_ANY) {
         loopback(family, 0, any);
     }
-    listener = lport_socket_listen(any, -1, LPORT_REUSE_ADDRESS);
+    listener = lport_socket_listen(any, -1, LPORT_REUSE_ADDRESS | LPORT_NODELAY);
     cr_assert_gt(listener, 0, "cannot listen: %lld", (long long)listener);
     cr_assert_gt(lport_socket_name(listener, any), 0);
     loopback(family, lport_address_port(any), address);
@@ -112,7 +112,8 @@ static int64_t finish_connect(int64_t socket, int64_t status) {
 }
 
 int64_t connect_to(const uint8_t *address) {
-    int64_t socket = lport_socket_open(address[LPORT_AT_FAMILY], LPORT_STREAM, 0);
+    int64_t socket = lport_socket_open(address[LPORT_AT_FAMILY], LPORT_STREAM,
+                                       address[LPORT_AT_FAMILY] == LPORT_LOCAL ? 0 : LPORT_NODELAY);
     if (socket < 0) {
         return socket;
     }
@@ -240,17 +241,9 @@ int64_t clog_up(int64_t socket) {
     return count;
 }
 
-/* One step of SplitMix64: any number becomes one that looks random. */
-static uint64_t scramble(uint64_t number) {
-    number += UINT64_C(0x9e3779b97f4a7c15);
-    number = (number ^ number >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    number = (number ^ number >> 27) * UINT64_C(0x94d049bb133111eb);
-    return number ^ number >> 31;
-}
-
 void fill(uint8_t *octets, size_t len, uint64_t seed) {
     for (size_t i = 0; i < len; i++) {
-        octets[i] = (uint8_t)(scramble(seed * 0x10001 + i / 8) >> i % 8 * 8);
+        octets[i] = (uint8_t)(faults_scramble(seed * 0x10001 + i / 8) >> i % 8 * 8);
     }
 }
 
@@ -313,256 +306,8 @@ int in_child(int (*run)(void *data), void *data) {
 
 /* ---- faults ---------------------------------------------------------------------------------- */
 
-static struct {
-    int watching;
-    struct lport_os real;
-    _Atomic int64_t calls[CALL_END];
-    int64_t first[CALL_END], last[CALL_END]; /* calls that fail, by number */
-    int error[CALL_END];
-    size_t cut; /* 0: nothing is */
-    uint64_t seed;
-    int percent;
-    _Atomic int64_t struck;
-} faults;
-
-static int strike(int error) {
-    atomic_fetch_add(&faults.struck, 1);
-    errno = error;
-    return 1;
-}
-
-/* What a disturbed CALL may fail with; 0: nothing. */
-static int disturbance(enum call call, uint64_t draw) {
-    switch (call) {
-    case CALL_RECV:
-    case CALL_RECVFROM:
-    case CALL_RECVMSG:
-    case CALL_SEND:
-    case CALL_SENDTO:
-    case CALL_SENDMSG:
-    case CALL_RECVMMSG:
-    case CALL_SENDMMSG:
-    case CALL_SENDFILE:
-    case CALL_ACCEPT4:
-        return draw % 2 == 0 ? EINTR : EAGAIN;
-    case CALL_PPOLL:
-    case CALL_EPOLL_WAIT:
-    case CALL_READ:
-    case CALL_WRITE:
-    case CALL_PREAD:
-        return EINTR;
-    default:
-        return 0;
-    }
-}
-
-/* Counts a CALL: true, with errno, if it is to fail. */
-static int fails(enum call call) {
-    int64_t all = atomic_fetch_add(&faults.calls[CALL_ANY], 1) + 1;
-    int64_t own = atomic_fetch_add(&faults.calls[call], 1) + 1;
-    if (own >= faults.first[call] && own <= faults.last[call]) {
-        return strike(faults.error[call]);
-    }
-    if (all >= faults.first[CALL_ANY] && all <= faults.last[CALL_ANY]) {
-        return strike(call == CALL_CALLOC ? ENOMEM : faults.error[CALL_ANY]);
-    }
-    uint64_t draw = scramble(faults.seed + (uint64_t)all);
-    int error = disturbance(call, draw >> 32);
-    return error != 0 && (int)(draw % 100) < faults.percent && strike(error);
-}
-
-static size_t cut(size_t len) {
-    return faults.cut != 0 && len > faults.cut ? faults.cut : len;
-}
-
-#define WRAP(type, name, call, failure, parameters, ...)                                           \
-    static type faulty_##name parameters {                                                         \
-        return fails(call) ? (failure) : faults.real.name(__VA_ARGS__);                            \
-    }
-
-WRAP(int, socket, CALL_SOCKET, -1, (int domain, int type, int protocol), domain, type, protocol)
-WRAP(int, socketpair, CALL_SOCKETPAIR, -1, (int domain, int type, int protocol, int fds[2]), domain,
-     type, protocol, fds)
-WRAP(int, bind, CALL_BIND, -1, (int fd, const struct sockaddr *address, socklen_t len), fd, address,
-     len)
-WRAP(int, listen, CALL_LISTEN, -1, (int fd, int backlog), fd, backlog)
-WRAP(int, accept4, CALL_ACCEPT4, -1, (int fd, struct sockaddr *address, socklen_t *len, int flags),
-     fd, address, len, flags)
-WRAP(int, connect, CALL_CONNECT, -1, (int fd, const struct sockaddr *address, socklen_t len), fd,
-     address, len)
-WRAP(int, shutdown, CALL_SHUTDOWN, -1, (int fd, int how), fd, how)
-WRAP(int, getsockname, CALL_GETSOCKNAME, -1, (int fd, struct sockaddr *address, socklen_t *len), fd,
-     address, len)
-WRAP(int, getpeername, CALL_GETPEERNAME, -1, (int fd, struct sockaddr *address, socklen_t *len), fd,
-     address, len)
-WRAP(int, getsockopt, CALL_GETSOCKOPT, -1,
-     (int fd, int level, int name, void *value, socklen_t *len), fd, level, name, value, len)
-WRAP(int, setsockopt, CALL_SETSOCKOPT, -1,
-     (int fd, int level, int name, const void *value, socklen_t len), fd, level, name, value, len)
-WRAP(ssize_t, recv, CALL_RECV, -1, (int fd, void *octets, size_t len, int flags), fd, octets,
-     cut(len), flags)
-WRAP(ssize_t, send, CALL_SEND, -1, (int fd, const void *octets, size_t len, int flags), fd, octets,
-     cut(len), flags)
-WRAP(ssize_t, recvfrom, CALL_RECVFROM, -1,
-     (int fd, void *octets, size_t len, int flags, struct sockaddr *address, socklen_t *size), fd,
-     octets, cut(len), flags, address, size)
-WRAP(ssize_t, recvmsg, CALL_RECVMSG, -1, (int fd, struct msghdr *message, int flags), fd, message,
-     flags)
-WRAP(int, recvmmsg, CALL_RECVMMSG, -1,
-     (int fd, struct mmsghdr *messages, unsigned int count, int flags), fd, messages, count, flags)
-WRAP(int, sendmmsg, CALL_SENDMMSG, -1,
-     (int fd, struct mmsghdr *messages, unsigned int count, int flags), fd, messages, count, flags)
-WRAP(ssize_t, sendto, CALL_SENDTO, -1,
-     (int fd, const void *octets, size_t len, int flags, const struct sockaddr *address,
-      socklen_t size),
-     fd, octets, cut(len), flags, address, size)
-WRAP(int, ppoll, CALL_PPOLL, -1,
-     (struct pollfd * fds, nfds_t count, const struct timespec *timeout), fds, count, timeout)
-#ifdef __linux__
-WRAP(ssize_t, sendfile, CALL_SENDFILE, -1, (int fd, int file, off_t *offset, size_t len), fd, file,
-     offset, cut(len))
-WRAP(int, epoll_create1, CALL_EPOLL_CREATE1, -1, (int flags), flags)
-WRAP(int, epoll_ctl, CALL_EPOLL_CTL, -1,
-     (int epoll, int operation, int fd, struct epoll_event *event), epoll, operation, fd, event)
-WRAP(int, epoll_wait, CALL_EPOLL_WAIT, -1,
-     (int epoll, struct epoll_event *events, int cap, int timeout_ms), epoll, events, cap,
-     timeout_ms)
-#endif
-WRAP(int, eventfd, CALL_EVENTFD, -1, (unsigned int value, int flags), value, flags)
-WRAP(ssize_t, read, CALL_READ, -1, (int fd, void *octets, size_t len), fd, octets, len)
-WRAP(ssize_t, write, CALL_WRITE, -1, (int fd, const void *octets, size_t len), fd, octets, len)
-WRAP(ssize_t, pread, CALL_PREAD, -1, (int fd, void *octets, size_t len, off_t offset), fd, octets,
-     len, offset)
-WRAP(int, lstat, CALL_LSTAT, -1, (const char *path, struct stat *status), path, status)
-WRAP(int, unlink, CALL_UNLINK, -1, (const char *path), path)
-WRAP(int, chmod, CALL_CHMOD, -1, (const char *path, mode_t mode), path, mode)
-WRAP(int, fchmod, CALL_FCHMOD, -1, (int fd, mode_t mode), fd, mode)
-WRAP(int, fcntl, CALL_FCNTL, -1, (int fd, int command, int argument), fd, command, argument)
-WRAP(int, ioctl, CALL_IOCTL, -1, (int fd, unsigned long request, void *argument), fd, request,
-     argument)
-WRAP(int, getifaddrs, CALL_GETIFADDRS, -1, (struct ifaddrs * *list), list)
-WRAP(int, gethostname, CALL_GETHOSTNAME, -1, (char *name, size_t len), name, len)
-WRAP(void *, calloc, CALL_CALLOC, NULL, (size_t count, size_t size), count, size)
-
-/* Only the first piece that is not empty, where octets are cut. */
-static ssize_t faulty_sendmsg(int fd, const struct msghdr *message, int flags) {
-    struct msghdr shorter = *message;
-    struct iovec piece;
-    if (fails(CALL_SENDMSG)) {
-        return -1;
-    }
-    for (size_t i = 0; faults.cut != 0 && i < message->msg_iovlen; i++) {
-        piece = message->msg_iov[i];
-        if (piece.iov_len > 0) {
-            piece.iov_len = cut(piece.iov_len);
-            shorter.msg_iov = &piece;
-            shorter.msg_iovlen = 1;
-            break;
-        }
-    }
-    return faults.real.sendmsg(fd, &shorter, flags);
-}
-
-static int faulty_close(int fd) {
-    int failed = fails(CALL_CLOSE);
-    int error = errno;
-    int result = faults.real.close(fd);
-    if (failed) {
-        errno = error;
-        return -1;
-    }
-    return result;
-}
-
-void faults_watch(void) {
-    if (faults.watching) {
-        return;
-    }
-    faults.watching = 1;
-    faults.real = lport_os;
-    lport_os = (struct lport_os){
-        .socket = faulty_socket,
-        .socketpair = faulty_socketpair,
-        .bind = faulty_bind,
-        .listen = faulty_listen,
-        .accept4 = faulty_accept4,
-        .connect = faulty_connect,
-        .shutdown = faulty_shutdown,
-        .getsockname = faulty_getsockname,
-        .getpeername = faulty_getpeername,
-        .getsockopt = faulty_getsockopt,
-        .setsockopt = faulty_setsockopt,
-        .recv = faulty_recv,
-        .send = faulty_send,
-        .recvfrom = faulty_recvfrom,
-        .recvmsg = faulty_recvmsg,
-        .sendto = faulty_sendto,
-        .sendmsg = faulty_sendmsg,
-        .recvmmsg = faulty_recvmmsg,
-        .sendmmsg = faulty_sendmmsg,
-#ifdef __linux__
-        .sendfile = faulty_sendfile,
-#endif
-        .close = faulty_close,
-        .ppoll = faulty_ppoll,
-#ifdef __linux__
-        .epoll_create1 = faulty_epoll_create1,
-        .epoll_ctl = faulty_epoll_ctl,
-        .epoll_wait = faulty_epoll_wait,
-#endif
-        .eventfd = faulty_eventfd,
-        .read = faulty_read,
-        .write = faulty_write,
-        .pread = faulty_pread,
-        .lstat = faulty_lstat,
-        .unlink = faulty_unlink,
-        .chmod = faulty_chmod,
-        .fchmod = faulty_fchmod,
-        .fcntl = faulty_fcntl,
-        .ioctl = faulty_ioctl,
-        .getifaddrs = faulty_getifaddrs,
-        .gethostname = faulty_gethostname,
-        .calloc = faulty_calloc,
-    };
-}
-
-void faults_fail(enum call call, int64_t first, int64_t count, int error) {
-    faults_watch();
-    int64_t now = atomic_load(&faults.calls[call]);
-    faults.first[call] = now + first;
-    faults.last[call] = count > INT64_MAX - now - first ? INT64_MAX : now + first + count - 1;
-    faults.error[call] = error;
-}
-
-void faults_cut(size_t len) {
-    faults_watch();
-    faults.cut = len;
-}
-
-void faults_disturb(uint64_t seed, int percent) {
-    faults_watch();
-    faults.seed = seed;
-    faults.percent = percent;
-}
-
-uint64_t faults_seed(void) {
-    const char *given = getenv("PORT_TEST_SEED");
-    return given != NULL ? strtoull(given, NULL, 0) : scramble((uint64_t)lport_clock_now()) >> 16;
-}
-
-int64_t faults_calls(enum call call) {
-    return atomic_load(&faults.calls[call]);
-}
-
-int64_t faults_struck(void) {
-    return atomic_load(&faults.struck);
-}
-
-void faults_clear(void) {
-    if (faults.watching) {
-        lport_os = faults.real;
-    }
-    memset(&faults, 0, sizeof faults);
+size_t amount(size_t len) {
+    return faults_everywhere() ? len / 64 : len;
 }
 
 enum { CALLS_LIMIT = 100 };

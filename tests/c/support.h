@@ -3,6 +3,7 @@
 #ifndef SUPPORT_H
 #define SUPPORT_H
 
+#include "faults.h"
 #include "libport.h"
 
 #include <criterion/criterion.h>
@@ -110,73 +111,8 @@ int in_child(int (*run)(void *data), void *data);
 
 /* ---- faults ---------------------------------------------------------------------------------- */
 
-/* The entries of the table in os.h, in its order. */
-enum call {
-    CALL_ANY, /* whichever comes */
-    CALL_SOCKET,
-    CALL_SOCKETPAIR,
-    CALL_BIND,
-    CALL_LISTEN,
-    CALL_ACCEPT4,
-    CALL_CONNECT,
-    CALL_SHUTDOWN,
-    CALL_GETSOCKNAME,
-    CALL_GETPEERNAME,
-    CALL_GETSOCKOPT,
-    CALL_SETSOCKOPT,
-    CALL_RECV,
-    CALL_SEND,
-    CALL_RECVFROM,
-    CALL_RECVMSG,
-    CALL_SENDTO,
-    CALL_SENDMSG,
-    CALL_RECVMMSG,
-    CALL_SENDMMSG,
-    CALL_SENDFILE,
-    CALL_CLOSE,
-    CALL_PPOLL,
-    CALL_EPOLL_CREATE1,
-    CALL_EPOLL_CTL,
-    CALL_EPOLL_WAIT,
-    CALL_EVENTFD,
-    CALL_READ,
-    CALL_WRITE,
-    CALL_PREAD,
-    CALL_LSTAT,
-    CALL_UNLINK,
-    CALL_CHMOD,
-    CALL_FCHMOD,
-    CALL_FCNTL,
-    CALL_IOCTL,
-    CALL_GETIFADDRS,
-    CALL_GETHOSTNAME,
-    CALL_CALLOC,
-    CALL_END,
-};
-
-/* Puts a table in place that counts calls and does nothing else yet. The functions below do this
- * too; each adds its fault to those that are there. */
-void faults_watch(void);
-
-/* The FIRST-th call of CALL from now (1: the next) and the COUNT - 1 after it fail with ERROR. A
- * close that fails has closed all the same, as on Linux. */
-void faults_fail(enum call call, int64_t first, int64_t count, int error);
-
-/* No recv, send or sendmsg moves more than LEN octets. */
-void faults_cut(size_t len);
-
-/* PERCENT of the calls that may are interrupted (EINTR) or would block (EAGAIN), by SEED. */
-void faults_disturb(uint64_t seed, int percent);
-
-/* A seed: that of $PORT_TEST_SEED, or a new one. Say it in the message of the assertion. */
-uint64_t faults_seed(void);
-
-/* How often CALL was made since the table is in place; how many faults have struck. */
-int64_t faults_calls(enum call call);
-int64_t faults_struck(void);
-
-/* Everything as it was. */
-void faults_clear(void);
+/* LEN, or less of it while every octet costs two system calls. */
+size_t amount(size_t len);
 
 /* Behaviour 64: runs MAKE with its n-th system call failing, for every n until no fault strikes.
  * Each failure has to be a status and to leave the counts alone; AFTER (or NULL) then looks for

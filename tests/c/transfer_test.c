@@ -88,6 +88,7 @@ SOCKET_TEST(transfer, sending_after_our_own_shutdown_is_an_error_of_ours) {
 
 /* Behaviour 30. */
 SOCKET_TEST(transfer, after_input_is_shut_down_nothing_is_delivered) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t octet;
     for (int i = 0; i < 2; i++) {
         int64_t ends[2];
@@ -170,6 +171,7 @@ SOCKET_TEST(transfer, an_abortive_close_sends_nothing_more) {
 
 /* Behaviours 31 and 34: found out by sending, kept for receiving. */
 SOCKET_TEST(transfer, a_reset_found_by_sending_is_kept_for_receiving) {
+    faults_watch(); /* what single calls return is looked at */
     for (int i = 0; i < 2; i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
@@ -183,6 +185,7 @@ SOCKET_TEST(transfer, a_reset_found_by_sending_is_kept_for_receiving) {
 
 /* Behaviour 32. */
 SOCKET_TEST(transfer, what_arrived_before_a_reset_is_read_first) {
+    faults_watch(); /* what single calls return is looked at */
     for (int i = 0; i < FAMILIES; i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
@@ -204,6 +207,7 @@ SOCKET_TEST(transfer, what_arrived_before_a_reset_is_read_first) {
 
 /* Behaviour 32, with the reset found out by sending before the octets were read. */
 SOCKET_TEST(transfer, a_reset_that_is_known_does_not_hide_octets) {
+    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2];
     make_connection(LPORT_LOCAL, ends);
     assert_sends(ends[1], "last words");
@@ -217,6 +221,7 @@ SOCKET_TEST(transfer, a_reset_that_is_known_does_not_hide_octets) {
 
 /* Behaviour 33: one class, and no SIGPIPE, which would end this process. */
 SOCKET_TEST(transfer, writing_to_a_dead_peer_is_one_status_and_no_signal) {
+    faults_watch(); /* what single calls return is looked at */
     for (int i = 0; i < FAMILIES; i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
@@ -289,6 +294,7 @@ SOCKET_TEST(transfer, statuses_that_pass_are_not_remembered) {
 
 /* Behaviour 40. */
 SOCKET_TEST(transfer, nothing_can_be_moved_at_once_and_is_no_end_of_file) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t octet = 1;
     for (int i = 0; i < FAMILIES; i++) {
         int64_t ends[2];
@@ -310,6 +316,7 @@ SOCKET_TEST(transfer, nothing_can_be_moved_at_once_and_is_no_end_of_file) {
 }
 
 SOCKET_TEST(transfer, peek_leaves_the_octets) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t octets[8];
     for (int i = 0; i < FAMILIES; i++) {
         int64_t ends[2];
@@ -331,6 +338,7 @@ SOCKET_TEST(transfer, peek_leaves_the_octets) {
 }
 
 SOCKET_TEST(transfer, two_pieces_go_out_in_order) {
+    faults_watch(); /* what single calls return is looked at */
     for (int i = 0; i < FAMILIES; i++) {
         int64_t ends[2];
         const uint8_t *a = (const uint8_t *)"first", *b = (const uint8_t *)"second";
@@ -423,14 +431,14 @@ static void assert_streams(int32_t family, size_t len, size_t piece, int also_ba
 /* Behaviour 37. */
 SOCKET_TEST(transfer, a_megabyte_in_kilobytes_and_then_end_of_file) {
     for (int i = 0; i < FAMILIES; i++) {
-        assert_streams(families[i], MEGABYTE, 1024, 0, faults_seed());
+        assert_streams(families[i], amount(MEGABYTE), 1024, 0, faults_seed());
     }
 }
 
 /* Behaviour 39. */
 SOCKET_TEST(transfer, a_megabyte_each_way_at_once_in_random_pieces) {
     for (int i = 0; i < FAMILIES; i++) {
-        assert_streams(families[i], MEGABYTE, 0, 1, faults_seed());
+        assert_streams(families[i], amount(MEGABYTE), 0, 1, faults_seed());
     }
 }
 
@@ -499,6 +507,7 @@ static int64_t swallowing(void *data) {
 
 /* Behaviour 41: the length of one call beyond an int, and more octets in all than an int counts. */
 SOCKET_TEST(transfer, lengths_beyond_an_int) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t *source = map_huge(PROT_READ), *target = map_huge(PROT_READ | PROT_WRITE);
     const int64_t total = INT64_C(2200) << 20;
     int64_t ends[2], sent = 0;
@@ -534,6 +543,7 @@ static ssize_t huge_receive(int fd, void *octets, size_t len, int flags) {
 }
 
 SOCKET_TEST(transfer, counts_beyond_an_int_are_told_whole) {
+    faults_watch(); /* what single calls return is looked at */
     struct lport_os real = lport_os;
     int64_t ends[2];
     uint8_t octet = 0;
@@ -552,6 +562,7 @@ SOCKET_TEST(transfer, counts_beyond_an_int_are_told_whole) {
 
 /* Behaviour 63. */
 SOCKET_TEST(transfer, a_refused_datagram_is_told_and_the_socket_goes_on) {
+    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2];
     uint8_t octet = 1;
     make_datagram_ends(ends);
@@ -584,6 +595,7 @@ SOCKET_TEST(transfer, a_datagram_socket_is_never_broken) {
 
 /* Behaviour 63. */
 SOCKET_TEST(transfer, datagrams_that_are_empty_or_too_long) {
+    faults_watch(); /* what single calls return is looked at */
     static uint8_t octets[70000];
     int64_t ends[2];
     make_datagram_ends(ends);

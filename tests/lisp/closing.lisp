@@ -81,7 +81,7 @@ once."
     (close a)
     (is (string= "what was written" (read-line b)))))
 
-(define-test closing.reports-what-it-could-not-send (:behaviour 23)
+(define-test closing.reports-what-it-could-not-send (:behaviour 23 :weather nil)
   (with-pair (a b)
     (clog a)
     (write-string "stuck" a)

@@ -44,7 +44,7 @@
 (defun entry-of (socket)
   (find socket (list-open-sockets) :key #'socket-entry-socket))
 
-(define-test info.open-sockets ()
+(define-test info.open-sockets (:weather nil)
   (with-socket-server (server 0 :host "127.0.0.1")
     (let ((entry (entry-of server)))
       (is (socket-entry-p entry))

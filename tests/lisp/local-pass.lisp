@@ -36,7 +36,7 @@
       (socket-peer-credentials a)))
   (signals usage-error (socket-peer-credentials 42)))
 
-(define-test local-pass.descriptors (:behaviour 60)
+(define-test local-pass.descriptors (:behaviour 60 :weather nil)
   "A connection goes to somebody else, who talks over it."
   (do-local-pairs (a b)
     (multiple-value-bind (far near) (open-socket-pair)
@@ -65,7 +65,7 @@
     (send-descriptors a '(0 0 0))
     (is (null (receive-descriptors b 0)))))
 
-(define-test local-pass.order ()
+(define-test local-pass.order (:weather nil)
   "Octets that were written before go first; what is left over of a message comes later."
   (multiple-value-bind (a b) (open-socket-pair)
     (write-string "before" a)

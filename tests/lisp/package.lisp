@@ -106,6 +106,38 @@ about to do and tells nobody."
       (sb-thread:signal-semaphore done)
       (sb-thread:join-thread watcher :default nil))))
 
+;;; Faults, see tests/faults/faults.h
+
+(defun faults-p ()
+  "True if the library is the one whose system calls can be made to fail."
+  (and (cffi:foreign-symbol-pointer "faults_fail") t))
+
+(defun weather-p ()
+  "True while calls are cut to an octet and a third fails, by $PORT_FAULTS."
+  (and (faults-p)
+       (/= 0 (cffi:foreign-funcall "faults_everywhere" :int32))))
+
+(defun faults-fail (first errno &key (call "any") (count 1))
+  "Make the FIRST-th system call from now, of the kind CALL (a name that faults_call knows), and
+those after it up to COUNT fail with ERRNO."
+  (cffi:foreign-funcall "faults_fail"
+                        :int32 (cffi:foreign-funcall "faults_call" :string call :int32)
+                        :int64 first :int64 count :int32 errno :void))
+
+(defun faults-struck ()
+  (cffi:foreign-funcall "faults_struck" :int64))
+
+(defun faults-clear ()
+  (cffi:foreign-funcall "faults_resume" :void))
+
+(defun amount (count)
+  "COUNT octets to transfer, or fewer where each costs several system calls."
+  (if (weather-p) (ceiling count 64) count))
+
+(defun test-seed ()
+  "A number for what is random: that of $PORT_TEST_SEED, or 1."
+  (parse-integer (or (uiop:getenvp "PORT_TEST_SEED") "1")))
+
 ;;; Tests
 
 (defvar *tests* '()
@@ -124,16 +156,19 @@ about to do and tells nobody."
           (if (listp behaviour) behaviour (list behaviour))
           (and (stringp (first body)) (rest body) (first body))))
 
-(defmacro define-test (name (&key suite behaviour (limit 20)) &body body)
+(defmacro define-test (name (&key suite behaviour (limit 20) faults (weather t)) &body body)
   "Define test NAME, a symbol or a string, in SUITE or the one of the file. BEHAVIOUR: the number of
 the behaviour that it holds, or a list of them. It may take LIMIT seconds and must close what it
-opens."
+opens. FAULTS: it needs the library that can fail on demand. WEATHER NIL: it makes no sense while
+every call is cut to an octet and a third fails."
   (let ((name (test-name name)))
     `(progn
        (pushnew ',name *tests*)
+       (setf (get ',name 'faults) ,faults
+             (get ',name 'weather) ,weather)
        (fiveam:test (,name ,@(when suite `(:suite ,suite)))
          ,(test-description behaviour body)
-         (call-with-watchdog ',name ,limit
+         (call-with-watchdog ',name (if (weather-p) (* 4 ,limit) ,limit)
                              (lambda ()
                                (call-checking-leaks (lambda () ,@body))))))))
 
@@ -158,10 +193,13 @@ opens."
             (t :passed)))))
 
 (defun chosen-tests ()
-  "The names of the tests to run, in order: all, or those whose name has the text of $PORT_TEST in
-it."
+  "The names of the tests to run, in order: all that make sense here, or of them those whose name
+has the text of $PORT_TEST in it."
   (let ((part (or (uiop:getenvp "PORT_TEST") "")))
-    (remove-if-not (lambda (name) (search part (symbol-name name) :test #'char-equal))
+    (remove-if-not (lambda (name)
+                     (and (search part (symbol-name name) :test #'char-equal)
+                          (or (faults-p) (not (get name 'faults)))
+                          (or (not (weather-p)) (get name 'weather))))
                    (reverse *tests*))))
 
 (defun run-all ()

@@ -16,7 +16,7 @@
     (close a)
     (is (not (open-stream-p a)))))
 
-(define-test stream.characters ()
+(define-test stream.characters (:weather nil)
   (do-pairs (a b)
     (send-octets a "aé€𝄞" 10)
     (is (char= #\a (peek-char nil b)))
@@ -49,7 +49,7 @@
 
 (define-test stream.lines (:behaviour 44)
   (do-pairs (a b)
-    (let ((long (make-string 200000 :initial-element #\ä)))
+    (let ((long (make-string (amount 200000) :initial-element #\ä)))
       (let ((writer (in-thread (lambda ()
                                  (write-line long a)
                                  (format a "~%short~%no end")
@@ -250,7 +250,7 @@
       (signals socket-closed (write-sequence none b))
       (signals socket-closed (read-some b none)))))
 
-(define-test stream.read-some ()
+(define-test stream.read-some (:weather nil)
   (do-pairs (a b)
     (let ((room (make-array 10 :element-type '(unsigned-byte 8) :initial-element 0)))
       (send-octets a 1 2 3)
@@ -268,7 +268,7 @@
     (is (string= "second" (read-line b)))
     (is (string= "          third" (read-line b)))))
 
-(define-test stream.clearing ()
+(define-test stream.clearing (:weather nil)
   (with-pair (a b)
     (write-string "never" a)
     (clear-output a)
@@ -281,7 +281,7 @@
 (define-test stream.one-mebibyte (:behaviour 37)
   (do-pairs (a b)
     (let* ((seed 11)
-           (all (random-octets (ash 1 20) (sb-ext:seed-random-state seed)))
+           (all (random-octets (amount (ash 1 20)) (sb-ext:seed-random-state seed)))
            (writer (in-thread (lambda ()
                                 (loop for start from 0 below (length all) by 1024
                                       do (write-sequence all a :start start
@@ -316,8 +316,8 @@
                           (setf start end))
                      finally (socket-shutdown socket :output)))
              (receive (socket) (everything socket)))
-        (let ((one (random-octets (ash 1 20) (sb-ext:seed-random-state seed)))
-              (two (random-octets (ash 1 20) (sb-ext:seed-random-state (1+ seed)))))
+        (let ((one (random-octets (amount (ash 1 20)) (sb-ext:seed-random-state seed)))
+              (two (random-octets (amount (ash 1 20)) (sb-ext:seed-random-state (1+ seed)))))
           (push (in-thread (lambda () (send a (sb-ext:seed-random-state 1) one))) threads)
           (push (in-thread (lambda () (send b (sb-ext:seed-random-state 2) two))) threads)
           (let ((reader (in-thread (lambda () (receive b)))))
@@ -327,7 +327,7 @@
 
 (define-test stream.records-do-not-interleave (:behaviour 21)
   (with-pair (a b :inet)
-    (let* ((record 65536)
+    (let* ((record (amount 65536))
            (count 20)
            (writers (loop for tag from 1 to 3
                           collect (let ((tag tag))
@@ -358,7 +358,7 @@
         (is (= 2000 (length lines)))
         (is (= 2000 (length (remove-duplicates lines :test #'string=))))))))
 
-(define-test stream.no-consing-per-octet (:behaviour 47)
+(define-test stream.no-consing-per-octet (:behaviour 47 :weather nil)
   (with-pair (a b)
     (flet ((rounds (count)
              (loop repeat count

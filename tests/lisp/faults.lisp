@@ -1,0 +1,127 @@
+;;;; faults - what is left when the system says no: every constructor with each of its system calls
+;;;; failing in turn. These tests run where the library is build/faults/libport.so.1: in
+;;;; `make test-faults`.
+
+(in-package :port/test)
+
+(define-suite faults "Single system calls that fail, and constructors.")
+
+(defconstant +no-buffers+ 105 "ENOBUFS, which no call of a constructor is asked to bear.")
+
+(defun call-with-fault (number function)
+  "Call FUNCTION while its system call of that NUMBER fails. Values: what it returned, or NIL; the
+NETWORK that it signalled, or NIL; how many calls failed."
+  (let ((value nil) (condition nil))
+    (faults-fail number +no-buffers+)
+    (unwind-protect
+         (setf condition (failure-of (setf value (funcall function))))
+      (setf number (faults-struck))
+      (faults-clear))
+    (values value condition number)))
+
+(defun check-every-call (name make)
+  "Behaviour 64: MAKE, which returns a list of what it opened, with its n-th call failing, for every
+n until no call is left to fail. A failure is a NETWORK with a report and leaves nothing open."
+  (loop for number from 1 to 200
+        for before = (open-things)
+        do (multiple-value-bind (made condition struck) (call-with-fault number make)
+             (cond (condition
+                    (is (plusp struck) "~A, call ~D: failed without a fault: ~A"
+                        name number condition)
+                    (is-report condition))
+                   (t (mapc #'close made)))
+             (is (null (leaks before)) "~A, call ~D: ~A" name number (leaks before))
+             (when (zerop struck)
+               (is (> number 1) "~A: no system call was made" name)
+               (return)))
+        finally (is (> 0 number) "~A never succeeds" name)))
+
+(define-test faults.servers (:behaviour 64 :faults t)
+  (check-every-call "a TCP server" (lambda () (list (open-socket-server 0))))
+  (check-every-call "an IPv4 server" (lambda ()
+                                       (list (open-socket-server 0 :host "127.0.0.1"))))
+  (check-every-call "an IPv6 server" (lambda ()
+                                       (list (open-socket-server 0 :host "::1" :family :inet6)))))
+
+(define-test faults.local-servers (:behaviour 64 :faults t)
+  (check-every-call "a local server"
+                    (lambda () (list (open-unix-server (temporary-path) :mode #o600))))
+  (let ((path (temporary-path)))
+    (check-every-call "a local server on a stale path"
+                      (lambda ()
+                        (make-stale-path path)
+                        (list (open-unix-server path))))
+    (uiop:delete-file-if-exists path)))
+
+(defun make-stale-path (path)
+  "A name at PATH, on which nobody listens, without a system call that is counted."
+  (uiop:delete-file-if-exists path)
+  (uiop:run-program (list "perl" "-MIO::Socket::UNIX" "-e"
+                          "IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die" path)))
+
+(define-test faults.connections (:behaviour 64 :faults t)
+  (dolist (host '("127.0.0.1" "::1"))
+    (with-socket-server (server 0 :host host)
+      (check-every-call host (lambda () (list (open-socket host (port-of server) :timeout 5))))
+      (take-all server)))
+  (let ((path (temporary-path)))
+    (with-open-stream (server (open-unix-server path))
+      (check-every-call "a local connection" (lambda () (list (open-unix-socket path))))
+      (take-all server))))
+
+(defun take-all (server)
+  (loop for peer = (socket-accept server :wait 0)
+        while peer
+        do (close peer)))
+
+(define-test faults.names (:behaviour 64 :faults t)
+  (with-names ()
+    (with-socket-server (server 0)
+      (check-every-call "a name"
+                        (lambda ()
+                          (list (open-socket "many.test" (port-of server) :timeout 5))))
+      (take-all server))))
+
+(define-test faults.accepts (:behaviour 64 :faults t)
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((clients (loop repeat 12 collect (open-socket "127.0.0.1" (port-of server)))))
+      (check-every-call "an accept" (lambda () (list (socket-accept server :wait 5))))
+      (mapc #'close clients)
+      (take-all server))))
+
+(define-test faults.pairs (:behaviour 64 :faults t)
+  (check-every-call "a pair" (lambda () (multiple-value-list (open-socket-pair)))))
+
+(define-test faults.out-of-memory (:faults t)
+  "Where the system has no memory, constructors say so and nothing is left."
+  (with-names ()
+    (faults-fail 1 +no-buffers+ :call "calloc" :count 1000000)
+    (unwind-protect
+         (is (typep (failure-of (open-socket "many.test" 9 :timeout 5)) 'resource-exhausted))
+      (faults-clear))))
+
+(define-test faults.descriptor-limit (:behaviour 57 :faults t)
+  "At the descriptor limit an accept says so; the client stays in the queue, and is served later."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((client (open-socket "127.0.0.1" (port-of server))))
+      (faults-fail 1 24 :call "accept4" :count 3) ; EMFILE
+      (unwind-protect
+           (dotimes (i 3)
+             (is (typep (failure-of (socket-accept server :wait 1)) 'resource-exhausted)))
+        (faults-clear))
+      (let ((peer (socket-accept server :wait 5)))
+        (is (typep peer 'socket))
+        (close peer))
+      (close client))))
+
+(define-test faults.aborted-clients (:behaviour 57 :faults t)
+  "Connections that were aborted in the queue are passed over."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((client (open-socket "127.0.0.1" (port-of server))))
+      (faults-fail 1 103 :call "accept4" :count 3) ; ECONNABORTED
+      (unwind-protect
+           (let ((peer (socket-accept server :wait 5)))
+             (is (typep peer 'socket))
+             (close peer))
+        (faults-clear))
+      (close client))))

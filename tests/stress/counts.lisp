@@ -1,0 +1,47 @@
+;;;; counts - what happened how often, and what must not have happened.
+
+(in-package :port/stress)
+
+(defstruct (counter (:copier nil) (:predicate nil))
+  (value 0 :type sb-ext:word))
+
+(defvar *counters* (make-hash-table :synchronized t) "From a keyword to its counter.")
+
+(defun note (name &optional (delta 1))
+  (sb-ext:atomic-incf (counter-value (sb-ext:with-locked-hash-table (*counters*)
+                                       (or (gethash name *counters*)
+                                           (setf (gethash name *counters*) (make-counter)))))
+                      delta))
+
+(defun count-of (name)
+  (let ((counter (gethash name *counters*)))
+    (if counter (counter-value counter) 0)))
+
+;;; What must not be
+
+(defvar *surprises* '() "Lines that say what went wrong, the last one first.")
+
+(defun surprise (control &rest arguments)
+  "Note that something happened that must not."
+  (note :surprises)
+  (let ((line (apply #'format nil control arguments)))
+    (sb-ext:atomic-push line (symbol-value '*surprises*))))
+
+;;; How long a close takes to reach who is blocked
+
+(defvar *wake-ups* '() "Nanoseconds, of the quiet phase.")
+(defvar *loaded-wake-ups* '() "Those while everything else runs.")
+
+(defun percentile (numbers percent)
+  "The least of NUMBERS that PERCENT of them do not exceed."
+  (let ((sorted (sort (copy-list numbers) #'<)))
+    (if sorted
+        (nth (min (1- (length sorted)) (floor (* percent (length sorted)) 100)) sorted)
+        0)))
+
+(defun report-wake-ups (label numbers)
+  (format t "~A: ~D closes, until the blocked thread had its condition: median ~,3F ms, ~
+             99 % within ~,3F ms, longest ~,3F ms~%"
+          label (length numbers)
+          (/ (percentile numbers 50) 1d6) (/ (percentile numbers 99) 1d6)
+          (/ (percentile numbers 100) 1d6)))

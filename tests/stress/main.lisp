@@ -1,0 +1,108 @@
+;;;; main - start all roles, wait, end them, look what is left, report.
+
+(in-package :port/stress)
+
+(defun descriptors ()
+  "How many descriptors are open, but for eventfds, which the library keeps in a pool."
+  (loop for entry in (directory "/proc/self/fd/*" :resolve-symlinks nil)
+        count (let ((target (ignore-errors (sb-posix:readlink entry))))
+                (and target (not (search "eventfd" target))))))
+
+(defun open-things ()
+  (list (lport-socket-count) (lport-wait-count) (descriptors)))
+
+(defun until (predicate seconds)
+  (loop repeat (* 20 seconds)
+        until (funcall predicate)
+        do (sleep 0.05)))
+
+(defun start-all (places)
+  "All threads but the servers, a list."
+  (let ((all '()))
+    (flet ((start (count name function)
+             (loop repeat count
+                   do (push (role name function) all))))
+      (loop for place across places
+            do (let ((place place))
+                 (start 2 "client" (lambda (state) (talk-steadily place state)))
+                 (start 1 "storm" (lambda (state) (storm place state)))))
+      (start 1 "closer" #'close-a-served-one)
+      (start 2 "pairs" #'reuse-descriptors)
+      (start 4 "tormentor" (lambda (state) (torment places state)))
+      (start 1 "collector" #'collect-garbage)
+      (start 1 "signals" #'send-signals)
+      (start 1 "wake-ups" (lambda (state)
+                            (declare (ignore state))
+                            (push (time-a-wake-up) *loaded-wake-ups*)
+                            (sleep 0.05))))
+    all))
+
+(defun start-servers (places)
+  (loop for place across places
+        append (let ((place place))
+                 (loop repeat 4
+                       collect (role "server"
+                                     (lambda (state) (declare (ignore state)) (serve-one place))
+                                     (lambda () *servers-stop*))))))
+
+(defun end-all (threads)
+  "Wait for THREADS, which have been told to end."
+  (dolist (thread threads)
+    (sb-thread:join-thread thread :default nil :timeout (* 2 *patience*))
+    (when (sb-thread:thread-alive-p thread)
+      (surprise "thread ~A hangs" (sb-thread:thread-name thread)))))
+
+(defun take-the-rest (places)
+  "Close what victims left in the queues, and the servers."
+  (loop for place across places
+        do (loop for peer = (socket-accept (place-server place) :wait 0)
+                 while peer
+                 do (close peer))
+           (close (place-server place))))
+
+(defun look-what-is-left (before)
+  "Everything that was opened has to be gone, by its close or, where a victim was thrown out of it
+before it had a name for it, by its finalizer."
+  (fill *served* nil)
+  (until (lambda ()
+           (sb-ext:gc :full t)
+           (every #'<= (open-things) before))
+         10)
+  (loop for name in '("sockets" "waits" "descriptors")
+        for now in (open-things)
+        for then in before
+        do (when (> now then)
+             (surprise "~D ~A are left" (- now then) name))))
+
+(defun report (seconds)
+  (format t "~&stress: ~D s~%" seconds)
+  (loop for name in '(:dialled :accepted :octets :crossed :refused :reset-by-server :ended-early
+                      :stormed :pairs :closed-under-users :thrown-out :killed
+                      :timed-out-from-outside :collections :signals-sent :out-of-ports)
+        do (format t "  ~22A ~12D~%" (string-downcase name) (count-of name)))
+  (report-wake-ups "quiet" *wake-ups*)
+  (report-wake-ups "under stress" *loaded-wake-ups*)
+  (loop for line in (reverse *surprises*)
+        repeat 20
+        do (format t "SURPRISE ~A~%" line))
+  (format t "stress: ~D surprise~:P~%" (count-of :surprises))
+  (finish-output))
+
+(defun run (&key (seconds 60))
+  "Run everything for SECONDS; print counts; true if nothing happened that must not."
+  (let ((before (progn (time-a-wake-up) (open-things))))
+    (setf *wake-ups* (loop repeat 200 collect (time-a-wake-up)))
+    (when (> (percentile *wake-ups* 99) 10000000)
+      (surprise "a close takes more than 10 ms to reach a blocked thread"))
+    (let* ((places (vector (tcp-place "127.0.0.1") (tcp-place "::1") (local-place)))
+           (servers (start-servers places))
+           (others (start-all places)))
+      (sleep seconds)
+      (setf *stop* t)
+      (end-all others)
+      (setf *servers-stop* t)
+      (end-all servers)
+      (take-the-rest places)
+      (look-what-is-left before)
+      (report seconds)
+      (zerop (count-of :surprises)))))

@@ -1,0 +1,11 @@
+;;;; run - `make stress`: $SECONDS of it, 60 unless told otherwise; ends with 0 if all is well.
+
+(asdf:load-asd (truename (merge-pathnames "../../port.asd" *load-truename*)))
+(let ((*standard-output* (make-broadcast-stream)) (*error-output* (make-broadcast-stream)))
+  (asdf:load-system "port/stress"))
+
+(sb-ext:disable-debugger)
+;; SBCL warns of each timer that finds its thread dead, which is what happens to victims.
+(setf *error-output* (make-broadcast-stream))
+(let ((seconds (parse-integer (or (uiop:getenvp "STRESS_SECONDS") "60"))))
+  (uiop:quit (if (uiop:symbol-call :port/stress :run :seconds seconds) 0 1)))
