@@ -75,10 +75,15 @@ that is unknown."
     (max few (min (workload-count workload)
                   (* 16 (floor (budget-ns) (* 16 (max 1 (sample-wall sample)))))))))
 
+(defun takes-part-p (peer workload)
+  (and (can-run-p peer (workload-name workload))
+       (or (null (workload-only workload))
+           (member (peer-name peer) (workload-only workload)))))
+
 (defun measure (workload rounds)
   "An alist of peers and their samples of WORKLOAD, in the order of the rounds."
   (let* ((server (and (workload-server workload) (server-of-kind (workload-server workload))))
-         (peers (remove-if-not (lambda (peer) (can-run-p peer (workload-name workload))) *peers*))
+         (peers (remove-if-not (lambda (peer) (takes-part-p peer workload)) *peers*))
          (counts (mapcar (lambda (peer) (fitting-count peer workload server)) peers))
          (samples (mapcar #'list peers)))
     (dotimes (round rounds samples)

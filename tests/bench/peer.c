@@ -20,12 +20,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
     PIECE = 65536,
+    FILE_OCTETS = 1 << 20,
     LINE_CHARACTERS = 80,
     LINE_MAX_OCTETS = 4 * LINE_CHARACTERS + 1,
     LINES = 800 /* different ones, more than a branch predictor learns by heart */
@@ -439,6 +441,28 @@ static void run_write_octets(const struct workload *workload, uint16_t port, int
     free(pattern.octets);
 }
 
+/* A file of 1 MiB, by sendfile(2). */
+static void run_send_file(const struct workload *workload, uint16_t port, int64_t count) {
+    static const uint8_t octets[FILE_OCTETS];
+    FILE *file = tmpfile();
+    int fd = connect_to(port);
+    if (file == NULL || fwrite(octets, 1, FILE_OCTETS, file) != FILE_OCTETS || fflush(file) != 0) {
+        fail("tmpfile");
+    }
+    struct stopwatch from = start();
+    for (int64_t i = 0; i < count; i++) {
+        off_t offset = 0;
+        while (offset < FILE_OCTETS) {
+            if (sendfile(fd, fileno(file), &offset, (size_t)(FILE_OCTETS - offset)) < 0) {
+                fail("sendfile");
+            }
+        }
+    }
+    report(workload->name, &from, count);
+    close(fd);
+    (void)fclose(file);
+}
+
 static void run_read_octets(const struct workload *workload, uint16_t port, int64_t count) {
     static uint8_t octets[PIECE];
     int fd = connect_to(port);
@@ -620,6 +644,7 @@ static const struct workload workloads[] = {
     {"read-text-mixed", 100000, run_read_text, NULL, "mixed", 0},
     {"read-octets", 16384, run_read_octets, NULL, "octets", PIECE},
     {"write-octets", 16384, run_write_octets, swallow, NULL, PIECE},
+    {"send-file", 2048, run_send_file, swallow, NULL, FILE_OCTETS},
     {"read-some", 16384, run_read_some, NULL, "octets", PIECE},
     {"format", 1000000, run_format, swallow, NULL, 0},
     {"read-char", 20000000, run_read_one, NULL, "ascii", 0},

@@ -5,6 +5,7 @@ usage: peer.py WORKLOAD COUNT PORT   prints: WORKLOAD NS CPU
 """
 import socket
 import sys
+import tempfile
 import time
 
 PIECE = 65536
@@ -80,6 +81,14 @@ def write_octets(s, count):
         s.sendall(octets)
 
 
+def send_file(s, count):
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(1 << 20))
+        file.flush()
+        for _ in range(count):
+            s.sendfile(file, 0)
+
+
 def read_some(s, count):
     octets = bytearray(PIECE)
     left = count * PIECE
@@ -119,6 +128,7 @@ WORKLOADS = {
     "write-line-ascii": write_lines("ascii"), "write-line-mixed": write_lines("mixed"),
     "read-text-ascii": read_text, "read-text-mixed": read_text,
     "read-octets": read_octets, "write-octets": write_octets, "read-some": read_some,
+    "send-file": send_file,
     "format": format_lines,
     "read-char": read_one("r"), "read-byte": read_one("rb"),
     "write-char": write_one("w", "a"), "write-byte": write_one("wb", b"a"),

@@ -6,6 +6,7 @@
 (in-package :port/bench)
 
 (defconstant +piece+ 65536 "Octets of a piece of bulk data.")
+(defconstant +file+ (ash 1 20) "Octets of a file.")
 (defconstant +line+ 80 "Characters of a line.")
 (defconstant +text+ 16 "Thousands of characters of a string that is read at once.")
 
@@ -18,6 +19,7 @@
   (sides :own)                          ; whose time counts: the measured side's or that of :BOTH
   connects-p                            ; true if an operation opens a link of its own
   (count 0)                             ; of operations, at most
+  only                                  ; names of peers, where only these have it
   loop                                  ; a function of peer, link and count
   of-c                                  ; goal: time at most so many times that of plain C
   of-sbcl)                              ; goal: at least so many times as fast as sb-bsd-sockets
@@ -106,6 +108,21 @@ sends."
       (write-sequence octets stream))
     (finish-output stream)))
 
+(defun read-line-octets (peer link count)
+  (let ((octets (octets-of 100)) (length 0))
+    (declare (type fixnum length))
+    (dotimes (i count)
+      (incf length (the fixnum (port:read-line-octets (link-stream peer link) octets))))
+    (unless (= length (* count +line+)) (missing "octets"))))
+
+(defun send-file (peer link count)
+  (uiop:with-temporary-file (:pathname path :stream file :element-type '(unsigned-byte 8))
+    (write-sequence (octets-of +file+) file)
+    (finish-output file)
+    (with-open-file (stream path :element-type '(unsigned-byte 8))
+      (dotimes (i count)
+        (unless (= +file+ (port:send-file (link-stream peer link) stream)) (missing "octets"))))))
+
 (defun read-some (peer link count)
   (let ((octets (octets-of +piece+)) (left (* count +piece+)))
     (declare (type fixnum left))
@@ -175,6 +192,9 @@ sends."
                  :kind :octets :of-c 1.05 :of-sbcl 1.5)
     (write-octets "`write-sequence` of octets" "64 KiB" :sink write-octets ,(bulk-count)
                   :kind :octets :of-c 1.1 :of-sbcl 1)
+    (send-file "`send-file`" "1 MiB" :sink send-file 2048 :kind :octets :only (:port :c :python))
+    (read-line-octets "`read-line-octets`, 80 ASCII characters" "line" :ascii read-line-octets
+                      1000000 :kind :octets :only (:port))
     (read-some "raw receive into a vector" "64 KiB" :octets read-some ,(bulk-count)
                :kind :octets :of-c 1.05 :of-sbcl 50)
     (format "`format` of a short line" "line" :sink format-lines 200000 :of-sbcl 1)
