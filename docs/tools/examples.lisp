@@ -11,7 +11,8 @@
 ;;;;
 ;;;; A form without such comments has to return. Ports that the system picks and times that pass
 ;;;; differ from run to run: a number from 32768 to 65535 in the document stands for whatever number
-;;;; of that range comes, the same for the same within a chapter; and `...` stands for any text.
+;;;; of that range comes, the same for the same within a chapter. (Different ones may stand for one:
+;;;; the system can pick a port again as soon as nobody has it.) And `...` stands for any text.
 
 (in-package :port-docs)
 
@@ -92,6 +93,11 @@
       (setf (example-values example) (reverse (example-values example))
             (example-output example) (reverse (example-output example))))))
 
+(defun forms (chapter)
+  "The texts of the forms in CHAPTER, in order."
+  (loop for block in (chapter-blocks chapter)
+        append (mapcar #'example-text (examples block))))
+
 ;;; Comparing
 
 (defvar *numbers*)
@@ -105,9 +111,9 @@
 (defun same-number-p (expected actual)
   "True if the port ACTUAL, digits, can stand for EXPECTED, now and before."
   (let ((known (assoc expected *numbers* :test #'string=)))
-    (cond (known (string= (cdr known) actual))
-          ((rassoc actual *numbers* :test #'string=) nil)
-          (t (push (cons expected actual) *numbers*) t))))
+    (if known
+        (string= (cdr known) actual)
+        (push (cons expected actual) *numbers*))))
 
 (defun digits-end (text start)
   (or (position-if-not #'digit-char-p text :start start) (length text)))

@@ -18,6 +18,49 @@
            (let ((problem (port-docs:run-chapter chapter)))
              (is (null problem) "~A" problem))))))))
 
+;;; The service that the guide builds, as the program of its own that it ends as
+
+(defun definitions (document title)
+  "The texts of the functions in the chapter TITLE of DOCUMENT, and of the table that they share."
+  (let ((chapter (find title (port-docs:chapters document)
+                       :key #'port-docs:chapter-title :test #'string=)))
+    (remove-if-not (lambda (text)
+                     (or (eql 0 (search "(defun " text)) (eql 0 (search "(defvar *notes*" text))))
+                   (port-docs:forms chapter))))
+
+(define-test "documents.service" (:limit 90)
+  "Under the real systemd-socket-activate; SIGTERM lets the request that has begun be answered."
+  (let* ((number (unused-port))
+         (process (uiop:launch-program
+                   (append (list "systemd-socket-activate" "-l" (format nil "127.0.0.1:~D" number)
+                                 "sbcl" "--noinform" "--non-interactive" "--no-userinit"
+                                 "--no-sysinit")
+                           (loop for form in (append (loading (here))
+                                                     (definitions "docs/guide.md" "Services")
+                                                     '("(main)"))
+                                 collect "--eval" collect form))
+                   :output nil :error-output nil)))
+    (unwind-protect
+         (with-open-stream (client (connect-patiently
+                                    (lambda () (open-socket "127.0.0.1" number))))
+           (setf (socket-timeout client :input) 60)
+           (write-string "get " client)
+           (finish-output client)
+           (with-open-socket (other "127.0.0.1" number :input-timeout 60)
+             (is (equal "noted" (ask other "set milk two bottles")))) ; by now both have begun
+           (uiop:terminate-process process)
+           (is-true (wait-until (lambda () (typep (failure-of (close (open-socket "127.0.0.1"
+                                                                                  number)))
+                                                  'connection-refused))
+                                10))
+           (is (equal "two bottles" (ask client "milk")))
+           (is (null (read-line client nil)))
+           (is (zerop (uiop:wait-process process))))
+      (when (uiop:process-alive-p process)
+        (uiop:terminate-process process :urgent t))
+      (uiop:wait-process process)
+      (uiop:close-streams process))))
+
 (define-test "documents.complete" ()
   "Each exported name is documented and stands under a theme of lisp/package.lisp."
   (is (null (port-docs:undocumented))))
