@@ -43,6 +43,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "batch")
                (:file "adopt")
                (:file "info")
+               (:file "service-clients")
+               (:file "service-threads")
                (:file "service")
                (:file "clocc")
                (:file "describe"))

@@ -23,7 +23,8 @@
   (input-owner nil)
   (output-owner nil)
   (contended nil)
-  (memberships '() :type list))         ; in pollers, see poller.lisp
+  (memberships '() :type list)          ; in pollers, see poller.lisp
+  (keeper nil))                         ; a function to call once it is closed, or NIL
 
 (deftype direction () '(member :input :output))
 
@@ -126,7 +127,7 @@ WITH-DEADLINE, or the timeout."
 ;;; Waiting
 
 (defvar *before-wait* nil
-  "A function that this thread calls when it is about to block, or NIL; see service.lisp.")
+  "A function that this thread calls when it is about to block, or NIL; see service-threads.lisp.")
 
 (defun check-limit (channel direction operation limit octets)
   "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if it has passed, whatever

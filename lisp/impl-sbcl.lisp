@@ -137,6 +137,10 @@ reason; this thread has it afterwards."
        0 size (sb-sys:vector-sap set)))
     (max 1 (reduce #'+ set :key #'logcount))))
 
+(defun %process-ending-p ()
+  "True once the process is about to end, and ends its threads."
+  (and sb-impl::*exit-in-progress* t))
+
 (defmacro %compare-and-swap (place old new)
   "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."
   `(sb-ext:compare-and-swap ,place ,old ,new))

@@ -299,6 +299,8 @@ and whoever unwinds it, the handle is closed once."
       (when first-p
         (setf left-p (close-handle channel reset))
         (leave-pollers channel)
+        (when (channel-keeper channel)
+          (funcall (the function (channel-keeper channel))))
         (%cancel-finalization endpoint)))
     (unless left-p
       (wait-until-left channel))

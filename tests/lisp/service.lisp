@@ -231,7 +231,83 @@
     (is-failure (address-in-use :address-in-use)
       (serve #'echo-lines (list 0 (port-of taken)) :host "127.0.0.1"))))
 
+;;; Connections and threads that end in other ways
+
+(define-test service.closed-by-others ()
+  "A connection that waits, closed by another thread, leaves the service, as does one that the
+function closes although it asks to be called again."
+  (let ((sockets '()))
+    (with-service (server number (lambda (socket)
+                                   (let ((line (read-line socket nil)))
+                                     (push socket sockets)
+                                     (when line
+                                       (write-line line socket)
+                                       (when (equal line "close")
+                                         (close socket))
+                                       :again)))
+                          :max-connections 1)
+      (dotimes (i 3)
+        (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+          (is (equal "x" (ask socket "x")))
+          (is-true (wait-until (lambda ()
+                                 (eq :parked (port::client-state (only-client server))))))
+          (close (first sockets))
+          (is (null (read-line socket nil))))
+        (is-true (wait-until (lambda () (zerop (client-count server)))))
+        (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+          (is (equal "x" (ask socket "x")))
+          (is (equal "close" (ask socket "close")))
+          (is (null (read-line socket nil))))
+        (is-true (wait-until (lambda () (zerop (client-count server)))))))))
+
+(defun only-client (server)
+  (find nil (port::service-clients (service-of server)) :test-not #'eq))
+
+(define-test service.no-pause-with-room ()
+  "A connection that ended just before the listeners are paused for want of room is not missed."
+  (with-service (server number #'echo-lines :max-connections 1)
+    (port::pause-listeners (service-of server) port::+never+)
+    (is-false (port::service-paused (service-of server)))
+    (is (equal "x" (ask-once number "x")))))
+
+(define-test service.function-ends-its-thread ()
+  "The connection is aborted and another thread has the place of the one that is gone."
+  (with-service (server number (lambda (socket)
+                                 (let ((line (read-line socket)))
+                                   (when (equal line "abort") (sb-thread:abort-thread))
+                                   (write-line line socket)))
+                        :threads 1)
+    (dotimes (i 3)
+      (is (typep (failure-of (ask-once number "abort")) 'connection-reset))
+      (is (equal "fine" (ask-once number "fine"))))
+    (is (= 1 (port::service-thread-count (service-of server))))))
+
 ;;; Stopping
+
+(define-test service.stop-another-service ()
+  "A function of one service stops another: all that has connections is waited for."
+  (let* ((inner (serve #'echo-lines 0 :host "127.0.0.1"))
+         (client (open-socket "127.0.0.1" (port-of (first (server-listeners inner))))))
+    (is (equal "x" (ask client "x")))
+    (with-service (outer number (lambda (socket)
+                                  (read-line socket)
+                                  (multiple-value-bind (seconds ended)
+                                      (seconds-of (lambda () (stop-server inner :drain 0.2)))
+                                    (format socket "~A ~A~%" ended (<= 0.2 seconds 4)))))
+      (is (equal "T T" (ask-once number "stop"))))
+    (close client :abort t)))
+
+(define-test service.port-is-free-after-stop (:behaviour 15)
+  "Stopping ends the wait for connections; then connects are refused, and the same port and path can
+be listened on again."
+  (let ((path (temporary-path)) (number 0))
+    (dotimes (i 3)
+      (let ((server (serve #'echo-one-line (list number path) :host "127.0.0.1")))
+        (setf number (port-of (first (server-listeners server))))
+        (is (equal "x" (ask-once number "x")))
+        (is-true (stop-server server))
+        (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused))
+        (is (null (probe-file path)))))))
 
 (define-test service.stop-closes-what-is-idle ()
   (let* ((server (serve #'echo-one-line 0 :host "127.0.0.1"))

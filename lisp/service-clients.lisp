@@ -1,0 +1,313 @@
+;;;; service-clients - the connections of a service: where each is, and the listeners they come from.
+;;;;
+;;;; A connection is either with a thread, which runs the user's function on it, or it waits: in the
+;;;; line for a thread, or parked in a poller until it has input. One of the threads at a time, the
+;;;; leader, waits in that poller, for all of them and for the listeners; what it finds goes into
+;;;; the line, and then it serves from the line like the others. So a request that is answered at
+;;;; once costs no switch of threads. When a function blocks in an operation on a socket, another
+;;;; thread is woken to lead; when it computes, one of the idle threads, the ticker, notices that
+;;;; nothing goes on, and takes over. An idle service has one thread in the poller and no ticks.
+;;;;
+;;;; Invariant: a client's STATE changes by compare-and-swap only, and who changes it from :PARKED
+;;;; to another has the client; so a connection is with one thread at a time, and closed by one.
+
+(in-package :port)
+
+(defstruct (client (:copier nil) (:predicate nil))
+  "A connection of a service."
+  (socket nil :type socket :read-only t)
+  ;; :RUNNING, with a thread or in the line; :MUTED, the same, its interest in the poller being
+  ;; off; :PARKED; :CLOSED.
+  (state :running :type symbol)
+  (watched nil)                         ; it has been put into the poller
+  (since 0 :type moment)                ; when it was parked, where there is a timeout
+  (fresh t)                             ; the function has not been called on it yet
+  (header-span nil)                     ; its PROXY header has not been read yet, see proxy.lisp
+  (header-end +never+ :type moment)     ; and has to be by then
+  (next nil))                           ; in the line
+
+(defstruct (service (:copier nil) (:predicate nil))
+  "What is below a SERVER."
+  (function nil :type function :read-only t)
+  (on-error nil :type function :read-only t)
+  (name "service" :read-only t)
+  (thread-limit 1 :type fixnum :read-only t)
+  (connection-limit nil :read-only t)
+  (timeout +never+ :type moment :read-only t)
+  (await-input nil :read-only t)
+  (set nil :type poll-set :read-only t)
+  (listeners '() :type list)            ; (socket-server . settings of its connections)
+  (processors 1 :type fixnum :read-only t)
+  ;; All that follows is guarded by LOCK, unless it says otherwise.
+  (lock (%make-lock) :read-only t)
+  (idle-condition (%make-condition) :read-only t)
+  (tick-condition (%make-condition) :read-only t)
+  (end-condition (%make-condition) :read-only t)
+  (clients (make-array 64 :initial-element nil) :type simple-vector) ; by place in the table
+  (client-count 0 :type fixnum)
+  (first nil)                           ; of the line
+  (last nil)
+  (progress 0 :type fixnum)             ; clients taken from the line
+  (threads '() :type list)
+  (thread-count 0 :type fixnum)         ; with those that are just being made
+  (idle 0 :type fixnum)                 ; threads that wait on IDLE-CONDITION
+  (leader nil)                          ; a thread, or NIL; read without the lock as a hint
+  (ticker nil)
+  (ticker-asleep nil)
+  (wanted nil)                          ; the ticker is to help
+  (paused nil)                          ; the listeners are not looked at
+  (resume-at +never+ :type moment)      ; when they are again, whatever happens
+  (sweep-at +never+ :type moment)       ; when the parked are next looked at for their timeouts
+  (stopping nil)                        ; set once; read without the lock
+  (stopped nil))
+
+(defvar *client* nil
+  "The client that this thread's function has, within a service.")
+
+;;; The line; with the lock held
+
+(defun append-clients (service first last)
+  "Put the clients from FIRST to LAST, linked, at the end of the line."
+  (if (service-last service)
+      (setf (client-next (service-last service)) first)
+      (setf (service-first service) first))
+  (setf (service-last service) last))
+
+(defun pop-client (service)
+  "The first client of the line, which is not empty."
+  (let ((client (service-first service)))
+    (setf (service-first service) (client-next client)
+          (client-next client) nil)
+    (when (null (service-first service))
+      (setf (service-last service) nil))
+    (incf (service-progress service))
+    client))
+
+(defun line-up (service client)
+  "Put CLIENT into the line; the calling thread looks there next."
+  (%with-lock ((service-lock service))
+    (append-clients service client client)))
+
+;;; The table of clients
+
+(defun client-handle (client)
+  (channel-handle (socket-connection (client-socket client))))
+
+(defun add-client (service client)
+  (let ((place (handle-place (client-handle client))))
+    (%with-lock ((service-lock service))
+      (let ((clients (service-clients service)))
+        (when (>= place (length clients))
+          (let ((new (make-array (* 2 (1+ place)) :initial-element nil)))
+            (setf (service-clients service) (replace new clients)
+                  clients new)))
+        (setf (svref clients place) client)
+        (incf (service-client-count service))))))
+
+(defun remove-client (service client)
+  "CLIENT has been closed. Its place in the table may have gone to another already."
+  (%with-lock ((service-lock service))
+    (let ((place (handle-place (client-handle client))) (clients (service-clients service)))
+      (when (eq client (svref clients place))
+        (setf (svref clients place) nil))
+      (decf (service-client-count service))
+      (when (service-stopping service)
+        (%condition-broadcast (service-end-condition service))))))
+
+(declaim (inline find-client))
+(defun find-client (service handle)
+  (declare (type (unsigned-byte 62) handle))
+  (let ((clients (service-clients service)) (place (handle-place handle)))
+    (when (< place (length clients))
+      (let ((client (svref clients place)))
+        (when (and client (= handle (client-handle client)))
+          client)))))
+
+(declaim (inline change-state))
+(defun change-state (client old new)
+  "True if the state of CLIENT was OLD; then it is NEW."
+  (eq old (%compare-and-swap (client-state client) old new)))
+
+;;; Ending connections
+
+(defun report-error (service condition socket)
+  "Call the hook. What it signals itself is not allowed to end the service."
+  (handler-case (funcall (service-on-error service) condition socket)
+    (serious-condition () nil)))
+
+(defun log-error (condition socket)
+  "The hook of a service that has none: a line for each error, but none for peers that went away or
+were silent for too long."
+  (unless (or (typep condition '(or end-of-file connection-lost timeout socket-closed))
+              (and (typep condition 'proxy-error)
+                   (not (eq (network-code condition) :proxy-syntax))))
+    (format *error-output* "~&~A: ~A~%" socket condition)
+    (finish-output *error-output*)))
+
+(defun end-client (service client abort)
+  "Close the connection of CLIENT, which is this thread's, and forget it."
+  (setf (client-state client) :closed)
+  (let ((socket (client-socket client)))
+    (handler-case (close socket :abort abort)
+      (network (condition) (report-error service condition socket))))
+  (forget-client service client))
+
+(defun forget-client (service client)
+  "The connection of CLIENT has been closed."
+  (remove-client service client)
+  (when (service-paused service)
+    (resume-listeners service)))
+
+(defun client-gone (service client)
+  "Somebody has closed the connection of CLIENT. While it is parked nobody else would find out; a
+thread that has it will, and PARK looks whether it is closed."
+  (when (change-state client :parked :closed)
+    (forget-client service client)))
+
+;;; Listeners
+
+(defun set-listeners-interest (service interest)
+  "With the lock held."
+  (loop for (listener) in (service-listeners service)
+        do (lport-poller-modify (channel-handle (service-set service))
+                                (channel-handle (endpoint-channel listener))
+                                interest)))
+
+(defun pause-listeners (service moment)
+  "Leave new connections in the queues of the system until MOMENT, or until a connection ends. If
+MOMENT is never, that is because there is no room: one that has ended just now has made some."
+  (%with-lock ((service-lock service))
+    (unless (and (= moment +never+) (room-p service))
+      (setf (service-paused service) t
+            (service-resume-at service) moment)
+      (set-listeners-interest service 0))))
+
+(defun room-p (service)
+  (let ((limit (service-connection-limit service)))
+    (or (null limit) (< (service-client-count service) limit))))
+
+(defun resume-listeners (service)
+  (%with-lock ((service-lock service))
+    (when (and (service-paused service) (room-p service) (not (service-stopping service)))
+      (setf (service-paused service) nil
+            (service-resume-at service) +never+)
+      (set-listeners-interest service +lport-input+))))
+
+(defparameter *exhaustion-pause* 200000000
+  "Nanoseconds after which a service that found no descriptor or no memory for a connection looks
+again, if none of its own has ended before.")
+
+(defun accept-clients (service listener settings)
+  "Take what is in the queue of LISTENER, at most a batch. The clients that are to be served now,
+linked: the first and the last; or NIL."
+  (let ((first nil) (last nil))
+    (loop repeat +first-batch+
+          while (room-p service)
+          do (let ((result (accept-now listener settings)))
+               (unless (typep result 'socket)
+                 (unless (would-block-p result)
+                   (accept-failed service listener result))
+                 (return))
+               (let ((client (new-client result settings)))
+                 (add-client service client)
+                 (setf (channel-keeper (socket-connection result))
+                       (lambda () (client-gone service client)))
+                 (cond ((not (or (service-await-input service) (client-header-span client)))
+                        (if last (setf (client-next last) client) (setf first client))
+                        (setf last client))
+                       ((not (park service client))
+                        (end-client service client nil)))))
+          finally (unless (room-p service)
+                    (pause-listeners service +never+)))
+    (values first last)))
+
+(defun new-client (socket settings)
+  "The client for SOCKET, just accepted with SETTINGS."
+  (let ((span (settings-header-span settings)))
+    (make-client :socket socket :header-span span
+                 :header-end (if span (moment-in span) +never+))))
+
+(defun accept-failed (service listener status)
+  "LISTENER could not accept: wait, and say so; unless it was closed."
+  (unless (or (service-stopping service) (= (lport-status-kind status) +lport-closed+))
+    (pause-listeners service (moment-in *exhaustion-pause*))
+    (report-error service (status-condition status :accept :socket listener) listener)))
+
+;;; Parking
+
+(defun park (service client)
+  "Let CLIENT, which is this thread's and has nothing buffered that could be served, wait for input
+in the poller. False if it cannot: it is still this thread's then."
+  (let ((handle (channel-handle (service-set service))) (own (client-handle client)) (end +never+))
+    (when (/= (service-timeout service) +never+)
+      (setf (client-since client) (lport-clock-now)))
+    (setf end (park-end service client))
+    (cond ((not (client-watched client))
+           (setf (client-watched client) t
+                 (client-state client) :parked)
+           (when (minusp (lport-poller-add handle own +lport-input+))
+             (return-from park (not (change-state client :parked :running)))))
+          ((change-state client :running :parked))
+          (t (setf (client-state client) :parked)
+             (when (minusp (lport-poller-modify handle own +lport-input+))
+               (return-from park (not (change-state client :parked :running))))))
+    ;; Now that a sweep would find it; it may be another thread's already.
+    (expect-sweep service end)
+    ;; Who stops the service, or closes the connection, sets a mark first and looks then for what is
+    ;; parked.
+    (not (and (or (service-stopping service)
+                  (channel-closing (socket-connection (client-socket client))))
+              (change-state client :parked :running)))))
+
+(defun park-end (service client)
+  "The moment at which CLIENT, which is parked or about to be, has waited for too long."
+  (let ((timeout (service-timeout service)))
+    (cond ((client-header-span client) (client-header-end client))
+          ((= timeout +never+) +never+)
+          (t (min +never+ (+ (client-since client) timeout))))))
+
+(defun sweep-by (service moment)
+  "The parked are looked at by MOMENT, or before: true if that is sooner than it was."
+  (declare (type moment moment))
+  (when (< moment (service-sweep-at service))
+    (%with-lock ((service-lock service))
+      (when (< moment (service-sweep-at service))
+        (setf (service-sweep-at service) moment)))))
+
+(defun expect-sweep (service moment)
+  "Something is to be looked at by MOMENT, unless something earlier is."
+  (when (and (sweep-by service moment)
+             (not (eq (service-leader service) (%current-thread))))
+    (lport-poller-wake (channel-handle (service-set service)))))
+
+(defun do-parked (service function)
+  "Call FUNCTION with each client that is parked just now."
+  (loop for client across (service-clients service)
+        when (and client (eq (client-state client) :parked))
+          do (funcall function client)))
+
+(defun end-silent (service client)
+  "CLIENT, which is this thread's, has waited for too long."
+  (if (client-header-span client)
+      (line-up service client)          ; what its header was to be is told where errors are
+      (end-client service client nil)))
+
+(defconstant +header-grain+ 50000000
+  "Nanoseconds between two looks for headers that are late, at the least.")
+
+(defun sweep (service now)
+  "End the parked clients that have been silent for too long by NOW; know when to look again."
+  (let ((grain (floor (service-timeout service) 16)) (next +never+))
+    (declare (type moment now grain next))
+    (setf (service-sweep-at service) +never+)
+    (do-parked service
+      (lambda (client)
+        (let ((end (park-end service client)))
+          (declare (type moment end))
+          (cond ((< now end)
+                 (setf next (min next (max end (+ now (if (client-header-span client)
+                                                          +header-grain+
+                                                          grain))))))
+                ((change-state client :parked :running)
+                 (end-silent service client))))))
+    (sweep-by service next)))

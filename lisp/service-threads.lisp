@@ -1,0 +1,239 @@
+;;;; service-threads - how the threads of a service find what to do: the leader, who waits in the
+;;;; poller for all of them, the ticker, and those who serve; see service-clients.lisp.
+;;;;
+;;;; Invariant: while a service runs and not all of its threads are busy, one of them leads or is
+;;;; about to; and who takes a client from the line has seen to it that somebody else will look for
+;;;; the next, if there is a thread left.
+
+(in-package :port)
+
+;;; Leading
+
+(defun unmute (service client)
+  (lport-poller-modify (channel-handle (service-set service)) (client-handle client)
+                       +lport-input+))
+
+(defun mute (service client)
+  "CLIENT has input while it is with a thread: do not hear of it again before it is parked. It may
+be parked just now."
+  (lport-poller-modify (channel-handle (service-set service)) (client-handle client) 0)
+  (unless (change-state client :running :muted)
+    (when (eq (client-state client) :parked)
+      (unmute service client))))
+
+(defun lead (service batch)
+  "Wait once for whatever happens, as the one thread that does, and put it into the line."
+  (let* ((set (service-set service))
+         (result (wait-in-set set batch (min (service-sweep-at service)
+                                             (service-resume-at service))))
+         (first nil) (last nil))
+    (flet ((line (from to)
+             (when from
+               (if last (setf (client-next last) from) (setf first from))
+               (setf last to))))
+      (loop for index from 0 below (* +lport-event-size+ (max 0 result)) by +lport-event-size+
+            for handle of-type (unsigned-byte 62) = (aref (batch-numbers batch) index)
+            for client = (find-client service handle)
+            do (cond ((null client)
+                      (let ((row (assoc handle (service-listeners service)
+                                        :key (lambda (listener)
+                                               (channel-handle (endpoint-channel listener))))))
+                        (when row
+                          (multiple-value-call #'line
+                            (accept-clients service (car row) (cdr row))))))
+                     ((change-state client :parked :running)
+                      (line client client))
+                     (t (mute service client)))))
+    (look-at-clock service)
+    (when first
+      (%with-lock ((service-lock service))
+        (append-clients service first last)))))
+
+(defun look-at-clock (service)
+  (let ((next (min (service-sweep-at service) (service-resume-at service))))
+    (unless (= next +never+)
+      (let ((now (lport-clock-now)))
+        (when (>= now (service-resume-at service))
+          (resume-listeners service))
+        (when (>= now (service-sweep-at service))
+          (sweep service now))))))
+
+;;; Threads
+
+(defun rouse-another (service)
+  "Let an idle thread, or else the ticker, look for something to do. With the lock held."
+  (cond ((plusp (service-idle service))
+         (%condition-notify (service-idle-condition service)))
+        ((service-ticker service)
+         (setf (service-wanted service) t)
+         (%condition-notify (service-tick-condition service)))))
+
+(defun wake-another (service)
+  "Let an idle thread look for something to do, or make one. With the lock held."
+  (if (and (zerop (service-idle service))
+           (< (service-thread-count service) (service-thread-limit service)))
+      (add-thread service)
+      (rouse-another service)))
+
+(defun add-thread (service)
+  "With the lock held. Without memory for another thread the service goes on with those it has."
+  (incf (service-thread-count service))
+  (handler-case
+      (push (%make-thread (lambda () (work service))
+                          (format nil "~A ~D" (service-name service)
+                                  (service-thread-count service)))
+            (service-threads service))
+    (error () (decf (service-thread-count service)))))
+
+(defun hand-over (service)
+  "This thread is about to block: somebody else has to lead, and to serve the line."
+  (when (null (service-leader service))
+    (%with-lock ((service-lock service))
+      (when (null (service-leader service))
+        (wake-another service)))))
+
+(defparameter *tick* 0.002 "Seconds between two looks of the ticker.")
+(defconstant +quiet-ticks+ 10 "Looks at nothing to do after which the ticker falls asleep.")
+
+(defun help-needed-p (service progress)
+  "True if the line or the poller waits for a thread. PROGRESS: what it was one tick before. With
+the lock held."
+  (let ((stuck (= progress (service-progress service))))
+    (or (service-wanted service)
+        (if (service-first service)
+            (or stuck
+                (< (- (service-thread-count service) (service-idle service) 1)
+                   (service-processors service)))
+            (and stuck (null (service-leader service)))))))
+
+(defun tick (service)
+  "Be the ticker until help is needed or the service stops. With the lock held."
+  (let ((quiet 0) (progress -1))
+    (declare (type fixnum quiet))
+    (setf (service-ticker service) (%current-thread)
+          (service-wanted service) nil)
+    (loop until (or (service-stopping service) (help-needed-p service progress))
+          do (setf progress (service-progress service))
+             (if (and (service-leader service) (null (service-first service)))
+                 (incf quiet)
+                 (setf quiet 0))
+             (cond ((< quiet +quiet-ticks+)
+                    (%condition-wait (service-tick-condition service) (service-lock service)
+                                     *tick*))
+                   (t (setf (service-ticker-asleep service) t)
+                      (%condition-wait (service-tick-condition service) (service-lock service))
+                      (setf (service-ticker-asleep service) nil
+                            quiet 0))))
+    (setf (service-ticker service) nil)))
+
+(defun need-ticker (service)
+  "This thread goes to serve a client: somebody has to tick. With the lock held."
+  (cond ((service-ticker-asleep service)
+         (%condition-notify (service-tick-condition service)))
+        ((service-ticker service))
+        ((or (plusp (service-idle service))
+             (< (service-thread-count service) (service-thread-limit service)))
+         (wake-another service))))
+
+(defun rest-a-while (service)
+  "Wait until there may be something to do. With the lock held."
+  (if (service-ticker service)
+      (progn (incf (service-idle service))
+             (unwind-protect
+                  (%condition-wait (service-idle-condition service) (service-lock service))
+               (decf (service-idle service))))
+      (tick service)))
+
+(defun next-client (service batch)
+  "The next client that this thread has to serve; NIL once there is nothing more to do."
+  (let ((self (%current-thread)))
+    (loop
+      (%with-open-lock ((service-lock service))
+        (when (eq (service-leader service) self)
+          (setf (service-leader service) nil))
+        (cond ((service-first service)
+               (need-ticker service)
+               (return (pop-client service)))
+              ((service-stopping service) (return nil))
+              ((null (service-leader service)) (setf (service-leader service) self))
+              (t (rest-a-while service))))
+      (when (eq (service-leader service) self)
+        (lead service batch)))))
+
+(defun work (service)
+  "What each thread of SERVICE does."
+  (let ((batch (make-batch nil +first-batch+))
+        (*before-wait* (lambda () (hand-over service))))
+    (unwind-protect
+         (loop for client = (next-client service batch)
+               while client
+               do (serve-client service client))
+      (leave-service service))))
+
+(defun leave-service (service)
+  "This thread ends; somebody else has its part, unless the service stops: a new thread where the
+function has ended this one. None is made while the process ends."
+  (let ((self (%current-thread)))
+    (%with-lock ((service-lock service))
+      (when (eq (service-leader service) self) (setf (service-leader service) nil))
+      (when (eq (service-ticker service) self)
+        (setf (service-ticker service) nil
+              (service-ticker-asleep service) nil))
+      (setf (service-threads service) (delete self (service-threads service)))
+      (decf (service-thread-count service))
+      (cond ((service-stopping service)
+             (%condition-broadcast (service-end-condition service))
+             (%condition-broadcast (service-idle-condition service)))
+            ((not (%process-ending-p)) (wake-another service))))))
+
+;;; Serving
+
+(defun park-or-end (service client)
+  (unless (and (not (service-stopping service)) (park service client))
+    (end-client service client nil)))
+
+(defun header-ready-p (client)
+  "True once the PROXY header of CLIENT has been read: it is as others from then on. Signals
+PROXY-ERROR."
+  (let ((socket (client-socket client)))
+    (cond ((read-header-now socket) (setf (client-header-span client) nil) t)
+          ((passed-p (client-header-end client))
+           (fail-late socket (client-header-span client))))))
+
+(defun call-function (service client)
+  "The value of the function for CLIENT; :AGAIN without calling it if a connection has to have input
+first, and the header was all that has come."
+  (let ((first (shiftf (client-fresh client) nil)) (socket (client-socket client)))
+    (if (and first (service-await-input service) (socket-link socket)
+             (zerop (buffered-input (socket-connection socket))))
+        :again
+        (funcall (service-function service) socket))))
+
+(defun settle (service client value)
+  "The function has returned VALUE for CLIENT: close it, or let it wait, or serve it again at once."
+  (let ((connection (socket-connection (client-socket client))))
+    (cond ((not (eq value :again))
+           (end-client service client nil))
+          ((progn (unless (zerop (pending-output connection))
+                    (flush-output connection))
+                  (plusp (buffered-input connection)))
+           (line-up service client))
+          (t (drop-input connection)
+             (park-or-end service client)))))
+
+(defun serve-client (service client)
+  "Call the function on CLIENT; then park it or close it, and on every other exit abort it."
+  (let ((mine t))
+    (unwind-protect
+         (let ((*client* client))
+           (block attempt
+             (handler-bind ((serious-condition
+                              (lambda (condition)
+                                (report-error service condition (client-socket client))
+                                (return-from attempt))))
+               (if (or (null (client-header-span client)) (header-ready-p client))
+                   (settle service client (call-function service client))
+                   (park-or-end service client))
+               (setf mine nil))))
+      (when mine
+        (end-client service client t)))))
