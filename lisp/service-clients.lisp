@@ -1,4 +1,4 @@
-;;;; service-clients - the connections of a service: where each is, and the listeners they come from.
+;;;; service-clients - the connections of a service: where each is, and where they come from.
 ;;;;
 ;;;; A connection is either with a thread, which runs the user's function on it, or it waits: in the
 ;;;; line for a thread, or parked in a poller until it has input. One of the threads at a time, the
