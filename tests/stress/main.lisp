@@ -76,9 +76,7 @@ before it had a name for it, by its finalizer."
 
 (defun report (seconds)
   (format t "~&stress: ~D s~%" seconds)
-  (loop for name in '(:dialled :accepted :octets :crossed :refused :reset-by-server :ended-early
-                      :stormed :pairs :closed-under-users :thrown-out :killed
-                      :timed-out-from-outside :collections :signals-sent :out-of-ports)
+  (loop for name in *names*
         do (format t "  ~22A ~12D~%" (string-downcase name) (count-of name)))
   (report-wake-ups "quiet" *wake-ups*)
   (report-wake-ups "under stress" *loaded-wake-ups*)

@@ -5,6 +5,8 @@
 (defvar *stop* nil "True when all but the servers are to end.")
 (defvar *servers-stop* nil "True when they are, too.")
 
+(defconstant +connection-reset-by-peer+ 104 "ECONNRESET of Linux.")
+
 (defparameter *patience* 20
   "Seconds that one step of a steady thread may take; longer is a hang.")
 
@@ -40,6 +42,14 @@ that is none of the game is a surprise."
 (defvar *served* (make-array 64 :initial-element nil)
   "Sockets that handlers are in, for those who close them.")
 
+(defun explain-silence (peer condition)
+  "A server has waited too long: that is a surprise if there is something to read. If not, the client
+is a victim that was thrown out before it had a name for its socket, and the finalizer has still to
+come."
+  (if (and (eq :read (network-operation condition)) (not (wait-for-stream peer 0)))
+      (note :left-to-the-finalizer)
+      (surprise "server hangs: ~A" condition)))
+
 (defun serve-one (place)
   "Take the next connection of PLACE and answer it."
   (let ((peer (socket-accept (place-server place) :wait 0.2)))
@@ -48,7 +58,7 @@ that is none of the game is a surprise."
       (setf (svref *served* (random 64)) peer)
       (unwind-protect
            (handler-case (with-deadline (*patience*) (answer peer))
-             (timeout (condition) (surprise "server hangs: ~A" condition))
+             (timeout (condition) (explain-silence peer condition))
              (network () (note :ended-early)))
         (handler-case (close peer)
           (timeout (condition) (surprise "close hangs: ~A" condition))
@@ -72,8 +82,12 @@ that is none of the game is a surprise."
     (connection-lost () (note :reset-by-server))
     (end-of-file () (note :reset-by-server))
     (connect-error (condition)
-      (note :refused)
-      (surprise "~A: ~A" name condition))
+      ;; A server that is closed with a reset right after its accept can be faster than the client
+      ;; looks whether it is connected: the system then says ECONNRESET.
+      (cond ((eql +connection-reset-by-peer+ (network-errno condition))
+             (note :reset-while-dialling))
+            (t (note :refused)
+               (surprise "~A: ~A, errno ~A" name condition (network-errno condition)))))
     (address-not-available () (note :out-of-ports) (sleep 0.1))))
 
 (defun talk-steadily (place state)
