@@ -116,6 +116,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "peers")
                (:file "dns")
                (:file "haproxy")
+               (:file "threads")
                (:file "blocking")
                (:file "conformance")
                (:file "faults")

@@ -294,8 +294,9 @@ and whoever unwinds it, the handle is closed once."
     (unless (channel-closing channel)
       (local-block endpoint))
     (with-waiting (first-p (begin-close channel))
-        (when first-p
-          (funcall flush))
+        (cond (first-p (funcall flush))
+              ;; The flush of another thread's close ends too.
+              (reset (close-handle channel t)))
       (when first-p
         (setf left-p (close-handle channel reset))
         (leave-pollers channel)
@@ -318,7 +319,8 @@ and whoever unwinds it, the handle is closed once."
 (defmethod close ((socket socket) &key abort)
   "Flush within the limit that applies, else *CLOSE-LIMIT*, and close; ABORT: reset, without a
 flush. What could not be sent is a condition, after the descriptor is gone. Who closes a socket that
-another thread is just closing returns at once."
+another thread is just closing returns at once; with ABORT that ends the flush of the other one,
+which signals SOCKET-CLOSED."
   (let ((connection (socket-connection socket)))
     (unwind-protect
          (close-endpoint socket abort (lambda () (finish-output-side connection abort)))

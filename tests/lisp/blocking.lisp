@@ -330,3 +330,19 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
 
 (define-test blocking.thrown-out-while-writing (:behaviour 26 :weather nil :limit 60)
   (check-throws *writing-rows*))
+
+;;; A close that flushes
+
+(define-test blocking.abort-ends-a-close-that-flushes (:behaviour 23 :weather nil)
+  (do-pairs (a b)
+    (stuff a b)
+    (let ((closer (start-blocked (lambda () (close a)))))
+      (is (eq t (close a)) "a second close does not wait for the first")
+      (is-true (sb-thread:thread-alive-p closer))
+      (multiple-value-bind (seconds outcome)
+          (seconds-of (lambda ()
+                        (close a :abort t)
+                        (join closer)))
+        (is (typep outcome 'socket-closed) "~S" outcome)
+        (is (< seconds 1)))
+      (is (typep (failure-of (socket-descriptor a)) 'socket-closed)))))

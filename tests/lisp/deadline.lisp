@@ -135,16 +135,19 @@ pass."
         (is (>= (+ elapsed 0.001) seconds))
         (is (< elapsed (+ 0.5 seconds)))))))
 
+(defparameter *not-a-number* (sb-kernel:make-double-float -524288 0))
+
 (define-test deadline.what-is-a-span (:behaviour 9)
   (with-pair (a b)
-    (dolist (never (list 1d300 (expt 10 40) most-positive-fixnum))
+    (dolist (never (list 1d300 (expt 10 40) most-positive-fixnum
+                         sb-ext:double-float-positive-infinity))
       (setf (socket-timeout b :input) never)
       (send-octets a "x")
       (is (char= #\x (read-char b)))
       (with-deadline (never)
         (send-octets a "y")
         (is (char= #\y (read-char b)))))
-    (dolist (wrong (list -1 -0.5 "1" :forever #c(1 2)))
+    (dolist (wrong (list -1 -0.5 "1" :forever #c(1 2) *not-a-number*))
       (signals type-error (setf (socket-timeout b :input) wrong))
       (signals type-error (with-deadline (wrong) nil))
       (signals type-error (open-socket "127.0.0.1" 1 :timeout wrong)))))

@@ -43,9 +43,9 @@ that is none of the game is a surprise."
   "Sockets that handlers are in, for those who close them.")
 
 (defun explain-silence (peer condition)
-  "A server has waited too long: that is a surprise if there is something to read. If not, the client
-is a victim that was thrown out before it had a name for its socket, and the finalizer has still to
-come."
+  "A server has waited too long: that is a surprise if there is something to read. If not, the
+client is a victim that was thrown out before it had a name for its socket, and the finalizer has
+still to come."
   (if (and (eq :read (network-operation condition)) (not (wait-for-stream peer 0)))
       (note :left-to-the-finalizer)
       (surprise "server hangs: ~A" condition)))
