@@ -54,13 +54,15 @@ static int32_t kind_of(int type) {
 
 struct found {
     int32_t family, kind, state;
+    int lingers; /* as of LPORT_SLOT_LINGERS */
 };
 
 /* What FD is, into FOUND; 0 or a status. */
 static int64_t look_at(int fd, struct found *found) {
     int domain = 0, type = 0, listening = 0;
+    struct linger linger = {0};
     struct sockaddr_storage peer;
-    socklen_t len = sizeof peer;
+    socklen_t len = sizeof peer, linger_len = sizeof linger;
     *found = (struct found){0};
     int64_t status = ask(fd, SO_DOMAIN, &domain);
     status = status < 0 ? status : ask(fd, SO_TYPE, &type);
@@ -77,6 +79,10 @@ static int64_t look_at(int fd, struct found *found) {
     if (lport_os.getpeername(fd, (struct sockaddr *)&peer, &len) == 0) {
         found->state |= LPORT_STATE_CONNECTED;
     }
+    if (lport_os.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &linger_len) < 0) {
+        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    found->lingers = linger.l_onoff && linger.l_linger > 0;
     return 0;
 }
 
@@ -124,7 +130,8 @@ int64_t lport_descriptor_adopt(int32_t fd) {
         return status;
     }
     int64_t socket = lport_handle_publish(slot, fd, found.family, found.kind);
-    atomic_fetch_or(&slot->flags, (uint32_t)found.state & LPORT_STATE_LISTENING);
+    atomic_fetch_or(&slot->flags, ((uint32_t)found.state & LPORT_STATE_LISTENING) |
+                                      (found.lingers ? LPORT_SLOT_LINGERS : 0));
     return socket;
 }
 

@@ -172,12 +172,20 @@ static void remove_made_path(struct lport_slot *slot) {
     free(made);
 }
 
+/* Sees to it that close(2) of the descriptor of SLOT resets the connection, if that was asked for,
+ * and that it does not block. Nothing is lost where a time to linger is taken away: Linux sends the
+ * rest after that time as it does without one. */
+static void prepare_close(struct lport_slot *slot) {
+    uint32_t flags = atomic_load(&slot->flags);
+    struct linger linger = {.l_onoff = (flags & LPORT_SLOT_RESET) != 0, .l_linger = 0};
+    if ((flags & (LPORT_SLOT_RESET | LPORT_SLOT_LINGERS)) != 0) {
+        lport_os.setsockopt(slot->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    }
+}
+
 /* Closes the descriptor of SLOT, which nobody uses any more, and frees the slot. */
 static void close_slot(struct lport_slot *slot) {
-    if ((atomic_load(&slot->flags) & LPORT_SLOT_RESET) != 0) {
-        struct linger reset = {.l_onoff = 1, .l_linger = 0};
-        lport_os.setsockopt(slot->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    }
+    prepare_close(slot);
     remove_made_path(slot);
     if (slot->retire != NULL) {
         slot->retire(slot);

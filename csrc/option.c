@@ -167,7 +167,13 @@ static int64_t set_linger(const struct target *target, int64_t value) {
         return lport_status_make(LPORT_INVALID);
     }
     linger.l_linger = (int)seconds;
-    return write_system(target, &linger, sizeof linger);
+    int64_t status = write_system(target, &linger, sizeof linger);
+    if (status == 0 && seconds > 0) {
+        atomic_fetch_or(&target->slot->flags, LPORT_SLOT_LINGERS);
+    } else if (status == 0) {
+        atomic_fetch_and(&target->slot->flags, ~(uint32_t)LPORT_SLOT_LINGERS);
+    }
+    return status;
 }
 
 /* IPv4 tells the interface of multicasts by its address only, so that is what it is set by too. */

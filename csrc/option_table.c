@@ -76,8 +76,8 @@ static const struct lport_option options[] = {
      NULL, "Always 1 on Linux (SO_SNDLOWAT)."},
     {"linger", "seconds", LINGER, ALL, HAS_NONE, 0, {SOL_SOCKET, SO_LINGER}, {0, 0}, NULL,
      "None: a close returns at once and the system sends the rest. 0: a close resets the "
-     "connection. Else the system's close blocks, for as long at most, until the peer has "
-     "acknowledged everything; no deadline ends that (SO_LINGER)."},
+     "connection. Else the descriptor has that time where another process has it too; a close "
+     "here is as with none and never waits for the peer (SO_LINGER)."},
     /* the way */
     {"device", "", TEXT, IP, HAS_NONE, 0, {SOL_SOCKET, SO_BINDTODEVICE}, {0, 0}, NULL,
      "The one interface that it uses, by name (SO_BINDTODEVICE)."},

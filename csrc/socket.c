@@ -253,6 +253,7 @@ int64_t lport_socket_accept(int64_t listener, uint8_t *peer) {
         goto leave;
     }
     status = lport_handle_publish(slot, accepted, from->family, from->kind);
+    atomic_fetch_or(&slot->flags, atomic_load(&from->flags) & LPORT_SLOT_LINGERS); /* inherited */
 leave:
     lport_handle_leave(from);
     return status;

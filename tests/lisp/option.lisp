@@ -67,6 +67,28 @@ the names of those that it does not have, in alphabetical order."
     (is-failure (not-supported :not-supported ":TTL is an option of TCP and UDP")
       (setf (socket-option a :ttl) 5))))
 
+(defparameter *datagram-samples*
+  '((:broadcast t nil) (:receive-errors t nil) (:multicast-ttl 5 1) (:multicast-loop nil t)
+    (:multicast-interface "lo" nil))
+  "As *SAMPLES*, for UDP alone.")
+
+(defparameter *options-of-tcp*
+  '(:congestion-control :cork :defer-accept :fast-open :keepalive :keepalive-count :keepalive-idle
+    :keepalive-interval :nodelay :not-sent-low-water :oob-inline :orphan-timeout :quick-ack
+    :syn-count :user-timeout :window-clamp)
+  "Names in *SAMPLES* that UDP sockets do not have.")
+
+(define-test option.written-and-read-of-datagrams ()
+  (let ((*samples* (append *datagram-samples* *samples*)))
+    (flet ((lacks (socket but &rest names)
+             (is (equal '() (set-exclusive-or (append names *options-of-tcp*)
+                                              (check-samples socket but))))))
+      (with-udp (server client)
+        (lacks server nil :pass-credentials :v6-only)
+        (lacks client nil :pass-credentials :v6-only))
+      (with-datagram-socket (socket :host "::1")
+        (lacks socket :v6-only :pass-credentials :broadcast)))))
+
 (define-test option.what-a-socket-is ()
   (flet ((facts (socket)
            (mapcar (lambda (name) (socket-option socket name))
@@ -101,6 +123,15 @@ the names of those that it does not have, in alphabetical order."
     (setf (socket-option a :linger) 0)
     (close a)
     (is (typep (failure-of (read-char b)) 'connection-reset))))
+
+(define-test option.linger-does-not-block ()
+  "A close with a time to linger leaves what is on its way to the system, as one without."
+  (with-pair (a b :inet)
+    (setf (socket-option a :linger) 30
+          (socket-option b :receive-buffer) 4096) ; so that much waits to be acknowledged
+    (write-sequence (blank 200000) a)
+    (is (< (seconds-of (lambda () (close a))) 5))
+    (is (= 200000 (length (everything b))))))
 
 (define-test option.errors ()
   (with-pair (a b :inet)
