@@ -6,6 +6,7 @@
 #include "os.h"
 #include "resolve.h"
 #include "socket.h"
+#include "support.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -14,7 +15,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -1009,55 +1009,12 @@ Test(dial, signals_are_waited_out) { /* behaviours 12, 52 */
     check_nothing_left();
 }
 
-/* A thread whose wait is left, again and again, by a jump out of a signal handler: what a Lisp does
- * when it unwinds a thread. */
-enum { ABANDONED = 200 };
-
-static __thread sigjmp_buf way_out;
-static __thread volatile sig_atomic_t inside;
-static sem_t entered_wait;
-
-static void jump_out(int signal) {
-    (void)signal;
-    if (inside) {
-        siglongjmp(way_out, 1);
-    }
-}
-
-static void *wait_and_be_unwound(void *argument) {
-    for (volatile int i = 0; i < ABANDONED; i++) {
-        if (sigsetjmp(way_out, 1) == 0) {
-            inside = 1;
-            sem_post(&entered_wait);
-            lport_dial_wait(*(int64_t *)argument, LPORT_NEVER);
-        }
-        inside = 0;
-    }
-    return NULL;
-}
-
-static void unwind_waits(int64_t *argument) {
-    struct sigaction action = {.sa_handler = jump_out};
-    pthread_t thread;
-    sigaction(SIGUSR1, &action, NULL);
-    sem_init(&entered_wait, 0, 0);
-    pthread_create(&thread, NULL, wait_and_be_unwound, argument);
-    for (int i = 0; i < ABANDONED; i++) {
-        sem_wait(&entered_wait);
-        for (int j = 0; j < i; j++) {
-            sched_yield();
-        }
-        pthread_kill(thread, SIGUSR1);
-    }
-    pthread_join(thread, NULL);
-}
-
 Test(dial, a_wait_can_be_abandoned_at_any_moment) { /* behaviour 26 */
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
     int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
     cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
-    unwind_waits(&dial);
+    unwind_waits(lport_dial_wait, dial);
     cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
     cr_assert_eq(kind(lport_dial_wait(dial, lport_clock_after(10 * MS))), LPORT_TIMED_OUT);
     lport_dial_close(dial);

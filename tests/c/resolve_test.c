@@ -3,6 +3,7 @@
 #include "libport.h"
 #include "os.h"
 #include "resolve.h"
+#include "support.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -11,7 +12,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -494,54 +494,11 @@ Test(resolve, a_close_ends_a_wait_of_another_thread) {
     settle(lport_resolve_pending, 0);
 }
 
-/* A thread whose wait is left, again and again, by a jump out of a signal handler: what a Lisp does
- * when it unwinds a thread. */
-enum { ABANDONED = 200 };
-
-static __thread sigjmp_buf way_out;
-static __thread volatile sig_atomic_t inside;
-static sem_t entered_wait;
-
-static void jump_out(int signal) {
-    (void)signal;
-    if (inside) {
-        siglongjmp(way_out, 1);
-    }
-}
-
-static void *wait_and_be_unwound(void *argument) {
-    for (volatile int i = 0; i < ABANDONED; i++) {
-        if (sigsetjmp(way_out, 1) == 0) {
-            inside = 1;
-            sem_post(&entered_wait);
-            lport_resolve_wait(*(int64_t *)argument, LPORT_NEVER);
-        }
-        inside = 0;
-    }
-    return NULL;
-}
-
-static void unwind_waits(int64_t *argument) {
-    struct sigaction action = {.sa_handler = jump_out};
-    pthread_t thread;
-    sigaction(SIGUSR1, &action, NULL);
-    sem_init(&entered_wait, 0, 0);
-    pthread_create(&thread, NULL, wait_and_be_unwound, argument);
-    for (int i = 0; i < ABANDONED; i++) {
-        sem_wait(&entered_wait);
-        for (int j = 0; j < i; j++) {
-            sched_yield();
-        }
-        pthread_kill(thread, SIGUSR1);
-    }
-    pthread_join(thread, NULL);
-}
-
 Test(resolve, a_wait_can_be_abandoned_at_any_moment) { /* behaviour 26 */
     shut_gate();
     int64_t query = ask("slow.test", 0);
     sem_wait(&fake.entered);
-    unwind_waits(&query);
+    unwind_waits(lport_resolve_wait, query);
     open_gate(1);
     cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);
     cr_assert_eq(lport_resolve_count(query), 3);

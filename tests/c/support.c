@@ -7,6 +7,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -302,6 +306,56 @@ int in_child(int (*run)(void *data), void *data) {
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+enum { ABANDONED = 200 };
+
+static _Thread_local sigjmp_buf way_out;
+static _Thread_local volatile sig_atomic_t inside;
+
+struct unwinding {
+    int64_t (*wait)(int64_t object, int64_t deadline);
+    int64_t object;
+    sem_t entered;
+};
+
+static void jump_out(int signal) {
+    (void)signal;
+    if (inside) {
+        siglongjmp(way_out, 1);
+    }
+}
+
+static void *wait_and_be_unwound(void *data) {
+    struct unwinding *unwinding = data;
+    for (volatile int i = 0; i < ABANDONED; i++) {
+        if (sigsetjmp(way_out, 1) == 0) {
+            inside = 1;
+            sem_post(&unwinding->entered);
+            unwinding->wait(unwinding->object, LPORT_NEVER);
+        }
+        inside = 0;
+    }
+    return NULL;
+}
+
+void unwind_waits(int64_t (*wait)(int64_t object, int64_t deadline), int64_t object) {
+    struct unwinding unwinding = {.wait = wait, .object = object};
+    struct sigaction action = {.sa_handler = jump_out}, before;
+    pthread_t thread;
+    sigaction(SIGUSR1, &action, &before);
+    sem_init(&unwinding.entered, 0, 0);
+    pthread_create(&thread, NULL, wait_and_be_unwound, &unwinding);
+    for (int i = 0; i < ABANDONED; i++) {
+        sem_wait(&unwinding.entered);
+        for (int j = 0; j < i; j++) {
+            sched_yield(); /* so that the signal comes at another moment each time */
+        }
+        pthread_kill(thread, SIGUSR1);
+    }
+    pthread_join(thread, NULL);
+    sem_destroy(&unwinding.entered);
+    sigaction(SIGUSR1, &before, NULL);
 }
 
 /* ---- faults ---------------------------------------------------------------------------------- */

@@ -106,6 +106,10 @@ int64_t task_join(struct task *task);
 /* Until the system says that the thread sleeps, and COUNT waits are under way. */
 void task_until_asleep(struct task *task, int64_t count);
 
+/* Calls WAIT for OBJECT, without a deadline, on a thread that leaves it again and again by a jump
+ * out of a signal handler: what a Lisp does when it unwinds a thread. */
+void unwind_waits(int64_t (*wait)(int64_t object, int64_t deadline), int64_t object);
+
 /* The exit status of a child that ran RUN; -1 if it ended in another way. */
 int in_child(int (*run)(void *data), void *data);
 
