@@ -116,7 +116,8 @@ plist."
 
 (defun adopt-descriptor (fd &rest settings
                          &key family kind (listening :any) bin element-type external-format
-                           input-timeout output-timeout)
+                           input-timeout output-timeout
+                         &allow-other-keys)
   "Make a socket of the file descriptor FD, an integer that some other part of the program has
 opened or inherited, and return it: a SOCKET if it is a connected stream, a SOCKET-SERVER if it
 listens, a DATAGRAM-SOCKET if it is of messages. It is checked to be what FAMILY (:INET, :INET6,
@@ -127,9 +128,12 @@ non-blocking, and closed with it; after a failure it is the caller's still, and 
 Conditions: USAGE-ERROR for a descriptor that is closed, no socket, not as wanted, or that a socket
 of PORT has already; NOT-SUPPORTED for one of another family or kind. Source: fcntl(2), socket(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
+  (check-own-keywords 'adopt-descriptor :adopt settings)
   (let ((settings (without-keys settings '(:family :kind :listening))))
     (multiple-value-bind (family kind state) (check-descriptor fd family kind listening)
       (adopt-checked fd family kind state settings))))
+
+(note-keywords 'adopt-descriptor)
 
 ;;; What the system hands over
 
@@ -141,7 +145,8 @@ of PORT has already; NOT-SUPPORTED for one of another family or kind. Source: fc
     (call-deferred (lport-activation-name index pointer cap))))
 
 (defun activated-servers (&rest settings
-                          &key bin element-type external-format input-timeout output-timeout)
+                          &key bin element-type external-format input-timeout output-timeout
+                          &allow-other-keys)
   "Return the sockets that the service manager has opened for this process and handed over, a list
 in its order of SOCKET-SERVERs (DATAGRAM-SOCKETs for datagrams; a SOCKET for a service that gets its
 connections one by one), and as second value the list of their names, strings; NIL and NIL if there
@@ -151,6 +156,7 @@ for its own. Call it before other threads are started that read the environment.
 Conditions: USAGE-ERROR, NOT-SUPPORTED if the variables or a descriptor are not what they should be;
 nothing is taken then. Source: sd_listen_fds(3), systemd.socket(5)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
+  (check-own-keywords 'activated-servers :adopt settings)
   (let ((count (lport-activation-count)))
     (when (minusp count)
       (fail count :adopt :message "LISTEN_PID or LISTEN_FDS of the environment is not a number"))
@@ -164,3 +170,5 @@ nothing is taken then. Source: sd_listen_fds(3), systemd.socket(5)."
       (values (loop for (fd family kind state) in found
                     collect (adopt-checked fd family kind state settings))
               names))))
+
+(note-keywords 'activated-servers)

@@ -476,6 +476,16 @@ signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
                       :arguments (list allowed key)))
   plist)
 
+(defun note-keywords (function)
+  "Let CHECK-OWN-KEYWORDS know the keywords of FUNCTION, a name, whose lambda list ends with
+&ALLOW-OTHER-KEYS so that it checks them itself; editors see those that it has."
+  (setf (get function 'keywords) (keywords-of function))
+  (%show-keywords function))
+
+(defun check-own-keywords (function operation plist)
+  "As CHECK-KEYWORDS, with what FUNCTION, a name, takes."
+  (check-keywords operation plist (get function 'keywords)))
+
 (defun kind-row (kind)
   "(code . class) of KIND, as the library says."
   (flet ((symbol-for (name package)

@@ -68,8 +68,10 @@ NIL."
                         (lport-datagram-open own peer flags))))
                   settings remote family))
 
-(defun open-datagram-socket (&key host port remote-host remote-port family broadcast
-                               reuse-address reuse-port input-timeout output-timeout)
+(defun open-datagram-socket (&rest options
+                             &key host port remote-host remote-port family broadcast
+                               reuse-address reuse-port input-timeout output-timeout
+                             &allow-other-keys)
   "Open a UDP socket and return it, a DATAGRAM-SOCKET.
 HOST and PORT are its own end: an address of this machine (NIL: every one), and 1 to 65535 or the
 name of a service (NIL or 0: any free port, see SOCKET-HOST/PORT). Without a remote end it sends to
@@ -83,6 +85,7 @@ SOCKET-TIMEOUT.
 Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
 NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another remote
 host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(7)."
+  (check-own-keywords 'open-datagram-socket :open options)
   (let ((settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
         (flags (logior (if broadcast +lport-broadcast+ 0)
                        (if reuse-address +lport-reuse-address+ 0)
@@ -93,6 +96,8 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
           (open-connected (own-end host port family) remote-host remote-port family flags settings))
         (with-retry (port "bind" "port")
           (open-bound (own-end host port family) host port flags settings)))))
+
+(note-keywords 'open-datagram-socket)
 
 (defun check-remote-end (host port)
   (unless (eq (null host) (null port))

@@ -189,9 +189,9 @@ itself; how it is called does not change."
   (setf (sb-kernel:%fun-lambda-list (fdefinition name)) lambda-list))
 
 (defun %show-keywords (name)
-  "Make DESCRIBE and editors show the argument list of function NAME without its &REST, where its
-keywords say all."
-  (%show-lambda-list name (loop with rest = (%lambda-list name)
+  "Make DESCRIBE and editors show the argument list of function NAME without its &REST and
+&ALLOW-OTHER-KEYS, where its keywords say all."
+  (%show-lambda-list name (loop with rest = (remove '&allow-other-keys (%lambda-list name))
                                 while rest
                                 if (eq (first rest) '&rest)
                                   do (setf rest (cddr rest))

@@ -39,7 +39,8 @@ system."
 
 (defun open-unix-socket (path &rest settings
                          &key (kind :stream) bin timeout element-type external-format
-                           input-timeout output-timeout)
+                           input-timeout output-timeout
+                         &allow-other-keys)
   "Connect to the local socket at PATH and return a SOCKET. PATH: a string or a pathname; `@` in
 front of a string makes it a Linux abstract name. KIND: :STREAM; or :SEQPACKET, a connection that
 keeps the boundaries of messages, or :DATAGRAM, which has an abstract name that the system picks, so
@@ -49,6 +50,7 @@ stream), INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
 Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more), CONNECT-DENIED, TIMEOUT,
 ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: unix(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
+  (check-own-keywords 'open-unix-socket :connect settings)
   (let ((settings (apply #'parse-settings (without-keys settings '(:kind :timeout))))
         (number (kind-number kind)))
     (with-retry (path "connect" "path")
@@ -65,10 +67,12 @@ ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: u
         (fail socket :connect :host path)
         socket)))
 
-(%show-keywords 'open-unix-socket)
+(note-keywords 'open-unix-socket)
 
-(defun open-unix-server (path &key (kind :stream) backlog mode (unlink t) (external-format :utf-8)
-                                proxy-protocol)
+(defun open-unix-server (path &rest options
+                         &key (kind :stream) backlog mode (unlink t) (external-format :utf-8)
+                           proxy-protocol
+                         &allow-other-keys)
   "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in
 front of a string makes it a Linux abstract name. KIND: :STREAM; :SEQPACKET, whose connections are
 DATAGRAM-SOCKETs; or :DATAGRAM: then a DATAGRAM-SOCKET that receives at PATH is returned. BACKLOG as
@@ -79,6 +83,7 @@ the path is removed when the server is closed, if it is still the one that this 
 EXTERNAL-FORMAT: that of the connections. PROXY-PROTOCOL as for OPEN-SOCKET-SERVER, for :STREAM.
 Conditions: ADDRESS-IN-USE, PATH-UNUSABLE, PERMISSION-DENIED, ADDRESS-SYNTAX. Restarts: RETRY;
 USE-VALUE, another path. Source: unix(7)."
+  (check-own-keywords 'open-unix-server :listen options)
   (check-backlog backlog)
   (check-argument :listen mode '(or null (integer 0 #o7777)) "permission bits, or NIL")
   (let ((number (kind-number kind)))
@@ -98,6 +103,8 @@ USE-VALUE, another path. Source: unix(7)."
                            :settings (list :external-format external-format
                                            :proxy-protocol proxy-protocol))))))))
 
+(note-keywords 'open-unix-server)
+
 (defun receive-at-path (bind path)
   "The datagram socket around the handle that BIND returns, which is that of PATH."
   (let ((socket (adopt-datagram bind (parse-settings) nil :local)))
@@ -105,10 +112,11 @@ USE-VALUE, another path. Source: unix(7)."
         (fail socket :bind :host path)
         socket)))
 
-(defun open-socket-pair (&key (kind :stream) bin)
+(defun open-socket-pair (&rest options &key (kind :stream) bin &allow-other-keys)
   "Return 2 values: two SOCKETs that are connected with each other; for KIND :DATAGRAM or :SEQPACKET
 (the default is :STREAM) two DATAGRAM-SOCKETs. BIN as for OPEN-SOCKET.
 Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
+  (check-own-keywords 'open-socket-pair :open options)
   (let ((pair (make-array 16 :element-type '(unsigned-byte 8)))
         (number (kind-number kind))
         (status 0) (first nil) (second nil))
@@ -123,6 +131,8 @@ Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
     (when (minusp status)
       (fail status :open))
     (values first second)))
+
+(note-keywords 'open-socket-pair)
 
 (defun handle-in (octets start)
   "The 64-bit integer in host order at START of OCTETS."

@@ -83,7 +83,8 @@ connections, KIND is theirs."
         (fail result :listen :host host :port port))))
 
 (defun socket-accept (server &rest settings
-                      &key bin wait element-type external-format input-timeout output-timeout)
+                      &key bin wait element-type external-format input-timeout output-timeout
+                      &allow-other-keys)
   "Take the next connection from the queue of SERVER, a SOCKET-SERVER, and return it as a SOCKET, of
 a server of :KIND :SEQPACKET as a DATAGRAM-SOCKET; NIL when WAIT seconds pass without one. WAIT NIL:
 wait as long as it takes; WAIT 0: take what is queued or return NIL.
@@ -99,6 +100,7 @@ WAIT-LONGER.
 Source: accept4(2)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-server server :accept)
+  (check-own-keywords 'socket-accept :accept settings)
   (let ((own (without-keys settings '(:wait))))
     (accept-until server
                   (if wait (moment-after wait) +never+)
@@ -106,7 +108,7 @@ Source: accept4(2)."
                       (apply #'parse-settings (append own (server-settings server)))
                       (server-parsed-settings server)))))
 
-(%show-keywords 'socket-accept)
+(note-keywords 'socket-accept)
 
 (defun accept-now (server settings)
   "The next connection as a socket with SETTINGS; or the status why there is none."

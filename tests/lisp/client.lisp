@@ -209,6 +209,25 @@
   (signals connection-refused
     (open-socket "127.0.0.1" (unused-port) :time-out 5 :allow-other-keys t)))
 
+(define-test client.unknown-keywords-of-all ()
+  "Every operator with keywords names those that it has, before it has opened anything."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (loop for (known . call) in `((":WAIT" socket-accept ,server)
+                                  (":HOST" open-socket-server 0)
+                                  (":TIMEOUT" open-unix-socket "@port-test-nobody")
+                                  (":UNLINK" open-unix-server "@port-test-nobody")
+                                  (":KIND" open-socket-pair)
+                                  (":BROADCAST" open-datagram-socket)
+                                  (":LISTENING" adopt-descriptor ,(socket-descriptor server))
+                                  (":BIN" activated-servers))
+          do (let ((failure (is-failure (usage-error :invalid "expected keywords among" known
+                                                     "got :TIME-OUT")
+                              (apply (first call) (append (rest call) '(:time-out 5))))))
+               (is (typep failure 'program-error) "~S" call))))
+  (multiple-value-bind (a b) (open-socket-pair :time-out 5 :allow-other-keys t)
+    (close a)
+    (close b)))
+
 ;;; Own ends
 
 (defun families-of (text)
