@@ -176,6 +176,7 @@ element is found before anything is written."
 (defmethod stream-finish-output ((socket socket))
   (flush-output (connection-of socket)))
 
+;; Nobody in the background would send later what was left behind here, and a dialogue would hang.
 (defmethod stream-force-output ((socket socket))
   (flush-output (connection-of socket)))
 

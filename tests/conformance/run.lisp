@@ -12,6 +12,18 @@
     (unwind-protect (funcall (check-function check) a b)
       (close-both a b))))
 
+(defun one-line (condition)
+  "The report of CONDITION without its newlines and what they are followed by."
+  (let ((text (let ((*print-pretty* nil)) (princ-to-string condition))) (space-p nil))
+    (with-output-to-string (line)
+      (loop for character across text
+            do (if (member character '(#\Space #\Newline #\Tab #\Return))
+                   (setf space-p t)
+                   (progn (when space-p
+                            (write-char #\Space line))
+                          (write-char character line)
+                          (setf space-p nil)))))))
+
 (defun run-check (check limit)
   "Run CHECK on a new pair in a thread of its own, which may take LIMIT seconds; its RESULT."
   (let ((missing (remove-if (lambda (need)
@@ -28,7 +40,7 @@
                        :reason (cond ((null condition) nil)
                                      ((eq condition :hangs)
                                       (format nil "has not ended after ~D s" limit))
-                                     (t (princ-to-string condition))))))))
+                                     (t (one-line condition))))))))
 
 (defun check-streams (make-pair &rest settings
                       &key (limit 30) only timeout-p closed-p broken-p set-deadline set-timeout
