@@ -43,6 +43,10 @@
   (in-start 0 :type index)
   (in-end 0 :type index)
   (last-width 0 :type index)            ; octets before IN-START that UNREAD-CHAR takes back
+  ;; The character that UNREAD-CHAR takes back where its octets went with the buffer.
+  (kept 0 :type (unsigned-byte 64))     ; they, the first one lowest
+  (kept-width 0 :type index)
+  (kept-position 0 :type (unsigned-byte 62)) ; OCTETS-READ when it had been read
   (expecting nil)                       ; what is read next has to come first, see RECEIVING
   (octets-in 0 :type (unsigned-byte 62))
   ;; Output: the octets from OUT-START to OUT-END have been written and not yet been sent.
@@ -77,7 +81,7 @@
 
 (defun drop-input (connection)
   "Forget what has arrived and give back the buffer."
-  (call-deferred
+  (call-nowait
     (let ((buffer (connection-in connection)))
       (setf (connection-in connection) *no-octets*
             (connection-in-start connection) 0
@@ -87,7 +91,7 @@
 
 (defun drop-output (connection)
   "Forget what has not been sent and give back the buffer."
-  (call-deferred
+  (call-nowait
     (let ((buffer (connection-out connection)))
       (setf (connection-out connection) *no-octets*
             (connection-out-start connection) 0

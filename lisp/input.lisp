@@ -71,6 +71,40 @@ To be called with interrupts deferred until the count is noted."
              (plusp (length (connection-in connection))))
     (drop-input connection)))
 
+(defun octets-read (connection)
+  "How many octets have been read, as a position in all that came."
+  (- (connection-octets-in connection) (buffered-input connection)))
+
+(defun keep-character (connection)
+  "Keep aside the octets of the character that was read last, so that the buffer can go."
+  (let ((width (connection-last-width connection)) (end (connection-in-end connection)))
+    (setf (connection-kept connection)
+          (loop for index from (- end width) below end
+                for bit of-type (integer 0 64) from 0 by 8
+                sum (ash (aref (connection-in connection) index) bit) of-type (unsigned-byte 64))
+          (connection-kept-width connection) width
+          (connection-kept-position connection) (octets-read connection))))
+
+(defun kept-octets (connection)
+  "The octets of the character that was read last and kept aside; NIL if something else was read
+since."
+  (when (and (plusp (connection-kept-width connection))
+             (= (connection-kept-position connection) (octets-read connection)))
+    (let ((octets (octets-of-size (connection-kept-width connection))))
+      (dotimes (index (length octets) octets)
+        (setf (aref octets index) (ldb (byte 8 (* 8 index)) (connection-kept connection)))))))
+
+(declaim (inline element-taken))
+(defun element-taken (connection element)
+  "ELEMENT, which was just taken. A buffer that this emptied is given back, so that an idle
+connection has none."
+  (when (= (connection-in-start connection) (connection-in-end connection))
+    (call-nowait
+      (when (plusp (connection-last-width connection))
+        (keep-character connection))
+      (drop-input connection)))
+  element)
+
 (defmacro receiving ((connection limit moved) attempt)
   "Make ATTEMPT, a form that receives without blocking, until it has a count; wait in between, and
 first where something was sent since the last time: an answer is not there yet, and a call that
@@ -157,9 +191,11 @@ WITH-INPUT-NOW."
   "The next octet, or :EOF."
   (declare (type connection connection))
   (or (with-input-now (connection)
-        (or (next-octet connection)
-            (when (fill-input-quickly connection)
-              (next-octet connection))))
+        (let ((octet (or (next-octet connection)
+                         (when (fill-input-quickly connection)
+                           (next-octet connection)))))
+          (when octet
+            (element-taken connection octet))))
       (read-octet-slowly connection)))
 
 (defun read-octet-slowly (connection)
@@ -167,7 +203,7 @@ WITH-INPUT-NOW."
     (let ((limit (begin-call connection :input)) (count 1))
       (loop
         (let ((octet (next-octet connection)))
-          (cond (octet (return octet))
+          (cond (octet (return (element-taken connection octet)))
                 ((zerop count) (return :eof))))
         (multiple-value-setq (count limit) (fill-input connection limit))))))
 
@@ -325,15 +361,17 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
   "The next character, or :EOF."
   (declare (type connection connection))
   (or (with-input-now (connection)
-        (or (plain-character connection)
-            (when (and (zerop (buffered-input connection))
-                       (fill-input-quickly connection))
-              (plain-character connection))))
+        (let ((character (or (plain-character connection)
+                             (when (and (zerop (buffered-input connection))
+                                        (fill-input-quickly connection))
+                               (plain-character connection)))))
+          (when character
+            (element-taken connection character))))
       (read-character-slowly connection)))
 
 (defun read-character-slowly (connection)
   (with-input (connection)
-    (next-character connection)))
+    (element-taken connection (next-character connection))))
 
 (declaim (inline take-back))
 (defun take-back (connection)
@@ -351,11 +389,14 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
           t))
       (with-input (connection)
         (check-open connection :read)
-        (when (zerop (connection-last-width connection))
-          (fail-as 'usage-error :read :invalid
-                   :socket (channel-socket connection)
-                   :message "UNREAD-CHAR: the last operation on the socket was not READ-CHAR"))
-        (call-deferred (take-back connection))))
+        (let ((kept (kept-octets connection)))
+          (cond ((plusp (connection-last-width connection))
+                 (call-deferred (take-back connection)))
+                (kept (put-back connection kept 0 (length kept)))
+                (t (fail-as 'usage-error :read :invalid
+                            :socket (channel-socket connection)
+                            :message "UNREAD-CHAR: the last operation on the socket was not ~
+                                      READ-CHAR"))))))
   nil)
 
 (defun peek-character (connection)
@@ -384,7 +425,7 @@ end of file. Never blocks."
                  (call-deferred
                    (incf (connection-in-start connection) width)
                    (setf (connection-last-width connection) width))
-                 (return character)))
+                 (return (element-taken connection character))))
              (when last-p
                (return :eof))
              (case (fill-input-now connection)
@@ -564,10 +605,6 @@ else NIL."
         (unless (equalp octets (spell connection string position (1+ position)))
           octets)))))
 
-(defun octets-read (connection)
-  "How many octets have been read, as a position in all that came."
-  (- (connection-octets-in connection) (buffered-input connection)))
-
 (defun take-line (connection newline)
   "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as
 READ-TEXT-LINE."
@@ -623,8 +660,11 @@ What a call that ends early had read goes back into the buffer in the octets tha
                (when octets
                  (push (cons position octets) odd)))
              (incf position))
-        (unless done
-          (put-back-all connection (spell-with connection string start position odd) before))))))
+        (cond (done
+               (setf (connection-last-width connection) 0)
+               (release-idle-input connection))
+              (t (put-back-all connection (spell-with connection string start position odd)
+                               before)))))))
 
 (defun put-back-all (connection octets before)
   "Put back OCTETS, and the character behind them, if the call that began when BEFORE octets had

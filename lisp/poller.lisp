@@ -287,6 +287,11 @@ thread may still report it. Source: epoll_ctl(2)."
           (entry-place entry) count
           (batch-count batch) (1+ count))))
 
+(defun note-arrival (channel)
+  "What CHANNEL expects is there, so the next operation need not wait before it looks."
+  (when (typep channel 'connection)
+    (setf (connection-expecting channel) nil)))
+
 (defun add-system-events (set batch found)
   "The FOUND events in the numbers of BATCH, but for those of sockets that have left SET."
   (declare (type fixnum found))
@@ -294,6 +299,7 @@ thread may still report it. Source: epoll_ctl(2)."
     (loop for index of-type fixnum from 0 below (* found +lport-event-size+) by +lport-event-size+
           do (let ((entry (find-entry set (aref numbers index))))
                (when entry
+                 (note-arrival (entry-channel entry))
                  (add-event batch entry (logand 31 (aref numbers (1+ index)))))))))
 
 (defun reported-p (batch entry)

@@ -31,6 +31,17 @@ that is unknown."
     (make-sample :wall (first numbers) :own (second numbers) :other (/ other count))))
 
 (defmethod run-once ((peer peer) workload count (server null))
+  (if (workload-prepare workload)
+      (run-alone peer workload count)
+      (run-as-pair peer workload count)))
+
+(defun run-alone (peer workload count)
+  (let ((link (funcall (workload-prepare workload))))
+    (sb-ext:gc :full t)
+    (unwind-protect (take-sample peer workload count (make-server) link)
+      (funcall (workload-end workload) link))))
+
+(defun run-as-pair (peer workload count)
   (call-with-own-server (lambda (server) (run-once peer workload count server))
                         (workload-serve workload) peer (workload-kind workload)
                         (if (workload-connects-p workload) count 1)))

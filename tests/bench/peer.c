@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -28,6 +29,7 @@
 enum {
     PIECE = 65536,
     FILE_OCTETS = 1 << 20,
+    ACTIVE = 100, /* sockets that are ready, of many */
     LINE_CHARACTERS = 80,
     LINE_MAX_OCTETS = 4 * LINE_CHARACTERS + 1,
     LINES = 800 /* different ones, more than a branch predictor learns by heart */
@@ -399,7 +401,8 @@ struct workload {
     int64_t count; /* of operations, unless the caller says otherwise */
     void (*run)(const struct workload *workload, uint16_t port, int64_t count);
     void (*serve)(int fd); /* the other side, as in struct side */
-    const char *kind;      /* of what is sent, or is sent by the other side where SERVE is NULL */
+    const char *kind;      /* of what is sent, or is sent by the other side where SERVE is NULL;
+                            * NULL where there is no other side */
     size_t size;           /* octets of an operation, where they are fixed */
 };
 
@@ -629,6 +632,86 @@ static void run_format(const struct workload *workload, uint16_t port, int64_t c
     fclose(stream);
 }
 
+/* ---- readiness: many local sockets in one epoll, both ends of each pair -----------------------
+ */
+
+struct crowd {
+    int *ends; /* of pair I: 2 I and 2 I + 1 */
+    size_t len;
+    int epoll;
+};
+
+static struct crowd make_crowd(size_t len) {
+    struct crowd crowd = {calloc(len, sizeof(int)), len, epoll_create1(EPOLL_CLOEXEC)};
+    if (crowd.ends == NULL || crowd.epoll < 0) {
+        fail("epoll");
+    }
+    for (size_t i = 0; i < len; i++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.u64 = i};
+        if (i % 2 == 0) {
+            check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, crowd.ends + i),
+                  "socketpair");
+        }
+        check(epoll_ctl(crowd.epoll, EPOLL_CTL_ADD, crowd.ends[i], &event), "epoll_ctl");
+    }
+    return crowd;
+}
+
+static void end_crowd(struct crowd *crowd) {
+    for (size_t i = 0; i < crowd->len; i++) {
+        close(crowd->ends[i]);
+    }
+    close(crowd->epoll);
+    free(crowd->ends);
+}
+
+static void make_ready(const struct crowd *crowd, size_t index) {
+    if (write(crowd->ends[index ^ 1], "x", 1) != 1) {
+        fail("write");
+    }
+}
+
+/* A wait that finds ACTIVE sockets ready, spread over all, and looks at each. */
+static void run_ready(const struct workload *workload, uint16_t port, int64_t count) {
+    struct crowd crowd = make_crowd(workload->size);
+    struct epoll_event events[ACTIVE];
+    uint64_t seen = 0;
+    (void)port;
+    for (size_t i = 0; i < ACTIVE; i++) {
+        make_ready(&crowd, i * (crowd.len / ACTIVE));
+    }
+    struct stopwatch from = start();
+    for (int64_t i = 0; i < count; i++) {
+        int found = check(epoll_wait(crowd.epoll, events, ACTIVE, -1), "epoll_wait");
+        for (int j = 0; j < found; j++) {
+            seen += crowd.ends[events[j].data.u64] >= 0;
+        }
+    }
+    report(workload->name, &from, count);
+    if (seen != (uint64_t)count * ACTIVE) {
+        fail("events are missing");
+    }
+    end_crowd(&crowd);
+}
+
+/* One octet written, the wait that finds it, and its read. */
+static void run_event(const struct workload *workload, uint16_t port, int64_t count) {
+    struct crowd crowd = make_crowd(workload->size);
+    struct epoll_event events[ACTIVE];
+    uint8_t octet;
+    (void)port;
+    struct stopwatch from = start();
+    for (int64_t i = 0; i < count; i++) {
+        make_ready(&crowd, (size_t)(i * 7919) % crowd.len);
+        check(epoll_wait(crowd.epoll, events, ACTIVE, -1), "epoll_wait");
+        if (read(crowd.ends[events[0].data.u64], &octet, 1) != 1) {
+            fail("read");
+        }
+    }
+    report(workload->name, &from, count);
+    end_crowd(&crowd);
+}
+
 static const struct workload workloads[] = {
     {"pingpong1", 100000, run_pingpong, echo, NULL, 1},
     {"pingpong64", 100000, run_pingpong, echo, NULL, 64},
@@ -651,6 +734,9 @@ static const struct workload workloads[] = {
     {"read-byte", 20000000, run_read_one, NULL, "ascii", 0},
     {"write-char", 20000000, run_write_one, swallow, NULL, 0},
     {"write-byte", 20000000, run_write_one, swallow, NULL, 0},
+    {"ready", 20000, run_ready, NULL, NULL, 10000},
+    {"event-100", 100000, run_event, NULL, NULL, 100},
+    {"event-19000", 100000, run_event, NULL, NULL, 19000},
 };
 
 /* Both sides in this process. */
@@ -675,7 +761,10 @@ static void run_workload(const struct workload *workload, int64_t count, uint16_
     if (count <= 0) {
         count = workload->count;
     }
-    if (port == 0) {
+    if (workload->serve == NULL && workload->kind == NULL) {
+        stay_on_one_processor();
+        workload->run(workload, port, count);
+    } else if (port == 0) {
         run_with_side(workload, count);
     } else {
         workload->run(workload, port, count);

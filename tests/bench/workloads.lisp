@@ -20,6 +20,8 @@
   connects-p                            ; true if an operation opens a link of its own
   (count 0)                             ; of operations, at most
   only                                  ; names of peers, where only these have it
+  prepare                               ; where there is no other side: makes what LOOP gets for a
+  end                                   ; link, and ends it
   loop                                  ; a function of peer, link and count
   of-c                                  ; goal: time at most so many times that of plain C
   of-sbcl)                              ; goal: at least so many times as fast as sb-bsd-sockets
@@ -160,6 +162,62 @@ sends."
       (write-byte 97 stream))
     (finish-output stream)))
 
+;;; Readiness: many local sockets in one poller, both ends of each pair
+
+(defconstant +active+ 100 "Sockets that are ready, of many.")
+
+(defstruct crowd
+  (poller (port:make-poller))
+  (ends #() :type simple-vector))       ; of pair I: 2 I and 2 I + 1
+
+(defun crowd-of (size)
+  "A function that makes a crowd of SIZE sockets."
+  (lambda ()
+    (let ((crowd (make-crowd :ends (make-array size))))
+      (loop for index from 0 below size by 2
+            do (setf (values (svref (crowd-ends crowd) index) (svref (crowd-ends crowd) (1+ index)))
+                     (port:open-socket-pair)))
+      (loop for end across (crowd-ends crowd)
+            for index from 0
+            do (port:poller-add (crowd-poller crowd) end :data index))
+      crowd)))
+
+(defun ready-crowd (size)
+  "The same with +ACTIVE+ of them ready, spread over all."
+  (lambda ()
+    (let ((crowd (funcall (crowd-of size))))
+      (dotimes (i +active+)
+        (make-ready crowd (* i (floor size +active+))))
+      ;; The first waits have room for fewer events.
+      (loop until (= +active+ (length (port:poller-wait (crowd-poller crowd)))))
+      crowd)))
+
+(defun end-crowd (crowd)
+  (map nil (lambda (end) (close end :abort t)) (crowd-ends crowd))
+  (close (crowd-poller crowd)))
+
+(defun make-ready (crowd index)
+  (let ((end (svref (crowd-ends crowd) (logxor index 1))))
+    (write-byte 120 end)
+    (finish-output end)))
+
+(defun wait-for-ready (peer crowd count)
+  (declare (ignore peer))
+  (let ((seen 0) (poller (crowd-poller crowd)))
+    (declare (type fixnum seen))
+    (dotimes (i count)
+      (loop for event in (port:poller-wait poller)
+            do (when (typep (second event) 'fixnum)
+                 (incf seen))))
+    (unless (= seen (* count +active+)) (missing "events"))))
+
+(defun take-event (peer crowd count)
+  (declare (ignore peer))
+  (let ((poller (crowd-poller crowd)) (size (length (crowd-ends crowd))))
+    (dotimes (i count)
+      (make-ready crowd (mod (* i 7919) size))
+      (unless (= 120 (read-byte (first (first (port:poller-wait poller))))) (missing "octets")))))
+
 ;;; The table
 
 (defun workload-table ()
@@ -201,7 +259,13 @@ sends."
     (read-char "`read-char`" "character" :ascii read-characters 10000000 :of-sbcl 1)
     (read-byte "`read-byte`" "octet" :ascii read-bytes 10000000 :kind :octets :of-sbcl 1)
     (write-char "`write-char`" "character" :sink write-characters 10000000 :of-sbcl 1)
-    (write-byte "`write-byte`" "octet" :sink write-bytes 10000000 :kind :octets :of-sbcl 1)))
+    (write-byte "`write-byte`" "octet" :sink write-bytes 10000000 :kind :octets :of-sbcl 1)
+    (ready "poller: a wait that finds 100 ready of 10,000" "wait" nil wait-for-ready 20000
+           :prepare ,(ready-crowd 10000) :end end-crowd :only (:port :c) :of-c 1.3)
+    (event-100 "poller: an event of 100 sockets" "event" nil take-event 100000
+               :prepare ,(crowd-of 100) :end end-crowd :only (:port :c))
+    (event-19000 "poller: an event of 19,000 sockets" "event" nil take-event 100000
+                 :prepare ,(crowd-of 19000) :end end-crowd :only (:port :c))))
 
 (defun bulk-count ()
   "Pieces in 256 MiB, or in 1 GiB with BENCH_FULL."
