@@ -40,7 +40,6 @@
   (processors 1 :type fixnum :read-only t)
   ;; All that follows is guarded by LOCK, unless it says otherwise.
   (lock (%make-lock) :read-only t)
-  (idle-condition (%make-condition) :read-only t)
   (tick-condition (%make-condition) :read-only t)
   (end-condition (%make-condition) :read-only t)
   (clients (make-array 64 :initial-element nil) :type simple-vector) ; by place in the table
@@ -50,7 +49,9 @@
   (progress 0 :type fixnum)             ; clients taken from the line
   (threads '() :type list)
   (thread-count 0 :type fixnum)         ; with those that are just being made
-  (idle 0 :type fixnum)                 ; threads that wait on IDLE-CONDITION
+  (idle 0 :type fixnum)                 ; threads that have nothing to do, and
+  (idlers '() :type list)               ; what they wait on, the last one first
+  (coming 0 :type fixnum)               ; threads made or woken that have not looked yet
   (leader nil)                          ; a thread, or NIL; read without the lock as a hint
   (ticker nil)
   (ticker-asleep nil)

@@ -62,11 +62,29 @@ be parked just now."
 
 (defun rouse-another (service)
   "Let an idle thread, or else the ticker, look for something to do. With the lock held."
-  (cond ((plusp (service-idle service))
-         (%condition-notify (service-idle-condition service)))
+  (cond ((service-idlers service)
+         (rouse-idler service))
         ((service-ticker service)
          (setf (service-wanted service) t)
          (%condition-notify (service-tick-condition service)))))
+
+(defun rouse-idler (service)
+  "Let the thread that became idle last go on: what it needs is still near its processor. Each waits
+on a condition of its own, since a queue of many wakes others for nothing. With the lock held."
+  (let ((idler (pop (service-idlers service))))
+    (decf (service-idle service))
+    (incf (service-coming service))
+    (setf (cdr idler) nil)
+    (%condition-notify (car idler))))
+
+(defun rouse-idlers (service)
+  "With the lock held."
+  (loop while (service-idlers service)
+        do (rouse-idler service)))
+
+(defun somebody-comes-p (service)
+  "True if a thread is on its way to look for something to do."
+  (or (plusp (service-coming service)) (service-wanted service)))
 
 (defun wake-another (service)
   "Let an idle thread look for something to do, or make one. With the lock held."
@@ -78,41 +96,49 @@ be parked just now."
 (defun add-thread (service)
   "With the lock held. Without memory for another thread the service goes on with those it has."
   (incf (service-thread-count service))
+  (incf (service-coming service))
   (handler-case
       (push (%make-thread (lambda () (work service))
                           (format nil "~A ~D" (service-name service)
                                   (service-thread-count service)))
             (service-threads service))
-    (error () (decf (service-thread-count service)))))
+    (error ()
+      (decf (service-thread-count service))
+      (decf (service-coming service)))))
 
 (defun hand-over (service)
   "This thread is about to block: somebody else has to lead, and to serve the line."
-  (when (null (service-leader service))
+  (unless (or (service-leader service) (somebody-comes-p service))
     (%with-lock ((service-lock service))
-      (when (null (service-leader service))
+      (unless (or (service-leader service) (somebody-comes-p service))
         (wake-another service)))))
 
 (defparameter *tick* 0.002 "Seconds between two looks of the ticker.")
 (defconstant +quiet-ticks+ 10 "Looks at nothing to do after which the ticker falls asleep.")
+(defconstant +patient-ticks+ 5 "Looks without progress after which it helps although all are busy.")
 
-(defun help-needed-p (service progress)
-  "True if the line or the poller waits for a thread. PROGRESS: what it was one tick before. With
-the lock held."
-  (let ((stuck (= progress (service-progress service))))
+(defun help-needed-p (service still)
+  "True if the line or the poller waits for a thread. STILL: for how many ticks no client has been
+taken from the line. Where as many threads are at work as there are processors they may just have to
+wait for one, and a thread more would only be in their way. With the lock held."
+  (let ((spare (< (- (service-thread-count service) (service-idle service) 1)
+                  (service-processors service))))
     (or (service-wanted service)
         (if (service-first service)
-            (or stuck
-                (< (- (service-thread-count service) (service-idle service) 1)
-                   (service-processors service)))
-            (and stuck (null (service-leader service)))))))
+            (or spare (>= still +patient-ticks+))
+            (and (null (service-leader service))
+                 (>= still (if spare 1 +patient-ticks+)))))))
 
 (defun tick (service)
   "Be the ticker until help is needed or the service stops. With the lock held."
-  (let ((quiet 0) (progress -1))
-    (declare (type fixnum quiet))
+  (let ((quiet 0) (still 0) (progress -1))
+    (declare (type fixnum quiet still))
     (setf (service-ticker service) (%current-thread)
           (service-wanted service) nil)
-    (loop until (or (service-stopping service) (help-needed-p service progress))
+    (loop until (or (service-stopping service)
+                    (help-needed-p service (setf still (if (= progress (service-progress service))
+                                                           (1+ still)
+                                                           0))))
           do (setf progress (service-progress service))
              (if (and (service-leader service) (null (service-first service)))
                  (incf quiet)
@@ -124,25 +150,35 @@ the lock held."
                       (%condition-wait (service-tick-condition service) (service-lock service))
                       (setf (service-ticker-asleep service) nil
                             quiet 0))))
-    (setf (service-ticker service) nil)))
+    (setf (service-ticker service) nil
+          (service-wanted service) nil)))
 
 (defun need-ticker (service)
   "This thread goes to serve a client: somebody has to tick. With the lock held."
   (cond ((service-ticker-asleep service)
+         (setf (service-ticker-asleep service) nil)
          (%condition-notify (service-tick-condition service)))
-        ((service-ticker service))
-        ((or (plusp (service-idle service))
-             (< (service-thread-count service) (service-thread-limit service)))
+        ((not (or (service-ticker service) (somebody-comes-p service)))
          (wake-another service))))
 
 (defun rest-a-while (service)
   "Wait until there may be something to do. With the lock held."
   (if (service-ticker service)
-      (progn (incf (service-idle service))
-             (unwind-protect
-                  (%condition-wait (service-idle-condition service) (service-lock service))
-               (decf (service-idle service))))
+      (be-idle service)
       (tick service)))
+
+(defun be-idle (service)
+  "Wait until somebody says that there may be something to do. With the lock held."
+  (let ((idler (cons (%make-condition) t)))
+    (push idler (service-idlers service))
+    (incf (service-idle service))
+    (unwind-protect
+         (loop while (cdr idler)
+               do (%condition-wait (car idler) (service-lock service)))
+      (cond ((cdr idler)
+             (setf (service-idlers service) (delete idler (service-idlers service)))
+             (decf (service-idle service)))
+            (t (decf (service-coming service)))))))
 
 (defun next-client (service batch)
   "The next client that this thread has to serve; NIL once there is nothing more to do."
@@ -164,6 +200,8 @@ the lock held."
   "What each thread of SERVICE does."
   (let ((batch (make-batch nil +first-batch+))
         (*before-wait* (lambda () (hand-over service))))
+    (%with-lock ((service-lock service))
+      (decf (service-coming service)))
     (unwind-protect
          (loop for client = (next-client service batch)
                while client
@@ -183,7 +221,7 @@ function has ended this one. None is made while the process ends."
       (decf (service-thread-count service))
       (cond ((service-stopping service)
              (%condition-broadcast (service-end-condition service))
-             (%condition-broadcast (service-idle-condition service)))
+             (rouse-idlers service))
             ((not (%process-ending-p)) (wake-another service))))))
 
 ;;; Serving
@@ -204,6 +242,8 @@ PROXY-ERROR."
   "The value of the function for CLIENT; :AGAIN without calling it if a connection has to have input
 first, and the header was all that has come."
   (let ((first (shiftf (client-fresh client) nil)) (socket (client-socket client)))
+    ;; The poller has said that there is input: the first read need not wait before it tries.
+    (setf (connection-expecting (socket-connection socket)) nil)
     (if (and first (service-await-input service) (socket-link socket)
              (zerop (buffered-input (socket-connection socket))))
         :again

@@ -174,7 +174,7 @@ that fails LISTENERS are closed."
 (defun rouse-threads (service)
   "Every thread looks at the mark."
   (%with-lock ((service-lock service))
-    (%condition-broadcast (service-idle-condition service))
+    (rouse-idlers service)
     (%condition-notify (service-tick-condition service)))
   (lport-poller-wake (channel-handle (service-set service))))
 
