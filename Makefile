@@ -54,7 +54,7 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all library writable deps check-deps demo repl test test-c test-tsan test-lisp test-faults \
+.PHONY: all library writable deps check-deps demo echo chat http repl test test-c test-tsan test-lisp test-faults \
         stress check bench docs docs-html install uninstall clean help
 
 ## all (the default): the library, build/libport.so.1
@@ -74,7 +74,8 @@ library:
 # ---- what has to be installed ---------------------------------------------------------------------
 
 PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel cl-usocket \
-                 libcriterion-dev libffi-dev libnss-wrapper netbase curl dnsmasq-base systemd haproxy
+                 libcriterion-dev libffi-dev libnss-wrapper netbase curl dnsmasq-base socat wrk \
+                 cl-bordeaux-threads systemd haproxy
 CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
 DOCS_PACKAGES  = pandoc
 
@@ -101,6 +102,15 @@ demo: writable deps
 	@PORT_DEMO_NAME=many.test $(TEST_ENV) $(LISP) $(LOAD_PORT) \
 	    --eval '(asdf:load-system "port/examples")' \
 	    --eval '(uiop:quit (uiop:symbol-call :port-example/demo :run))'
+
+# The port is that of the example unless PORT is given; that of `make http' needs a DIRECTORY too.
+EXAMPLE_KEYS = $(if $(PORT),:port $(PORT)) $(if $(DIRECTORY),:directory "$(DIRECTORY)")
+
+## echo, chat, http [PORT=8080] [DIRECTORY=docs]: the example of that name, until Ctrl-C
+echo chat http: writable deps
+	@$(MAKE) -s --no-print-directory all
+	@$(LISP) $(LOAD_PORT) --eval '(asdf:load-system "port/examples")' \
+	    --eval '(port-example/$@:run $(EXAMPLE_KEYS))'
 
 ## repl: a Lisp with port loaded
 repl: writable deps

@@ -52,10 +52,14 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/examples"
   :description "Small programs on port, and the session that `make demo` runs."
-  :depends-on ("port")
+  :depends-on ("port" "bordeaux-threads")
   :pathname "examples/"
   :serial t
-  :components ((:file "file-server")
+  :components ((:file "run")
+               (:file "file-server")
+               (:file "echo")
+               (:file "chat")
+               (:file "http")
                (:file "dns")
                (:file "demo")))
 
@@ -121,6 +125,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "conformance")
                (:file "faults")
                (:file "examples")
+               (:file "example-servers")
                (:file "describe")
                (:file "documentation")
                (:file "proxy")

@@ -1,0 +1,99 @@
+;;;; chat - a room: what one says all the others hear. The first line of a client is its name.
+;;;;
+;;;; Clients wait without a thread until they say something. Whoever does not read what he is sent
+;;;; is thrown out when the buffers of the system are full, so that nobody has to wait for him.
+;;;; Invariant: who is in the room is connected; everybody there hears every line whole, and the
+;;;; lines of one client in their order.
+
+(defpackage :port-example/chat
+  (:documentation "A chat server.")
+  (:use :common-lisp)
+  (:shadow #:room)
+  (:export #:start #:run))
+
+(in-package :port-example/chat)
+
+(defstruct (room (:constructor make-room ()))
+  (lock (bordeaux-threads:make-lock "room"))
+  (members '()))                        ; (socket . name)
+
+(defun all-members (room)
+  (bordeaux-threads:with-lock-held ((room-lock room))
+    (room-members room)))
+
+(defun name-of (room socket)
+  (cdr (assoc socket (all-members room))))
+
+(defun enter (room socket name)
+  "True if nobody in ROOM has NAME yet: it is that of SOCKET from now on."
+  (bordeaux-threads:with-lock-held ((room-lock room))
+    (unless (find name (room-members room) :key #'cdr :test #'string-equal)
+      (push (cons socket name) (room-members room)))))
+
+(defun leave (room socket)
+  "SOCKET has gone, or is thrown out: its name, if it had one."
+  (bordeaux-threads:with-lock-held ((room-lock room))
+    (let ((member (assoc socket (room-members room))))
+      (setf (room-members room) (remove member (room-members room)))
+      (cdr member))))
+
+(defun tell (socket line)
+  "Send LINE to SOCKET in one piece; false if its buffers are full or it is gone."
+  (handler-case
+      (progn (write-string line socket)
+             (finish-output socket)
+             t)
+    (port:network () nil)))
+
+(defun tell-others (room socket control &rest arguments)
+  "Send a line to all in ROOM but SOCKET."
+  (let ((line (format nil "~?~%" control arguments)))
+    (loop for (other) in (all-members room)
+          unless (or (eq other socket) (tell other line))
+            do (throw-out room other))))
+
+(defun throw-out (room socket)
+  (let ((name (leave room socket)))
+    (close socket :abort t)
+    (when name
+      (tell-others room socket "* ~A does not listen and was thrown out" name))))
+
+(defun welcome (room socket name)
+  "The first line of SOCKET was NAME: false if it cannot have it."
+  (cond ((or (string= name "") (> (length name) 30) (not (every #'graphic-char-p name)))
+         (tell socket (format nil "* expected a name~%"))
+         nil)
+        ((not (enter room socket name))
+         (tell socket (format nil "* there is a ~A already~%" name))
+         nil)
+        (t (tell socket (format nil "* here ~[is nobody~;is one~:;are ~:*~D~] else~%"
+                                (1- (length (all-members room)))))
+           (tell-others room socket "* ~A comes" name)
+           t)))
+
+(defun listen-to (room socket)
+  "Take one line of SOCKET; :AGAIN unless it leaves."
+  (let ((name (name-of room socket))
+        (line (handler-case (read-line socket nil)
+                (port:network () nil))))
+    (cond ((null line)
+           (when (leave room socket)
+             (tell-others room socket "* ~A goes" name))
+           nil)
+          (name
+           (tell-others room socket "~A: ~A" name (string-right-trim '(#\Return) line))
+           :again)
+          ((welcome room socket (string-trim '(#\Space #\Return) line)) :again))))
+
+(defun start (port &rest options &key &allow-other-keys)
+  "Open a room on PORT and return the server, for PORT:STOP-SERVER. OPTIONS as for PORT:SERVE."
+  (let ((room (make-room)))
+    (apply #'port:serve (lambda (socket) (listen-to room socket)) port
+           (append options
+                   (list :name "chat" :await-input t :output-timeout 0.1 :input-timeout 60
+                         :external-format '(:utf-8 :replacement #\?))))))
+
+(defun run (&key (port 7008))
+  "Open a room on PORT of this machine until the user interrupts."
+  (port-example/run:until-interrupted (start port :host '("127.0.0.1" "::1"))
+                                      "socat - TCP:localhost:~D" port))
