@@ -1,6 +1,11 @@
 ;;;; port - sockets for Common Lisp. (asdf:load-system "port") is all a user types: it builds the C
 ;;;; library when that is missing or older than its sources, see lisp/ffi/library.lisp.
 
+#-sbcl
+(error "port does not run on ~A ~A yet, only on SBCL. What is missing is a file lisp/impl-LISP.lisp ~
+        that defines for this Lisp what lisp/impl-sbcl.lisp defines for SBCL."
+       (lisp-implementation-type) (lisp-implementation-version))
+
 (defsystem "port"
   :description "Sockets that behave: connected sockets are streams, failures are conditions that say
 what happened, nothing hangs for ever and nothing is lost."
@@ -89,7 +94,8 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/test"
   :description "The tests of port from the Lisp side; `make test` runs them with those of C."
-  :depends-on ("port" "port/examples" "port/conformance" "port/docs" "fiveam")
+  :depends-on ("port" "port/examples" "port/conformance" "port/docs" "fiveam"
+               (:feature :sbcl (:require "sb-bsd-sockets")))
   :pathname "tests/lisp/"
   :serial t
   :components ((:file "package")

@@ -73,3 +73,38 @@
       (is (search "basic-transfer: failed: octet 999 is " report))
       (is (search "half-close: left out: needs shut-down-output" report))
       (is (search "0 passed, 1 failed, 1 left out" report)))))
+
+;;; Another library
+
+(defun sbcl-stream (socket)
+  (sb-bsd-sockets:socket-make-stream socket :input t :output t :element-type '(unsigned-byte 8)))
+
+(defun sbcl-pair ()
+  "Two connected streams of SBCL's own sockets."
+  (flet ((new () (make-instance 'sb-bsd-sockets:inet-socket :type :stream :protocol :tcp)))
+    (let ((listener (new)) (client (new)))
+      (sb-bsd-sockets:socket-bind listener #(127 0 0 1) 0)
+      (sb-bsd-sockets:socket-listen listener 1)
+      (sb-bsd-sockets:socket-connect client #(127 0 0 1)
+                                     (nth-value 1 (sb-bsd-sockets:socket-name listener)))
+      (let ((server (sb-bsd-sockets:socket-accept listener)))
+        (sb-bsd-sockets:socket-close listener)
+        (values (sbcl-stream client) (sbcl-stream server))))))
+
+(define-test conformance.of-another-library (:weather nil)
+  "SBCL's own streams transfer well. What they do when closed is no error of a stream: that is
+reported by name, on one line, and nothing is signalled."
+  (let* ((results (port/conformance:check-streams
+                   #'sbcl-pair :amount 65536
+                   :closed-p (lambda (condition) (typep condition 'stream-error))
+                   :only '("basic-transfer" "ping-pong" "full-duplex" "end-of-file-repeats"
+                           "half-close" "use-after-close")))
+         (report (with-output-to-string (stream)
+                   (port/conformance:report results stream))))
+    (is (equal '(("basic-transfer" . :passed) ("ping-pong" . :passed) ("full-duplex" . :passed)
+                 ("end-of-file-repeats" . :passed) ("use-after-close" . :failed)
+                 ("half-close" . :left-out))
+               (loop for result in results
+                     collect (cons (string-downcase (port/conformance:result-name result))
+                                   (port/conformance:result-outcome result)))))
+    (is (= 7 (count #\Newline report)) "~A" report)))

@@ -201,3 +201,14 @@ it."
           (is (= sockets (lport-socket-count)))
           (is (= descriptors (length (open-descriptors))))
           (is (< (- (resident) memory) 30000000)))))))
+
+(define-test library.another-lisp (:weather nil)
+  "Where there is no file of primitives for the Lisp the definition says so at once, and is not
+loaded."
+  (let ((*features* (remove :sbcl *features*))
+        (*package* (find-package :asdf-user)))
+    (handler-case (progn (load (checkout-file "port.asd"))
+                         (fiveam:fail "port.asd was loaded"))
+      (simple-error (condition)
+        (is (search "does not run on SBCL" (princ-to-string condition)))
+        (is (search "impl-sbcl.lisp" (princ-to-string condition)))))))
