@@ -31,6 +31,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "text")
                (:file "buffer")
                (:file "input")
+               (:file "input-text")
                (:file "output")
                (:file "registry")
                (:file "socket")

@@ -1,0 +1,420 @@
+;;;; input-text - characters, lines and strings, decoded from the buffer of input.lisp.
+;;;;
+;;;; Invariant: as there. What is decoded is taken from the buffer only when it can be returned, or
+;;;; goes back, in the octets that it came in, if the call ends early.
+
+(in-package :port)
+
+;;; Characters
+
+(declaim (inline plain-character))
+(defun plain-character (connection)
+  "The next character if it is a buffered one of ASCII that needs no look at what follows; else
+NIL."
+  (let ((start (connection-in-start connection)))
+    (when (< start (connection-in-end connection))
+      (let ((octet (aref (connection-in connection) start)))
+        (when (and (< octet 128) (/= octet 13)
+                   (text-format-ascii-p (connection-format connection)))
+          (setf (connection-in-start connection) (1+ start)
+                (connection-last-width connection) 1)
+          (code-char octet))))))
+
+(defun next-character (connection)
+  "The next character, or :EOF. The caller owns the direction."
+  (values (next-character-by connection (begin-call connection :input))))
+
+(defun next-character-by (connection limit)
+  "The next character, or :EOF, waiting until LIMIT for as many octets as are needed. Values: the
+character or :EOF; LIMIT or a later one."
+  (check-open connection :read)
+  (setf (connection-last-width connection) 0)
+  (let ((count 1))
+    (loop
+      (let ((start (connection-in-start connection)) (in (connection-in connection)))
+        (multiple-value-bind (character width) (character-at-start connection (zerop count))
+          (when character
+            ;; A handler of the error in between may have read: then it has moved on by itself.
+            (when (and (= start (connection-in-start connection))
+                       (eq in (connection-in connection)))
+              (call-deferred
+                (incf (connection-in-start connection) width)
+                (setf (connection-last-width connection) width)))
+            (return (values character limit)))))
+      (when (zerop count)
+        (return (values :eof limit)))
+      (multiple-value-setq (count limit) (fill-input connection limit)))))
+
+(defun character-at-start (connection last-p)
+  "The character that the unread octets begin with, and its width; NIL where more octets are needed.
+LAST-P: there are no more; then what is cut off is an error, and NIL means that there is nothing."
+  (let* ((in (connection-in connection))
+         (start (connection-in-start connection))
+         (end (connection-in-end connection))
+         (format (connection-format connection))
+         (scratch (connection-scratch connection)))
+    (cond ((= start end) nil)
+          ((carriage-return-p connection)
+           (cond ((< (1+ start) end)
+                  (if (= (aref in (1+ start)) 10)
+                      (values #\Newline 2)
+                      (values #\Return 1)))
+                 (last-p (values #\Return 1))))
+          (t
+           (multiple-value-bind (consumed produced) (decode format in start end scratch 0 1)
+             (if (= produced 1)
+                 (values (schar scratch 0) consumed)
+                 (let ((width (or (problem format in start end)
+                                  (and last-p (- end start)))))
+                   (when width
+                     (values (character-for format (subseq in start (+ start width)) connection
+                                            (- (connection-octets-in connection) (- end start)))
+                             width)))))))))
+
+(defun carriage-return-p (connection)
+  "True if the next octet is a carriage return that may be the first half of a line's end."
+  (and (eq (text-format-eol (connection-format connection)) :crlf)
+       (= 13 (aref (connection-in connection) (connection-in-start connection)))))
+
+(declaim (inline read-character))
+(defun read-character (connection)
+  "The next character, or :EOF."
+  (declare (type connection connection))
+  (or (with-input-now (connection)
+        (let ((character (or (plain-character connection)
+                             (when (and (zerop (buffered-input connection))
+                                        (fill-input-quickly connection))
+                               (plain-character connection)))))
+          (when character
+            (element-taken connection character))))
+      (read-character-slowly connection)))
+
+(defun read-character-slowly (connection)
+  (with-input (connection)
+    (element-taken connection (next-character connection))))
+
+(declaim (inline take-back))
+(defun take-back (connection)
+  "Make unread again what the last character took."
+  (decf (connection-in-start connection) (connection-last-width connection))
+  (note-buffered connection)
+  (setf (connection-last-width connection) 0))
+
+(defun unread-character (connection)
+  "Take back the character that was read last. It is an error if that is not what happened last."
+  (declare (type connection connection))
+  (or (with-direction-now (connection connection-input-owner)
+        (when (plusp (connection-last-width connection))
+          (take-back connection)
+          t))
+      (with-input (connection)
+        (check-open connection :read)
+        (let ((kept (kept-octets connection)))
+          (cond ((plusp (connection-last-width connection))
+                 (call-deferred (take-back connection)))
+                (kept (put-back connection kept 0 (length kept)))
+                (t (fail-as 'usage-error :read :invalid
+                            :socket (channel-socket connection)
+                            :message "UNREAD-CHAR: the last operation on the socket was not ~
+                                      READ-CHAR"))))))
+  nil)
+
+(defun peek-character (connection)
+  "The next character, which stays where it is, or :EOF."
+  (declare (type connection connection))
+  (or (with-input-now (connection)
+        (let ((character (plain-character connection)))
+          (when character
+            (take-back connection)
+            character)))
+      (with-input (connection)
+        (let ((character (next-character connection)))
+          (unless (eq character :eof)
+            (unread-character connection))
+          character))))
+
+(defun read-character-now (connection)
+  "The next character if it is there, NIL if it is not or another thread is just reading, :EOF at
+end of file. Never blocks."
+  (with-free-direction (connection connection-input-owner)
+    (check-open connection :read)
+    (begin-call connection :input)
+    (loop with last-p = nil
+          do (multiple-value-bind (character width) (character-at-start connection last-p)
+               (when character
+                 (call-deferred
+                   (incf (connection-in-start connection) width)
+                   (setf (connection-last-width connection) width))
+                 (return (element-taken connection character))))
+             (when last-p
+               (return :eof))
+             (case (fill-input-now connection)
+               ((nil) (return nil))
+               (0 (setf last-p t))))))
+
+(defun input-ready-p (connection)
+  "True if a character or, for a binary stream, an octet can be read without blocking; false at end
+of file, as LISTEN wants it."
+  (with-input (connection)
+    (check-open connection :read)
+    (loop with last-p = nil
+          do (when (next-element-there-p connection last-p)
+               (return t))
+             (when last-p
+               (return nil))
+             (case (fill-input-now connection)
+               ((nil) (return nil))
+               (0 (setf last-p t))))))
+
+(defun next-element-there-p (connection last-p)
+  (let ((in (connection-in connection))
+        (start (connection-in-start connection))
+        (end (connection-in-end connection))
+        (format (connection-format connection)))
+    (cond ((= start end) nil)
+          ((or last-p (not (eq (connection-element-type connection) 'character))) t)
+          ((carriage-return-p connection) (< (1+ start) end))
+          (t (multiple-value-bind (consumed produced)
+                 (decode format in start end (connection-scratch connection) 0 1)
+               (declare (ignore consumed))
+               (or (= produced 1)
+                   (and (problem format in start end) t)))))))
+
+;;; Lines
+
+(defun find-newline (connection from)
+  "The index of the first line feed at or behind index FROM of the buffer, or NIL."
+  (let ((end (connection-in-end connection)))
+    (when (< from end)
+      (let ((found (with-octets (pointer (connection-in connection) from)
+                     (lport-text-find-line pointer (- end from)))))
+        (when (< found (- end from))
+          (+ from found))))))
+
+(defun decode-span (connection start end)
+  "The text of the octets START to END of the buffer, all of which belong to it."
+  (let* ((in (connection-in connection))
+         (format (connection-format connection))
+         (string (make-string (- end start)))
+         (length 0) (position start))
+    (declare (type index length position))
+    (loop
+      (multiple-value-bind (consumed produced)
+          (decode format in position end string length (length string))
+        (incf position consumed)
+        (incf length produced))
+      (when (= position end)
+        (return (if (= length (length string)) string (subseq string 0 length))))
+      (let ((width (or (problem format in position end) (- end position))))
+        (setf (schar string length)
+              (character-for format (subseq in position (+ position width)) connection
+                             (- (connection-octets-in connection)
+                                (- (connection-in-end connection) position))))
+        (incf length)
+        (incf position width)))))
+
+(declaim (inline line-end))
+(defun line-end (connection start stop)
+  "Where the text ends of the line from START whose last octet is before STOP."
+  (declare (type index start stop))
+  (if (and (< start stop)
+           (eq (text-format-eol (connection-format connection)) :crlf)
+           (= 13 (aref (connection-in connection) (1- stop))))
+      (1- stop)
+      stop))
+
+(defun read-text-line (connection)
+  "Values: the next line without its end, as a string; true if end of file ended it. Nothing is
+taken from the buffer before the line is whole, so a line that times out is there for the next
+call."
+  (declare (type connection connection))
+  (let ((line (with-input-now (connection)
+                (take-line-quickly connection))))
+    (if line
+        (values line nil)
+        (with-input (connection)
+          (check-open connection :read)
+          (setf (connection-last-width connection) 0)
+          (if (text-format-ascii-p (connection-format connection))
+              (read-line-by-octets connection)
+              (read-line-by-characters connection))))))
+
+(defun take-line-quickly (connection)
+  "The next line if the buffer has all of it and it is free of errors; else NIL, nothing taken. To
+be called within WITH-INPUT-NOW."
+  (declare (type connection connection))
+  (let ((format (connection-format connection))
+        (start (connection-in-start connection)))
+    (when (text-format-ascii-p format)
+      (let ((newline (find-newline connection start)))
+        (when newline
+          (let* ((end (line-end connection start newline))
+                 (length (character-count format (connection-in connection) start end))
+                 (string (and length (make-string length))))
+            (declare (type index end))
+            (when (and string
+                       (= (- end start)
+                          (the index (values (decode format (connection-in connection) start end
+                                                     string 0 length)))))
+              (setf (connection-in-start connection) (1+ (the index newline))
+                    (connection-last-width connection) 0)
+              (release-idle-input connection)
+              string)))))))
+
+(defun read-line-by-octets (connection)
+  "READ-TEXT-LINE where a line ends with octet 10."
+  (let ((limit (begin-call connection :input)) (scanned 0) (count 1))
+    (declare (type index scanned))
+    (loop
+      (let ((newline (find-newline connection (+ (connection-in-start connection) scanned))))
+        (when (or newline (zerop count))
+          (return (take-line connection newline)))
+        (setf scanned (buffered-input connection))
+        (let ((before limit))
+          (multiple-value-setq (count limit) (fill-input connection limit))
+          ;; Somebody was asked to wait longer, and may have read meanwhile.
+          (unless (= limit before)
+            (setf scanned 0)))))))
+
+(defun read-line-by-characters (connection)
+  "READ-TEXT-LINE where octet 10 may be part of another character."
+  (let ((line (make-array 80 :element-type 'character :adjustable t :fill-pointer 0))
+        (character nil)
+        (limit (begin-call connection :input))
+        (done nil))
+    (with-cleanup
+         (loop
+           (multiple-value-setq (character limit) (next-character-by connection limit))
+           (case character
+             ((:eof #\Newline)
+              (setf done t)
+              (return (values (coerce line 'characters) (eq character :eof))))
+             (t (vector-push-extend character line))))
+      (unless done
+        (put-back-text connection (coerce line 'characters) 0 (length line))))))
+
+(defun put-back-text (connection string start end &optional odd)
+  "Put the characters START to END of STRING before what is unread, in the octets that spell them.
+ODD, a list of (position . octets), the last one first: characters that came from other octets."
+  (let ((octets (spell-with connection string start end odd)))
+    (put-back connection octets 0 (length octets))))
+
+(defun spell-with (connection string start end odd)
+  "As SPELL, with the octets of ODD, see PUT-BACK-TEXT, where they differ."
+  (let ((pieces '()))
+    (loop for (position . octets) in (reverse odd)
+          when (< position end)
+            do (push (spell connection string start position) pieces)
+               (push octets pieces)
+               (setf start (1+ position)))
+    (push (spell connection string start end) pieces)
+    (let ((all (octets-of-size (reduce #'+ pieces :key #'length))) (at 0))
+      (dolist (piece (nreverse pieces) all)
+        (replace all (the octets piece) :start1 at)
+        (incf at (length piece))))))
+
+(defun odd-octets (connection string position)
+  "The octets that the character at POSITION of STRING was just read from, if SPELL gives others;
+else NIL."
+  (let* ((in (connection-in connection))
+         (width (connection-last-width connection))
+         (end (connection-in-start connection))
+         (code (char-code (schar string position))))
+    (unless (and (= width 1) (/= code 10) (< code 128) (= code (aref in (1- end))))
+      (let ((octets (subseq in (- end width) end)))
+        (unless (equalp octets (spell connection string position (1+ position)))
+          octets)))))
+
+(defun take-line (connection newline)
+  "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as
+READ-TEXT-LINE."
+  (let* ((start (connection-in-start connection))
+         (stop (or newline (connection-in-end connection)))
+         (end (if newline (line-end connection start stop) stop))
+         (string (decode-span connection start end)))
+    (setf (connection-in-start connection) (if newline (1+ stop) stop))
+    (release-idle-input connection)
+    (values string (null newline))))
+
+;;; Strings
+
+(defun take-characters (connection string start end)
+  "Decode what is buffered into STRING from START below END, as far as it goes without a line's end
+of two octets, an error or more octets; how many characters."
+  (if (eq (text-format-eol (connection-format connection)) :crlf)
+      0
+      (multiple-value-bind (consumed produced)
+          (decode (connection-format connection) (connection-in connection)
+                  (connection-in-start connection) (connection-in-end connection)
+                  string start end)
+        (incf (connection-in-start connection) consumed)
+        (setf (connection-last-width connection) 0)
+        produced)))
+
+(defun read-characters-into (connection string start end)
+  "Fill STRING from START to END; the index of the first that was not filled, END unless end of file
+came.
+What a call that ends early had read goes back into the buffer in the octets that it came in."
+  (declare (type characters string) (type index start end))
+  (with-input (connection)
+    (check-open connection :read)
+    (let ((position start) (done nil) (odd '()) (character nil)
+          (limit (begin-call connection :input))
+          (before (octets-read connection)))
+      (declare (type index position))
+      (with-cleanup
+           (loop
+             (when (plusp (buffered-input connection))
+               (call-deferred
+                 (incf position (the index (take-characters connection string position end)))))
+             (when (= position end)
+               (setf done t)
+               (return position))
+             ;; What stopped the run: nothing buffered, a character cut off, an error, a line's end.
+             (multiple-value-setq (character limit) (next-character-by connection limit))
+             (when (eq character :eof)
+               (setf done t)
+               (return position))
+             (setf (schar string position) character)
+             (let ((octets (odd-octets connection string position)))
+               (when octets
+                 (push (cons position octets) odd)))
+             (incf position))
+        (cond (done
+               (setf (connection-last-width connection) 0)
+               (release-idle-input connection))
+              (t (put-back-all connection (spell-with connection string start position odd)
+                               before)))))))
+
+(defun put-back-all (connection octets before)
+  "Put back OCTETS, and the character behind them, if the call that began when BEFORE octets had
+been read was unwound when it had taken that one and not yet noted it."
+  (let ((width (connection-last-width connection)))
+    (when (= width (- (octets-read connection) before (length octets)))
+      (decf (connection-in-start connection) width)))
+  (put-back connection octets 0 (length octets)))
+
+(defun spell (connection string start end)
+  "The octets that read as the characters START to END of STRING in the format of CONNECTION. A
+character that came from a replacement and has no octets is spelled with a question mark."
+  (let* ((format (connection-format connection))
+         (octets (octets-of-size (* (1+ +longest-character+) (- end start))))
+         (crlf-p (eq (text-format-eol format) :crlf))
+         (length 0) (position start))
+    (declare (type index length position))
+    (loop
+      (when (= position end)
+        (return (subseq octets 0 length)))
+      (let ((newline-p (and crlf-p (char= (schar string position) #\Newline))))
+        (when newline-p
+          (setf (aref octets length) 13)
+          (incf length))
+        (multiple-value-bind (consumed produced)
+            (encode format string position (if crlf-p (1+ position) end)
+                    octets length (length octets))
+          (when (and (zerop consumed) (not newline-p))
+            (setf (aref octets length) (char-code #\?)
+                  consumed 1
+                  produced 1))
+          (incf position consumed)
+          (incf length produced))))))
