@@ -78,6 +78,7 @@ PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel c
                  cl-bordeaux-threads systemd haproxy
 CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
 DOCS_PACKAGES  = pandoc
+BENCH_PACKAGES = nodejs cl-hunchentoot
 
 writable:
 	@{ mkdir -p build && [ -w build ]; } 2>/dev/null || \
@@ -207,13 +208,14 @@ check: writable deps check-deps
 build/bench/%: tests/bench/%.c $(INPUTS)
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -Icsrc -pthread -o $@ $< $(SOURCES)
-build/bench/peer: tests/bench/peer.c Makefile
+build/bench/peer build/bench/server: build/bench/%: tests/bench/%.c Makefile
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $<
 
 ## bench [BENCH=pingpong]: port beside plain C and others, on one processor; writes docs/benchmarks.md
 bench: writable deps
-	@$(MAKE) -s --no-print-directory -j$(JOBS) all build/bench/peer
+	@tests/checks/packages $(BENCH_PACKAGES)
+	@$(MAKE) -s --no-print-directory -j$(JOBS) all build/bench/peer build/bench/server
 	@processor=$$(taskset -cp $$$$ | sed 's/.*[^0-9]//') && \
 	    taskset -c "$$processor" $(LISP) --load tests/bench/run.lisp
 

@@ -20,9 +20,13 @@
          (rounds (setting "BENCH_ROUNDS" 5))
          (facts (with-output-to-string (stream) (print-facts stream)))
          (results (unwind-protect (measure-all (workloads part) rounds)
-                    (stop-servers))))
-    (when (null results)
+                    (stop-servers)))
+         (rows (server-rows part rounds)))
+    (when (null (or results rows))
       (error "no workload has ~S in its name" part))
-    (print-table results *standard-output*)
+    (when results
+      (print-table results *standard-output*))
+    (when rows
+      (print-server-table rows *standard-output*))
     (when (string= part "")
-      (write-document results rounds facts (project-file "docs/benchmarks.md")))))
+      (write-document results rows rounds facts (project-file "docs/benchmarks.md")))))

@@ -110,8 +110,19 @@ median of the rounds, a ratio the median of the ratios of each round.
   (format stream "| machine | |~%|---|---|~%~:{| ~A | ~A |~%~}" (machine-facts))
   (terpri stream))
 
-(defun write-document (results rounds facts path)
+(defparameter *server-preface* "
+Servers: `wrk` with 64 connections for a second a round, on the same processor as the server, so both
+share it; port's is the HTTP example, C's a loop on epoll, or threads that accept, with a fixed answer
+and no check of the request (`tests/bench/server.c`). Pollers: processor time of one wait that returns
+100 events; usocket's WAIT-FOR-INPUT is left out, because on SBCL it writes past a set of 1,024
+descriptors and corrupts the memory of the program.
+
+")
+
+(defun write-document (results rows rounds facts path)
   (with-open-file (stream path :direction :output :if-exists :supersede :external-format :utf-8)
     (format stream *preface* rounds)
     (write-string facts stream)
-    (print-table results stream)))
+    (print-table results stream)
+    (write-string *server-preface* stream)
+    (print-server-table rows stream)))
