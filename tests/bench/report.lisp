@@ -111,11 +111,11 @@ median of the rounds, a ratio the median of the ratios of each round.
   (terpri stream))
 
 (defparameter *server-preface* "
-Servers: `wrk` with 64 connections for a second a round, on the same processor as the server, so both
-share it; port's is the HTTP example, C's a loop on epoll, or threads that accept, with a fixed answer
-and no check of the request (`tests/bench/server.c`). Pollers: processor time of one wait that returns
-100 events; usocket's WAIT-FOR-INPUT is left out, because on SBCL it writes past a set of 1,024
-descriptors and corrupts the memory of the program.
+Servers: `wrk` with 64 connections for a second a round, on the same processor as the server, so
+both share it; port's is the HTTP example, C's a loop on epoll, or threads that accept, with a
+fixed answer and no check of the request (`tests/bench/server.c`). Pollers: processor time of
+one wait that returns 100 events; usocket's WAIT-FOR-INPUT is left out, because on SBCL it
+writes past a set of 1,024 descriptors and corrupts the memory of the program.
 
 ")
 

@@ -205,7 +205,8 @@ NIL for one that returns NIL."
                                       title))))))
 
 (defun print-server-table (rows stream)
-  (format stream "~&| servers and pollers | unit | port | plain C | Node | hunchentoot | port / C |~%~
+  (format stream "~&| servers and pollers | unit | port | plain C | Node | hunchentoot ~
+                  | port / C |~%~
                   |---|---|---|---|---|---|---|~%")
   (dolist (row rows)
     (flet ((other (title)
