@@ -433,17 +433,36 @@ be listened on again."
       (is (equal "after" (ask-once number "after")))
       (is-true (wait-until (lambda () (zerop (client-count server))) 10)))))
 
+(defun context-switches ()
+  "How often the threads of this process have been put on and off a processor, all together."
+  (loop for path in (directory "/proc/self/task/*/status" :resolve-symlinks nil)
+        sum (with-open-file (stream path)
+              (loop for line = (read-line stream nil)
+                    while line
+                    when (search "ctxt_switches:" line)
+                      sum (parse-integer line :start (1+ (position #\: line)))))))
+
+(defun used-memory ()
+  (sb-ext:gc :full t)
+  (sb-kernel:dynamic-usage))
+
 (define-test service.many-idle-connections (:behaviour 46 :limit 120)
   "Thousands of idle connections cost no thread and no wake-up, and any of them is served."
   (with-service (server number #'echo-one-line :threads 4 :await-input t)
-    (let* ((count (min 4000 (floor (- (descriptor-limit) 300) 2)))
+    (let* ((count (min 10000 (floor (- (descriptor-limit) 300) 2)))
+           (memory (used-memory))
            (sockets (loop repeat count collect (open-socket "127.0.0.1" number))))
       (is-true (wait-until (lambda () (= count (client-count server))) 20))
+      ;; both ends are in this process
+      (let ((each (/ (- (used-memory) memory) count 1.0)))
+        (is (< each 2048) "~A octets for both ends" each))
       (is (<= (port::service-thread-count (service-of server)) 4))
       (sleep 0.1)                       ; the ticker falls asleep
-      (let ((before (process-seconds)))
+      (let ((before (process-seconds)) (switches (context-switches)))
         (sleep 0.3)
-        (is (< (- (process-seconds) before) 0.05)))
+        (is (< (- (process-seconds) before) 0.05))
+        ;; this thread's own sleep, and what the system does with threads now and then
+        (is (< (- (context-switches) switches) 10)))
       (loop for socket in sockets by (lambda (list) (nthcdr 400 list))
             do (is (equal "x" (ask socket "x"))))
       (mapc #'close sockets)
