@@ -216,6 +216,37 @@
         (is (member "2" answers :test #'equal)))
       (is-true (stop-server second)))))
 
+(define-test service.several-processes (:limit 60)
+  "Another process serves the same port; when this one stops, it alone does."
+  (with-service (first number (lambda (socket) (write-line "here" socket)) :reuse-port t)
+    (let ((child (uiop:launch-program
+                  (list "sbcl" "--noinform" "--non-interactive" "--no-userinit" "--no-sysinit"
+                        "--eval" "(require :asdf)"
+                        "--eval" (format nil "(asdf:load-asd ~S)"
+                                         (uiop:native-namestring (checkout-file "port.asd")))
+                        "--eval" "(let ((*standard-output* (make-broadcast-stream)))
+                                    (asdf:load-system \"port\"))"
+                        "--eval" (format nil "(port:serve (lambda (socket)
+                                                (write-line \"there\" socket))
+                                              ~D :host \"127.0.0.1\" :reuse-port t)" number)
+                        "--eval" "(progn (write-line \"serving\") (finish-output) (read-line))")
+                  :input :stream :output :stream)))
+      (flet ((answers ()
+               (loop repeat 40
+                     collect (with-open-socket (socket "127.0.0.1" number :timeout 10)
+                               (read-line socket)))))
+        (unwind-protect
+             (progn
+               (is (equal "serving" (read-line (uiop:process-info-output child) nil)))
+               (let ((answers (answers)))
+                 (is (member "here" answers :test #'equal))
+                 (is (member "there" answers :test #'equal)))
+               (is-true (stop-server first))
+               (is (equal '("there") (remove-duplicates (answers) :test #'equal))))
+          (uiop:terminate-process child :urgent t)
+          (uiop:wait-process child)
+          (uiop:close-streams child))))))
+
 (define-test service.usage ()
   (signals type-error (serve "function" 0))
   (signals type-error (serve #'echo-lines 0 :threads 0))
