@@ -29,7 +29,6 @@
 enum {
     PIECE = 65536,
     FILE_OCTETS = 1 << 20,
-    ACTIVE = 100, /* sockets that are ready, of many */
     LINE_CHARACTERS = 80,
     LINE_MAX_OCTETS = 4 * LINE_CHARACTERS + 1,
     LINES = 800 /* different ones, more than a branch predictor learns by heart */
@@ -671,40 +670,17 @@ static void make_ready(const struct crowd *crowd, size_t index) {
     }
 }
 
-/* A wait that finds ACTIVE sockets ready, spread over all, and looks at each. */
-static void run_ready(const struct workload *workload, uint16_t port, int64_t count) {
-    struct crowd crowd = make_crowd(workload->size);
-    struct epoll_event events[ACTIVE];
-    uint64_t seen = 0;
-    (void)port;
-    for (size_t i = 0; i < ACTIVE; i++) {
-        make_ready(&crowd, i * (crowd.len / ACTIVE));
-    }
-    struct stopwatch from = start();
-    for (int64_t i = 0; i < count; i++) {
-        int found = check(epoll_wait(crowd.epoll, events, ACTIVE, -1), "epoll_wait");
-        for (int j = 0; j < found; j++) {
-            seen += crowd.ends[events[j].data.u64] >= 0;
-        }
-    }
-    report(workload->name, &from, count);
-    if (seen != (uint64_t)count * ACTIVE) {
-        fail("events are missing");
-    }
-    end_crowd(&crowd);
-}
-
 /* One octet written, the wait that finds it, and its read. */
 static void run_event(const struct workload *workload, uint16_t port, int64_t count) {
     struct crowd crowd = make_crowd(workload->size);
-    struct epoll_event events[ACTIVE];
+    struct epoll_event event;
     uint8_t octet;
     (void)port;
     struct stopwatch from = start();
     for (int64_t i = 0; i < count; i++) {
         make_ready(&crowd, (size_t)(i * 7919) % crowd.len);
-        check(epoll_wait(crowd.epoll, events, ACTIVE, -1), "epoll_wait");
-        if (read(crowd.ends[events[0].data.u64], &octet, 1) != 1) {
+        check(epoll_wait(crowd.epoll, &event, 1, -1), "epoll_wait");
+        if (read(crowd.ends[event.data.u64], &octet, 1) != 1) {
             fail("read");
         }
     }
@@ -734,7 +710,6 @@ static const struct workload workloads[] = {
     {"read-byte", 20000000, run_read_one, NULL, "ascii", 0},
     {"write-char", 20000000, run_write_one, swallow, NULL, 0},
     {"write-byte", 20000000, run_write_one, swallow, NULL, 0},
-    {"ready", 20000, run_ready, NULL, NULL, 10000},
     {"event-100", 100000, run_event, NULL, NULL, 100},
     {"event-19000", 100000, run_event, NULL, NULL, 19000},
 };

@@ -164,8 +164,6 @@ sends."
 
 ;;; Readiness: many local sockets in one poller, both ends of each pair
 
-(defconstant +active+ 100 "Sockets that are ready, of many.")
-
 (defstruct crowd
   (poller (port:make-poller))
   (ends #() :type simple-vector))       ; of pair I: 2 I and 2 I + 1
@@ -182,16 +180,6 @@ sends."
             do (port:poller-add (crowd-poller crowd) end :data index))
       crowd)))
 
-(defun ready-crowd (size)
-  "The same with +ACTIVE+ of them ready, spread over all."
-  (lambda ()
-    (let ((crowd (funcall (crowd-of size))))
-      (dotimes (i +active+)
-        (make-ready crowd (* i (floor size +active+))))
-      ;; The first waits have room for fewer events.
-      (loop until (= +active+ (length (port:poller-wait (crowd-poller crowd)))))
-      crowd)))
-
 (defun end-crowd (crowd)
   (map nil (lambda (end) (close end :abort t)) (crowd-ends crowd))
   (close (crowd-poller crowd)))
@@ -200,16 +188,6 @@ sends."
   (let ((end (svref (crowd-ends crowd) (logxor index 1))))
     (write-byte 120 end)
     (finish-output end)))
-
-(defun wait-for-ready (peer crowd count)
-  (declare (ignore peer))
-  (let ((seen 0) (poller (crowd-poller crowd)))
-    (declare (type fixnum seen))
-    (dotimes (i count)
-      (loop for event in (port:poller-wait poller)
-            do (when (typep (second event) 'fixnum)
-                 (incf seen))))
-    (unless (= seen (* count +active+)) (missing "events"))))
 
 (defun take-event (peer crowd count)
   (declare (ignore peer))
@@ -260,8 +238,6 @@ sends."
     (read-byte "`read-byte`" "octet" :ascii read-bytes 10000000 :kind :octets :of-sbcl 1)
     (write-char "`write-char`" "character" :sink write-characters 10000000 :of-sbcl 1)
     (write-byte "`write-byte`" "octet" :sink write-bytes 10000000 :kind :octets :of-sbcl 1)
-    (ready "poller: a wait that finds 100 ready of 10,000" "wait" nil wait-for-ready 20000
-           :prepare ,(ready-crowd 10000) :end end-crowd :only (:port :c) :of-c 1.3)
     (event-100 "poller: an event of 100 sockets" "event" nil take-event 100000
                :prepare ,(crowd-of 100) :end end-crowd :only (:port :c))
     (event-19000 "poller: an event of 19,000 sockets" "event" nil take-event 100000
