@@ -206,7 +206,8 @@ it."
   "Where there is no file of primitives for the Lisp the definition says so at once, and is not
 loaded."
   (let ((*features* (remove :sbcl *features*))
-        (*package* (find-package :asdf-user)))
+        (*package* (find-package :asdf-user))
+        (*error-output* (make-broadcast-stream)))  ; SBCL says there where in the file it was
     (handler-case (progn (load (checkout-file "port.asd"))
                          (fiveam:fail "port.asd was loaded"))
       (simple-error (condition)
