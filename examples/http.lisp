@@ -370,8 +370,9 @@ would reset the connection, and the client might lose the response. RFC 9112, 9.
   (let ((room (make-array +line-room+ :element-type '(unsigned-byte 8))))
     (handler-case
         (port:with-deadline (1)
-          (loop repeat 100
-                until (zerop (port:read-some socket room))))
+          (loop with left = 1000000
+                for count = (port:read-some socket room)
+                until (or (zerop count) (minusp (decf left count)))))
       (port:network () nil))))
 
 (defun answer (socket handler)
@@ -379,8 +380,9 @@ would reset the connection, and the client might lose the response. RFC 9112, 9.
   (handler-case
       (let ((request (handler-case (port:with-deadline (*head-seconds*) (read-request socket))
                        (port:timeout () (refuse 408)))))
-        (when (and request (respond socket request handler))
-          :again))
+        (cond ((null request) nil)
+              ((respond socket request handler) :again)
+              (t (hang-up socket))))
     (refusal (refusal)
       (write-status socket (refusal-status refusal) nil t
                     (and (= 405 (refusal-status refusal)) *allow-field*) "GET, HEAD")

@@ -199,7 +199,7 @@
     (is (member "Allow: GET, HEAD" (http-exchange number "PUT / HTTP/1.1" "Host: x" "")
                 :test #'string=))))
 
-(define-test example-servers.http-connections (:weather nil)
+(define-test example-servers.http-connections ()
   "Requests sent ahead are answered in order; connections are kept and closed as was asked."
   (with-example (number port-example/http:start 'port-example/http:hello)
     (flet ((statuses (&rest lines)
