@@ -440,7 +440,7 @@
     (do-pairs (a b)
       (dolist (read (list #'read-byte #'read-char
                           (lambda (b) (read-line b))
-                          (lambda (b) (read-char-no-hang b))
+                          (lambda (b) (wait-until (lambda () (read-char-no-hang b))))
                           (lambda (b) (read-sequence (make-string 1) b))
                           (lambda (b) (read-sequence (blank 1) b))))
         (send-octets a 10)
