@@ -7,6 +7,7 @@
 #include "handle.h"
 #include "libport.h"
 #include "os.h"
+#include "patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -132,6 +133,7 @@ int64_t lport_descriptor_adopt(int32_t fd) {
     int64_t socket = lport_handle_publish(slot, fd, found.family, found.kind);
     atomic_fetch_or(&slot->flags, ((uint32_t)found.state & LPORT_STATE_LISTENING) |
                                       (found.lingers ? LPORT_SLOT_LINGERS : 0));
+    lport_patience_end(slot, fd); /* others may have it too */
     return socket;
 }
 

@@ -8,6 +8,7 @@
 
 #include "libport.h"
 #include "os.h"
+#include "patience.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -338,6 +339,7 @@ int64_t lport_socket_descriptor(int64_t socket) {
     struct lport_slot *slot;
     int64_t fd = lport_handle_enter(socket, &slot);
     if (fd >= 0) {
+        lport_patience_end(slot, (int)fd);
         lport_handle_leave(slot);
     }
     return fd;

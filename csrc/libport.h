@@ -22,7 +22,8 @@
  * does its work, and leaves. lport_socket_close marks the slot, wakes whoever waits on it, and the
  * last one to leave closes the descriptor; so a descriptor is never reused under anybody, and a
  * stale or second close is LPORT_CLOSED, not an accident. Every function that takes a socket may
- * return LPORT_CLOSED. Descriptors are close-on-exec and non-blocking from birth.
+ * return LPORT_CLOSED. Descriptors are close-on-exec and non-blocking from birth; one that has been
+ * received from with LPORT_PATIENT blocks, until lport_socket_descriptor gives it out.
  *
  * Two kinds of function.  [nowait] may change state, lock, allocate, open and close; it never
  *   blocks, and a caller whose threads can be interrupted (unwound, killed) has to defer that for
@@ -105,9 +106,14 @@ enum {
 
 /* Flags of lport_socket_receive, lport_datagram_receive and lport_socket_close */
 enum {
-    LPORT_PEEK = 2,  /* receive: leave the octets where they are */
-    LPORT_RESET = 1, /* close: drop what was not sent, the peer sees a reset */
+    LPORT_PEEK = 2,    /* receive: leave the octets where they are */
+    LPORT_PATIENT = 4, /* receive: wait in the call itself, for LPORT_PATIENCE_NS at the most */
+    LPORT_RESET = 1,   /* close: drop what was not sent, the peer sees a reset */
 };
+
+/* How long a receive with LPORT_PATIENT waits. A system whose clock ticks slowly makes it longer, by
+ * two ticks at the most. */
+#define LPORT_PATIENCE_NS 4000000
 
 /* Backends of pollers */
 enum {
@@ -301,7 +307,7 @@ LPORT_API int64_t lport_socket_close(int64_t socket, int32_t flags);
  * LPORT_TIMED_OUT: not yet. LPORT_INVALID: SOCKET is open. */
 LPORT_API int64_t lport_socket_gone(int64_t socket, int64_t deadline);
 
-/* [nowait] The descriptor of SOCKET. It stays SOCKET's own: never close it. */
+/* [nowait] The descriptor of SOCKET, non-blocking. It stays SOCKET's own: never close it. */
 LPORT_API int64_t lport_socket_descriptor(int64_t socket);
 
 /* [nowait] LPORT_STATE_ bits. */
@@ -549,7 +555,10 @@ LPORT_API int64_t lport_activation_forget(void);
 /* [nowait] Receives at most LEN octets into OCTETS; how many. 0 with LEN above 0 is end of file,
  * and it repeats. LPORT_WOULD_BLOCK. LPORT_CONNECTION_RESET and its kin: the connection is broken;
  * that is remembered and returned by every later call, but only after what arrived before has been
- * read. FLAGS: 0, LPORT_PEEK. Source: recv(2). */
+ * read. FLAGS: 0, LPORT_PEEK, LPORT_PATIENT. With LPORT_PATIENT, meant for an answer that comes
+ * soon, it waits up to LPORT_PATIENCE_NS, which saves the system call of a wait, and returns
+ * LPORT_WOULD_BLOCK then or as soon as a signal comes; a close by another thread has to wait so
+ * long too. Source: recv(2). */
 LPORT_API int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_t flags);
 
 /* [nowait] Sends at most LEN octets; how many the system took. LPORT_WOULD_BLOCK: no room now.

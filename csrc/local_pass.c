@@ -87,7 +87,7 @@ static int64_t send_with(struct lport_slot *slot, int fd, const uint8_t *octets,
     ssize_t sent;
     message.msg_controllen = put_descriptors(&control, descriptors, count);
     do {
-        sent = lport_os.sendmsg(fd, &message, MSG_NOSIGNAL);
+        sent = lport_os.sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     return sent >= 0 ? sent
                      : lport_transfer_note_broken(
@@ -168,7 +168,7 @@ static int64_t receive_with(struct lport_slot *slot, int fd, uint8_t *octets, si
                                   .msg_iovlen = 1,
                                   .msg_control = &control,
                                   .msg_controllen = room_for(max)};
-        count = lport_os.recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        count = lport_os.recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     } while (count < 0 && errno == EINTR);
     if (count < 0) {
         return lport_transfer_note_broken(slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));

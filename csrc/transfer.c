@@ -7,6 +7,7 @@
 
 #include "libport.h"
 #include "os.h"
+#include "patience.h"
 
 #include <errno.h>
 #include <sys/uio.h>
@@ -32,12 +33,18 @@ int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status) {
 static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
                             int32_t flags) {
     ssize_t count;
-    int peek = (flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0;
+    int how = lport_patience_flags(slot, fd, (flags & LPORT_PATIENT) != 0);
+    if ((flags & LPORT_PEEK) != 0) {
+        how |= MSG_PEEK;
+    }
     do {
-        count = lport_os.recv(fd, octets, len, peek);
-    } while (count < 0 && errno == EINTR);
+        count = lport_os.recv(fd, octets, len, how);
+    } while (count < 0 && errno == EINTR && (how & MSG_DONTWAIT) != 0);
     if (count > 0) {
         return count;
+    }
+    if (count < 0 && errno == EINTR) {
+        return lport_status_make(LPORT_WOULD_BLOCK);
     }
     int64_t status = count < 0 ? lport_status_from_errno(LPORT_IN_TRANSFER, errno) : 0;
     int64_t broken = atomic_load(&slot->broken);
@@ -85,7 +92,7 @@ int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
     int64_t result = lport_transfer_forbidden(slot);
     if (result == 0 && (len > 0 || slot->kind != LPORT_STREAM)) {
         do {
-            count = lport_os.send((int)fd, octets, len, MSG_NOSIGNAL);
+            count = lport_os.send((int)fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
         } while (count < 0 && errno == EINTR);
         result = lport_transfer_sent(slot, count);
     }
@@ -107,7 +114,7 @@ int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len, const
     int64_t result = lport_transfer_forbidden(slot);
     if (result == 0 && (a_len > 0 || b_len > 0 || slot->kind != LPORT_STREAM)) {
         do {
-            count = lport_os.sendmsg((int)fd, &message, MSG_NOSIGNAL);
+            count = lport_os.sendmsg((int)fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         } while (count < 0 && errno == EINTR);
         result = lport_transfer_sent(slot, count);
     }

@@ -6,6 +6,7 @@
  * way (a file system without page cache, a kind of socket) is read and sent instead. */
 #include "libport.h"
 #include "os.h"
+#include "patience.h"
 #include "transfer.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ static ssize_t read_and_send(int fd, int file, off_t offset, size_t len) {
     }
     size_t there = (size_t)count;
     do {
-        count = lport_os.send(fd, octets, there, MSG_NOSIGNAL);
+        count = lport_os.send(fd, octets, there, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (count < 0 && errno == EINTR);
     return count;
 }
@@ -80,6 +81,7 @@ int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, siz
     int64_t result = slot->kind == LPORT_STREAM ? lport_transfer_forbidden(slot)
                                                 : lport_status_make(LPORT_NOT_SUPPORTED);
     if (result == 0 && len > 0) {
+        lport_patience_end(slot, (int)fd);
         ssize_t count = send_piece((int)fd, file, (off_t)offset, len < LONGEST ? len : LONGEST);
         result = lport_transfer_sent(slot, count);
     }

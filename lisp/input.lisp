@@ -40,25 +40,31 @@ double the buffer that is full of one long line."
 (defun would-block-p (status)
   (= (lport-status-kind status) +lport-would-block+))
 
-(defun receive (connection octets start end)
-  "Receive into OCTETS from START below END without blocking: the count, 0 for end of file, or a
-status.
+(defun receive (connection octets start end &optional (flags 0))
+  "Receive into OCTETS from START below END: the count, 0 for end of file, or a status. Without
+blocking, or with what PATIENCE says for FLAGS.
 To be called with interrupts deferred until the count is noted."
-  (declare (type octets octets) (type index start end))
+  (declare (type connection connection) (type octets octets) (type index start end)
+           (type fixnum flags))
   (let ((count (with-octets (pointer octets start)
-                 (lport-socket-receive (connection-handle connection) pointer (- end start) 0))))
+                 (lport-socket-receive (connection-handle connection) pointer (- end start)
+                                       flags))))
     (declare (type (signed-byte 64) count))
-    (setf (connection-expecting connection) (and (minusp count) (would-block-p count)))
-    (when (plusp count)
-      (incf (connection-octets-in connection) count))
+    (cond ((plusp count)
+           (setf (connection-expecting connection) nil)
+           (incf (connection-octets-in connection) count))
+          (t (setf (connection-expecting connection) (and (minusp count) (would-block-p count))
+                   (connection-patient connection) nil)))
     count))
 
-(defun receive-into-buffer (connection)
-  "Receive behind IN-END what fits, without blocking: as RECEIVE."
+(defun receive-into-buffer (connection &optional (flags 0))
+  "Receive behind IN-END what fits: as RECEIVE."
+  (declare (type connection connection))
   (make-input-room connection)
   (call-deferred
     (let* ((in (connection-in connection))
-           (count (receive connection in (connection-in-end connection) (length in))))
+           (count (receive connection in (connection-in-end connection) (length in) flags)))
+      (declare (type (signed-byte 64) count))
       (when (plusp count)
         (incf (connection-in-end connection) count)
         (note-buffered connection))
@@ -105,14 +111,47 @@ connection has none."
       (drop-input connection)))
   element)
 
-(defmacro receiving ((connection limit moved) attempt)
-  "Make ATTEMPT, a form that receives without blocking, until it has a count; wait in between, and
-first where something was sent since the last time: an answer is not there yet, and a call that
-would only say so is saved. (Yielding the processor instead would be cheaper still while nobody else
-wants it; where somebody does, a scheduler of deadlines makes who yields wait for milliseconds.)
+(defparameter *soon* 1000000
+  "Nanoseconds within which an answer comes soon.")
+
+(declaim (type moment *patience-room*))
+(defparameter *patience-room* (* 10 +lport-patience-ns+)
+  "Nanoseconds that have to be left for a receive that waits in the call itself: it can come back
+late by its own time.")
+
+(defmacro patience ((connection) room-p)
+  "The flags for the next receive of CONNECTION: where what is to be read is an answer that is not
+there yet, the last one came soon, and ROOM-P says that the call has time, the receive itself waits
+for it, for some milliseconds, which saves a system call; a close, a new deadline and an interrupt
+have to wait so long too. Not for a thread that has to do something before it blocks."
+  `(if (and (connection-patient ,connection)
+            (connection-expecting ,connection)
+            (null *before-wait*)
+            ,room-p)
+       +lport-patient+
+       0))
+
+(defun leaves-room-p (limit)
+  "True if there is time for patience before LIMIT."
+  (declare (type moment limit))
+  (or (= limit +never+) (> limit (moment-in *patience-room*))))
+
+(defun await-answer (connection limit moved)
+  "Wait for input. LIMIT or a later one. Notes whether it came soon."
+  (declare (type connection connection))
+  (release-idle-input connection)
+  (let ((began (lport-clock-now)))
+    (prog1 (await connection :input :read limit moved)
+      (setf (connection-patient connection) (< (- (lport-clock-now) began) *soon*)))))
+
+(defmacro receiving ((connection limit moved) (flags) attempt)
+  "Make ATTEMPT, a form that receives with FLAGS, until it has a count; wait in between, and first
+where something was sent since the last time: an answer is not there yet, and a call that would only
+say so is saved. (Yielding the processor instead would be cheaper still while nobody else wants it;
+where somebody does, a scheduler of deadlines makes who yields wait for milliseconds.)
 Values: the count, 0 at end of file; LIMIT, or a later one that the user asked for."
   (let ((try (gensym "ATTEMPT")))
-    `(flet ((,try () ,attempt))
+    `(flet ((,try (,flags) ,attempt))
        (declare (dynamic-extent #',try))
        (call-receiving ,connection ,limit ,moved #',try))))
 
@@ -121,10 +160,12 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
   (loop
     (check-open connection :read)
     (setf limit (check-limit connection :input :read limit moved))
-    (when (connection-expecting connection)
-      (release-idle-input connection)
-      (setf limit (await connection :input :read limit moved)))
-    (let ((count (funcall attempt)))
+    (let* ((flags (patience (connection)
+                    (leaves-room-p (min limit (channel-input-deadline connection)))))
+           (count (progn
+                    (when (and (connection-expecting connection) (zerop flags))
+                      (setf limit (await-answer connection limit moved)))
+                    (funcall attempt flags))))
       (declare (type (signed-byte 64) count))
       (cond ((>= count 0)
              (return (values count limit)))
@@ -133,7 +174,7 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
 
 (defun fill-input (connection limit &optional (moved 0))
   "Wait for more octets behind IN-END. Values: how many, 0 at end of file; LIMIT or a later one."
-  (receiving (connection limit moved) (receive-into-buffer connection)))
+  (receiving (connection limit moved) (flags) (receive-into-buffer connection flags)))
 
 (defun fill-input-now (connection)
   "Take what is there without blocking: how many octets, 0 at end of file, NIL if there is nothing
@@ -158,8 +199,11 @@ reader of CONNECTION at once and no deadline has to be looked at; else NIL."
   "Receive behind IN-END if something may be there: true if it was. To be called within
 WITH-INPUT-NOW."
   (declare (type connection connection))
-  (unless (or (channel-closing connection) (connection-expecting connection))
-    (plusp (the (signed-byte 64) (receive-into-buffer connection)))))
+  (unless (channel-closing connection)
+    (let ((flags (patience (connection)
+                   (> (channel-input-timeout connection) *patience-room*))))
+      (unless (and (connection-expecting connection) (zerop flags))
+        (plusp (the (signed-byte 64) (receive-into-buffer connection flags)))))))
 
 (defun put-back (connection octets start end)
   "Put OCTETS from START to END before what is unread."
@@ -254,9 +298,9 @@ came."
                (return position))
              (multiple-value-setq (count limit)
                (if (>= (- end position) +direct-size+)
-                   (receiving (connection limit (- position start))
+                   (receiving (connection limit (- position start)) (flags)
                      (call-deferred
-                       (let ((count (receive connection octets position end)))
+                       (let ((count (receive connection octets position end flags)))
                          (when (plusp count)
                            (incf position (the index count)))
                          count)))
@@ -282,8 +326,8 @@ How many; 0 at end of file."
           (cond ((= start end) 0)
                 ((plusp (buffered-input connection))
                  (take-octets connection octets start end))
-                (t (values (receiving (connection limit 0)
-                             (call-deferred (receive connection octets start end))))))))))
+                (t (values (receiving (connection limit 0) (flags)
+                             (call-deferred (receive connection octets start end flags))))))))))
 
 ;;; Waiting without reading
 

@@ -1,0 +1,56 @@
+/* patience - receives that wait a moment in the call itself (layer 2). Stands on os, handle.
+ *
+ * An answer that comes soon costs a poll and a receive where it is polled for, and one receive where
+ * that waits; a system call costs about a tenth of a short round trip. Descriptors are non-blocking
+ * from birth. The first patient receive makes its descriptor block, with a limit of time by
+ * SO_RCVTIMEO, so that neither a close nor an interrupt waits for longer than that.
+ *
+ * Invariant: a descriptor that blocks is used by calls alone that have MSG_DONTWAIT or are patient.
+ * Where a call has no such flag (sendfile), or somebody else may use the descriptor, it becomes
+ * non-blocking again and stays so. */
+#include "patience.h"
+
+#include "libport.h"
+#include "os.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+/* Makes FD block for at most LPORT_PATIENCE_NS, unless it never may; the flags of SLOT. */
+static uint32_t begin(struct lport_slot *slot, int fd) {
+    static const struct timeval limit = {.tv_usec = LPORT_PATIENCE_NS / 1000};
+    pthread_mutex_lock(&slot->lock);
+    if ((atomic_load(&slot->flags) & LPORT_SLOT_NEVER_BLOCKS) == 0) {
+        int can = lport_os.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 &&
+                  lport_os.fcntl(fd, F_SETFL, 0) == 0;
+        atomic_fetch_or(&slot->flags, can ? LPORT_SLOT_BLOCKS : LPORT_SLOT_NEVER_BLOCKS);
+    }
+    uint32_t flags = atomic_load(&slot->flags);
+    pthread_mutex_unlock(&slot->lock);
+    return flags;
+}
+
+int lport_patience_flags(struct lport_slot *slot, int fd, int patient) {
+    if (!patient) {
+        return MSG_DONTWAIT;
+    }
+    uint32_t flags = atomic_load(&slot->flags);
+    if ((flags & (LPORT_SLOT_BLOCKS | LPORT_SLOT_NEVER_BLOCKS)) == 0) {
+        flags = begin(slot, fd);
+    }
+    return (flags & LPORT_SLOT_BLOCKS) != 0 ? 0 : MSG_DONTWAIT;
+}
+
+void lport_patience_end(struct lport_slot *slot, int fd) {
+    if ((atomic_load(&slot->flags) & LPORT_SLOT_NEVER_BLOCKS) != 0) {
+        return;
+    }
+    pthread_mutex_lock(&slot->lock);
+    if ((atomic_load(&slot->flags) & LPORT_SLOT_BLOCKS) != 0) {
+        lport_os.fcntl(fd, F_SETFL, O_NONBLOCK);
+        atomic_fetch_and(&slot->flags, ~(uint32_t)LPORT_SLOT_BLOCKS);
+    }
+    atomic_fetch_or(&slot->flags, LPORT_SLOT_NEVER_BLOCKS);
+    pthread_mutex_unlock(&slot->lock);
+}
