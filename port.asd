@@ -105,6 +105,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "library")
                (:file "conditions")
                (:file "deadline")
+               (:file "patience")
                (:file "address")
                (:file "resolver")
                (:file "stream")

@@ -111,8 +111,8 @@ enum {
     LPORT_RESET = 1,   /* close: drop what was not sent, the peer sees a reset */
 };
 
-/* How long a receive with LPORT_PATIENT waits. A system whose clock ticks slowly makes it longer, by
- * two ticks at the most. */
+/* How long a receive with LPORT_PATIENT waits. A system whose clock ticks slowly makes it longer,
+ * by two ticks at the most. */
 #define LPORT_PATIENCE_NS 4000000
 
 /* Backends of pollers */
@@ -640,6 +640,11 @@ LPORT_API int64_t lport_poller_wake(int64_t poller);
 
 /* [pure] The index of the first line feed in OCTETS, or LEN where there is none. */
 LPORT_API int64_t lport_text_find_line(const uint8_t *octets, size_t len);
+
+/* [pure] The line that OCTETS, which are UTF-8, begin with: consumed, its octets without the line
+ * feed; produced, its characters, as lport_text_utf8_count counts them. LPORT_WOULD_BLOCK: there is
+ * no line feed. */
+LPORT_API int64_t lport_text_measure_line(const uint8_t *octets, size_t len);
 
 /* [pure] Decode OCTETS to CHARS. UTF-8 is validated as RFC 3629 says: no overlong form, no
  * surrogate, nothing above U+10FFFF is ever written. The `8` forms write one octet per character

@@ -1,9 +1,9 @@
 /* patience - receives that wait a moment in the call itself (layer 2). Stands on os, handle.
  *
- * An answer that comes soon costs a poll and a receive where it is polled for, and one receive where
- * that waits; a system call costs about a tenth of a short round trip. Descriptors are non-blocking
- * from birth. The first patient receive makes its descriptor block, with a limit of time by
- * SO_RCVTIMEO, so that neither a close nor an interrupt waits for longer than that.
+ * An answer that comes soon costs a poll and a receive where it is polled for, and one receive
+ * where that waits; a system call costs about a tenth of a short round trip. Descriptors are
+ * non-blocking from birth. The first patient receive makes its descriptor block, with a limit of
+ * time by SO_RCVTIMEO, so that neither a close nor an interrupt waits for longer than that.
  *
  * Invariant: a descriptor that blocks is used by calls alone that have MSG_DONTWAIT or are patient.
  * Where a call has no such flag (sendfile), or somebody else may use the descriptor, it becomes

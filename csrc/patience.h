@@ -5,11 +5,12 @@
 #include "handle.h"
 
 /* The flags for recv(2) and its kin on FD, the descriptor of SLOT: MSG_DONTWAIT, or nothing where
- * PATIENT and FD can be made to block for LPORT_PATIENCE_NS at the most. Every call that receives or
- * sends has to have the one or the other. */
+ * PATIENT and FD can be made to block for LPORT_PATIENCE_NS at the most. Every call that receives
+ * or sends has to have the one or the other. */
 int lport_patience_flags(struct lport_slot *slot, int fd, int patient);
 
-/* Makes FD non-blocking for good: others will use it, or a call that no flag keeps from blocking. */
+/* Makes FD non-blocking for good: others will use it, or a call that no flag keeps from blocking.
+ */
 void lport_patience_end(struct lport_slot *slot, int fd);
 
 #endif

@@ -29,6 +29,15 @@ int64_t lport_text_find_line(const uint8_t *octets, size_t len) {
     return found == NULL ? (int64_t)len : found - octets;
 }
 
+int64_t lport_text_measure_line(const uint8_t *octets, size_t len) {
+    size_t most = clamp(len);
+    const uint8_t *found = most == 0 ? NULL : memchr(octets, '\n', most);
+    if (found == NULL)
+        return lport_status_make(LPORT_WOULD_BLOCK);
+    size_t line = (size_t)(found - octets);
+    return lport_text_result(line, line == 0 ? 0 : variant()->count(octets, line));
+}
+
 int64_t lport_text_from_utf8(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
     return lport_text_decode(variant(), octets, clamp(len), chars, clamp(cap));
 }
@@ -63,20 +72,8 @@ int64_t lport_text_utf8_problem(const uint8_t *octets, size_t len) {
     return lport_text_problem(octets, len);
 }
 
-/* Eight octets at a time: of each the bit that says that it continues a character, added up by a
- * multiplication. */
 int64_t lport_text_utf8_count(const uint8_t *octets, size_t len) {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    size_t continuing = 0, at = 0;
-    for (; at + 8 <= len; at += 8) {
-        uint64_t eight;
-        memcpy(&eight, octets + at, 8);
-        continuing += (size_t)(((eight >> 7 & ~(eight >> 6) & ones) * ones) >> 56);
-    }
-    for (; at < len; at++) {
-        continuing += (octets[at] & 0xC0) == 0x80;
-    }
-    return (int64_t)(len - continuing);
+    return (int64_t)variant()->count(octets, len);
 }
 
 int64_t lport_text_to_utf8(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {

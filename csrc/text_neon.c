@@ -224,6 +224,7 @@ static const struct lport_text_variant neon = {
     .ascii = ascii,
     .widen = widen,
     .narrow = narrow,
+    .count = lport_text_count,
     .sift = sift,
     .gather = gather,
     .usable = usable,

@@ -2,6 +2,8 @@
  * way out at errors and odd ends (layer 1).
  *
  * Stands on nothing. Invariant: one element is looked at, found good, written; then the next. */
+#include <string.h>
+
 #include "text_variants.h"
 
 static int continues(uint8_t octet) {
@@ -100,6 +102,20 @@ int64_t lport_text_encode_plainly(const uint32_t *chars, size_t len, uint8_t *oc
     return lport_text_result(in, out);
 }
 
+/* Of each octet the bit that says that it continues a character, added up by a multiplication. */
+size_t lport_text_count(const uint8_t *octets, size_t len) {
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    size_t continuing = 0, at = 0;
+    for (; at + 8 <= len; at += 8) {
+        uint64_t eight;
+        memcpy(&eight, octets + at, 8);
+        continuing += (size_t)(((eight >> 7 & ~(eight >> 6) & ones) * ones) >> 56);
+    }
+    for (; at < len; at++)
+        continuing += (size_t)continues(octets[at]);
+    return len - continuing;
+}
+
 static size_t ascii(const uint8_t *octets, size_t len) {
     size_t i = 0;
     while (i < len && octets[i] < 0x80)
@@ -124,6 +140,7 @@ const struct lport_text_variant lport_text_scalar = {
     .ascii = ascii,
     .widen = widen,
     .narrow = narrow,
+    .count = lport_text_count,
 };
 
 #if !defined(LPORT_TEXT_X86) && !defined(LPORT_TEXT_NEON)

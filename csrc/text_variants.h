@@ -27,6 +27,8 @@ struct lport_text_variant {
     void (*widen)(const uint8_t *octets, size_t len, uint32_t *chars);
     /* Copies CHARS to OCTETS up to the first above LIMIT, 0x7F or 0xFF; how many. */
     size_t (*narrow)(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit);
+    /* How many of OCTETS do not continue a character. */
+    size_t (*count)(const uint8_t *octets, size_t len);
 
     /* UTF-8, for processors with byte shuffles; else NULL. Decoding goes by chunks, in two passes
      * without a branch on the text: `sift` validates a chunk and takes it apart, `gather` puts its
@@ -62,6 +64,9 @@ int64_t lport_text_encode(const struct lport_text_variant *variant, const uint32
 int64_t lport_text_decode_plainly(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap);
 int64_t lport_text_encode_plainly(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
 int64_t lport_text_problem(const uint8_t *octets, size_t len);
+
+/* `count` of a variant, eight octets at a time. */
+size_t lport_text_count(const uint8_t *octets, size_t len);
 
 /* The longest vector looked at in one call: a result has 31 bits for each count. */
 #define LPORT_TEXT_MAX ((size_t)LPORT_TEXT_SCALE - 1)

@@ -190,6 +190,41 @@ AVX2 static size_t narrow_avx2(const uint32_t *chars, size_t len, uint8_t *octet
     return i + narrow_sse2(chars + i, len - i, octets + i, limit);
 }
 
+/* Octets of 0x80 to 0xBF, -128 to -65, continue. 255 steps at a time fit the sums in octets. */
+static size_t count_sse2(const uint8_t *octets, size_t len) {
+    const __m128i last = _mm_set1_epi8(-65);
+    __m128i sums = _mm_setzero_si128();
+    size_t i = 0;
+    while (i + 16 <= len) {
+        __m128i some = _mm_setzero_si128();
+        size_t end = i + lport_text_smaller((len - i) / 16, 255) * 16;
+        for (; i < end; i += 16)
+            some = _mm_sub_epi8(some, _mm_cmpgt_epi8(load16(octets + i), last));
+        sums = _mm_add_epi64(sums, _mm_sad_epu8(some, _mm_setzero_si128()));
+    }
+    sums = _mm_add_epi64(sums, _mm_unpackhi_epi64(sums, sums));
+    return (size_t)_mm_cvtsi128_si64(sums) + lport_text_count(octets + i, len - i);
+}
+
+AVX2 static size_t count_avx2(const uint8_t *octets, size_t len) {
+    const __m256i last = _mm256_set1_epi8(-65);
+    __m256i sums = _mm256_setzero_si256();
+    size_t i = 0;
+    while (i + 32 <= len) {
+        __m256i some = _mm256_setzero_si256();
+        size_t end = i + lport_text_smaller((len - i) / 32, 255) * 32;
+        for (; i < end; i += 32) {
+            __m256i v = _mm256_loadu_si256((const __m256i *)(octets + i));
+            some = _mm256_sub_epi8(some, _mm256_cmpgt_epi8(v, last));
+        }
+        sums = _mm256_add_epi64(sums, _mm256_sad_epu8(some, _mm256_setzero_si256()));
+    }
+    __m128i two = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    _mm256_zeroupper();
+    two = _mm_add_epi64(two, _mm_unpackhi_epi64(two, two));
+    return (size_t)_mm_cvtsi128_si64(two) + count_sse2(octets + i, len - i);
+}
+
 /* ---- the variants ---------------------------------------------------------------------------- */
 
 static const struct lport_text_variant sse2 = {
@@ -197,6 +232,7 @@ static const struct lport_text_variant sse2 = {
     .ascii = ascii_sse2,
     .widen = widen_sse2,
     .narrow = narrow_sse2,
+    .count = count_sse2,
 };
 
 static const struct lport_text_variant sse41 = {
@@ -204,6 +240,7 @@ static const struct lport_text_variant sse41 = {
     .ascii = ascii_sse2,
     .widen = widen_sse2,
     .narrow = narrow_sse2,
+    .count = count_sse2,
     .sift = lport_text_sift_sse41,
     .gather = lport_text_gather_sse41,
     .usable = lport_text_usable_sse41,
@@ -215,6 +252,7 @@ static const struct lport_text_variant avx2 = {
     .ascii = ascii_avx2,
     .widen = widen_avx2,
     .narrow = narrow_avx2,
+    .count = count_avx2,
     .sift = lport_text_sift_avx2,
     .gather = lport_text_gather_avx2,
     .usable = lport_text_usable_avx2,

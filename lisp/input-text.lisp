@@ -184,12 +184,33 @@ of file, as LISTEN wants it."
 
 (defun find-newline (connection from)
   "The index of the first line feed at or behind index FROM of the buffer, or NIL."
+  (declare (type connection connection) (type index from))
   (let ((end (connection-in-end connection)))
     (when (< from end)
       (let ((found (with-octets (pointer (connection-in connection) from)
-                     (lport-text-find-line pointer (- end from)))))
+                     (the index (lport-text-find-line pointer (- end from))))))
         (when (< found (- end from))
           (+ from found))))))
+
+(declaim (inline measure-line))
+(defun measure-line (connection format start)
+  "Look at the line that begins at index START of the buffer. Values: the index of its line feed, or
+NIL; how many characters are before that, if all are free of errors; NIL where only decoding can
+tell."
+  (declare (type connection connection) (type text-format format) (type index start))
+  (if (eq (text-format-codec format) :utf-8)
+      (let ((end (connection-in-end connection)) (result -1))
+        (declare (type (signed-byte 64) result))
+        (when (< start end)
+          (setf result (with-octets (pointer (connection-in connection) start)
+                         (lport-text-measure-line pointer (- end start)))))
+        (if (minusp result)
+            (values nil nil)
+            (multiple-value-bind (octets characters) (unpack-progress result)
+              (values (the index (+ start octets)) characters))))
+      (let ((newline (find-newline connection start)))
+        (values newline
+                (and newline (not (eq (text-format-codec format) :babel)) (- newline start))))))
 
 (defun decode-span (connection start end)
   "The text of the octets START to END of the buffer, all of which belong to it."
@@ -246,17 +267,17 @@ be called within WITH-INPUT-NOW."
   (let ((format (connection-format connection))
         (start (connection-in-start connection)))
     (when (text-format-ascii-p format)
-      (let ((newline (find-newline connection start)))
-        (when newline
+      (multiple-value-bind (newline count) (measure-line connection format start)
+        (declare (type (or null index) newline count))
+        (when count
           (let* ((end (line-end connection start newline))
-                 (length (character-count format (connection-in connection) start end))
-                 (string (and length (make-string length))))
-            (declare (type index end))
-            (when (and string
-                       (= (- end start)
-                          (the index (values (decode format (connection-in connection) start end
-                                                     string 0 length)))))
-              (setf (connection-in-start connection) (1+ (the index newline))
+                 (length (- count (- (the index newline) end))) ; a carriage return is not in it
+                 (string (make-string length)))
+            (declare (type index end length))
+            (when (= (- end start)
+                     (the index (values (decode format (connection-in connection) start end
+                                                string 0 length))))
+              (setf (connection-in-start connection) (1+ newline)
                     (connection-last-width connection) 0)
               (release-idle-input connection)
               string)))))))

@@ -105,17 +105,6 @@ character."
         (:babel (decode-with-babel (text-format-name format)
                                    octets start end string from to))))))
 
-(declaim (inline character-count))
-(defun character-count (format octets start end)
-  "How many characters octets START to END of OCTETS are, if they are free of errors; NIL where only
-decoding can tell."
-  (declare (type octets octets) (type fixnum start end))
-  (case (text-format-codec format)
-    (:utf-8 (with-octets (source octets start)
-              (the fixnum (lport-text-utf8-count source (- end start)))))
-    (:babel nil)
-    (t (- end start))))
-
 (defun encode (format string from to octets start end)
   "Convert the characters FROM to TO of STRING into OCTETS from START up to END.
 Values: characters consumed, octets produced. It stops at either end or before what has no octets."

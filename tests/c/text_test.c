@@ -129,6 +129,13 @@ static int64_t run_ascii(const struct lport_text_variant *v, const void *input, 
     return (int64_t)v->ascii(input, len);
 }
 
+static int64_t run_count(const struct lport_text_variant *v, const void *input, size_t len,
+                         void *output, size_t cap) {
+    (void)output;
+    (void)cap;
+    return (int64_t)v->count(input, len);
+}
+
 static int64_t run_widen(const struct lport_text_variant *v, const void *input, size_t len,
                          void *output, size_t cap) {
     v->widen(input, lport_text_smaller(len, cap), output);
@@ -155,6 +162,7 @@ static int64_t run_to_ascii(const struct lport_text_variant *v, const void *inpu
 static const struct task decoders[] = {
     {"decode", 1, 4, run_decode},
     {"ascii", 1, 1, run_ascii},
+    {"count", 1, 1, run_count},
     {"widen", 1, 4, run_widen},
 };
 
@@ -201,7 +209,7 @@ Test(text, every_variant_decodes_as_the_scalar_one_at_every_alignment) {
             size_t len = pick_length(turn);
             make_octets(octets, len, pick(KINDS));
             for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++)
-                for (int t = 0; t < 3; t++)
+                for (int t = 0; t < 4; t++)
                     must_agree(v, decoders + t, octets, len, pick_room(len, 1), offset);
         }
 }
@@ -543,6 +551,23 @@ Test(text, utf8_count_is_the_number_of_characters_that_decoding_gives) {
                 cr_assert_eq(lport_text_utf8_count(octets + start, len), decoded % LPORT_TEXT_SCALE,
                              "%zu from %zu", len, start);
         }
+}
+
+Test(text, a_measured_line_has_the_octets_before_its_end_and_their_characters) {
+    uint8_t octets[300];
+    for (size_t at = 0; at < sizeof octets; at++)
+        octets[at] = (uint8_t)(at % 3 == 0 ? 0xC3 : at % 3 == 1 ? 0xA9 : 'a');
+    for (size_t len = 0; len <= sizeof octets; len++) {
+        int64_t none = lport_text_measure_line(octets, len);
+        cr_assert_eq(lport_status_kind(none), LPORT_WOULD_BLOCK, "%zu", len);
+    }
+    for (size_t at = 0; at < sizeof octets; at++) {
+        uint8_t before = octets[at];
+        octets[at] = '\n';
+        cr_assert_eq(lport_text_measure_line(octets, sizeof octets),
+                     counts(at, (size_t)lport_text_utf8_count(octets, at)), "%zu", at);
+        octets[at] = before;
+    }
 }
 
 Test(text, empty_vectors_may_be_null) {

@@ -1,0 +1,151 @@
+/* patience: receives that wait a moment in the call itself. */
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+TestSuite(patience, .timeout = 20);
+
+static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
+
+enum { FAMILIES = sizeof families / sizeof *families };
+
+static int64_t receive_patiently(int64_t socket, uint8_t *octets, size_t len) {
+    return lport_socket_receive(socket, octets, len, LPORT_PATIENT);
+}
+
+/* What comes later than a receive is patient is waited for again. */
+static int64_t receive_late(void *data) {
+    uint8_t octet;
+    int64_t result;
+    do {
+        result = receive_patiently(*(int64_t *)data, &octet, 1);
+    } while (lport_status_kind(result) == LPORT_WOULD_BLOCK);
+    return result == 1 ? octet : result;
+}
+
+SOCKET_TEST(patience, a_patient_receive_waits_for_what_comes) {
+    for (int i = 0; i < FAMILIES; i++) {
+        struct task task;
+        int64_t ends[2];
+        make_connection(families[i], ends);
+        task_start(&task, receive_late, &ends[0]);
+        task_until_asleep(&task, 0);
+        cr_assert_eq(send_all(ends[1], (const uint8_t *)"x", 1, soon()), 1);
+        cr_assert_eq(task_join(&task), 'x');
+        close_both(ends);
+    }
+}
+
+SOCKET_TEST(patience, it_comes_back_soon_where_nothing_comes) {
+    uint8_t octet;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    int64_t began = lport_clock_now();
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    cr_assert_lt(lport_clock_now() - began, 1000000000);
+    close_both(ends);
+}
+
+/* Behaviour 13. */
+SOCKET_TEST(patience, a_close_by_another_thread_ends_it) {
+    for (int i = 0; i < FAMILIES; i++) {
+        struct task task;
+        int64_t ends[2];
+        make_connection(families[i], ends);
+        task_start(&task, receive_late, &ends[0]);
+        task_until_asleep(&task, 0);
+        cr_assert_geq(lport_socket_close(ends[0], 0), 0);
+        assert_kind(task_join(&task), LPORT_CLOSED);
+        cr_assert_eq(lport_socket_gone(ends[0], soon()), 0);
+        cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    }
+}
+
+SOCKET_TEST(patience, end_of_file_and_a_reset_end_it) {
+    uint8_t octet;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    int64_t result;
+    while (lport_status_kind(result = receive_patiently(ends[0], &octet, 1)) == LPORT_WOULD_BLOCK) {
+    }
+    cr_assert_eq(result, 0);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
+    while (lport_status_kind(result = receive_patiently(ends[0], &octet, 1)) == LPORT_WOULD_BLOCK) {
+    }
+    assert_kind(result, LPORT_CONNECTION_RESET);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+}
+
+/* A descriptor that blocks must not make any other call block. */
+SOCKET_TEST(patience, every_other_call_still_does_not_block) {
+    faults_watch();
+    for (int i = 0; i < FAMILIES; i++) {
+        uint8_t octet;
+        int64_t descriptors[1];
+        int64_t ends[2];
+        make_connection(families[i], ends);
+        assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+        assert_kind(lport_socket_receive(ends[0], &octet, 1, 0), LPORT_WOULD_BLOCK);
+        assert_kind(lport_socket_receive(ends[0], &octet, 1, LPORT_PEEK), LPORT_WOULD_BLOCK);
+        if (families[i] == LPORT_LOCAL) {
+            assert_kind(lport_local_receive(ends[0], &octet, 1, descriptors, 1), LPORT_WOULD_BLOCK);
+        }
+        assert_kind(clog_up(ends[0]), LPORT_WOULD_BLOCK);
+        assert_kind(lport_socket_send2(ends[0], &octet, 1, &octet, 1), LPORT_WOULD_BLOCK);
+        close_both(ends);
+    }
+    faults_resume();
+}
+
+/* sendfile(2) has no flag for that. */
+SOCKET_TEST(patience, a_file_that_is_sent_does_not_block_either) {
+    uint8_t octets[4096] = {0};
+    int64_t ends[2], sent;
+    char path[] = "/tmp/port-patience-XXXXXX";
+    int file = mkstemp(path);
+    cr_assert_geq(file, 0);
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(write(file, octets, sizeof octets), (ssize_t)sizeof octets);
+    make_connection(LPORT_INET, ends);
+    assert_kind(receive_patiently(ends[0], octets, 1), LPORT_WOULD_BLOCK);
+    while ((sent = lport_socket_send_file(ends[0], file, 0, sizeof octets)) > 0) {
+    }
+    assert_kind(sent, LPORT_WOULD_BLOCK);
+    assert_kind(receive_patiently(ends[0], octets, 1), LPORT_WOULD_BLOCK);
+    close(file);
+    close_both(ends);
+}
+
+SOCKET_TEST(patience, a_descriptor_that_is_given_out_does_not_block_and_stays_so) {
+    uint8_t octet;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    int fd = (int)lport_socket_descriptor(ends[0]);
+    cr_assert_geq(fd, 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_neq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+        assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    }
+    close_both(ends);
+}
+
+/* A system that cannot limit a receive: then it does not wait. */
+SOCKET_TEST(patience, without_a_limit_of_the_system_nothing_waits) {
+    uint8_t octet;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    faults_fail(CALL_SETSOCKOPT, 1, 1, ENOPROTOOPT);
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    faults_resume();
+    cr_assert_neq(fcntl((int)lport_socket_descriptor(ends[0]), F_GETFL) & O_NONBLOCK, 0);
+    close_both(ends);
+}
