@@ -67,12 +67,13 @@ is."
         when value
           collect key and collect value))
 
-(defun serve (function port
+(defun serve (function port &rest options
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
                 await-input proxy-protocol family (reuse-address t) reuse-port mode (nodelay t)
                 (keepalive t)
                 (external-format :utf-8) bin element-type
-                (input-timeout timeout) (output-timeout timeout))
+                (input-timeout timeout) (output-timeout timeout)
+              &allow-other-keys)
   "Listen on PORT, call FUNCTION with the SOCKET of each connection, on threads of the service,
 close it when FUNCTION returns, and return a SERVER at once; STOP-SERVER stops it.
 PORT: as for OPEN-SOCKET-SERVER (NIL or 0: any free one, see SERVER-LISTENERS); a pathname, or a
@@ -103,6 +104,7 @@ FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODE
 for OPEN-SOCKET-SERVER; MODE as for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE,
 INPUT-TIMEOUT, OUTPUT-TIMEOUT as for SOCKET-ACCEPT.
 Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made."
+  (check-own-keywords 'serve :serve options)
   (check-argument :serve function '(or function symbol) "a function of a socket")
   (check-argument :serve on-error '(or function symbol) "a function of a condition and a socket")
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
@@ -134,6 +136,8 @@ Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread 
                                                                    (server-settings
                                                                     listener)))))))
      listeners)))
+
+(note-keywords 'serve)
 
 (defun start-service (make listeners)
   "The SERVER of the service that MAKE returns, called with its poll-set, once it has a thread. If
