@@ -109,17 +109,19 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
       (rouse-another service)))
 
 (defun add-thread (service)
-  "With the lock held. Without memory for another thread the service goes on with those it has."
-  (incf (service-thread-count service))
-  (incf (service-coming service))
-  (handler-case
-      (push (%make-thread (lambda () (work service))
-                          (format nil "~A ~D" (service-name service)
-                                  (service-thread-count service)))
-            (service-threads service))
-    (error ()
-      (decf (service-thread-count service))
-      (decf (service-coming service)))))
+  "With the lock held. Without memory for another thread the service goes on with those it has; none
+is made while the process ends."
+  (unless (%process-ending-p)
+    (incf (service-thread-count service))
+    (incf (service-coming service))
+    (handler-case
+        (push (%make-thread (lambda () (work service))
+                            (format nil "~A ~D" (service-name service)
+                                    (service-thread-count service)))
+              (service-threads service))
+      (error ()
+        (decf (service-thread-count service))
+        (decf (service-coming service))))))
 
 (defun hand-over (service)
   "This thread is about to block: somebody else has to lead, and to serve the line."
@@ -225,7 +227,7 @@ wait for one, and a thread more would only be in their way. With the lock held."
 
 (defun leave-service (service)
   "This thread ends; somebody else has its part, unless the service stops: a new thread where the
-function has ended this one. None is made while the process ends."
+function has ended this one."
   (let ((self (%current-thread)))
     (%with-lock ((service-lock service))
       (when (eq (service-leader service) self) (setf (service-leader service) nil))
@@ -237,7 +239,7 @@ function has ended this one. None is made while the process ends."
       (when (service-stopping service)
         (%condition-broadcast (service-end-condition service)))
       (cond ((service-ending service) (rouse-idlers service))
-            ((not (%process-ending-p)) (wake-another service))))))
+            (t (wake-another service))))))
 
 ;;; Serving
 
