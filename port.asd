@@ -136,6 +136,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "faults")
                (:file "examples")
                (:file "example-servers")
+               (:file "browser")
                (:file "describe")
                (:file "documentation")
                (:file "proxy")
