@@ -149,7 +149,7 @@ were silent for too long."
 (defun end-client (service client abort)
   "Close the connection of CLIENT, which is this thread's, and forget it."
   (setf (client-state client) :closed)
-  (let ((socket (client-socket client)))
+  (let ((socket (client-socket client)) (*remember-ends* nil))
     (handler-case (close socket :abort abort)
       (network (condition) (report-error service condition socket))))
   (forget-client service client))
