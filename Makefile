@@ -54,8 +54,8 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all library writable deps check-deps demo echo chat http repl test test-c test-tsan test-lisp test-faults \
-        stress check bench docs docs-html install uninstall clean help
+.PHONY: all library writable deps check-deps demo echo chat http repl test test-c test-tsan test-lisp \
+        test-browser test-faults stress check bench docs docs-html install uninstall clean help
 
 ## all (the default): the library, build/libport.so.1
 all: build/libport.so
@@ -79,6 +79,7 @@ PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel c
 CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
 DOCS_PACKAGES  = pandoc
 BENCH_PACKAGES = nodejs cl-hunchentoot
+BROWSER_PACKAGES = chromium
 
 writable:
 	@{ mkdir -p build && [ -w build ]; } 2>/dev/null || \
@@ -141,6 +142,12 @@ test-tsan: $(TSAN)
 ## test-lisp: the Lisp suite
 test-lisp: build/libport.so
 	@$(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+
+## test-browser: the HTTP example and the real Chromium, 400 MB, which is installed where it is missing
+test-browser: writable deps
+	@tests/checks/packages $(BROWSER_PACKAGES)
+	@$(MAKE) -s --no-print-directory all
+	@PORT_TEST=browser. $(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
 
 # The weather: each receive and send moves one octet, three in ten calls are interrupted or would
 # block, by a seed that is printed. First the tests that make single calls fail themselves.

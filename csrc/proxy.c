@@ -22,6 +22,9 @@ enum {
     COMMAND_LOCAL = 0x20, /* version 2 in the upper four bits */
     COMMAND_PROXY = 0x21,
     PATH_OCTETS = 108, /* of a local name */
+    FIELD_START = 3,   /* octets of a field before its value: what it is, and how long, 2.2.1 */
+    FIELD_CHECKSUM = 0x03,
+    CHECKSUM = 4, /* octets of its value */
 };
 
 static const uint8_t line_start[] = {'P', 'R', 'O', 'X', 'Y', ' '};
@@ -156,6 +159,55 @@ static void read_ends(const struct family *row, const uint8_t *octets, uint8_t *
     }
 }
 
+/* The CRC32c of LEN more OCTETS, RFC 4960, Appendix B, where CRC is that of those before, 0 for none. */
+static uint32_t crc32c(uint32_t crc, const uint8_t *octets, size_t len) {
+    static const uint32_t halves[] = {
+        0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
+        0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+        0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
+    };
+    crc = ~crc;
+    for (size_t i = 0; i < len; i++) {
+        crc = crc >> 4 ^ halves[(crc ^ octets[i]) & 15];
+        crc = crc >> 4 ^ halves[(crc ^ (uint32_t)octets[i] >> 4) & 15];
+    }
+    return ~crc;
+}
+
+/* The value of the checksum among the fields from AT to LEN of HEADER, NULL if there is none that
+ * is whole; half a field ends the search. */
+static const uint8_t *find_checksum(const uint8_t *header, size_t at, size_t len, size_t *size) {
+    while (len - at >= FIELD_START) {
+        const uint8_t *value = header + at + FIELD_START;
+        size_t more = (size_t)number_at(header + at + 1);
+        if (more > len - at - FIELD_START)
+            return NULL;
+        if (header[at] == FIELD_CHECKSUM) {
+            *size = more;
+            return value;
+        }
+        at += FIELD_START + more;
+    }
+    return NULL;
+}
+
+/* False if there is a checksum among the fields from AT to LEN of HEADER, and it is not that of the
+ * header with zeros in its place, 2.2.3. */
+static bool checksum_holds(const uint8_t *header, size_t at, size_t len) {
+    static const uint8_t zeros[CHECKSUM];
+    size_t size = 0;
+    const uint8_t *value = find_checksum(header, at, len, &size);
+    if (value == NULL)
+        return true;
+    if (size != CHECKSUM)
+        return false;
+    uint32_t crc = crc32c(0, header, (size_t)(value - header));
+    crc = crc32c(crc, zeros, CHECKSUM);
+    crc = crc32c(crc, value + CHECKSUM, len - (size_t)(value + CHECKSUM - header));
+    return crc == ((uint32_t)value[0] << 24 | (uint32_t)value[1] << 16 | (uint32_t)value[2] << 8 |
+                   (uint32_t)value[3]);
+}
+
 static int64_t parse_binary(const uint8_t *octets, size_t len, uint8_t *source,
                             uint8_t *destination) {
     if (len < FIXED)
@@ -170,6 +222,8 @@ static int64_t parse_binary(const uint8_t *octets, size_t len, uint8_t *source,
         return malformed();
     if (len < FIXED + more)
         return 0;
+    if (!local && !checksum_holds(octets, FIXED + 2 * (size_t)row->size + ports, FIXED + more))
+        return malformed();
     if (!local)
         read_ends(row, octets + FIXED, source, destination);
     return (int64_t)(FIXED + more);

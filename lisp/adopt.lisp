@@ -84,6 +84,14 @@ LISTENING (T, NIL or :ANY) says."
     (check-state fd listening found-kind state)
     (values found-family found-kind state)))
 
+(defun check-proxied (fd kind state)
+  "Signal unless the connections that come from FD, of KIND and in STATE, can begin with a header."
+  (unless (and (eq kind :stream) (logtest state +lport-state-listening+))
+    (fail-as 'not-supported :adopt :not-supported
+             :message "expected a listening socket of kind :STREAM for PROXY-PROTOCOL, ~
+                       got descriptor ~D, which is ~A and of kind ~S"
+             :arguments (list fd (state-text state) kind))))
+
 (defun make-adopted (handle family kind state settings parsed)
   "The object around HANDLE, of FAMILY and KIND and in STATE, with SETTINGS, a plist, and the same
 PARSED."
@@ -116,21 +124,25 @@ plist."
 
 (defun adopt-descriptor (fd &rest settings
                          &key family kind (listening :any) bin element-type external-format
-                           input-timeout output-timeout
+                           input-timeout output-timeout proxy-protocol
                          &allow-other-keys)
   "Make a socket of the file descriptor FD, an integer that some other part of the program has
 opened or inherited, and return it: a SOCKET if it is a connected stream, a SOCKET-SERVER if it
 listens, a DATAGRAM-SOCKET if it is of messages. It is checked to be what FAMILY (:INET, :INET6,
 :LOCAL; NIL: any), KIND (:STREAM, :DATAGRAM, :SEQPACKET; NIL: any) and LISTENING (T, NIL or :ANY)
 say. BIN, ELEMENT-TYPE, EXTERNAL-FORMAT, INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET; of a
-server they are those of its connections. From then on FD is the socket's own, close-on-exec and
+server they are those of its connections. PROXY-PROTOCOL as for OPEN-SOCKET-SERVER, of a listening
+stream only. From then on FD is the socket's own, close-on-exec and
 non-blocking, and closed with it; after a failure it is the caller's still, and unchanged.
 Conditions: USAGE-ERROR for a descriptor that is closed, no socket, not as wanted, or that a socket
-of PORT has already; NOT-SUPPORTED for one of another family or kind. Source: fcntl(2), socket(7)."
+of PORT has already; NOT-SUPPORTED for one of another family or kind, and for PROXY-PROTOCOL of what
+does not listen for streams. Source: fcntl(2), socket(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-own-keywords 'adopt-descriptor :adopt settings)
   (let ((settings (without-keys settings '(:family :kind :listening))))
     (multiple-value-bind (family kind state) (check-descriptor fd family kind listening)
+      (when proxy-protocol
+        (check-proxied fd kind state))
       (adopt-checked fd family kind state settings))))
 
 (note-keywords 'adopt-descriptor)

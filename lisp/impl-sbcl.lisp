@@ -137,9 +137,17 @@ reason; this thread has it afterwards."
        0 size (sb-sys:vector-sap set)))
     (max 1 (reduce #'+ set :key #'logcount))))
 
+(defvar *process-ending* nil)
+
+(defun note-process-end ()
+  (setf *process-ending* t))
+
+(pushnew 'note-process-end sb-ext:*exit-hooks*)
+
 (defun %process-ending-p ()
-  "True once the process is about to end, and ends its threads."
-  (and sb-impl::*exit-in-progress* t))
+  "True once the process is about to end, and ends its threads: none can be made any more, and who
+tried would wait for a lock that is not given back."
+  *process-ending*)
 
 (defmacro %compare-and-swap (place old new)
   "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."

@@ -59,8 +59,9 @@
   (paused nil)                          ; the listeners are not looked at
   (resume-at +never+ :type moment)      ; when they are again, whatever happens
   (sweep-at +never+ :type moment)       ; when the parked are next looked at for their timeouts
-  (stopping nil)                        ; set once; read without the lock
-  (stopped nil))
+  (stopping nil)                        ; set once; read without the lock; nobody parks any more
+  (ending nil)                          ; set once, after that: threads end with the line
+  (failure nil))                        ; of an accept, see ACCEPT-FAILED; without the lock
 
 (defvar *client* nil
   "The client that this thread's function has, within a service.")
@@ -148,10 +149,36 @@ were silent for too long."
 (defun end-client (service client abort)
   "Close the connection of CLIENT, which is this thread's, and forget it."
   (setf (client-state client) :closed)
-  (let ((socket (client-socket client)))
+  (let ((socket (client-socket client)) (*remember-ends* nil))
     (handler-case (close socket :abort abort)
       (network (condition) (report-error service condition socket))))
   (forget-client service client))
+
+(defun input-now-p (client)
+  "True if CLIENT, which is this thread's, has input that nobody has read. Never blocks."
+  (let ((connection (socket-connection (client-socket client))))
+    (or (plusp (buffered-input connection))
+        (plusp (the (signed-byte 64) (receive-into-buffer connection))))))
+
+(defconstant +last-looks+ 16 "Buffers of input that are passed over at the end of a connection.")
+
+(defun end-cleanly (service client)
+  "Close the connection of CLIENT, which is this thread's, so that its peer reads an end of file: a
+close with unread input would reset it, so what comes in this moment is passed over."
+  (let ((connection (socket-connection (client-socket client))))
+    (when (zerop (pending-output connection))
+      (lport-socket-shutdown (channel-handle connection) +lport-output+))
+    (loop repeat +last-looks+
+          while (input-now-p client)
+          do (drop-input connection))
+    (end-client service client nil)))
+
+(defun end-or-serve (service client)
+  "The service stops, and CLIENT, which is this thread's, would wait for input: it has its turn if
+there is some already; else it is closed."
+  (if (input-now-p client)
+      (line-up service client)
+      (end-cleanly service client)))
 
 (defun forget-client (service client)
   "The connection of CLIENT has been closed."
@@ -199,9 +226,10 @@ MOMENT is never, that is because there is no room: one that has ended just now h
 again, if none of its own has ended before.")
 
 (defun accept-clients (service listener settings)
-  "Take what is in the queue of LISTENER, at most a batch. The clients that are to be served now,
-linked: the first and the last; or NIL."
-  (let ((first nil) (last nil))
+  "Take what is in the queue of LISTENER, at most a batch. Values: the clients that are to be served
+now, linked, the first and the last, or NIL and NIL; how many were taken."
+  (let ((first nil) (last nil) (count 0))
+    (declare (type fixnum count))
     (loop repeat +first-batch+
           while (room-p service)
           do (let ((result (accept-now listener settings)))
@@ -209,6 +237,7 @@ linked: the first and the last; or NIL."
                  (unless (would-block-p result)
                    (accept-failed service listener result))
                  (return))
+               (incf count)
                (let ((client (new-client result settings)))
                  (add-client service client)
                  (setf (channel-keeper (socket-connection result))
@@ -217,10 +246,10 @@ linked: the first and the last; or NIL."
                         (if last (setf (client-next last) client) (setf first client))
                         (setf last client))
                        ((not (park service client))
-                        (end-client service client nil)))))
+                        (end-or-serve service client)))))
           finally (unless (room-p service)
                     (pause-listeners service +never+)))
-    (values first last)))
+    (values first last count)))
 
 (defun new-client (socket settings)
   "The client for SOCKET, just accepted with SETTINGS."
@@ -229,10 +258,13 @@ linked: the first and the last; or NIL."
                  :header-end (if span (moment-in span) +never+))))
 
 (defun accept-failed (service listener status)
-  "LISTENER could not accept: wait, and say so; unless it was closed."
+  "LISTENER could not accept: wait, and see to it that the hook is told, unless it is just being
+told of another such failure; nothing of that for a listener that was closed."
   (unless (or (service-stopping service) (= (lport-status-kind status) +lport-closed+))
     (pause-listeners service (moment-in *exhaustion-pause*))
-    (report-error service (status-condition status :accept :socket listener) listener)))
+    (unless (service-failure service)
+      (setf (service-failure service)
+            (cons (status-condition status :accept :socket listener) listener)))))
 
 ;;; Parking
 

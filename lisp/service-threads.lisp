@@ -39,15 +39,30 @@ be parked just now."
                                         :key (lambda (listener)
                                                (channel-handle (endpoint-channel listener))))))
                         (when row
-                          (multiple-value-call #'line
-                            (accept-clients service (car row) (cdr row))))))
+                          (multiple-value-bind (from to)
+                              (accept-clients service (car row) (cdr row))
+                            (line from to)))))
                      ((change-state client :parked :running)
                       (line client client))
                      (t (mute service client)))))
     (look-at-clock service)
     (when first
       (%with-lock ((service-lock service))
-        (append-clients service first last)))))
+        (append-clients service first last)))
+    (when (consp (service-failure service))
+      (tell-of-failure service))))
+
+(defun tell-of-failure (service)
+  "Tell the hook of the failed accept that this thread has met as the leader. Somebody else leads
+from now on, since the hook may take its time; it is told of no other such failure until it returns,
+so that it has no more than one thread."
+  (let ((failure (shiftf (service-failure service) :being-told)))
+    (%with-lock ((service-lock service))
+      (setf (service-leader service) nil)
+      (unless (somebody-comes-p service)
+        (wake-another service)))
+    (unwind-protect (report-error service (car failure) (cdr failure))
+      (setf (service-failure service) nil))))
 
 (defun look-at-clock (service)
   (let ((next (min (service-sweep-at service) (service-resume-at service))))
@@ -94,17 +109,19 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
       (rouse-another service)))
 
 (defun add-thread (service)
-  "With the lock held. Without memory for another thread the service goes on with those it has."
-  (incf (service-thread-count service))
-  (incf (service-coming service))
-  (handler-case
-      (push (%make-thread (lambda () (work service))
-                          (format nil "~A ~D" (service-name service)
-                                  (service-thread-count service)))
-            (service-threads service))
-    (error ()
-      (decf (service-thread-count service))
-      (decf (service-coming service)))))
+  "With the lock held. Without memory for another thread the service goes on with those it has; none
+is made while the process ends."
+  (unless (%process-ending-p)
+    (incf (service-thread-count service))
+    (incf (service-coming service))
+    (handler-case
+        (push (%make-thread (lambda () (work service))
+                            (format nil "~A ~D" (service-name service)
+                                    (service-thread-count service)))
+              (service-threads service))
+      (error ()
+        (decf (service-thread-count service))
+        (decf (service-coming service))))))
 
 (defun hand-over (service)
   "This thread is about to block: somebody else has to lead, and to serve the line."
@@ -135,7 +152,7 @@ wait for one, and a thread more would only be in their way. With the lock held."
     (declare (type fixnum quiet still))
     (setf (service-ticker service) (%current-thread)
           (service-wanted service) nil)
-    (loop until (or (service-stopping service)
+    (loop until (or (service-ending service)
                     (help-needed-p service (setf still (if (= progress (service-progress service))
                                                            (1+ still)
                                                            0))))
@@ -190,7 +207,7 @@ wait for one, and a thread more would only be in their way. With the lock held."
         (cond ((service-first service)
                (need-ticker service)
                (return (pop-client service)))
-              ((service-stopping service) (return nil))
+              ((service-ending service) (return nil))
               ((null (service-leader service)) (setf (service-leader service) self))
               (t (rest-a-while service))))
       (when (eq (service-leader service) self)
@@ -210,7 +227,7 @@ wait for one, and a thread more would only be in their way. With the lock held."
 
 (defun leave-service (service)
   "This thread ends; somebody else has its part, unless the service stops: a new thread where the
-function has ended this one. None is made while the process ends."
+function has ended this one."
   (let ((self (%current-thread)))
     (%with-lock ((service-lock service))
       (when (eq (service-leader service) self) (setf (service-leader service) nil))
@@ -219,16 +236,20 @@ function has ended this one. None is made while the process ends."
               (service-ticker-asleep service) nil))
       (setf (service-threads service) (delete self (service-threads service)))
       (decf (service-thread-count service))
-      (cond ((service-stopping service)
-             (%condition-broadcast (service-end-condition service))
-             (rouse-idlers service))
-            ((not (%process-ending-p)) (wake-another service))))))
+      (when (service-stopping service)
+        (%condition-broadcast (service-end-condition service)))
+      (cond ((service-ending service) (rouse-idlers service))
+            (t (wake-another service))))))
 
 ;;; Serving
 
 (defun park-or-end (service client)
-  (unless (and (not (service-stopping service)) (park service client))
-    (end-client service client nil)))
+  "Let CLIENT wait for input, but while the service stops. Of a header that is not whole all that has
+come has been read."
+  (cond ((and (not (service-stopping service)) (park service client)))
+        ((and (service-stopping service) (null (client-header-span client)))
+         (end-or-serve service client))
+        (t (end-client service client nil))))
 
 (defun header-ready-p (client)
   "True once the PROXY header of CLIENT has been read: it is as others from then on. Signals

@@ -2,7 +2,8 @@
 ;;;; service-clients.lisp.
 ;;;;
 ;;;; Invariant: a SERVER exists only once its listeners are open and it has a thread; where that
-;;;; fails nothing is left open. Who stops it sets a mark first, and looks then for what to end.
+;;;; fails nothing is left open. Who stops it sets a mark first, and looks then for what to end or
+;;;; to serve; a second mark, once all that is in the line, lets the threads end.
 
 (in-package :port)
 
@@ -67,12 +68,13 @@ is."
         when value
           collect key and collect value))
 
-(defun serve (function port
+(defun serve (function port &rest options
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
                 await-input proxy-protocol family (reuse-address t) reuse-port mode (nodelay t)
                 (keepalive t)
                 (external-format :utf-8) bin element-type
-                (input-timeout timeout) (output-timeout timeout))
+                (input-timeout timeout) (output-timeout timeout)
+              &allow-other-keys)
   "Listen on PORT, call FUNCTION with the SOCKET of each connection, on threads of the service,
 close it when FUNCTION returns, and return a SERVER at once; STOP-SERVER stops it.
 PORT: as for OPEN-SOCKET-SERVER (NIL or 0: any free one, see SERVER-LISTENERS); a pathname, or a
@@ -94,7 +96,8 @@ is closed.
 ON-ERROR: a function of a condition and a socket, called on the thread and in the dynamic context
 where FUNCTION signalled a serious condition; the connection is aborted after that and the service
 goes on. It is also called where a connection cannot be accepted (RESOURCE-EXHAUSTED), with the
-SOCKET-SERVER; the service waits until there is room. NIL: a line to *ERROR-OUTPUT*, none for peers
+SOCKET-SERVER; the service waits until there is room, and does not call it again for that before it
+has returned. NIL: a line to *ERROR-OUTPUT*, none for peers
 that went away or were silent.
 PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners. A connection waits for its header
 without a thread, and FUNCTION is called once that has been read. If it is bad or late the
@@ -103,6 +106,7 @@ FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODE
 for OPEN-SOCKET-SERVER; MODE as for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE,
 INPUT-TIMEOUT, OUTPUT-TIMEOUT as for SOCKET-ACCEPT.
 Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made."
+  (check-own-keywords 'serve :serve options)
   (check-argument :serve function '(or function symbol) "a function of a socket")
   (check-argument :serve on-error '(or function symbol) "a function of a condition and a socket")
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
@@ -134,6 +138,8 @@ Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread 
                                                                    (server-settings
                                                                     listener)))))))
      listeners)))
+
+(note-keywords 'serve)
 
 (defun start-service (make listeners)
   "The SERVER of the service that MAKE returns, called with its poll-set, once it has a thread. If
@@ -171,18 +177,39 @@ that fails LISTENERS are closed."
     (unless (service-stopping service)
       (setf (service-stopping service) t))))
 
-(defun rouse-threads (service)
-  "Every thread looks at the mark."
-  (%with-lock ((service-lock service))
-    (rouse-idlers service)
-    (%condition-notify (service-tick-condition service)))
-  (lport-poller-wake (channel-handle (service-set service))))
+(defconstant +last-batches+ 64
+  "Batches that are taken from the queue of a listener at the most before it is closed.")
 
-(defun end-parked (service)
+(defun accept-last (service until)
+  "Take what is in the queues of the listeners, by UNTIL, to be served: a close would reset it."
+  (loop for (listener . settings) in (service-listeners service)
+        do (loop repeat +last-batches+
+                 until (passed-p until)
+                 do (multiple-value-bind (first last count)
+                        (accept-clients service listener settings)
+                      (when first
+                        (%with-lock ((service-lock service))
+                          (append-clients service first last)))
+                      (when (zerop count)
+                        (return))))))
+
+(defun end-parked (service until)
+  "Close the connections that wait for input; those that have some have their turn, unless UNTIL has
+passed."
   (do-parked service
     (lambda (client)
       (when (change-state client :parked :running)
-        (end-client service client nil)))))
+        (if (passed-p until)
+            (end-cleanly service client)
+            (end-or-serve service client))))))
+
+(defun end-threads (service)
+  "Every thread looks at the line for the last time."
+  (%with-lock ((service-lock service))
+    (setf (service-ending service) t)
+    (rouse-idlers service)
+    (%condition-notify (service-tick-condition service)))
+  (lport-poller-wake (channel-handle (service-set service))))
 
 (defun others-p (service)
   "True if there is a client but that of this thread. With the lock held."
@@ -213,20 +240,22 @@ that fails LISTENERS are closed."
           do (close (client-socket client) :abort t)))
 
 (defun stop-server (server &key (drain 5))
-  "Stop SERVER, as SERVE returned it: close its listeners, so that connects are refused at once;
-close the connections that wait for input; let the function finish with the others for DRAIN seconds
-(NIL: as long as it takes; 0: not at all), and give those in the line to it; then abort the
-connections that are left, on which the function gets SOCKET-CLOSED. Returns true when every thread
-of the service has ended; NIL when one is still computing 5 seconds after its connection was
-aborted. It may be called more than once, and by the function itself, whose own connection and
-thread are then left to it.
+  "Stop SERVER, as SERVE returned it: take the connections that the system has queued, close the
+listeners, so that connects are refused; give those that wait and have input their turn, and close
+the others that wait, so that their peers read the end of file; let the function finish with all
+that it has, and with those in the line, for DRAIN seconds (NIL: as long as it takes; 0: not at all,
+then what is queued is reset); then abort the connections that are left, on which the function gets
+SOCKET-CLOSED. Returns true when every thread of the service has ended; NIL when one is still
+computing 5 seconds after its connection was aborted. It may be called more than once, and by the
+function itself, whose own connection and thread are then left to it.
 Local paths are unlinked. Nobody has to connect for any of this."
   (let ((service (check-service server))
         (until (moment-after drain)))
     (when (begin-stop service)
+      (accept-last service until)
       (mapc #'close (server-listeners server))
-      (rouse-threads service)
-      (end-parked service))
+      (end-parked service until)
+      (end-threads service))
     (unless (wait-for-end service #'others-p until)
       (abort-clients service))
     (prog1 (wait-for-end service #'threads-p (moment-after *close-limit*))

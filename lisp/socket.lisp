@@ -286,12 +286,15 @@ LIMIT: it meets SOCKET-CLOSED at its next step."
   (with-free-direction (connection connection-input-owner)
     (drop-input connection)))
 
+(defvar *remember-ends* t
+  "False where nobody is expected to ask a closed socket for its own end, which costs a system call.")
+
 (defun close-endpoint (endpoint reset flush)
   "Close ENDPOINT, with a reset if RESET; call FLUSH before, which may wait. Whatever FLUSH does,
 and whoever unwinds it, the handle is closed once."
   (let ((channel (endpoint-channel endpoint)) (left-p t))
     ;; Asked for while it can be, so that a closed socket still says what it was.
-    (unless (channel-closing channel)
+    (when (and *remember-ends* (not (channel-closing channel)))
       (local-block endpoint))
     (with-waiting (first-p (begin-close channel))
         (cond (first-p (funcall flush))

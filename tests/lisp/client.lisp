@@ -219,7 +219,8 @@
                                   (":KIND" open-socket-pair)
                                   (":BROADCAST" open-datagram-socket)
                                   (":LISTENING" adopt-descriptor ,(socket-descriptor server))
-                                  (":BIN" activated-servers))
+                                  (":BIN" activated-servers)
+                                  (":AWAIT-INPUT" serve identity 0))
           do (let ((failure (is-failure (usage-error :invalid "expected keywords among" known
                                                      "got :TIME-OUT")
                               (apply (first call) (append (rest call) '(:time-out 5))))))

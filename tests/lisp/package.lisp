@@ -28,17 +28,18 @@
       (unless (minusp length)
         (values (cffi:foreign-string-to-lisp room :count length))))))
 
-(defun descriptor-entries ()
-  "The entries of /proc/self/fd. DIRECTORY stumbles over one that another thread closes meanwhile."
+(defun descriptor-entries (directory)
+  "The entries of DIRECTORY. The function of that name stumbles over one that another thread closes
+meanwhile."
   (loop
-    (handler-case (return (directory "/proc/self/fd/*" :resolve-symlinks nil))
+    (handler-case (return (directory (concatenate 'string directory "*") :resolve-symlinks nil))
       (type-error () nil))))
 
-(defun open-descriptors ()
-  "What this process has open, a list of strings \"number target\". Event descriptors are left out:
-the library pools them, and waits are counted by it; so is the hosts file, which nss_wrapper keeps
-open."
-  (loop for entry in (descriptor-entries)
+(defun open-descriptors (&optional (directory "/proc/self/fd/"))
+  "What the process that DIRECTORY is of has open, a list of strings \"number target\". Event
+descriptors are left out: the library pools them, and waits are counted by it; so is the hosts file,
+which nss_wrapper keeps open."
+  (loop for entry in (descriptor-entries directory)
         for path = (uiop:native-namestring entry)
         for target = (link-target path)
         unless (or (null target) (search "[eventfd]" target)

@@ -194,6 +194,29 @@ deadline; the server goes on."
   (is-failure (usage-error :invalid)
     (socket-proxy-host/port :socket)))
 
+(define-test proxy.adopted (:behaviour 61)
+  "A listening descriptor that is adopted can expect headers; what has no connections cannot, and is
+left to the caller."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (with-open-stream (adopted (adopt-descriptor (duplicate server) :proxy-protocol t))
+      (with-open-socket (peer "127.0.0.1" (port-of server))
+        (send-octets peer *header* "hello" 10)
+        (with-open-stream (socket (socket-accept adopted))
+          (is (equal *header-ends* (ends socket)))
+          (is (equal "hello" (read-line socket)))
+          (is (not (equal '(nil) (proxy-ends socket)))))))
+    (with-duplicate (fd server)
+      (is-failure (usage-error :invalid "PROXY-PROTOCOL")
+        (adopt-descriptor fd :proxy-protocol 0))))
+  (with-pair (a b :inet)
+    (with-duplicate (fd a)
+      (is-failure (not-supported :not-supported "PROXY-PROTOCOL" "which is connected")
+        (adopt-descriptor fd :proxy-protocol t))))
+  (with-open-stream (packets (open-unix-server (temporary-path) :kind :seqpacket))
+    (with-duplicate (fd packets)
+      (is-failure (not-supported :not-supported "PROXY-PROTOCOL" ":SEQPACKET")
+        (adopt-descriptor fd :proxy-protocol t)))))
+
 ;;; Services
 
 (defun tell-ends (socket)

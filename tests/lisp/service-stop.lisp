@@ -1,0 +1,209 @@
+;;;; service-stop - stop-server: who is still served, who is let go of, and how.
+
+(in-package :port/test)
+
+(define-suite service-stop "Services that are stopped.")
+
+(define-test service.stop-another-service ()
+  "A function of one service stops another: all that has connections is waited for."
+  (let* ((inner (serve #'echo-lines 0 :host "127.0.0.1"))
+         (client (open-socket "127.0.0.1" (port-of (first (server-listeners inner))))))
+    (is (equal "x" (ask client "x")))
+    (with-service (outer number (lambda (socket)
+                                  (read-line socket)
+                                  (multiple-value-bind (seconds ended)
+                                      (seconds-of (lambda () (stop-server inner :drain 0.2)))
+                                    (format socket "~A ~A~%" ended (<= 0.2 seconds 4)))))
+      (is (equal "T T" (ask-once number "stop"))))
+    (close client :abort t)))
+
+(define-test service.port-is-free-after-stop (:behaviour 15)
+  "Stopping ends the wait for connections; then connects are refused, and the same port and path can
+be listened on again."
+  (let ((path (temporary-path)) (number 0))
+    (dotimes (i 3)
+      (let ((server (serve #'echo-one-line (list number path) :host "127.0.0.1")))
+        (setf number (port-of (first (server-listeners server))))
+        (is (equal "x" (ask-once number "x")))
+        (is-true (stop-server server))
+        (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused))
+        (is (null (probe-file path)))))))
+
+(define-test service.stop-closes-what-is-idle ()
+  (let* ((server (serve #'echo-one-line 0 :host "127.0.0.1"))
+         (number (port-of (first (server-listeners server))))
+         (socket (open-socket "127.0.0.1" number)))
+    (is (equal "x" (ask socket "x")))
+    (multiple-value-bind (seconds ended) (seconds-of (lambda () (stop-server server)))
+      (is-true ended)
+      (is (< seconds 2)))
+    (is (null (read-line socket nil)))
+    (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused))
+    (close socket)))
+
+(define-test service.stop-drains ()
+  "A handler that is at work finishes within the drain; one that does not is cut off."
+  (let* ((server (serve (lambda (socket)
+                          (write-line (read-line socket) socket)
+                          (finish-output socket)
+                          (write-line (read-line socket) socket))
+                        0 :host "127.0.0.1"))
+         (number (port-of (first (server-listeners server))))
+         (good (open-socket "127.0.0.1" number))
+         (bad (open-socket "127.0.0.1" number)))
+    (is (equal "1" (ask good "1")))
+    (is (equal "1" (ask bad "1")))
+    (let ((stopper (in-thread (lambda ()
+                                (seconds-of (lambda () (stop-server server :drain 0.5)))))))
+      (wait-until (lambda () (port::service-stopping (service-of server))))
+      (is (equal "2" (ask good "2")))
+      (is (null (read-line good nil)))
+      (multiple-value-bind (seconds ended) (join stopper)
+        (is-true ended)
+        (is (<= 0.5 seconds 4)))
+      (is (typep (failure-of (read-line bad)) 'connection-reset)))
+    (close good)
+    (close bad)))
+
+(define-test service.stop-from-a-handler ()
+  (let* ((server nil) (result :none)
+         (handler (lambda (socket)
+                    (let ((line (read-line socket nil)))
+                      (when (equal line "stop")
+                        (setf result (stop-server server :drain 1)))
+                      (when line
+                        (write-line line socket)
+                        :again)))))
+    (setf server (serve handler 0 :host "127.0.0.1"))
+    (let* ((number (port-of (first (server-listeners server))))
+           (idle (open-socket "127.0.0.1" number))
+           (stopper (open-socket "127.0.0.1" number)))
+      (is (equal "x" (ask idle "x")))
+      (is (equal "stop" (ask stopper "stop")) "its own connection is left to it")
+      (is (eq t result))
+      (is (null (read-line idle nil)))
+      (is (null (read-line stopper nil)))
+      (is-true (stop-server server))
+      (close idle)
+      (close stopper))))
+
+;;; Who is still served
+
+(defmacro with-slow-service ((server number busy gate &rest arguments) &body body)
+  "Run BODY with SERVER, a service that echoes one line in each call, and NUMBER, its port; on the
+line `wait' it signals BUSY and waits for GATE, semaphores, without a socket. Whoever stops it does
+that in BODY."
+  `(let* ((,gate (sb-thread:make-semaphore))
+          (,busy (sb-thread:make-semaphore))
+          (,server (serve (lambda (socket)
+                            (let ((line (read-line socket nil)))
+                              (when line
+                                (when (equal line "wait")
+                                  (sb-thread:signal-semaphore ,busy)
+                                  (sb-thread:wait-on-semaphore ,gate))
+                                (write-line line socket)
+                                :again)))
+                          0 :host "127.0.0.1" ,@arguments))
+          (,number (port-of (first (server-listeners ,server)))))
+     (unwind-protect (progn ,@body)
+       (sb-thread:signal-semaphore ,gate 100)
+       (is-true (stop-server ,server :drain 0)))))
+
+(defun say (socket line)
+  (write-line line socket)
+  (finish-output socket))
+
+(defun begin-to-stop (server &key (drain 10))
+  "A thread that stops SERVER: its values are those of SECONDS-OF. The mark is set already."
+  (prog1 (in-thread (lambda () (seconds-of (lambda () (stop-server server :drain drain)))))
+    (is-true (wait-until (lambda () (port::service-stopping (service-of server)))))))
+
+(defun is-answered-and-ended (socket &rest lines)
+  "Check that SOCKET brings LINES and then its end."
+  (dolist (line lines)
+    (is (equal line (read-line socket nil))))
+  (is (null (read-line socket nil))))
+
+(defun leave-queued (server)
+  "Let the connections that come from now on stay in the queues of the system."
+  (port::pause-listeners (service-of server) (port::moment-in 3600000000000)))
+
+(defun keep-busy (socket semaphore)
+  "Let the one thread of a slow service be with SOCKET, so that nobody looks for input any more."
+  (say socket "wait")
+  (is-true (sb-thread:wait-on-semaphore semaphore :timeout 10)))
+
+(define-test service.stop-serves-what-is-queued ()
+  "Connections that the system has queued when the service stops are served, not reset; those among
+them that say nothing are held until the drain has passed, or, where the client speaks first, ended."
+  (dolist (await '(nil t))
+    (with-slow-service (server number waiting gate :await-input await)
+      (leave-queued server)
+      (let ((sockets (loop repeat 200 collect (open-socket "127.0.0.1" number :input-timeout 10))))
+        (loop for socket in sockets
+              do (say socket "queued"))
+        (let ((silent (and await (open-socket "127.0.0.1" number :input-timeout 10)))
+              (stopping (begin-to-stop server)))
+          (dolist (socket sockets)
+            (is-answered-and-ended socket "queued")
+            (close socket))
+          (when silent
+            (is-answered-and-ended silent)
+            (close silent))
+          (multiple-value-bind (seconds ended) (join stopping)
+            (is-true ended)
+            (is (< seconds 8)))
+          (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused)))))))
+
+(define-test service.stop-serves-what-has-arrived ()
+  "A connection between two requests whose next one has just arrived has its turn; one on which
+nothing has, reads the end of file."
+  (with-slow-service (server number waiting gate :threads 1)
+    (let ((busy (open-socket "127.0.0.1" number :input-timeout 10))
+          (late (open-socket "127.0.0.1" number :input-timeout 10))
+          (idle (open-socket "127.0.0.1" number :input-timeout 10)))
+      (dolist (socket (list busy late idle))
+        (is (equal "x" (ask socket "x"))))
+      (keep-busy busy waiting)
+      (say late "late")
+      (say busy "next")
+      (let ((stopping (begin-to-stop server)))
+        (is-answered-and-ended idle)
+        (sb-thread:signal-semaphore gate)
+        (is-answered-and-ended busy "wait" "next")
+        (is-answered-and-ended late "late")
+        (multiple-value-bind (seconds ended) (join stopping)
+          (is-true ended)
+          (is (< seconds 8))))
+      (mapc #'close (list busy late idle)))))
+
+(define-test service.stop-without-drain ()
+  "Without a drain nobody has a turn: who waits is let go of, whatever has arrived."
+  (with-slow-service (server number waiting gate :threads 1)
+    (let ((busy (open-socket "127.0.0.1" number :input-timeout 10))
+          (late (open-socket "127.0.0.1" number :input-timeout 10)))
+      (is (equal "x" (ask busy "x")))
+      (is (equal "x" (ask late "x")))
+      (keep-busy busy waiting)
+      (say late "late")
+      (let ((stopping (begin-to-stop server :drain 0)))
+        (is-answered-and-ended late)
+        (sb-thread:signal-semaphore gate)
+        (is (typep (failure-of (read-line busy)) 'connection-reset))
+        (is-true (nth-value 1 (join stopping))))
+      (mapc #'close (list busy late)))))
+
+(define-test service.stop-ends-halves-of-headers ()
+  "Who has sent half a PROXY header when the service stops is not waited for."
+  (let* ((server (serve #'echo-lines 0 :host "127.0.0.1" :proxy-protocol 20))
+         (number (port-of (first (server-listeners server)))))
+    (with-open-socket (half "127.0.0.1" number :input-timeout 10)
+      (with-open-socket (silent "127.0.0.1" number :input-timeout 10)
+        (write-string "PROXY TCP4" half)
+        (finish-output half)
+        (is-true (wait-until (lambda () (= 2 (client-count server)))))
+        (multiple-value-bind (seconds ended) (seconds-of (lambda () (stop-server server :drain 10)))
+          (is-true ended)
+          (is (< seconds 8)))
+        (is-answered-and-ended half)
+        (is-answered-and-ended silent)))))
