@@ -14,6 +14,9 @@
   (host nil :read-only t)
   (port 0 :read-only t))
 
+(defconstant +patience+ 31
+  "How many answers are waited for before one is tried for at once again, see WAIT-FOR-ANSWER.")
+
 (defstruct (messenger (:include channel) (:copier nil) (:predicate nil))
   "The channel of a datagram socket."
   (family nil :type (member nil :inet :inet6 :local) :read-only t) ; of its peers; NIL: both
@@ -21,11 +24,21 @@
   (sender nil :type (or null end))      ; of the last message
   (destination nil :type (or null end)) ; of the last message sent to a literal
   (sent nil)                            ; no message has been received since one was sent
+  (patience +patience+ :type (integer 0 31)) ; see WAIT-FOR-ANSWER
   (octets-in 0 :type (unsigned-byte 64))
   (octets-out 0 :type (unsigned-byte 64)))
 
 (defun check-datagram-socket (object operation)
   (check-argument operation object 'datagram-socket "a DATAGRAM-SOCKET"))
+
+(defgeneric messenger-of (object operation)
+  (:documentation "The channel of OBJECT; signals USAGE-ERROR unless it is a datagram socket. One
+dispatch is what each message pays, where a test of the class and a reader would be two.")
+  (:method ((object datagram-socket) operation)
+    (declare (ignore operation))
+    (slot-value object 'channel))
+  (:method (object operation)
+    (check-datagram-socket object operation)))
 
 (declaim (inline check-octets))
 (defun check-octets (octets operation)
@@ -227,7 +240,7 @@ tells when it has.")
   "Send OCTETS from START to END as one message to BLOCK, or NIL, without blocking: the count or a
 status."
   (declare (type octets octets) (type index start end))
-  (call-deferred
+  (call-nowait
     (let ((count (with-octets (pointer octets start)
                    (if block
                        (with-octets (address block)
@@ -247,13 +260,12 @@ status."
     (loop
       (check-open messenger :send)
       (setf limit (check-limit messenger :output :send limit 0))
-      (let* ((count (send-now messenger octets start end block))
-             (kind (lport-status-kind count)))
+      (let ((count (send-now messenger octets start end block)))
         (declare (type (signed-byte 64) count))
         (cond ((>= count 0) (return count))
-              ((= kind +lport-would-block+)
+              ((would-block-p count)
                (setf limit (await messenger :output :send limit 0)))
-              ((= kind +lport-backlog-full+)
+              ((= (lport-status-kind count) +lport-backlog-full+)
                (wait-once messenger 0 (min limit (channel-deadline messenger :output)
                                            (moment-in *full-receiver-piece*))))
               (t (fail count :send :socket (channel-socket messenger)
@@ -269,9 +281,8 @@ Conditions: MESSAGE-TOO-LONG; CONNECTION-REFUSED, HOST-UNREACHABLE and their kin
 now of an earlier message, or, of a local name, of this one: this message was not sent, and SOCKET
 works on; PATH-NOT-FOUND; TIMEOUT; SOCKET-CLOSED; of sequenced packets CONNECTION-LOST.
 Source: send(2), sendto(2)."
-  (check-datagram-socket socket :send)
-  (check-octets octets :send)
-  (let ((messenger (endpoint-channel socket)))
+  (let ((messenger (messenger-of socket :send)))
+    (check-octets octets :send)
     (check-destination messenger host port)
     (%with-vector (vector from to) (octets start end)
       (send-message messenger vector from to
@@ -294,7 +305,7 @@ Source: send(2), sendto(2)."
 peer, without blocking: its full length, or a status."
   (declare (type octets octets block) (type index start end))
   (let ((room (- end start)))
-    (call-deferred
+    (call-nowait
       (let ((length (with-octets (pointer octets start)
                       (if (messenger-peer messenger)
                           (lport-datagram-receive (channel-handle messenger) pointer room
@@ -313,6 +324,18 @@ peer, without blocking: its full length, or a status."
       (error 'end-of-file :stream (channel-socket messenger))
       (fail-on messenger status :receive)))
 
+(defun wait-for-answer (messenger limit)
+  "Right after a send, wait where the answer will not be there yet, so that the call which would
+only say so is saved; return LIMIT or a later one. Whether it will be there is what the last try
+showed: an end in the same process, or one that runs as soon as it is sent to, has answered by then.
+While answers are waited for, one is tried for now and then, to see whether that has changed."
+  (declare (type moment limit))
+  (let ((patience (messenger-patience messenger)))
+    (cond ((zerop patience) limit)
+          (t (setf (messenger-patience messenger) (1- patience)
+                   (messenger-sent messenger) nil)
+             (await messenger :input :receive limit 0)))))
+
 (defun receive-message (messenger octets start end)
   (declare (type index start end))
   (let ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
@@ -321,18 +344,20 @@ peer, without blocking: its full length, or a status."
     (loop
       (check-open messenger :receive)
       (setf limit (check-limit messenger :input :receive limit 0))
-      ;; Right after a send the answer is not there yet: the call that would say so is saved.
       (when (messenger-sent messenger)
-        (setf limit (await messenger :input :receive limit 0)
-              (messenger-sent messenger) nil))
+        (setf limit (wait-for-answer messenger limit)))
       (let ((length (receive-now messenger octets start end block))
             (room (- end start)))
         (declare (type (signed-byte 64) length))
         (cond ((>= length 0)
+               (setf (messenger-sent messenger) nil)
                (let ((sender (or (messenger-peer messenger) (sender-end messenger block))))
                  (return (values (min length room) (end-host sender) (end-port sender)
                                  (and (> length room) length)))))
               ((would-block-p length)
+               (when (messenger-sent messenger)
+                 (setf (messenger-sent messenger) nil
+                       (messenger-patience messenger) +patience+))
                (setf limit (await messenger :input :receive limit 0)))
               (t (fail-receive messenger length)))))))
 
@@ -347,7 +372,7 @@ message of its own.
 Conditions: TIMEOUT; SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTION-REFUSED,
 HOST-UNREACHABLE and their kin, when a connected socket is told so of an earlier message: it works
 on; of sequenced packets CONNECTION-LOST. Restart: WAIT-LONGER. Source: recv(2), recvfrom(2)."
-  (check-datagram-socket socket :receive)
-  (check-octets octets :receive)
-  (%with-vector (vector from to) (octets start end)
-    (receive-message (endpoint-channel socket) vector from to)))
+  (let ((messenger (messenger-of socket :receive)))
+    (check-octets octets :receive)
+    (%with-vector (vector from to) (octets start end)
+      (receive-message messenger vector from to))))

@@ -150,6 +150,22 @@ port; the full length if it was cut off."
       (setf (socket-deadline server :input) 0)
       (is (typep (join blocked) 'timeout)))))
 
+(define-test datagram.answers-early-and-late (:behaviour (63 38))
+  "Whether the answer is there when it is asked for, or comes later, as a socket does not expect."
+  (with-udp (server client)
+    (setf (socket-timeout client :input) 10)
+    (flet ((answer ()
+             (multiple-value-bind (text host port) (received server)
+               (send-message server text :host host :port port))))
+      (dotimes (number 150)
+        (send-message client (princ-to-string number))
+        (let ((late (and (< 50 number 100) (in-thread #'answer))))
+          (unless late
+            (answer))
+          (is (string= (princ-to-string number) (received client)))
+          (when late
+            (join late)))))))
+
 (define-test datagram.close (:behaviour (16 18))
   (with-udp (server client)
     (is-woken-by-close server (lambda () (received server)))
