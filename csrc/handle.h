@@ -58,6 +58,7 @@ enum {
     LPORT_SLOT_TIMED = 1 << 17,    /* every packet that comes has a time */
     LPORT_SLOT_UNJOINED = 1 << 18, /* messages cannot be joined for UDP_SEGMENT here */
     LPORT_SLOT_LINGERS = 1 << 19,  /* SO_LINGER has a time for which close(2) would block */
+    LPORT_SLOT_JOINED = 1 << 24,   /* what is received may be several messages, UDP_GRO */
 };
 
 /* [nowait] A free slot into *SLOT, invisible to everybody else. 0 or LPORT_MEMORY_EXHAUSTED. */

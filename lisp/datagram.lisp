@@ -83,7 +83,7 @@ NIL."
 
 (defun open-datagram-socket (&rest options
                              &key host port remote-host remote-port family broadcast
-                               reuse-address reuse-port input-timeout output-timeout
+                               reuse-address reuse-port joined input-timeout output-timeout
                              &allow-other-keys)
   "Open a UDP socket and return it, a DATAGRAM-SOCKET.
 HOST and PORT are its own end: an address of this machine (NIL: every one), and 1 to 65535 or the
@@ -93,7 +93,9 @@ FAMILY, :INET or :INET6, chooses one. With REMOTE-HOST and REMOTE-PORT it is con
 there, receives only from there, and reports CONNECTION-REFUSED and its kin when the other side says
 so (ICMP), once, at the next send or receive, and works on.
 BROADCAST true: may send to broadcast addresses. REUSE-ADDRESS, REUSE-PORT: share the port with
-sockets that do so too, as receivers of multicast do. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see
+sockets that do so too, as receivers of multicast do. JOINED true: only RECEIVE-BATCH receives on
+it, and the system may hand over to that as one what came from one sender in messages of one length
+(UDP_GRO), for half the time a message; see there. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see
 SOCKET-TIMEOUT.
 Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
 NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another remote
@@ -102,7 +104,8 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
   (let ((settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
         (flags (logior (if broadcast +lport-broadcast+ 0)
                        (if reuse-address +lport-reuse-address+ 0)
-                       (if reuse-port +lport-reuse-port+ 0))))
+                       (if reuse-port +lport-reuse-port+ 0)
+                       (if joined +lport-joined+ 0))))
     (check-remote-end remote-host remote-port)
     (if remote-host
         (with-retry (remote-host "connect" "host")
@@ -320,9 +323,13 @@ peer, without blocking: its full length, or a status."
 
 (defun fail-receive (messenger status)
   "Signal what STATUS of a receive says: END-OF-FILE, or its own condition."
-  (if (= (lport-status-kind status) +lport-end+)
-      (error 'end-of-file :stream (channel-socket messenger))
-      (fail-on messenger status :receive)))
+  (let ((kind (lport-status-kind status)))
+    (cond ((= kind +lport-end+) (error 'end-of-file :stream (channel-socket messenger)))
+          ((and (= kind +lport-not-supported+) (zerop (lport-status-errno status)))
+           (fail-as 'usage-error :receive :invalid
+                    :socket (channel-socket messenger)
+                    :message "expected a call of RECEIVE-BATCH, as messages may come joined"))
+          (t (fail-on messenger status :receive)))))
 
 (defun wait-for-answer (messenger limit)
   "Right after a send, wait where the answer will not be there yet, so that the call which would
