@@ -3,10 +3,10 @@
  *
  * Messages of one length for one destination that follow each other go to the kernel as one, which
  * takes it apart again (UDP_SEGMENT, udp(7)): that is five times as fast as one by one, where
- * sendmmsg alone gains a fifth. The other way round a socket that was opened for it gets them as one
- * too (UDP_GRO), which halves the cost of both ends; of messages that come singly it gets fewer by
- * one call, so that is for the user to choose. Invariant: what comes out are the messages that went
- * in, in their order, and a count tells how many, whatever way they went. */
+ * sendmmsg alone gains a fifth. The other way round a socket that was opened for it gets them as
+ * one too (UDP_GRO), which halves the cost of both ends; of messages that come singly it gets fewer
+ * by one call, so that is for the user to choose. Invariant: what comes out are the messages that
+ * went in, in their order, and a count tells how many, whatever way they went. */
 #include "address.h"
 #include "datagram.h"
 #include "handle.h"
@@ -232,15 +232,15 @@ int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octets, size_t 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
 /* Receives what is there for the first COUNT groups of PIECE: for how many, or why none. */
-static int64_t receive_groups(struct lport_slot *slot, int fd, struct piece *piece,
-                              int32_t count) {
+static int64_t receive_groups(struct lport_slot *slot, int fd, struct piece *piece, int32_t count) {
     int got;
     do {
         got = lport_os.recvmmsg(fd, piece->groups, (unsigned)count, MSG_TRUNC);
     } while (got < 0 && errno == EINTR);
-    return got >= 0 ? got
-                    : lport_status_from_errno(
-                          slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL, errno);
+    return got >= 0
+               ? got
+               : lport_status_from_errno(
+                     slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL, errno);
 }
 
 /* Receives messages into BATCH from FIRST: how many, or why none. */
@@ -271,9 +271,9 @@ static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch
 
 /* ---- receiving what comes joined ---------------------------------------------------------------
  *
- * The places of a batch are received into as regions, each with room for whatever comes as one; then
- * the messages in a region go to their places. A region begins at or behind the places that its
- * messages go to. */
+ * The places of a batch are received into as regions, each with room for whatever comes as one;
+ * then the messages in a region go to their places. A region begins at or behind the places that
+ * its messages go to. */
 
 /* How many places of BATCH a region is; 0: a batch that small takes none. */
 static int32_t region_of(const struct batch *batch) {
@@ -299,14 +299,14 @@ static uint8_t *place(const struct batch *batch, int32_t index) {
 
 /* Moves the COUNT messages of SEGMENT octets each that follow each other from place FROM on, of
  * LENGTH in all, to a place each; their lengths stand at LENGTHS. From the end on where places are
- * larger than messages, else from the beginning, so that none is overwritten before it has moved. */
+ * larger than messages, else from the beginning, so that none is overwritten before it has moved.
+ */
 static void spread(const struct batch *batch, int32_t from, int32_t count, int64_t segment,
                    const int64_t *lengths) {
     int backwards = (size_t)segment <= batch->room;
     for (int32_t i = 0; i < count; i++) {
         int32_t index = backwards ? count - 1 - i : i;
-        size_t stored =
-            (size_t)lengths[index] < batch->room ? (size_t)lengths[index] : batch->room;
+        size_t stored = (size_t)lengths[index] < batch->room ? (size_t)lengths[index] : batch->room;
         memmove(place(batch, from + index), place(batch, from) + (size_t)index * (size_t)segment,
                 stored);
     }
@@ -354,8 +354,8 @@ static int64_t receive_regions(struct lport_slot *slot, int fd, const struct bat
         return 0;
     }
     for (int32_t i = 0; i < count; i++) {
-        piece.pieces[i] = (struct iovec){place(batch, first + i * region),
-                                         (size_t)region * batch->room};
+        piece.pieces[i] =
+            (struct iovec){place(batch, first + i * region), (size_t)region * batch->room};
         piece.groups[i].msg_hdr = (struct msghdr){.msg_name = &piece.ends[i],
                                                   .msg_namelen = sizeof piece.ends[i],
                                                   .msg_iov = &piece.pieces[i],

@@ -414,10 +414,10 @@ LPORT_API int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octet
 
 /* [nowait] Receives the messages that are there, at most COUNT, at least one, in the same places:
  * full lengths into LENGTHS (above ROOM: it was cut off), senders into SENDERS. Returns how many;
- * else as lport_datagram_receive. On a socket with LPORT_JOINED there has to be a place for whatever
- * comes as one: COUNT at least 128 and COUNT * ROOM at least 65536, else LPORT_INVALID; the more
- * of that, the more comes by one system call. Source: recvmmsg(2) with MSG_TRUNC, UDP_GRO of
- * udp(7). */
+ * else as lport_datagram_receive. On a socket with LPORT_JOINED there has to be a place for
+ * whatever comes as one: COUNT at least 128 and COUNT * ROOM at least 65536, else LPORT_INVALID;
+ * the more of that, the more comes by one system call. Source: recvmmsg(2) with MSG_TRUNC, UDP_GRO
+ * of udp(7). */
 LPORT_API int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room,
                                                int64_t *lengths, uint8_t *senders, int32_t count);
 

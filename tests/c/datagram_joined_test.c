@@ -78,9 +78,9 @@ static void expect(const struct ends *ends, int32_t first, int32_t count, size_t
                    const uint8_t *from) {
     for (int32_t got = first; got < first + count;) {
         cr_assert_gt(wait_for(ends->receiver, LPORT_INPUT, soon()), 0);
-        int64_t moved = receive_in(ends->receiver, room, (int32_t)(OCTETS / room) < PLACES
-                                                             ? (int32_t)(OCTETS / room)
-                                                             : PLACES);
+        int64_t moved =
+            receive_in(ends->receiver, room,
+                       (int32_t)(OCTETS / room) < PLACES ? (int32_t)(OCTETS / room) : PLACES);
         if (lport_status_kind(moved) == LPORT_WOULD_BLOCK) {
             continue;
         }
@@ -153,11 +153,9 @@ SOCKET_TEST(datagram_joined, each_message_has_its_own_sender) {
         int64_t moved = receive_in(ends.receiver, ROOM, PLACES);
         for (int64_t i = 0; i < moved; i++, seen++) {
             cr_assert_eq(in.lengths[i], out.lengths[seen]);
-            cr_assert_arr_eq(in.octets + i * ROOM, out.octets + seen * ROOM,
-                             (size_t)in.lengths[i]);
-            cr_assert_eq(lport_address_equal(in.ends + i * LPORT_ADDRESS_SIZE,
-                                             ends.from[seen / 16 % 2]),
-                         1);
+            cr_assert_arr_eq(in.octets + i * ROOM, out.octets + seen * ROOM, (size_t)in.lengths[i]);
+            cr_assert_eq(
+                lport_address_equal(in.ends + i * LPORT_ADDRESS_SIZE, ends.from[seen / 16 % 2]), 1);
         }
     }
     close_ends(&ends);
