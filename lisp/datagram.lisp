@@ -15,7 +15,7 @@
   (port 0 :read-only t))
 
 (defconstant +patience+ 31
-  "How many answers are waited for before one is tried for at once again, see WAIT-FOR-ANSWER.")
+  "How many answers are waited for, at most, before one is tried for at once, see WAIT-FOR-ANSWER.")
 
 (defstruct (messenger (:include channel) (:copier nil) (:predicate nil))
   "The channel of a datagram socket."
@@ -24,7 +24,8 @@
   (sender nil :type (or null end))      ; of the last message
   (destination nil :type (or null end)) ; of the last message sent to a literal
   (sent nil)                            ; no message has been received since one was sent
-  (patience +patience+ :type (integer 0 31)) ; see WAIT-FOR-ANSWER
+  (patience 1 :type (integer 0 31))     ; answers to be waited for, see WAIT-FOR-ANSWER
+  (caution 1 :type (integer 0 31))      ; what that becomes when one was not there
   (octets-in 0 :type (unsigned-byte 64))
   (octets-out 0 :type (unsigned-byte 64)))
 
@@ -333,15 +334,22 @@ peer, without blocking: its full length, or a status."
 
 (defun wait-for-answer (messenger limit)
   "Right after a send, wait where the answer will not be there yet, so that the call which would
-only say so is saved; return LIMIT or a later one. Whether it will be there is what the last try
+only say so is saved; return LIMIT or a later one. Whether it will be there is what the last tries
 showed: an end in the same process, or one that runs as soon as it is sent to, has answered by then.
-While answers are waited for, one is tried for now and then, to see whether that has changed."
+The next try comes the later the more of them have failed in a row."
   (declare (type moment limit))
   (let ((patience (messenger-patience messenger)))
     (cond ((zerop patience) limit)
           (t (setf (messenger-patience messenger) (1- patience)
                    (messenger-sent messenger) nil)
              (await messenger :input :receive limit 0)))))
+
+(defun note-answer (messenger there)
+  "Note for WAIT-FOR-ANSWER whether the answer that was tried for was THERE."
+  (let ((caution (if there 0 (messenger-caution messenger))))
+    (setf (messenger-sent messenger) nil
+          (messenger-patience messenger) caution
+          (messenger-caution messenger) (min +patience+ (1+ (* 2 caution))))))
 
 (defun receive-message (messenger octets start end)
   (declare (type index start end))
@@ -357,14 +365,14 @@ While answers are waited for, one is tried for now and then, to see whether that
             (room (- end start)))
         (declare (type (signed-byte 64) length))
         (cond ((>= length 0)
-               (setf (messenger-sent messenger) nil)
+               (when (messenger-sent messenger)
+                 (note-answer messenger t))
                (let ((sender (or (messenger-peer messenger) (sender-end messenger block))))
                  (return (values (min length room) (end-host sender) (end-port sender)
                                  (and (> length room) length)))))
               ((would-block-p length)
                (when (messenger-sent messenger)
-                 (setf (messenger-sent messenger) nil
-                       (messenger-patience messenger) +patience+))
+                 (note-answer messenger nil))
                (setf limit (await messenger :input :receive limit 0)))
               (t (fail-receive messenger length)))))))
 
