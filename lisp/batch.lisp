@@ -95,10 +95,9 @@ BATCH as one more message, to HOST and PORT as of SOCKET-SEND (NIL: where the so
 to). Returns its index.
 Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, RESOLVE-ERROR."
   (check-batch batch :batch)
-  (check-octets octets :batch)
   (let ((index (datagram-batch-count batch))
         (size (datagram-batch-size batch)))
-    (%with-vector (vector from to) (octets start end)
+    (with-octets-of (vector from to) octets (start end) :batch
       (unless (and (< index (datagram-batch-capacity batch)) (<= (- to from) size))
         (fail-as 'usage-error :batch :invalid
                  :message "expected at most ~D message~:P of at most ~D octets, got number ~D of ~D"
@@ -178,7 +177,8 @@ them were sent."
                       :message "expected messages of at most ~D octets, got number ~D, cut off ~
                                 from ~D octets when it was received"
                       :arguments (list (datagram-batch-size batch) index length)))
-  (fail-on messenger status :send :octets moved))
+  (fail-of-kind (channel-socket messenger) status :send "a UDP socket or a local datagram socket"
+                :octets moved))
 
 (defun check-batch-bounds (batch start end)
   "END, or the count of BATCH for NIL; signals USAGE-ERROR for bounds that are none."
@@ -231,4 +231,4 @@ sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
              :message "expected room for at least 128 messages and 65536 octets, as messages may ~
                        come joined, got ~D of ~D"
              :arguments (list (datagram-batch-capacity batch) (datagram-batch-size batch))))
-  (fail-on messenger status :receive))
+  (fail-of-kind (channel-socket messenger) status :receive "a UDP socket or a local datagram socket"))

@@ -286,9 +286,8 @@ now of an earlier message, or, of a local name, of this one: this message was no
 works on; PATH-NOT-FOUND; TIMEOUT; SOCKET-CLOSED; of sequenced packets CONNECTION-LOST.
 Source: send(2), sendto(2)."
   (let ((messenger (messenger-of socket :send)))
-    (check-octets octets :send)
     (check-destination messenger host port)
-    (%with-vector (vector from to) (octets start end)
+    (with-octets-of (vector from to) octets (start end) :send
       (send-message messenger vector from to
                     (and host (destination-block messenger host (or port 0)))
                     host port))))
@@ -388,6 +387,5 @@ Conditions: TIMEOUT; SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTI
 HOST-UNREACHABLE and their kin, when a connected socket is told so of an earlier message: it works
 on; of sequenced packets CONNECTION-LOST. Restart: WAIT-LONGER. Source: recv(2), recvfrom(2)."
   (let ((messenger (messenger-of socket :receive)))
-    (check-octets octets :receive)
-    (%with-vector (vector from to) (octets start end)
+    (with-octets-of (vector from to) octets (start end) :receive
       (receive-message messenger vector from to))))
