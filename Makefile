@@ -44,7 +44,6 @@ SUITE     := $(sort $(wildcard tests/c/*.c))
 FAULTS    := $(sort $(wildcard tests/faults/*.c))
 TSAN      := $(patsubst tests/tsan/%.c,build/tsan/%,$(sort $(wildcard tests/tsan/*_test.c)))
 TSAN_MORE := $(filter-out %_test.c,$(sort $(wildcard tests/tsan/*.c)))
-BENCHES   := $(patsubst tests/bench/%.c,build/bench/%,$(sort $(wildcard tests/bench/*.c)))
 
 # Whoever loads the library while it is built sees the old one or the new one, never a half: two
 # builds at once each have a file of their own, and the last to finish wins.
@@ -215,9 +214,12 @@ check: writable deps check-deps
 build/bench/%: tests/bench/%.c $(INPUTS)
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -Icsrc -pthread -o $@ $< $(SOURCES)
-build/bench/peer build/bench/server: build/bench/%: tests/bench/%.c Makefile
+build/bench/server: tests/bench/server.c Makefile
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $<
+build/bench/peer: tests/bench/peer.c tests/bench/peer_datagram.c tests/bench/peer.h Makefile
+	@mkdir -p $(@D)
+	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $(filter %.c,$^)
 
 ## bench [BENCH=pingpong]: port beside plain C and others, on one processor; writes docs/benchmarks.md
 bench: writable deps

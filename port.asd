@@ -171,6 +171,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "peer-sbcl")
                (:file "peer-usocket")
                (:file "peer-programs")
+               (:file "datagram")
                (:file "workloads")
                (:file "measure")
                (:file "report")

@@ -4,6 +4,7 @@
  * Invariant: until a descriptor is adopted nothing about it is changed, and who fails to adopt one
  * still has it as it was. */
 #include "address.h"
+#include "datagram.h"
 #include "handle.h"
 #include "libport.h"
 #include "os.h"
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -56,7 +58,17 @@ static int32_t kind_of(int type) {
 struct found {
     int32_t family, kind, state;
     int lingers; /* as of LPORT_SLOT_LINGERS */
+    int joined;  /* as of LPORT_SLOT_JOINED */
 };
+
+/* True if FD may receive several messages as one; no other socket than UDP has the option. */
+static int is_joined(int fd, const struct found *found) {
+    int joined = 0;
+    socklen_t len = sizeof joined;
+    return found->kind == LPORT_DATAGRAM && found->family != LPORT_LOCAL &&
+           lport_os.getsockopt(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN, &joined, &len) == 0 &&
+           joined != 0;
+}
 
 /* What FD is, into FOUND; 0 or a status. */
 static int64_t look_at(int fd, struct found *found) {
@@ -84,6 +96,7 @@ static int64_t look_at(int fd, struct found *found) {
         return lport_status_from_errno(LPORT_IN_GENERAL, errno);
     }
     found->lingers = linger.l_onoff && linger.l_linger > 0;
+    found->joined = is_joined(fd, found);
     return 0;
 }
 
@@ -132,7 +145,8 @@ int64_t lport_descriptor_adopt(int32_t fd) {
     }
     int64_t socket = lport_handle_publish(slot, fd, found.family, found.kind);
     atomic_fetch_or(&slot->flags, ((uint32_t)found.state & LPORT_STATE_LISTENING) |
-                                      (found.lingers ? LPORT_SLOT_LINGERS : 0));
+                                      (found.lingers ? LPORT_SLOT_LINGERS : 0) |
+                                      (found.joined ? LPORT_SLOT_JOINED : 0));
     lport_patience_end(slot, fd); /* others may have it too */
     return socket;
 }

@@ -14,6 +14,7 @@
 #include "transfer.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -30,7 +31,22 @@ static const uint8_t *own_end(const uint8_t *local, int32_t family,
     return wildcard;
 }
 
-/* A datagram socket of FAMILY, or a status and nothing left behind. */
+/* Asks for messages joined. A system that does not know how to delivers them one by one. */
+static void ask_for_joined(int64_t socket) {
+    static const int on = 1;
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd >= 0) {
+        atomic_fetch_or(&slot->flags, LPORT_SLOT_JOINED);
+        if (slot->family != LPORT_LOCAL) {
+            lport_os.setsockopt((int)fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN, &on, sizeof on);
+        }
+        lport_handle_leave(slot);
+    }
+}
+
+/* A datagram socket of FAMILY, or a status and nothing left behind. What has arrived before the
+ * system joins messages is single, so that may be last. */
 static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags) {
     uint8_t wildcard[LPORT_ADDRESS_SIZE];
     int64_t socket = lport_socket_open(family, LPORT_DATAGRAM, flags);
@@ -44,6 +60,9 @@ static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remo
     if (status < 0) {
         lport_socket_close(socket, 0);
         return status;
+    }
+    if ((flags & LPORT_JOINED) != 0) {
+        ask_for_joined(socket);
     }
     return socket;
 }
@@ -201,6 +220,9 @@ static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets,
     }
     if ((atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0) {
         return lport_status_make(LPORT_END);
+    }
+    if ((atomic_load(&slot->flags) & LPORT_SLOT_JOINED) != 0) {
+        return lport_status_make(LPORT_NOT_SUPPORTED); /* one message is not what would come */
     }
     if (slot->kind == LPORT_SEQPACKET) {
         return receive_packet(slot, fd, octets, len, sender, how);

@@ -3,9 +3,12 @@
  *
  * Messages of one length for one destination that follow each other go to the kernel as one, which
  * takes it apart again (UDP_SEGMENT, udp(7)): that is five times as fast as one by one, where
- * sendmmsg alone gains a fifth. Invariant: what comes out are the messages that went in, in their
- * order, and a count tells how many, whatever way they went. */
+ * sendmmsg alone gains a fifth. The other way round a socket that was opened for it gets them as
+ * one too (UDP_GRO), which halves the cost of both ends; of messages that come singly it gets fewer
+ * by one call, so that is for the user to choose. Invariant: what comes out are the messages that
+ * went in, in their order, and a count tells how many, whatever way they went. */
 #include "address.h"
+#include "datagram.h"
 #include "handle.h"
 #include "libport.h"
 #include "os.h"
@@ -21,6 +24,8 @@ enum {
     SEGMENTS_MAX = 64,    /* UDP_MAX_SEGMENTS of the oldest kernels that have it */
     TOGETHER_MAX = 65000, /* octets of messages that go as one: a datagram with its headers */
     SEGMENT_OPTION = 103, /* UDP_SEGMENT of linux/udp.h */
+    JOINED_MAX = 128,     /* UDP_MAX_SEGMENTS: messages that come as one, at most */
+    DATAGRAM_MAX = 65536, /* room for any datagram */
 };
 
 /* The messages of a call, as libport.h describes them. */
@@ -38,7 +43,7 @@ static const uint8_t *address_at(const struct batch *batch, int32_t index) {
 
 union control {
     struct cmsghdr header; /* for its alignment */
-    char octets[CMSG_SPACE(sizeof(uint16_t))];
+    char octets[CMSG_SPACE(sizeof(int))];
 };
 
 /* What one system call is given: groups of messages, each a message to the kernel. */
@@ -175,28 +180,44 @@ static int is_batch(const struct batch *batch, int sending) {
     return batch->count > 0;
 }
 
-/* Runs MOVE for BATCH until it has moved all messages or fewer than it was given: how many, or why
- * none. */
-static int64_t move_batch(int64_t socket, const struct batch *batch,
-                          int64_t (*move)(struct lport_slot *, int, const struct batch *,
-                                          int32_t)) {
-    struct lport_slot *slot;
+/* Moves pieces of a batch, or all of it: how many messages, or why none. */
+typedef int64_t move_piece(struct lport_slot *slot, int fd, const struct batch *batch,
+                           int32_t first);
+typedef int64_t move_all(struct lport_slot *slot, int fd, const struct batch *batch);
+
+/* Runs MOVE until it has moved all messages of BATCH or fewer than it was given. */
+static int64_t in_pieces(struct lport_slot *slot, int fd, const struct batch *batch,
+                         move_piece *move) {
+    int64_t result = 0;
     int32_t done = 0;
+    while (result >= 0 && done < batch->count) {
+        result = move(slot, fd, batch, done);
+        done += result > 0 ? (int32_t)result : 0;
+        if (result > 0 && done % PIECE != 0) {
+            break;
+        }
+    }
+    return done > 0 ? done : result;
+}
+
+static int64_t send_all(struct lport_slot *slot, int fd, const struct batch *batch) {
+    return in_pieces(slot, fd, batch, send_piece);
+}
+
+/* Runs MOVE for BATCH on SOCKET. */
+static int64_t move_batch(int64_t socket, const struct batch *batch, move_all *move) {
+    struct lport_slot *slot;
     int64_t fd = lport_handle_enter(socket, &slot);
     if (fd < 0) {
         return fd;
     }
     int64_t result = slot->kind != LPORT_DATAGRAM ? lport_status_make(LPORT_NOT_SUPPORTED)
                                                   : lport_transfer_forbidden(slot);
-    while (result >= 0 && done < batch->count) {
-        result = move(slot, (int)fd, batch, done);
-        done += result > 0 ? (int32_t)result : 0;
-        if (result > 0 && done % PIECE != 0) {
-            break;
-        }
+    if (result == 0) {
+        result = move(slot, (int)fd, batch);
     }
     lport_handle_leave(slot);
-    return done > 0 ? done : result;
+    return result;
 }
 
 int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octets, size_t room,
@@ -204,11 +225,23 @@ int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octets, size_t 
     /* The kernel's structures are not const, though sendmmsg only reads what they point to. */
     struct batch batch = {(uint8_t *)(uintptr_t)octets, room, (int64_t *)(uintptr_t)lengths,
                           (uint8_t *)(uintptr_t)addresses, count};
-    return is_batch(&batch, 1) ? move_batch(socket, &batch, send_piece)
+    return is_batch(&batch, 1) ? move_batch(socket, &batch, send_all)
                                : lport_status_make(LPORT_INVALID);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------- */
+
+/* Receives what is there for the first COUNT groups of PIECE: for how many, or why none. */
+static int64_t receive_groups(struct lport_slot *slot, int fd, struct piece *piece, int32_t count) {
+    int got;
+    do {
+        got = lport_os.recvmmsg(fd, piece->groups, (unsigned)count, MSG_TRUNC);
+    } while (got < 0 && errno == EINTR);
+    return got >= 0
+               ? got
+               : lport_status_from_errno(
+                     slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL, errno);
+}
 
 /* Receives messages into BATCH from FIRST: how many, or why none. */
 static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch *batch,
@@ -216,7 +249,6 @@ static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch
     struct piece piece;
     int32_t left = batch->count - first;
     int32_t count = left < PIECE ? left : PIECE;
-    int got;
     for (int32_t i = 0; i < count; i++) {
         piece.pieces[i] =
             (struct iovec){batch->octets + (size_t)(first + i) * batch->room, batch->room};
@@ -225,12 +257,9 @@ static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch
                                                   .msg_iov = &piece.pieces[i],
                                                   .msg_iovlen = 1};
     }
-    do {
-        got = lport_os.recvmmsg(fd, piece.groups, (unsigned)count, MSG_TRUNC);
-    } while (got < 0 && errno == EINTR);
+    int64_t got = receive_groups(slot, fd, &piece, count);
     if (got < 0) {
-        return lport_status_from_errno(
-            slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL, errno);
+        return got;
     }
     for (int i = 0; i < got; i++) {
         batch->lengths[first + i] = piece.groups[i].msg_len;
@@ -240,9 +269,136 @@ static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch
     return got;
 }
 
+/* ---- receiving what comes joined ---------------------------------------------------------------
+ *
+ * The places of a batch are received into as regions, each with room for whatever comes as one;
+ * then the messages in a region go to their places. A region begins at or behind the places that
+ * its messages go to. */
+
+/* How many places of BATCH a region is; 0: a batch that small takes none. */
+static int32_t region_of(const struct batch *batch) {
+    size_t places = batch->room == 0 ? 0 : (DATAGRAM_MAX + batch->room - 1) / batch->room;
+    places = places < JOINED_MAX ? JOINED_MAX : places;
+    return batch->room > 0 && places <= (size_t)batch->count ? (int32_t)places : 0;
+}
+
+/* The length of the messages in MESSAGE, of LENGTH octets in all; the last may be shorter. */
+static int64_t segment_of(struct msghdr *message, int64_t length) {
+    int size = 0;
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    if (header != NULL && header->cmsg_level == IPPROTO_UDP &&
+        header->cmsg_type == LPORT_DATAGRAM_JOIN) {
+        memcpy(&size, CMSG_DATA(header), sizeof size);
+    }
+    return size > 0 && size < length ? size : length;
+}
+
+static uint8_t *place(const struct batch *batch, int32_t index) {
+    return batch->octets + (size_t)index * batch->room;
+}
+
+/* Moves the COUNT messages of SEGMENT octets each that follow each other from place FROM on, of
+ * LENGTH in all, to a place each; their lengths stand at LENGTHS. From the end on where places are
+ * larger than messages, else from the beginning, so that none is overwritten before it has moved.
+ */
+static void spread(const struct batch *batch, int32_t from, int32_t count, int64_t segment,
+                   const int64_t *lengths) {
+    int backwards = (size_t)segment <= batch->room;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t index = backwards ? count - 1 - i : i;
+        size_t stored = (size_t)lengths[index] < batch->room ? (size_t)lengths[index] : batch->room;
+        memmove(place(batch, from + index), place(batch, from) + (size_t)index * (size_t)segment,
+                stored);
+    }
+}
+
+/* Moves the messages in the COUNT places from FROM on down to those from TO on. */
+static void move_down(const struct batch *batch, int32_t from, int32_t to, int32_t count) {
+    for (int32_t i = 0; i < count && from != to; i++) {
+        size_t length = (size_t)batch->lengths[to + i];
+        memmove(place(batch, to + i), place(batch, from + i),
+                length < batch->room ? length : batch->room);
+    }
+}
+
+/* Makes the messages of BATCH from place TO on of what has come as one, LENGTH octets, to place
+ * FROM; how many they are. */
+static int32_t take_apart(const struct batch *batch, int32_t from, int32_t to,
+                          struct msghdr *message, int64_t length) {
+    int64_t segment = segment_of(message, length);
+    int32_t count = length == 0 ? 1 : (int32_t)((length + segment - 1) / segment);
+    uint8_t *sender = batch->addresses + (size_t)to * LPORT_ADDRESS_SIZE;
+    if (count > batch->count - from) {
+        count = batch->count - from; /* more than JOINED_MAX, which no system does */
+    }
+    lport_address_from_kernel(message->msg_name, message->msg_namelen, sender);
+    for (int32_t i = 0; i < count; i++) {
+        int64_t left = length - i * segment;
+        batch->lengths[to + i] = left < segment ? left : segment;
+        memmove(sender + (size_t)i * LPORT_ADDRESS_SIZE, sender, LPORT_ADDRESS_SIZE);
+    }
+    spread(batch, from, count, segment, batch->lengths + to);
+    move_down(batch, from, to, count);
+    return count;
+}
+
+/* Receives into regions of BATCH from FIRST, as many as there are up to PIECE: how many messages, 0
+ * where no region is left, or why none. *FULL: there may be more. */
+static int64_t receive_regions(struct lport_slot *slot, int fd, const struct batch *batch,
+                               int32_t first, int *full) {
+    struct piece piece;
+    int32_t region = region_of(batch), count = (batch->count - first) / region;
+    int32_t done = first;
+    count = count < PIECE ? count : PIECE;
+    if (count == 0) {
+        return 0;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        piece.pieces[i] =
+            (struct iovec){place(batch, first + i * region), (size_t)region * batch->room};
+        piece.groups[i].msg_hdr = (struct msghdr){.msg_name = &piece.ends[i],
+                                                  .msg_namelen = sizeof piece.ends[i],
+                                                  .msg_iov = &piece.pieces[i],
+                                                  .msg_iovlen = 1,
+                                                  .msg_control = &piece.controls[i],
+                                                  .msg_controllen = sizeof piece.controls[i]};
+    }
+    int64_t got = receive_groups(slot, fd, &piece, count);
+    if (got < 0) {
+        return got;
+    }
+    for (int i = 0; i < got; i++) {
+        done += take_apart(batch, first + i * region, done, &piece.groups[i].msg_hdr,
+                           piece.groups[i].msg_len);
+    }
+    *full = got == count;
+    return done - first;
+}
+
+/* Receives what comes joined into BATCH: how many messages, or why none. */
+static int64_t receive_joined(struct lport_slot *slot, int fd, const struct batch *batch) {
+    int64_t result = 1;
+    int32_t done = 0;
+    int full = 1;
+    if (region_of(batch) == 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    while (result > 0 && full) {
+        result = receive_regions(slot, fd, batch, done, &full);
+        done += result > 0 ? (int32_t)result : 0;
+    }
+    return done > 0 ? done : result;
+}
+
+static int64_t receive_all(struct lport_slot *slot, int fd, const struct batch *batch) {
+    return (atomic_load(&slot->flags) & LPORT_SLOT_JOINED) != 0
+               ? receive_joined(slot, fd, batch)
+               : in_pieces(slot, fd, batch, receive_piece);
+}
+
 int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room, int64_t *lengths,
                                      uint8_t *senders, int32_t count) {
     struct batch batch = {octets, room, lengths, senders, count};
-    return is_batch(&batch, 0) ? move_batch(socket, &batch, receive_piece)
+    return is_batch(&batch, 0) ? move_batch(socket, &batch, receive_all)
                                : lport_status_make(LPORT_INVALID);
 }

@@ -102,6 +102,7 @@ enum {
     LPORT_V6_ONLY = 16,      /* IPV6_V6ONLY */
     LPORT_UNLINK = 32,       /* local names: remove a stale one first, and ours at the close */
     LPORT_BROADCAST = 64,    /* SO_BROADCAST */
+    LPORT_JOINED = 128,      /* UDP_GRO: see lport_datagram_open */
 };
 
 /* Flags of lport_socket_receive, lport_datagram_receive and lport_socket_close */
@@ -381,7 +382,9 @@ LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
  * ICMP says of it. LOCAL: family LPORT_ANY is the wildcard of REMOTE's family; without a REMOTE it
  * is one IPv6 socket for IPv4 too, or an IPv4 one where the system has no IPv6. A local name of
  * length 0 lets the system pick an abstract one. FLAGS: LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY
- * _BROADCAST. LPORT_INVALID: LOCAL and REMOTE are of different families. Else as
+ * _BROADCAST _JOINED. The last lets the system hand over messages of one length from one sender as
+ * one, where it knows how to, which lport_datagram_receive_batch takes apart; no other function
+ * receives on such a socket. LPORT_INVALID: LOCAL and REMOTE are of different families. Else as
  * lport_socket_listen, and what a connect may meet (LPORT_NETWORK_UNREACHABLE ...); nothing is left
  * behind. For a local name with a mode and without stale files see lport_local_listen.
  * Source: socket(2) bind(2) connect(2) udp(7). */
@@ -400,7 +403,8 @@ LPORT_API int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, siz
 /* [nowait] Receives the next message, at most LEN octets of it, into OCTETS. Returns its full
  * length: above LEN it was cut off, and the rest is gone. Its sender's address goes into SENDER
  * unless that is NULL. FLAGS: LPORT_PEEK. LPORT_WOULD_BLOCK. LPORT_END: of sequenced
- * packets, end of file. Failures of a connected socket as above.
+ * packets, end of file. LPORT_NOT_SUPPORTED: opened with LPORT_JOINED, or adopted with UDP_GRO on.
+ * Failures of a connected socket as above.
  * Source: recv(2), recvfrom(2) with MSG_TRUNC. */
 LPORT_API int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t len,
                                          uint8_t *sender, int32_t flags);
@@ -418,7 +422,10 @@ LPORT_API int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octet
 
 /* [nowait] Receives the messages that are there, at most COUNT, at least one, in the same places:
  * full lengths into LENGTHS (above ROOM: it was cut off), senders into SENDERS. Returns how many;
- * else as lport_datagram_receive. Source: recvmmsg(2) with MSG_TRUNC. */
+ * else as lport_datagram_receive. On a socket with LPORT_JOINED there has to be a place for
+ * whatever comes as one: COUNT at least 128 and COUNT * ROOM at least 65536, else LPORT_INVALID;
+ * the more of that, the more comes by one system call. Source: recvmmsg(2) with MSG_TRUNC, UDP_GRO
+ * of udp(7). */
 LPORT_API int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room,
                                                int64_t *lengths, uint8_t *senders, int32_t count);
 

@@ -95,10 +95,9 @@ BATCH as one more message, to HOST and PORT as of SOCKET-SEND (NIL: where the so
 to). Returns its index.
 Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, RESOLVE-ERROR."
   (check-batch batch :batch)
-  (check-octets octets :batch)
   (let ((index (datagram-batch-count batch))
         (size (datagram-batch-size batch)))
-    (%with-vector (vector from to) (octets start end)
+    (with-octets-of (vector from to) octets (start end) :batch
       (unless (and (< index (datagram-batch-capacity batch)) (<= (- to from) size))
         (fail-as 'usage-error :batch :invalid
                  :message "expected at most ~D message~:P of at most ~D octets, got number ~D of ~D"
@@ -161,11 +160,25 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
       (let ((count (send-batch-now messenger batch sent (- end sent))))
         (cond ((>= count 0) (incf sent count))
               ((not (would-block-p count))
-               (fail-on messenger count :send :octets (- sent start)))
+               (fail-send-batch messenger count batch sent end (- sent start)))
               ((eq (messenger-family messenger) :local)
                (wait-once messenger 0 (min limit (channel-deadline messenger :output)
                                            (moment-in *full-receiver-piece*))))
               (t (setf limit (await messenger :output :send limit (- sent start)))))))))
+
+(defun fail-send-batch (messenger status batch start end moved)
+  "Signal what STATUS of sending the messages of BATCH from START below END says, after MOVED of
+them were sent."
+  (loop for index from start below end
+        for length = (number-at (datagram-batch-lengths batch) index)
+        when (> length (datagram-batch-size batch))
+          do (fail-as 'usage-error :send :invalid
+                      :socket (channel-socket messenger) :octets moved
+                      :message "expected messages of at most ~D octets, got number ~D, cut off ~
+                                from ~D octets when it was received"
+                      :arguments (list (datagram-batch-size batch) index length)))
+  (fail-of-kind (channel-socket messenger) status :send "a UDP socket or a local datagram socket"
+                :octets moved))
 
 (defun check-batch-bounds (batch start end)
   "END, or the count of BATCH for NIL; signals USAGE-ERROR for bounds that are none."
@@ -191,8 +204,12 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
 (defun receive-batch (socket batch)
   "Wait for messages on SOCKET, a DATAGRAM-SOCKET, put those that are there into BATCH in place of
 what it had, at most as many as it has room for, and return how many: one or more. BATCH-MESSAGE and
-BATCH-END tell of each. Conditions: those of SOCKET-RECEIVE; NOT-SUPPORTED, for sequenced packets.
-Source: recvmmsg(2)."
+BATCH-END tell of each. On a socket opened with :JOINED true BATCH has to have room for at least 128
+messages and 65536 octets; each 128 of them take what comes as one, so ten times that is better. It
+pays where senders send as SEND-BATCH does or a network card joins what it gets; of messages that
+come one by one a call gets fewer then, and costs more.
+Conditions: those of SOCKET-RECEIVE; USAGE-ERROR, BATCH is too small for that; NOT-SUPPORTED, for
+sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
   (check-datagram-socket socket :receive)
   (check-batch batch :receive)
   (let* ((messenger (endpoint-channel socket))
@@ -204,4 +221,14 @@ Source: recvmmsg(2)."
         (cond ((>= count 0) (return count))
               ((would-block-p count)
                (setf limit (await messenger :input :receive limit 0)))
-              (t (fail-on messenger count :receive)))))))
+              (t (fail-receive-batch messenger count batch)))))))
+
+(defun fail-receive-batch (messenger status batch)
+  "Signal what STATUS of receiving into BATCH says."
+  (when (and (= (lport-status-kind status) +lport-invalid+) (zerop (lport-status-errno status)))
+    (fail-as 'usage-error :receive :invalid
+             :socket (channel-socket messenger)
+             :message "expected room for at least 128 messages and 65536 octets, as messages may ~
+                       come joined, got ~D of ~D"
+             :arguments (list (datagram-batch-capacity batch) (datagram-batch-size batch))))
+  (fail-of-kind (channel-socket messenger) status :receive "a UDP socket or a local datagram socket"))

@@ -458,6 +458,18 @@ text, says what an argument of OPERATION should have been."
       datum
       (fail-argument operation datum type expected)))
 
+(defun check-bounds (operation vector start end)
+  "Signal a USAGE-ERROR that is a TYPE-ERROR too unless START and END, or NIL, bound a part of
+VECTOR, an argument of OPERATION."
+  (let ((length (length vector)))
+    (unless (and (typep start `(integer 0 ,length))
+                 (typep end `(or null (integer ,start ,length))))
+      (fail-as 'mistyped-argument operation :invalid
+               :datum (if (typep start `(integer 0 ,length)) end start)
+               :expected-type `(integer 0 ,length)
+               :message "expected bounds in a vector of ~D element~:P, got ~S and ~S"
+               :arguments (list length start end)))))
+
 (defun keywords-of (function)
   "The keywords that FUNCTION, a name, takes: a list in alphabetical order."
   (sort (loop for parameter in (rest (member '&key (%lambda-list function)))

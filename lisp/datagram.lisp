@@ -14,6 +14,9 @@
   (host nil :read-only t)
   (port 0 :read-only t))
 
+(defconstant +patience+ 31
+  "How many answers are waited for, at most, before one is tried for at once, see WAIT-FOR-ANSWER.")
+
 (defstruct (messenger (:include channel) (:copier nil) (:predicate nil))
   "The channel of a datagram socket."
   (family nil :type (member nil :inet :inet6 :local) :read-only t) ; of its peers; NIL: both
@@ -21,11 +24,22 @@
   (sender nil :type (or null end))      ; of the last message
   (destination nil :type (or null end)) ; of the last message sent to a literal
   (sent nil)                            ; no message has been received since one was sent
+  (patience 1 :type (integer 0 31))     ; answers to be waited for, see WAIT-FOR-ANSWER
+  (caution 1 :type (integer 0 31))      ; what that becomes when one was not there
   (octets-in 0 :type (unsigned-byte 64))
   (octets-out 0 :type (unsigned-byte 64)))
 
 (defun check-datagram-socket (object operation)
   (check-argument operation object 'datagram-socket "a DATAGRAM-SOCKET"))
+
+(defgeneric messenger-of (object operation)
+  (:documentation "The channel of OBJECT; signals USAGE-ERROR unless it is a datagram socket. One
+dispatch is what each message pays, where a test of the class and a reader would be two.")
+  (:method ((object datagram-socket) operation)
+    (declare (ignore operation))
+    (slot-value object 'channel))
+  (:method (object operation)
+    (check-datagram-socket object operation)))
 
 (declaim (inline check-octets))
 (defun check-octets (octets operation)
@@ -70,7 +84,7 @@ NIL."
 
 (defun open-datagram-socket (&rest options
                              &key host port remote-host remote-port family broadcast
-                               reuse-address reuse-port input-timeout output-timeout
+                               reuse-address reuse-port joined input-timeout output-timeout
                              &allow-other-keys)
   "Open a UDP socket and return it, a DATAGRAM-SOCKET.
 HOST and PORT are its own end: an address of this machine (NIL: every one), and 1 to 65535 or the
@@ -80,7 +94,9 @@ FAMILY, :INET or :INET6, chooses one. With REMOTE-HOST and REMOTE-PORT it is con
 there, receives only from there, and reports CONNECTION-REFUSED and its kin when the other side says
 so (ICMP), once, at the next send or receive, and works on.
 BROADCAST true: may send to broadcast addresses. REUSE-ADDRESS, REUSE-PORT: share the port with
-sockets that do so too, as receivers of multicast do. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see
+sockets that do so too, as receivers of multicast do. JOINED true: only RECEIVE-BATCH receives on
+it, and the system may hand over to that as one what came from one sender in messages of one length
+(UDP_GRO), for half the time a message; see there. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see
 SOCKET-TIMEOUT.
 Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
 NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another remote
@@ -89,7 +105,8 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
   (let ((settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
         (flags (logior (if broadcast +lport-broadcast+ 0)
                        (if reuse-address +lport-reuse-address+ 0)
-                       (if reuse-port +lport-reuse-port+ 0))))
+                       (if reuse-port +lport-reuse-port+ 0)
+                       (if joined +lport-joined+ 0))))
     (check-remote-end remote-host remote-port)
     (if remote-host
         (with-retry (remote-host "connect" "host")
@@ -227,7 +244,7 @@ tells when it has.")
   "Send OCTETS from START to END as one message to BLOCK, or NIL, without blocking: the count or a
 status."
   (declare (type octets octets) (type index start end))
-  (call-deferred
+  (call-nowait
     (let ((count (with-octets (pointer octets start)
                    (if block
                        (with-octets (address block)
@@ -247,13 +264,12 @@ status."
     (loop
       (check-open messenger :send)
       (setf limit (check-limit messenger :output :send limit 0))
-      (let* ((count (send-now messenger octets start end block))
-             (kind (lport-status-kind count)))
+      (let ((count (send-now messenger octets start end block)))
         (declare (type (signed-byte 64) count))
         (cond ((>= count 0) (return count))
-              ((= kind +lport-would-block+)
+              ((would-block-p count)
                (setf limit (await messenger :output :send limit 0)))
-              ((= kind +lport-backlog-full+)
+              ((= (lport-status-kind count) +lport-backlog-full+)
                (wait-once messenger 0 (min limit (channel-deadline messenger :output)
                                            (moment-in *full-receiver-piece*))))
               (t (fail count :send :socket (channel-socket messenger)
@@ -269,11 +285,9 @@ Conditions: MESSAGE-TOO-LONG; CONNECTION-REFUSED, HOST-UNREACHABLE and their kin
 now of an earlier message, or, of a local name, of this one: this message was not sent, and SOCKET
 works on; PATH-NOT-FOUND; TIMEOUT; SOCKET-CLOSED; of sequenced packets CONNECTION-LOST.
 Source: send(2), sendto(2)."
-  (check-datagram-socket socket :send)
-  (check-octets octets :send)
-  (let ((messenger (endpoint-channel socket)))
+  (let ((messenger (messenger-of socket :send)))
     (check-destination messenger host port)
-    (%with-vector (vector from to) (octets start end)
+    (with-octets-of (vector from to) octets (start end) :send
       (send-message messenger vector from to
                     (and host (destination-block messenger host (or port 0)))
                     host port))))
@@ -294,7 +308,7 @@ Source: send(2), sendto(2)."
 peer, without blocking: its full length, or a status."
   (declare (type octets octets block) (type index start end))
   (let ((room (- end start)))
-    (call-deferred
+    (call-nowait
       (let ((length (with-octets (pointer octets start)
                       (if (messenger-peer messenger)
                           (lport-datagram-receive (channel-handle messenger) pointer room
@@ -309,9 +323,32 @@ peer, without blocking: its full length, or a status."
 
 (defun fail-receive (messenger status)
   "Signal what STATUS of a receive says: END-OF-FILE, or its own condition."
-  (if (= (lport-status-kind status) +lport-end+)
-      (error 'end-of-file :stream (channel-socket messenger))
-      (fail-on messenger status :receive)))
+  (let ((kind (lport-status-kind status)))
+    (cond ((= kind +lport-end+) (error 'end-of-file :stream (channel-socket messenger)))
+          ((and (= kind +lport-not-supported+) (zerop (lport-status-errno status)))
+           (fail-as 'usage-error :receive :invalid
+                    :socket (channel-socket messenger)
+                    :message "expected a call of RECEIVE-BATCH, as messages may come joined"))
+          (t (fail-on messenger status :receive)))))
+
+(defun wait-for-answer (messenger limit)
+  "Right after a send, wait where the answer will not be there yet, so that the call which would
+only say so is saved; return LIMIT or a later one. Whether it will be there is what the last tries
+showed: an end in the same process, or one that runs as soon as it is sent to, has answered by then.
+The next try comes the later the more of them have failed in a row."
+  (declare (type moment limit))
+  (let ((patience (messenger-patience messenger)))
+    (cond ((zerop patience) limit)
+          (t (setf (messenger-patience messenger) (1- patience)
+                   (messenger-sent messenger) nil)
+             (await messenger :input :receive limit 0)))))
+
+(defun note-answer (messenger there)
+  "Note for WAIT-FOR-ANSWER whether the answer that was tried for was THERE."
+  (let ((caution (if there 0 (messenger-caution messenger))))
+    (setf (messenger-sent messenger) nil
+          (messenger-patience messenger) caution
+          (messenger-caution messenger) (min +patience+ (1+ (* 2 caution))))))
 
 (defun receive-message (messenger octets start end)
   (declare (type index start end))
@@ -321,18 +358,20 @@ peer, without blocking: its full length, or a status."
     (loop
       (check-open messenger :receive)
       (setf limit (check-limit messenger :input :receive limit 0))
-      ;; Right after a send the answer is not there yet: the call that would say so is saved.
       (when (messenger-sent messenger)
-        (setf limit (await messenger :input :receive limit 0)
-              (messenger-sent messenger) nil))
+        (setf limit (wait-for-answer messenger limit)))
       (let ((length (receive-now messenger octets start end block))
             (room (- end start)))
         (declare (type (signed-byte 64) length))
         (cond ((>= length 0)
+               (when (messenger-sent messenger)
+                 (note-answer messenger t))
                (let ((sender (or (messenger-peer messenger) (sender-end messenger block))))
                  (return (values (min length room) (end-host sender) (end-port sender)
                                  (and (> length room) length)))))
               ((would-block-p length)
+               (when (messenger-sent messenger)
+                 (note-answer messenger nil))
                (setf limit (await messenger :input :receive limit 0)))
               (t (fail-receive messenger length)))))))
 
@@ -347,7 +386,6 @@ message of its own.
 Conditions: TIMEOUT; SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTION-REFUSED,
 HOST-UNREACHABLE and their kin, when a connected socket is told so of an earlier message: it works
 on; of sequenced packets CONNECTION-LOST. Restart: WAIT-LONGER. Source: recv(2), recvfrom(2)."
-  (check-datagram-socket socket :receive)
-  (check-octets octets :receive)
-  (%with-vector (vector from to) (octets start end)
-    (receive-message (endpoint-channel socket) vector from to)))
+  (let ((messenger (messenger-of socket :receive)))
+    (with-octets-of (vector from to) octets (start end) :receive
+      (receive-message messenger vector from to))))

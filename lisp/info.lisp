@@ -38,7 +38,7 @@ Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_
          (status (with-octets (pointer values)
                    (lport-info-read (endpoint-handle socket) pointer count))))
     (when (minusp status)
-      (fail status :info :socket socket))
+      (fail-of-kind socket status :info "a TCP connection or server"))
     (loop for field in *info-fields*
           for index from 0
           for value = (handle-in values (* 8 index))

@@ -28,7 +28,7 @@ Source: SO_PEERCRED, unix(7)."
          (status (with-octets (pointer numbers)
                    (lport-local-credentials (channel-handle channel) pointer))))
     (when (minusp status)
-      (fail-on channel status :credentials))
+      (fail-of-kind socket status :credentials "a local socket"))
     (values (number-at numbers 0) (number-at numbers 1) (number-at numbers 2))))
 
 ;;; Sending
@@ -66,7 +66,14 @@ Source: SO_PEERCRED, unix(7)."
               ((would-block-p result) (setf limit (await channel direction operation limit 0)))
               ((= (lport-status-kind result) +lport-end+)
                (error 'end-of-file :stream (channel-socket channel)))
-              (t (fail-on channel result operation)))))))
+              (t (fail-passing channel result operation)))))))
+
+(defun fail-passing (channel status operation)
+  "Signal what STATUS of passing descriptors over CHANNEL says."
+  (if (and (eq operation :send) (= (lport-status-kind status) +lport-invalid+))
+      (fail status operation :socket (channel-socket channel)
+                             :message "expected file descriptors that are open")
+      (fail-of-kind (channel-socket channel) status operation "a local socket")))
 
 (defun pass-octets (channel octets descriptors)
   "Send OCTETS with DESCRIPTORS, a vector of numbers: how many octets were sent."

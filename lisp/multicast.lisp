@@ -16,8 +16,9 @@
   (let ((target (host-designator group operation)))
     (if (and (address-p target) (group-p target))
         target
-        (fail-syntax operation group "the address of a group, 224.0.0.0 to 239.255.255.255, or ~
-                                      one of IPv6 that begins with ff"))))
+        (fail-syntax operation group
+                     (format nil "the address of a group, 224.0.0.0 to 239.255.255.255, or one of ~
+                                  IPv6 that begins with ff")))))
 
 (defun source-address (source group operation)
   "The address of SOURCE, a host, in the family of GROUP."
@@ -40,7 +41,10 @@
                     (with-optional-octets (sender from)
                       (funcall change (channel-handle channel) pointer number sender)))))
       (when (minusp status)
-        (fail status operation :socket socket :host group)))
+        (fail-of-kind socket status operation
+                      (format nil "a UDP socket of family ~S or of both"
+                              (address-family address))
+                      :host group)))
     nil))
 
 (defun join-multicast (socket group &key interface source)

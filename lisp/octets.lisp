@@ -23,6 +23,7 @@ and END to the bounds in it of the part from FROM to TO. A simple vector is not 
            (progn
              (check-argument ,operation ,octets '(vector (unsigned-byte 8))
                              "a vector of (unsigned-byte 8)")
+             (check-bounds ,operation ,octets ,from ,to)
              (%with-vector (simple from to) (,octets ,from ,to)
                (,run simple from to)))))))
 

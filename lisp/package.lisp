@@ -64,7 +64,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-ended+ #:+lport-failed+ #:+lport-poller-best+ #:+lport-poller-epoll+
    #:+lport-poller-poll+ #:+lport-event-size+ #:+lport-socket-index+
    #:+lport-nodelay+ #:+lport-keepalive+ #:+lport-reuse-address+ #:+lport-reuse-port+
-   #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-peek+
+   #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-joined+ #:+lport-peek+
    #:+lport-patient+ #:+lport-patience-ns+ #:+lport-reset+
    #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
    #:+lport-state-broken+ #:+lport-state-listening+ #:+lport-state-connected+

@@ -58,6 +58,16 @@ OPEN-SOCKET-PAIR; CLOSE closes it."))
 (defun check-link (object operation)
   (check-argument operation object '(or socket datagram-socket) "a SOCKET or a DATAGRAM-SOCKET"))
 
+(defun fail-of-kind (socket status operation expected &rest facts)
+  "Signal the condition for STATUS of OPERATION on SOCKET. EXPECTED, a text, says what kind of socket
+it should have been."
+  (if (= (lport-status-kind status) +lport-not-supported+)
+      (apply #'fail status operation :socket socket
+                                     :message "expected ~A, got ~S"
+                                     :arguments (list expected socket)
+                                     facts)
+      (apply #'fail status operation :socket socket facts)))
+
 ;;; Making
 
 (defun adopt-handle (handle make)

@@ -36,10 +36,10 @@ that is unknown."
       (run-as-pair peer workload count)))
 
 (defun run-alone (peer workload count)
-  (let ((link (funcall (workload-prepare workload))))
+  (let ((link (funcall (workload-prepare workload) peer)))
     (sb-ext:gc :full t)
     (unwind-protect (take-sample peer workload count (make-server) link)
-      (funcall (workload-end workload) link))))
+      (funcall (workload-end workload) peer link))))
 
 (defun run-as-pair (peer workload count)
   (call-with-own-server (lambda (server) (run-once peer workload count server))

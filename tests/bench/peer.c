@@ -10,6 +10,8 @@
  *                                 time of the side that is measured, and by that of this process
  *        peer SERVER [ARGUMENTS]  prints the port it listens on, serves, ends
  *        peer text KIND           prints the lines that are sent */
+#include "peer.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -34,12 +36,12 @@ enum {
     LINES = 800 /* different ones, more than a branch predictor learns by heart */
 };
 
-_Noreturn static void fail(const char *what) {
+_Noreturn void fail(const char *what) {
     fprintf(stderr, "peer: %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
-static int check(int result, const char *what) {
+int check(int result, const char *what) {
     if (result < 0) {
         fail(what);
     }
@@ -54,17 +56,12 @@ static int64_t clock_ns(clockid_t clock) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-struct stopwatch {
-    int64_t wall, own, both;
-};
-
-static struct stopwatch start(void) {
+struct stopwatch start(void) {
     return (struct stopwatch){clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_THREAD_CPUTIME_ID),
                               clock_ns(CLOCK_PROCESS_CPUTIME_ID)};
 }
 
-/* Of the side that calls it, and of all threads, since FROM. */
-static void report(const char *name, const struct stopwatch *from, int64_t count) {
+void report(const char *name, const struct stopwatch *from, int64_t count) {
     struct stopwatch to = start();
     double n = (double)count;
     printf("%s %.1f %.1f %.1f\n", name, (double)(to.wall - from->wall) / n,
@@ -87,7 +84,7 @@ static void stay_on_one_processor(void) {
 
 /* ---- sockets --------------------------------------------------------------------------------- */
 
-static struct sockaddr_in loopback(uint16_t port) {
+struct sockaddr_in loopback(uint16_t port) {
     return (struct sockaddr_in){
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
@@ -394,16 +391,6 @@ static void await_other_side(void) {
 }
 
 /* ---- workloads ------------------------------------------------------------------------------- */
-
-struct workload {
-    const char *name;
-    int64_t count; /* of operations, unless the caller says otherwise */
-    void (*run)(const struct workload *workload, uint16_t port, int64_t count);
-    void (*serve)(int fd); /* the other side, as in struct side */
-    const char *kind;      /* of what is sent, or is sent by the other side where SERVE is NULL;
-                            * NULL where there is no other side */
-    size_t size;           /* octets of an operation, where they are fixed */
-};
 
 static void run_pingpong(const struct workload *workload, uint16_t port, int64_t count) {
     uint8_t octets[64] = {1};
@@ -712,6 +699,12 @@ static const struct workload workloads[] = {
     {"write-byte", 20000000, run_write_one, swallow, NULL, 0},
     {"event-100", 100000, run_event, NULL, NULL, 100},
     {"event-19000", 100000, run_event, NULL, NULL, 19000},
+    {"datagram-echo", 100000, run_datagram_echo, swallow, NULL, 64},
+    {"datagram-ends", 100000, run_datagram_ends, NULL, NULL, 64},
+    {"datagram-single", 100000, run_datagram_single, NULL, NULL, 1200},
+    {"datagram-batch-mixed", 100000, run_datagram_batch_mixed, NULL, NULL, 1200},
+    {"datagram-batch", 100000, run_datagram_batch, NULL, NULL, 1200},
+    {"datagram-batch-joined", 100000, run_datagram_batch_joined, NULL, NULL, 1200},
 };
 
 /* Both sides in this process. */
@@ -781,6 +774,7 @@ static int usage(void) {
     fprintf(stderr, "usage: peer WORKLOAD [COUNT [PORT]]\n"
                     "       peer echo-server [CONNECTIONS]   one after the other, until each ends\n"
                     "       peer sink [CONNECTIONS]          the same, and answers nothing\n"
+                    "       peer datagram-echo-server        until it is killed\n"
                     "       peer source COUNT [KIND [CONNECTIONS]]\n"
                     "            octets, or lines: ascii, mixed; COUNT 0: until nobody reads\n"
                     "       peer text KIND                   prints the lines\n"
@@ -801,6 +795,8 @@ static int run_server(const char *name, int argc, char **argv) {
     } else if (strcmp(name, "sink") == 0) {
         side.serve = swallow;
         serve(&side);
+    } else if (strcmp(name, "datagram-echo-server") == 0) {
+        serve_datagrams();
     } else if (strcmp(name, "source") == 0 && argc > 0) {
         serve_pattern(argc > 1 ? argv[1] : "octets", count,
                       argc > 2 ? strtoll(argv[2], NULL, 10) : 1);

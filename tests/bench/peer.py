@@ -1,7 +1,8 @@
 """peer - the workloads of the benchmarks in Python, with its own sockets and streams.
 
-usage: peer.py WORKLOAD COUNT PORT   prints: WORKLOAD NS CPU
-       nanoseconds of one operation by the wall clock, and by the processor time of this process
+usage: peer.py WORKLOAD COUNT [PORT]   prints: WORKLOAD NS CPU BOTH
+       nanoseconds of one operation by the wall clock, and twice by the processor time of this
+       process; no PORT: it is both ends
 """
 import socket
 import sys
@@ -122,6 +123,41 @@ def write_one(mode, one):
     return run
 
 
+def datagram_end(port=None):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    s.bind(("127.0.0.1", 0))
+    if port:
+        s.connect(("127.0.0.1", port))
+    return s
+
+
+def datagram_echo(port, count):
+    s, octets = datagram_end(port), b"a" * 64
+    for _ in range(count):
+        s.send(octets)
+        s.recv(2048)
+
+
+def datagram_ends(_, count):
+    receiver = datagram_end()
+    sender, octets = datagram_end(receiver.getsockname()[1]), b"a" * 64
+    for _ in range(count):
+        sender.send(octets)
+        receiver.sendto(*receiver.recvfrom(2048))
+        sender.recv(2048)
+
+
+def datagram_single(_, count):
+    receiver = datagram_end()
+    sender, octets = datagram_end(receiver.getsockname()[1]), b"a" * 1200
+    for _ in range(count // 64):
+        for _ in range(64):
+            sender.send(octets)
+        for _ in range(64):
+            receiver.recvfrom(2048)
+
+
 WORKLOADS = {
     "pingpong1": pingpong(1), "pingpong64": pingpong(64),
     "read-line-ascii": read_lines, "read-line-mixed": read_lines,
@@ -135,13 +171,21 @@ WORKLOADS = {
 }
 
 
-def main(name, count, port):
-    side = port if name == "connect-send-close" else connect(port)
-    run = connect_send_close if name == "connect-send-close" else WORKLOADS[name]
+# Those that connect by themselves, or to nobody.
+OF_PORTS = {
+    "connect-send-close": connect_send_close,
+    "datagram-echo": datagram_echo, "datagram-ends": datagram_ends,
+    "datagram-single": datagram_single,
+}
+
+
+def main(name, count, port=None):
+    side = port if name in OF_PORTS else connect(port)
+    run = OF_PORTS[name] if name in OF_PORTS else WORKLOADS[name]
     wall, own = time.monotonic_ns(), time.process_time_ns()
     run(side, count)
     own, wall = time.process_time_ns() - own, time.monotonic_ns() - wall
-    print(f"{name} {wall / count:.1f} {own / count:.1f}")
+    print(f"{name} {wall / count:.1f} {own / count:.1f} {own / count:.1f}")
 
 
-main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -101,6 +101,11 @@ median of the rounds, a ratio the median of the ratios of each round.
   :buffering :full`; raw receive is `socket-receive`. usocket: its streams of characters or octets,
   as the workload needs. The Lisp libraries run the same loops over the same operators.
 - Python: its sockets, `makefile` for lines and text.
+- UDP: where a row says \"both ends\", and in all that go one way, both ends are in one thread, so
+  that the calls are measured; else the other side is a plain C process. One way, 64 messages are
+  sent, then received. port's batches are `send-batch` and `receive-batch`; C's are `sendmmsg` and
+  `recvmmsg` where lengths differ, UDP_SEGMENT and `recvmmsg` where they do not, and UDP_SEGMENT and
+  UDP_GRO where they are received joined.
 - \"conses\": octets of Lisp memory that one unit allocates; a line that is read is a fresh string.
 - \"meets\" and \"misses\" compare a ratio with the goal beside it.
 

@@ -14,6 +14,7 @@
 (defparameter *server-commands*
   '((:echo "echo-server" "1000000000")
     (:sink "sink" "1000000000")
+    (:datagram-echo "datagram-echo-server")
     (:octets "source" "0" "octets" "1000000000")
     (:ascii "source" "0" "ascii" "1000000000")
     (:mixed "source" "0" "mixed" "1000000000"))

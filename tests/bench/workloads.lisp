@@ -17,11 +17,11 @@
   serve                                 ; calls this with the stream of each connection
   (kind :text)
   (sides :own)                          ; whose time counts: the measured side's or that of :BOTH
-  connects-p                            ; true if an operation opens a link of its own
+  connects-p                            ; true if LOOP opens links of its own, to a port
   (count 0)                             ; of operations, at most
   only                                  ; names of peers, where only these have it
-  prepare                               ; where there is no other side: makes what LOOP gets for a
-  end                                   ; link, and ends it
+  prepare                               ; where there is no other side: makes for a peer what LOOP
+  end                                   ; gets for a link, and ends it
   loop                                  ; a function of peer, link and count
   of-c                                  ; goal: time at most so many times that of plain C
   of-sbcl)                              ; goal: at least so many times as fast as sb-bsd-sockets
@@ -170,7 +170,8 @@ sends."
 
 (defun crowd-of (size)
   "A function that makes a crowd of SIZE sockets."
-  (lambda ()
+  (lambda (peer)
+    (declare (ignore peer))
     (let ((crowd (make-crowd :ends (make-array size))))
       (loop for index from 0 below size by 2
             do (setf (values (svref (crowd-ends crowd) index) (svref (crowd-ends crowd) (1+ index)))
@@ -180,7 +181,8 @@ sends."
             do (port:poller-add (crowd-poller crowd) end :data index))
       crowd)))
 
-(defun end-crowd (crowd)
+(defun end-crowd (peer crowd)
+  (declare (ignore peer))
   (map nil (lambda (end) (close end :abort t)) (crowd-ends crowd))
   (close (crowd-poller crowd)))
 
@@ -241,7 +243,20 @@ sends."
     (event-100 "poller: an event of 100 sockets" "event" nil take-event 100000
                :prepare ,(crowd-of 100) :end end-crowd :only (:port :c))
     (event-19000 "poller: an event of 19,000 sockets" "event" nil take-event 100000
-                 :prepare ,(crowd-of 19000) :end end-crowd :only (:port :c))))
+                 :prepare ,(crowd-of 19000) :end end-crowd :only (:port :c))
+    (datagram-echo "UDP: round trip of 64 octets" "round trip" :datagram-echo ping-server 20000
+                   :sides :both :connects-p t :of-c 1.03 :of-sbcl 1.15)
+    (datagram-ends "UDP: round trip of 64 octets, both ends" "round trip" nil ping-ends 100000
+                   :prepare open-ends :end close-ends :of-c 1.03 :of-sbcl 1.15)
+    (datagram-single "UDP: 1200 octets one way" "message" nil pass-messages 100000
+                     :prepare large-ends :end close-ends)
+    (datagram-batch-mixed "UDP: batches of 64, lengths differ" "message" nil pass-batches 200000
+                          :prepare ,(batch-ends 1) :end close-ends :only (:port :c))
+    (datagram-batch "UDP: batches of 64, 1200 octets" "message" nil pass-batches 400000
+                    :prepare ,(batch-ends 0) :end close-ends :only (:port :c))
+    (datagram-batch-joined "UDP: the same, received joined" "message" nil pass-batches 400000
+                           :prepare ,(batch-ends 0 :joined t :capacity 1024)
+                           :end close-ends :only (:port :c))))
 
 (defun bulk-count ()
   "Pieces in 256 MiB, or in 1 GiB with BENCH_FULL."

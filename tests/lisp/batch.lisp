@@ -92,6 +92,61 @@
     (close a)
     (close b)))
 
+;;; Messages that the system hands over as one
+
+(defmacro with-joined-udp ((server client) &body body)
+  "As WITH-UDP, with a SERVER that may receive several messages as one."
+  `(with-datagram-socket (,server :host "127.0.0.1" :joined t :input-timeout 10)
+     (with-datagram-socket (,client :remote-host "127.0.0.1" :remote-port (own-port ,server))
+       ,@body)))
+
+(define-test batch.joined (:behaviour 63)
+  "What was sent, message by message, with its sender and what was cut off."
+  (with-joined-udp (server client)
+    (let ((out (make-datagram-batch 70 :size 300)) (in (make-datagram-batch 1024 :size 100)))
+      (dotimes (index 70)
+        (batch-add out (make-array (if (< index 60) 120 index) :element-type '(unsigned-byte 8)
+                                                               :initial-element index)))
+      (send-batch client out)
+      (let ((seen 0))
+        (loop while (< seen 70)
+              do (dotimes (index (receive-batch server in))
+                   (multiple-value-bind (octets start end length) (batch-message in index)
+                     (is (= (if (< seen 60) 100 seen) (- end start)))
+                     (is (eql (and (< seen 60) 120) length))
+                     (is (every (lambda (octet) (= octet seen)) (subseq octets start end)))
+                     (is (equal (list "127.0.0.1" (own-port client))
+                                (multiple-value-list (batch-end in index)))))
+                   (incf seen)))
+        (is (= 70 seen))
+        (is (= 1 (send-batch server in :start (1- (datagram-batch-count in)))))
+        (is (string= "EEE" (received client 3)))))))
+
+(define-test batch.what-was-cut-off ()
+  "It cannot be sent on as if it were whole."
+  (with-udp (server client)
+    (let ((batch (make-datagram-batch 2 :size 4)))
+      (send-message client "long one")
+      (receive-batch server batch)
+      (is-failure (usage-error :invalid "expected messages of at most 4 octets"
+                               "8 octets when it was received")
+        (send-batch server batch))
+      (is (= 0 (network-octets (failure-of (send-batch server batch))))))))
+
+(define-test batch.joined-bad-arguments ()
+  (with-joined-udp (server client)
+    (send-message client "kept")
+    (is-failure (usage-error :invalid "expected a call of RECEIVE-BATCH") (received server))
+    (is-failure (usage-error :invalid "expected room for at least 128 messages and 65536 octets"
+                                      "got 127 of 2048")
+      (receive-batch server (make-datagram-batch 127)))
+    (is (typep (failure-of (receive-batch server (make-datagram-batch 200 :size 64))) 'usage-error))
+    (let ((batch (make-datagram-batch 128)))
+      (is (= 1 (receive-batch server batch)))
+      (is (equal '(0 4) (rest (butlast (multiple-value-list (batch-message batch 0)))))))
+    (close server)
+    (is (typep (failure-of (received server)) 'socket-closed))))
+
 (define-test batch.no-consing (:behaviour 47)
   (with-udp (server client)
     (let ((batch (make-datagram-batch 16 :size 64)))

@@ -4,12 +4,14 @@
 
 (define-suite library "The C library from the side of Lisp.")
 
-(defun run-lisp (forms &key environment directory)
-  "Run FORMS, strings, in a fresh SBCL; values: what it printed, its exit code."
+(defun run-lisp (forms &key environment directory options)
+  "Run FORMS, strings, in a fresh SBCL with OPTIONS; values: what it printed, its exit code."
   (multiple-value-bind (output error-output code)
       (uiop:run-program (append (list "env")
                                 environment
-                                (list "sbcl" "--noinform" "--non-interactive" "--no-userinit"
+                                (list "sbcl" "--noinform")
+                                options
+                                (list "--non-interactive" "--no-userinit"
                                       "--no-sysinit")
                                 (loop for form in forms
                                       collect "--eval" collect form))

@@ -269,3 +269,34 @@ lists of the text and what it is."
         (let ((in (blank 25)))
           (read-octets b in)
           (is (equalp (concatenate 'vector (blank 18) (octets-like "the end")) in)))))))
+
+(defparameter *vectors-beyond-an-int*
+  "(let* ((size (+ (expt 2 31) 100000)) (part (- size 70000))
+          (octets (make-array size :element-type '(unsigned-byte 8))))
+     (setf (aref octets 0) 1 (aref octets part) 2 (aref octets (1- size)) 3)
+     (multiple-value-bind (a b) (port:open-socket-pair)
+       (flet ((in-thread (function) (sb-thread:make-thread function)))
+         ;; a part beyond an int, there and back into the same vector
+         (let ((writer (in-thread (lambda () (write-sequence octets a :start part)
+                                    (finish-output a))))
+               (start (- part 80000)))
+           (print (list (= part (+ 10000 (port:read-octets b octets :start start
+                                                                     :end (+ start 70000))))
+                        (aref octets start)))
+           (sb-thread:join-thread writer))
+         ;; all of it in one call, of which the deadline leaves a beginning
+         (let ((sent (handler-case (port:with-deadline (0.2) (port:write-octets a octets))
+                       (port:timeout (condition) (port:network-octets condition)))))
+           (print (< 0 sent size))
+           (close a :abort t)
+           (print (list (plusp (port:read-some b octets)) (aref octets 0)))))))"
+  "A form that prints `(T 2)`, `T` and `(T 1)`.")
+
+(define-test octets.vectors-beyond-an-int (:behaviour 41 :weather nil :limit 120)
+  "Indices and lengths of one call beyond what an int counts, in a Lisp that has room for such a
+vector. To move all of it takes a minute; the tests of C do with what they need not keep."
+  (multiple-value-bind (output code)
+      (run-lisp (append (loading (here)) (list *vectors-beyond-an-int*))
+                :options '("--dynamic-space-size" "5GB"))
+    (is (= 0 code))
+    (is (search (format nil "(T 2) ~%T ~%(T 1)") output) output)))
