@@ -81,7 +81,7 @@ once."
     (close a)
     (is (string= "what was written" (read-line b)))))
 
-(define-test closing.reports-what-it-could-not-send (:behaviour 23 :weather nil)
+(define-test closing.reports-what-it-could-not-send (:behaviour 23)
   (with-pair (a b)
     (clog a)
     (write-string "stuck" a)
@@ -225,50 +225,3 @@ once."
     (is (typep (failure-of (close a)) 'connection-reset))
     (is (not (open-stream-p a)))
     (is (eq t (close a)))))
-
-(defun talk-once (number server)
-  "Dial, accept, read, time out, close. What is accepted may be a client that an earlier round left
-dead."
-  (handler-case
-      (with-open-socket (client "127.0.0.1" number :timeout 5)
-        (let ((peer (socket-accept server :wait 5)))
-          (unwind-protect
-               (progn (send-octets peer "x")
-                      (setf (socket-timeout client :input) 0.001)
-                      (loop repeat 2 do (read-char client)))
-            (close peer :abort t))))
-    (network () nil)))
-
-(defvar *inside* nil "True while the thread can be thrown out.")
-
-(define-test closing.interrupted-threads (:behaviour 26 :limit 60)
-  "A throw at random moments of dial, accept, read and close leaves nothing open."
-  (with-socket-server (server 0 :host "127.0.0.1")
-    (let* ((number (port-of server))
-           (state (sb-ext:seed-random-state 3))
-           (before (list (lport-socket-count) (lport-wait-count))))
-      ;; undisturbed: what the Lisp compiles at the first use it compiles here
-      (talk-once number server)
-      (dotimes (round 300)
-        (let* ((stop nil)
-               (thread (in-thread
-                        (lambda ()
-                          (catch 'out
-                            (let ((*inside* t))
-                              (loop until stop
-                                    do (talk-once number server))))))))
-          (sleep (/ (random 3.0 state) 1000))
-          (setf stop t)
-          (handler-case
-              (sb-thread:interrupt-thread thread (lambda ()
-                                                   (when *inside*
-                                                     (throw 'out nil))))
-            (sb-thread:interrupt-thread-error () nil))
-          (sb-thread:join-thread thread :default nil)))
-      (loop for peer = (socket-accept server :wait 0)
-            while peer
-            do (close peer))
-      (is (wait-until (lambda ()
-                        (sb-ext:gc :full t)
-                        (equal before (list (lport-socket-count) (lport-wait-count))))
-                      10)))))

@@ -79,9 +79,10 @@
   "Write to SOCKET until the system takes no more; how many octets it took."
   (let ((count 0) (piece (make-array 65536 :element-type '(unsigned-byte 8))))
     (setf (socket-deadline socket :output) 0.1)
-    (handler-case (loop (write-sequence piece socket)
-                        (incf count (length piece)))
-      (timeout ()))
+    (in-fair-weather ()           ; octet by octet no buffer is full in good time
+      (handler-case (loop (write-sequence piece socket)
+                          (incf count (length piece)))
+        (timeout ())))
     (setf (socket-deadline socket :output) nil)
     (clear-output socket)
     count))

@@ -101,7 +101,7 @@ minutes of it: `make stress`.)"
     (dolist (thread servers)
       (is (eq :closed (join thread))))))
 
-(define-test threads.a-hundred-of-each (:behaviour 20 :limit 60 :weather nil)
+(define-test threads.a-hundred-of-each (:behaviour 20 :limit 60)
   "Reads, writes, deadlines and questions for names, 100 of each at once; then a round trip works."
   (do-pairs (a b)
     (let ((readers (start-threads 100 (lambda (number)

@@ -6,13 +6,18 @@
 (define-suite unwinding "Unwound at random moments.")
 
 (defstruct (blow (:copier nil) (:predicate nil))
-  "What a thread was at when it was struck, and the sockets that it had names for."
-  step (held '()))
+  "STEP: what a thread is at; STRUCK: what it was at when it was struck; HELD: the sockets that it had
+names for."
+  step struck (held '()))
 
 (defvar *blow* nil "The blow that is to fall on this thread.")
 
 (defun begin-step (step)
   (setf (blow-step *blow*) step))
+
+(defun note-blow ()
+  "Unwinding has steps too: what counts is the one that is left."
+  (setf (blow-struck *blow*) (blow-step *blow*)))
 
 (defun hold (socket)
   (push socket (blow-held *blow*))
@@ -40,7 +45,7 @@ dead."
 ;;; Three kinds of blows
 
 (defun strike-from-outside (blow talk seconds strike)
-  "Call TALK again and again on a thread, and STRIKE with the thread after SECONDS, which ends it."
+  "Call TALK again and again on a thread, which STRIKE, called in it after SECONDS, ends."
   (let* ((inside nil)
          (thread (sb-thread:make-thread (lambda ()
                                           (let ((*blow* blow))
@@ -50,21 +55,27 @@ dead."
     (loop until inside
           do (sb-thread:thread-yield))
     (sleep seconds)
-    (funcall strike thread)
+    (sb-thread:interrupt-thread thread (lambda ()
+                                         (note-blow)
+                                         (funcall strike)))
     (sb-thread:join-thread thread :default nil)))
 
 (defun throw-out (blow talk seconds)
   (strike-from-outside blow talk seconds
-                       (lambda (thread)
-                         (sb-thread:interrupt-thread thread (lambda () (throw 'out nil))))))
+                       (lambda ()
+                         (throw 'out nil))))
 
 (defun kill (blow talk seconds)
-  (strike-from-outside blow talk seconds #'sb-thread:terminate-thread))
+  (strike-from-outside blow talk seconds #'sb-thread:abort-thread))
 
 (defun time-out (blow talk seconds)
   (let ((*blow* blow))
-    (handler-case (sb-ext:with-timeout seconds
-                    (loop (funcall talk)))
+    (handler-case
+        (handler-bind ((sb-ext:timeout (lambda (condition)
+                                         (declare (ignore condition))
+                                         (note-blow))))
+          (sb-ext:with-timeout seconds
+            (loop (funcall talk))))
       (sb-ext:timeout () nil))))
 
 (defun strike-often (count talk)
@@ -75,9 +86,9 @@ was struck; the sockets that could not be closed afterwards."
       (let ((blow (make-blow)))
         (funcall (svref #(throw-out time-out kill) (mod round 3))
                  blow talk (/ (1+ (random 500 state)) 1000000))
-        (incf (getf steps (blow-step blow) 0))
+        (incf (getf steps (blow-struck blow) 0))
         (setf stuck (nconc (delete-if #'closed-for-good-p (blow-held blow)) stuck))
-        (when (zerop (mod round 500))   ; what was struck before it had a name
+        (when (zerop (mod round 1000))   ; what was struck before it had a name
           (sb-ext:gc :full t))))
     (values steps stuck)))
 
