@@ -90,8 +90,9 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
 (defun stuff-messages (socket peer)
   (declare (ignore peer))
   (setf (socket-deadline socket :output) 0.01)
-  (handler-case (loop (send-message socket "one of many"))
-    (timeout ()))
+  (in-fair-weather ()
+    (handler-case (loop (send-message socket "one of many"))
+      (timeout ())))
   (setf (socket-deadline socket :output) nil))
 
 (defun swallow-messages (socket peer)
@@ -183,7 +184,16 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
                 (funcall function socket peer))
       (close socket :abort t)
       (when peer
-        (close peer :abort t)))))
+        (close peer :abort t))
+      (when (weather-p)
+        (faults-clear)))))
+
+(defun release (row socket peer)
+  "Let the call of ROW end. If it writes, the weather is fair from here until the ends are closed:
+what was held up would go octet by octet."
+  (when (and (weather-p) (eq :output (row-direction row)))
+    (faults-watch))
+  (funcall (row-release row) socket peer))
 
 (defmacro do-rows ((row kind rows) &body body)
   `(dolist (,row ,rows)
@@ -247,7 +257,7 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
                   (if (member (network-operation condition) '(:write :send :close))
                       :output
                       :input)))))
-      (funcall (row-release row) socket peer)
+      (release row socket peer)
       (is (null (failure-of (with-deadline (10) (call-row row socket))))
           "~A cannot be used any more" (label row kind)))))
 
@@ -278,7 +288,7 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
 
 (defun release-elsewhere (row socket peer)
   "Release ROW on a thread that the deadline of this one does not concern."
-  (join (in-thread (lambda () (funcall (row-release row) socket peer)))))
+  (join (in-thread (lambda () (release row socket peer)))))
 
 (defun call-waiting-longer (row limit socket release)
   "Call ROW on SOCKET under LIMIT; at the second timeout call RELEASE. Each time wait longer."
@@ -322,7 +332,7 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
         (sb-thread:interrupt-thread thread (lambda () (throw 'out :thrown)))
         (is (eq :thrown (join thread)) "~A" (label row kind))
         (is (= waits (lport-wait-count)) "~A" (label row kind))
-        (funcall (row-release row) socket peer)
+        (release row socket peer)
         (is (null (failure-of (with-deadline (10) (call-row row socket))))
             "~A cannot be used any more" (label row kind))))))
 

@@ -36,7 +36,7 @@
          (princ (read-line c)))))"
   "A form that prints `round trip` if sockets work.")
 
-(define-test library.missing-or-wrong (:weather nil :limit 120) ; of the library that another process finds
+(define-test library.missing-or-wrong (:weather nil :limit 120) ; looks for it elsewhere
   (uiop:with-temporary-file (:pathname other)
     (dolist (path (list "/nowhere/libport.so.1" "/lib/x86_64-linux-gnu/libc.so.6"
                         (uiop:native-namestring other)))
@@ -64,7 +64,7 @@
     (is (typep condition 'library-error))
     (is (search "/nowhere/libport.so.1: not there" (princ-to-string condition)))))
 
-(define-test library.another-version (:weather nil :limit 120) ; of the library that another process finds
+(define-test library.another-version (:weather nil :limit 120) ; looks for it elsewhere
   (uiop:with-temporary-file (:pathname source :type "c")
     (let ((library (concatenate 'string (uiop:native-namestring source) ".so")))
       (with-open-file (out source :direction :output :if-exists :supersede)
@@ -99,7 +99,7 @@ name."
   "Compiled files of the run go below DIRECTORY."
   (list (format nil "XDG_CACHE_HOME=~Acache" directory)))
 
-(define-test library.directory-with-a-space (:weather nil :limit 200) ; of the library that another process finds
+(define-test library.directory-with-a-space (:weather nil :limit 200) ; looks for it elsewhere
   (call-with-copy
    (lambda (directory)
      (let ((output (run-lisp (append (loading directory) (list *round-trip*))
@@ -108,7 +108,7 @@ name."
        (is (probe-file (uiop:parse-native-namestring
                         (concatenate 'string directory "build/libport.so.1"))))))))
 
-(define-test library.read-only-sources (:weather nil :limit 200) ; of the library that another process finds
+(define-test library.read-only-sources (:weather nil :limit 200) ; looks for it elsewhere
   (call-with-copy
    (lambda (directory)
      (uiop:run-program (list "chmod" "-R" "a-w" directory))
@@ -140,7 +140,7 @@ name."
 (defparameter *save*
   "(sb-ext:save-lisp-and-die ~S :executable t :toplevel #'main)")
 
-(define-test library.moved-executable (:weather nil :limit 200) ; of the library that another process finds
+(define-test library.moved-executable (:weather nil :limit 200) ; looks for it elsewhere
   "A saved image that was moved finds the library again, and the old image's sockets are closed in
 it."
   (call-with-copy

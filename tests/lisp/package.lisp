@@ -136,9 +136,14 @@ those after it up to COUNT fail with ERRNO."
 (defun faults-clear ()
   (cffi:foreign-funcall "faults_resume" :void))
 
+(defun faults-watch ()
+  "No faults from here on but those that are asked for, until FAULTS-CLEAR; true if this ends those
+of $PORT_FAULTS."
+  (/= 0 (cffi:foreign-funcall "faults_watch" :int32)))
+
 (defun call-in-fair-weather (function)
   "Call FUNCTION while no call fails but for its own reasons: for what a test makes ready."
-  (if (and (faults-p) (/= 0 (cffi:foreign-funcall "faults_watch" :int32)))
+  (if (and (faults-p) (faults-watch))
       (unwind-protect (funcall function)
         (faults-clear))
       (funcall function)))

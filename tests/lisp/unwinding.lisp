@@ -1,13 +1,13 @@
 ;;;; unwinding - threads that are thrown out of dial, accept, read and close at random moments: what
-;;;; they had opened is closed, or can be. (More kinds of it, for as long as one likes: `make stress`.)
+;;;; they had opened is closed, or can be. (For as long as one likes: `make stress`.)
 
 (in-package :port/test)
 
 (define-suite unwinding "Unwound at random moments.")
 
 (defstruct (blow (:copier nil) (:predicate nil))
-  "STEP: what a thread is at; STRUCK: what it was at when it was struck; HELD: the sockets that it had
-names for."
+  "STEP: what a thread is at; STRUCK: what it was at when it was struck; HELD: the sockets that it
+had names for."
   step struck (held '()))
 
 (defvar *blow* nil "The blow that is to fall on this thread.")
@@ -79,8 +79,8 @@ dead."
       (sb-ext:timeout () nil))))
 
 (defun strike-often (count talk)
-  "Strike TALK by all three kinds in turn, COUNT times. Values: a plist from each step to how often it
-was struck; the sockets that could not be closed afterwards."
+  "Strike TALK by all three kinds in turn, COUNT times. Values: a plist from each step to how often
+it was struck; the sockets that could not be closed afterwards."
   (let ((state (sb-ext:seed-random-state (test-seed))) (steps '()) (stuck '()))
     (dotimes (round count)
       (let ((blow (make-blow)))
