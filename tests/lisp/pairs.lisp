@@ -103,6 +103,11 @@ is that of FUNCTION, or the condition that ended it."
          (value (funcall function)))
     (values (/ (- (lport-clock-now) start) 1000000000.0) value)))
 
+(defun median-seconds (count function)
+  "The middle one of COUNT times that FUNCTION, which returns seconds, tells: the machine may be
+busy at one or the other."
+  (nth (floor count 2) (sort (loop repeat count collect (funcall function)) #'<)))
+
 (defun write-much (socket)
   "Write more to SOCKET than any buffer of the system takes."
   (write-sequence (make-array 50000000 :element-type '(unsigned-byte 8)) socket)
