@@ -133,6 +133,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "haproxy")
                (:file "threads")
                (:file "blocking")
+               (:file "unwinding")
                (:file "conformance")
                (:file "faults")
                (:file "examples")

@@ -42,14 +42,7 @@ static int64_t receive(int64_t socket, void *octets, size_t len, uint8_t *sender
 }
 
 static int64_t send_text(int64_t socket, const char *text, const uint8_t *address) {
-    int64_t sent = 0;
-    for (int i = 0; i < (faults_everywhere() ? 30 : 1); i++) { /* see faults.h */
-        sent = lport_datagram_send(socket, (const uint8_t *)text, strlen(text), address);
-        if (lport_status_kind(sent) != LPORT_WOULD_BLOCK) {
-            break;
-        }
-    }
-    return sent;
+    return undisturbed(lport_datagram_send(socket, (const uint8_t *)text, strlen(text), address));
 }
 
 static void assert_gets(int64_t socket, const char *text, const uint8_t *from) {
@@ -63,7 +56,7 @@ static void assert_gets(int64_t socket, const char *text, const uint8_t *from) {
 
 static void assert_nothing_there(int64_t socket) {
     uint8_t octet;
-    assert_kind(lport_datagram_receive(socket, &octet, 1, NULL, 0), LPORT_WOULD_BLOCK);
+    assert_kind(undisturbed(lport_datagram_receive(socket, &octet, 1, NULL, 0)), LPORT_WOULD_BLOCK);
 }
 
 static void assert_closes(int64_t socket) {
@@ -167,7 +160,6 @@ SOCKET_TEST(datagram, ends_that_do_not_fit_are_refused) {
 
 /* Behaviour 63: empty is a message, and what is cut off is told; by name and without. */
 SOCKET_TEST(datagram, empty_messages_and_messages_cut_off) {
-    faults_watch(); /* what single calls return is looked at */
     uint8_t server_at[LPORT_ADDRESS_SIZE], client_at[LPORT_ADDRESS_SIZE], sender[120];
     char octets[16];
     int64_t server = open_udp(LPORT_INET, NULL, server_at);
@@ -180,7 +172,8 @@ SOCKET_TEST(datagram, empty_messages_and_messages_cut_off) {
         cr_assert_eq(send_text(client, "next", NULL), 4);
         cr_assert_eq(receive(server, octets, sizeof octets, who), 0);
         memset(octets, '-', sizeof octets);
-        cr_assert_eq(lport_datagram_receive(server, (uint8_t *)octets, 6, who, LPORT_PEEK), 14);
+        cr_assert_eq(
+            undisturbed(lport_datagram_receive(server, (uint8_t *)octets, 6, who, LPORT_PEEK)), 14);
         cr_assert_eq(receive(server, octets, 6, who), 14, "the full length is told");
         cr_assert_arr_eq(octets, "a long----------", 16);
         cr_assert_eq(receive(server, NULL, 0, who), 7, "a message may be passed over");
@@ -193,7 +186,6 @@ SOCKET_TEST(datagram, empty_messages_and_messages_cut_off) {
 
 /* Behaviours 63 and 41: too long is an error of that message alone, up to 3 GiB of it. */
 SOCKET_TEST(datagram, a_message_that_is_too_long) {
-    faults_watch(); /* what single calls return is looked at */
     static uint8_t most[65507];
     const size_t huge = (size_t)3 << 30;
     uint8_t server_at[LPORT_ADDRESS_SIZE], client_at[LPORT_ADDRESS_SIZE];
@@ -202,11 +194,14 @@ SOCKET_TEST(datagram, a_message_that_is_too_long) {
     int64_t server = open_udp(LPORT_INET, NULL, server_at);
     int64_t client = open_udp(LPORT_INET, server_at, client_at);
     cr_assert_neq(room, MAP_FAILED);
-    assert_kind(lport_datagram_send(client, room, 65508, NULL), LPORT_MESSAGE_TOO_LONG);
-    assert_kind(lport_datagram_send(client, room, huge, NULL), LPORT_MESSAGE_TOO_LONG);
-    assert_kind(lport_datagram_send(server, room, huge, client_at), LPORT_MESSAGE_TOO_LONG);
+    assert_kind(undisturbed(lport_datagram_send(client, room, 65508, NULL)),
+                LPORT_MESSAGE_TOO_LONG);
+    assert_kind(undisturbed(lport_datagram_send(client, room, huge, NULL)), LPORT_MESSAGE_TOO_LONG);
+    assert_kind(undisturbed(lport_datagram_send(server, room, huge, client_at)),
+                LPORT_MESSAGE_TOO_LONG);
     fill(most, sizeof most, 3);
-    cr_assert_eq(lport_datagram_send(client, most, sizeof most, NULL), (int64_t)sizeof most);
+    cr_assert_eq(undisturbed(lport_datagram_send(client, most, sizeof most, NULL)),
+                 (int64_t)sizeof most);
     cr_assert_eq(receive(server, room, huge, NULL), (int64_t)sizeof most);
     cr_assert_arr_eq(room, most, sizeof most);
     munmap(room, huge);
@@ -348,7 +343,6 @@ static int64_t bind_abstract(uint8_t *address) {
 
 /* Behaviour 63: the system picks a name, so that the receiver can answer. */
 SOCKET_TEST(datagram, local_ends_have_names_to_answer_to) {
-    faults_watch(); /* what single calls return is looked at */
     uint8_t server_at[LPORT_ADDRESS_SIZE], client_at[LPORT_ADDRESS_SIZE];
     uint8_t unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL};
     int64_t server = bind_abstract(server_at);
@@ -370,7 +364,6 @@ SOCKET_TEST(datagram, local_ends_have_names_to_answer_to) {
 
 /* poll says writable while a receiver has no room: that has a status of its own. */
 SOCKET_TEST(datagram, a_full_receiver_of_a_name_is_told_apart) {
-    faults_watch(); /* what single calls return is looked at */
     uint8_t server_at[LPORT_ADDRESS_SIZE], unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL};
     int64_t server = bind_abstract(server_at);
     int64_t sender = lport_datagram_open(unnamed, NULL, 0);

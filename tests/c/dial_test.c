@@ -245,7 +245,7 @@ static int64_t read_end(int64_t peer) {
     int64_t wait = lport_wait_begin(peer, LPORT_INPUT);
     lport_wait_poll(wait, lport_clock_after(10 * S), 0);
     lport_wait_end(wait);
-    return lport_socket_receive(peer, &octet, 1, 0);
+    return undisturbed(lport_socket_receive(peer, &octet, 1, 0));
 }
 
 /* ---- one address -------------------------------------------------------------------------------
@@ -309,7 +309,6 @@ Test(dial, a_refused_literal_fails_at_once) {
 }
 
 Test(dial, a_silent_address_is_timed_out_and_can_be_waited_for_again) { /* behaviours 4, 50 */
-    faults_watch(); /* what single calls return is looked at */
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
     int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
@@ -318,7 +317,7 @@ Test(dial, a_silent_address_is_timed_out_and_can_be_waited_for_again) { /* behav
     int64_t took = lport_clock_now() - begin;
     cr_assert(took >= 100 * MS && took < 600 * MS, "%lld ns", (long long)took);
     check_attempt(dial, 0, "127.0.0.1", LPORT_IN_PROGRESS);
-    for (int64_t peer; (peer = lport_socket_accept(silence.listener, NULL)) > 0;) {
+    for (int64_t peer; (peer = undisturbed(lport_socket_accept(silence.listener, NULL))) > 0;) {
         lport_socket_close(peer, 0);
     }
     int64_t socket = finish(dial, lport_clock_after(15 * S)); /* the kernel tries again after 1 s */
@@ -481,7 +480,6 @@ static int undecided_getpeername(int fd, struct sockaddr *address, socklen_t *le
 }
 
 Test(dial, a_late_winner_is_closed_in_order) { /* behaviours 48, 49 */
-    faults_watch();                            /* what single calls return is looked at */
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", NULL};
     int64_t first = listen_at("127.0.0.2", 0, -1);
     int64_t second = listen_at("127.0.0.3", 0, -1);
@@ -498,7 +496,7 @@ Test(dial, a_late_winner_is_closed_in_order) { /* behaviours 48, 49 */
     check_peer(socket, "127.0.0.2", ports[0]);
     check_attempt(dial, 0, "127.0.0.2", 0);
     check_attempt(dial, 1, "127.0.0.3", LPORT_IN_PROGRESS);
-    int64_t peer = lport_socket_accept(second, NULL);
+    int64_t peer = undisturbed(lport_socket_accept(second, NULL));
     cr_assert_gt(peer, 0);
     cr_assert_eq(read_end(peer), 0, "the loser's peer sees an end of file");
     lport_dial_close(dial);
@@ -787,7 +785,7 @@ Test(dial, a_local_name_connects_in_one_step) {
 }
 
 Test(dial, a_full_local_backlog_is_tried_again) {
-    faults_watch(); /* what single calls return is looked at */
+    faults_watch(); /* polls are counted */
     block address;
     int64_t fillers[FILLERS];
     int filled = 0;

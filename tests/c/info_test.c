@@ -60,8 +60,10 @@ SOCKET_TEST(info, a_connection_tells_its_numbers) {
         cr_assert_eq(receive_all(ends[1], octets, sizeof octets, soon()), (int64_t)sizeof octets);
         cr_assert_str_eq(lport_info_state(field(ends[0], "state")), "established");
         cr_assert_eq(field(ends[1], "octets-received"), (int64_t)sizeof octets);
-        cr_assert_eq(field(ends[0], "octets-sent"), (int64_t)sizeof octets);
-        cr_assert_eq(field(ends[0], "retransmits"), 0);
+        /* On a busy machine the system may send again what the peer has had no time to answer. */
+        int64_t again = field(ends[0], "octets-retransmitted");
+        cr_assert_eq(field(ends[0], "octets-sent"), (int64_t)sizeof octets + again);
+        cr_assert_eq(field(ends[0], "retransmits") > 0, again > 0);
         int64_t rtt = field(ends[0], "rtt");
         cr_assert(rtt > 0 && rtt < INT64_C(1000000000), "rtt %lld", (long long)rtt);
         cr_assert_geq(field(ends[0], "retransmission-timeout"), INT64_C(100000000));
@@ -103,7 +105,7 @@ static int short_getsockopt(int fd, int level, int name, void *value, socklen_t 
 SOCKET_TEST(info, what_an_older_kernel_does_not_tell_is_none) {
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
-    faults_watch();
+    faults_watch(); /* a call is replaced by its own */
     lport_os.getsockopt = short_getsockopt;
     cr_assert_eq(field(ends[0], "state"), 1);
     cr_assert_eq(field(ends[0], "rtt"), LPORT_NEVER);

@@ -82,7 +82,6 @@ static void hear(int64_t socket) {
 /* ---- what it reports ------------------------------------------------------------------------- */
 
 POLLER_TEST(reports_what_is_ready_as_long_as_it_is) {
-    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2], poller = open_poller(backend);
     make_connection(LPORT_INET, ends);
     cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
@@ -350,7 +349,7 @@ static int64_t interruptible(void *data) {
 
 /* Behaviour 12. */
 POLLER_TEST(a_signal_surfaces_only_where_it_was_asked_for) {
-    faults_watch(); /* what single calls return is looked at */
+    faults_watch(); /* nothing but the signal is to interrupt it */
     struct sigaction action = {.sa_handler = on_signal};
     struct task task;
     struct taking data = {.poller = open_poller(backend)};

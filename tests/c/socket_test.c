@@ -170,16 +170,15 @@ SOCKET_TEST(socket, without_ipv6_the_wildcard_is_ipv4) {
 /* ---- accepting ------------------------------------------------------------------------------- */
 
 SOCKET_TEST(socket, accept_takes_the_queue_in_order_and_then_would_block) {
-    faults_watch(); /* what single calls return is looked at */
     uint8_t address[LPORT_ADDRESS_SIZE], peer[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
     int64_t clients[5];
     int64_t listener = listen_on_loopback(LPORT_INET, address);
-    assert_kind(lport_socket_accept(listener, NULL), LPORT_WOULD_BLOCK);
+    assert_kind(undisturbed(lport_socket_accept(listener, NULL)), LPORT_WOULD_BLOCK);
     for (int i = 0; i < 5; i++) {
         clients[i] = connect_to(address);
     }
     for (int i = 0; i < 5; i++) {
-        int64_t server = lport_socket_accept(listener, NULL);
+        int64_t server = undisturbed(lport_socket_accept(listener, NULL));
         cr_assert_gt(server, 0);
         cr_assert_eq(lport_socket_peer(server, peer), LPORT_INET);
         cr_assert_eq(lport_socket_name(clients[i], name), LPORT_INET);
@@ -187,18 +186,17 @@ SOCKET_TEST(socket, accept_takes_the_queue_in_order_and_then_would_block) {
         assert_closes(server);
         assert_closes(clients[i]);
     }
-    assert_kind(lport_socket_accept(listener, NULL), LPORT_WOULD_BLOCK);
+    assert_kind(undisturbed(lport_socket_accept(listener, NULL)), LPORT_WOULD_BLOCK);
     assert_closes(listener);
 }
 
 SOCKET_TEST(socket, only_listeners_accept) {
-    faults_watch(); /* what single calls return is looked at */
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
-    assert_kind(lport_socket_accept(ends[0], NULL), LPORT_INVALID);
+    assert_kind(undisturbed(lport_socket_accept(ends[0], NULL)), LPORT_INVALID);
     close_both(ends);
     make_datagram_ends(ends);
-    assert_kind(lport_socket_accept(ends[0], NULL), LPORT_NOT_SUPPORTED);
+    assert_kind(undisturbed(lport_socket_accept(ends[0], NULL)), LPORT_NOT_SUPPORTED);
     close_both(ends);
 }
 
@@ -226,14 +224,13 @@ SOCKET_TEST(socket, accept_skips_connections_that_were_aborted) {
 
 /* Behaviour 55 too: of the wildcard, a peer of IPv4 is one. */
 SOCKET_TEST(socket, accept_tells_the_peer) {
-    faults_watch(); /* what single calls return is looked at */
     static const int32_t listeners[] = {LPORT_ANY, LPORT_INET, LPORT_INET6, LPORT_LOCAL};
     for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++) {
         uint8_t address[LPORT_ADDRESS_SIZE], told[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
         int64_t listener = listen_on_loopback(listeners[i], address);
         int64_t client = connect_to(address);
         memset(told, 0xee, sizeof told);
-        assert_kind(lport_socket_accept(client, told), LPORT_INVALID);
+        assert_kind(undisturbed(lport_socket_accept(client, told)), LPORT_INVALID);
         cr_assert_eq(told[0], 0xee, "a failure writes nothing");
         faults_fail(CALL_ACCEPT4, 1, 2, ECONNABORTED);
         int64_t server = lport_socket_accept(listener, told);
@@ -249,12 +246,11 @@ SOCKET_TEST(socket, accept_tells_the_peer) {
 
 /* Behaviour 57: a client that is gone before the accept does no harm. */
 SOCKET_TEST(socket, accept_after_the_client_has_reset_is_a_connection_or_none) {
-    faults_watch(); /* what single calls return is looked at */
     uint8_t address[LPORT_ADDRESS_SIZE], octet;
     int64_t listener = listen_on_loopback(LPORT_INET, address);
     int64_t client = connect_to(address);
     cr_assert_eq(lport_socket_close(client, LPORT_RESET), 0);
-    int64_t server = lport_socket_accept(listener, NULL);
+    int64_t server = undisturbed(lport_socket_accept(listener, NULL));
     if (server > 0) {
         assert_kind(receive_some(server, &octet, 1, soon()), LPORT_CONNECTION_RESET);
         assert_closes(server);
@@ -280,7 +276,6 @@ SOCKET_TEST(socket, accept_gives_up_when_nothing_but_errors_comes) {
 /* Behaviour 57: at the limit a status, at once; the client stays in the queue and is served when
  * there is room. */
 SOCKET_TEST(socket, accept_at_the_descriptor_limit_loses_nobody) {
-    faults_watch(); /* what single calls return is looked at */
     struct rlimit limit, low;
     uint8_t address[LPORT_ADDRESS_SIZE];
     int64_t listener = listen_on_loopback(LPORT_INET, address);
@@ -291,7 +286,7 @@ SOCKET_TEST(socket, accept_at_the_descriptor_limit_loses_nobody) {
     low = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
     for (int i = 0; i < 20; i++) {
-        statuses[i] = lport_socket_accept(listener, NULL);
+        statuses[i] = undisturbed(lport_socket_accept(listener, NULL));
     }
     int64_t opened = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
     int64_t listening = lport_socket_listen(address, -1, 0);
@@ -304,7 +299,7 @@ SOCKET_TEST(socket, accept_at_the_descriptor_limit_loses_nobody) {
     assert_kind(listening, LPORT_DESCRIPTORS_EXHAUSTED);
     cr_assert_eq(count, 2);
     cr_assert_eq(wait_for(listener, LPORT_INPUT, 0), LPORT_INPUT);
-    int64_t server = lport_socket_accept(listener, NULL);
+    int64_t server = undisturbed(lport_socket_accept(listener, NULL));
     cr_assert_gt(server, 0);
     assert_closes(server);
     assert_closes(client);
@@ -434,7 +429,6 @@ SOCKET_TEST(socket, an_interrupted_connect_is_in_progress) {
 }
 
 SOCKET_TEST(socket, a_local_listener_whose_queue_is_full_is_tried_again_on_the_same_socket) {
-    faults_watch(); /* what single calls return is looked at */
     uint8_t address[LPORT_ADDRESS_SIZE];
     cr_assert_gt(lport_address_local("@port-test-full", 15, address), 0);
     int64_t listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0);
@@ -442,7 +436,7 @@ SOCKET_TEST(socket, a_local_listener_whose_queue_is_full_is_tried_again_on_the_s
     int64_t second = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);
     assert_kind(lport_socket_connect_start(second, address), LPORT_BACKLOG_FULL);
     assert_kind(lport_socket_connect_start(second, address), LPORT_BACKLOG_FULL);
-    int64_t server = lport_socket_accept(listener, NULL);
+    int64_t server = undisturbed(lport_socket_accept(listener, NULL));
     cr_assert_gt(server, 0);
     cr_assert_eq(lport_socket_connect_start(second, address), 0);
     assert_closes(server);
@@ -482,7 +476,6 @@ SOCKET_TEST(socket, what_is_not_connected_has_no_peer) {
 }
 
 SOCKET_TEST(socket, local_pairs_have_no_names) {
-    faults_watch(); /* what single calls return is looked at */
     static const int32_t kinds[] = {LPORT_STREAM, LPORT_DATAGRAM, LPORT_SEQPACKET};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         uint8_t address[LPORT_ADDRESS_SIZE], octet = 3;
@@ -493,8 +486,8 @@ SOCKET_TEST(socket, local_pairs_have_no_names) {
         cr_assert_eq(lport_socket_peer(ends[0], address), LPORT_LOCAL);
         cr_assert_eq(address[LPORT_AT_LENGTH], 0);
         for (int j = 0; j < 2; j++) {
-            cr_assert_eq(lport_socket_send(ends[j], &octet, 1), 1);
-            cr_assert_eq(lport_socket_receive(ends[1 - j], &octet, 1, 0), 1);
+            cr_assert_eq(undisturbed(lport_socket_send(ends[j], &octet, 1)), 1);
+            cr_assert_eq(undisturbed(lport_socket_receive(ends[1 - j], &octet, 1, 0)), 1);
         }
         close_both(ends);
     }

@@ -238,10 +238,14 @@ int64_t send_all(int64_t socket, const uint8_t *octets, size_t len, int64_t dead
 
 int64_t clog_up(int64_t socket) {
     static const uint8_t octets[65536];
+    int32_t weather = faults_watch();
     int64_t count;
     do {
         count = lport_socket_send(socket, octets, sizeof octets);
     } while (count > 0);
+    if (weather) {
+        faults_resume();
+    }
     return count;
 }
 
@@ -359,6 +363,11 @@ void unwind_waits(int64_t (*wait)(int64_t object, int64_t deadline), int64_t obj
 }
 
 /* ---- faults ---------------------------------------------------------------------------------- */
+
+int would_block(int64_t status) {
+    int32_t kind = lport_status_kind(status);
+    return kind == LPORT_WOULD_BLOCK || kind == LPORT_BACKLOG_FULL || kind == LPORT_INTERRUPTED;
+}
 
 size_t amount(size_t len) {
     return faults_everywhere() ? len / 64 : len;

@@ -82,7 +82,8 @@ int64_t accept_one(int64_t listener, int64_t deadline);
 int64_t receive_all(int64_t socket, uint8_t *octets, size_t len, int64_t deadline);
 int64_t send_all(int64_t socket, const uint8_t *octets, size_t len, int64_t deadline);
 
-/* Sends until there is no room: LPORT_WOULD_BLOCK, or what else ended it. */
+/* Sends until there is no room: LPORT_WOULD_BLOCK, or what else ended it. In fair weather, since
+ * octet by octet no buffer is full in good time. */
 int64_t clog_up(int64_t socket);
 
 /* Octets that differ from place to place and from seed to seed. */
@@ -114,6 +115,21 @@ void unwind_waits(int64_t (*wait)(int64_t object, int64_t deadline), int64_t obj
 int in_child(int (*run)(void *data), void *data);
 
 /* ---- faults ---------------------------------------------------------------------------------- */
+
+/* The result of CALL without the weather: it is made again as long as a fault has struck and all it
+ * says is that it would block. What it then says is so. Not while other threads meet faults too. */
+#define undisturbed(call)                                                                          \
+    ({                                                                                             \
+        int64_t struck_, result_;                                                                  \
+        do {                                                                                       \
+            struck_ = faults_struck();                                                             \
+            result_ = (call);                                                                      \
+        } while (faults_struck() != struck_ && would_block(result_));                              \
+        result_;                                                                                   \
+    })
+
+/* STATUS is one of those that what would block, or was interrupted, has. */
+int would_block(int64_t status);
 
 /* LEN, or less of it while every octet costs two system calls. */
 size_t amount(size_t len);

@@ -253,12 +253,14 @@ static void forget_asked(void) {
     faults.asked = (struct weather){0};
 }
 
-void faults_watch(void) {
+int32_t faults_watch(void) {
+    int32_t ends = faults.now == &faults.everywhere;
     put_in_place();
-    if (faults.now != &faults.asked) {
+    if (ends) {
         forget_asked();
         faults.now = &faults.asked;
     }
+    return ends && faults_everywhere();
 }
 
 void faults_fail(enum call call, int64_t first, int64_t count, int32_t error) {
@@ -272,6 +274,11 @@ void faults_fail(enum call call, int64_t first, int64_t count, int32_t error) {
 void faults_cut(size_t len) {
     faults_watch();
     faults.asked.cut = len;
+}
+
+size_t faults_most(size_t len) {
+    size_t most = faults.now->cut;
+    return most != 0 && most < len ? most : len;
 }
 
 void faults_disturb(uint64_t seed, int32_t percent) {

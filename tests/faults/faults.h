@@ -56,9 +56,10 @@ enum call {
     CALL_END,
 };
 
-/* Puts a table in place that counts calls and does nothing else yet. The functions below do this
- * too; each adds its fault to those that are there. */
-FAULTS_API void faults_watch(void);
+/* Puts a table in place that counts calls and does nothing else yet: true if it ends the faults of
+ * $PORT_FAULTS, until faults_resume. The functions below do this too; each adds its fault to those
+ * that are there. */
+FAULTS_API int32_t faults_watch(void);
 
 /* The FIRST-th call of CALL (enum call) from now (1: the next) and the COUNT - 1 after it fail with
  * ERROR. A close that fails has closed all the same, as on Linux. */
@@ -69,6 +70,9 @@ FAULTS_API int32_t faults_call(const char *name);
 
 /* No call on a stream moves more than LEN octets; 0: as many as it likes. */
 FAULTS_API void faults_cut(size_t len);
+
+/* How many of LEN octets one call on a stream moves at the most, where octets are cut. */
+FAULTS_API size_t faults_most(size_t len);
 
 /* PERCENT of the calls that may are interrupted (EINTR) or would block (EAGAIN), by SEED. */
 FAULTS_API void faults_disturb(uint64_t seed, int32_t percent);

@@ -91,6 +91,65 @@
     (is (= 1/4 (timeout-time condition)))
     (is-report condition "read from 127.0.0.1:80 failed: timed out (0.25 s)")))
 
+;;; What really fails
+
+(defun check-real-failure (class operation function &rest parts)
+  "Check that FUNCTION fails with CLASS in OPERATION, with a code and the ends that PARTS name."
+  (let ((condition (failure-of (funcall function))))
+    (is (typep condition class) "~S: ~S" class condition)
+    (is (eq operation (network-operation condition)) "~S in ~S" condition
+        (network-operation condition))
+    (is (keywordp (network-code condition)))
+    (apply #'is-report condition parts)))
+
+(define-test "conditions.of-ends" (:behaviour 62)
+  "Failures of making something name the end that was given."
+  (let ((number (unused-port)) (path (temporary-path)))
+    (check-real-failure 'connection-refused :connect (lambda () (open-socket "127.0.0.1" number))
+                        "127.0.0.1" (princ-to-string number))
+    (check-real-failure 'path-not-found :connect (lambda () (open-unix-socket path)) path)
+    (with-socket-server (server 0 :host "127.0.0.1")
+      (let ((port (port-of server)))
+        (check-real-failure 'address-in-use :listen
+                            (lambda () (open-socket-server port :host "127.0.0.1"))
+                            "127.0.0.1" (princ-to-string port))
+        (check-real-failure 'timeout :accept (lambda () (with-deadline (0) (socket-accept server)))
+                            (format nil "127.0.0.1:~D" port))))
+    (with-names ()
+      (check-real-failure 'host-not-found :resolve (lambda () (resolve "nobody.invalid"))
+                          "nobody.invalid"))))
+
+(define-test "conditions.of-connections" (:behaviour 62)
+  "Failures of talking name both ends, as addresses, and the socket."
+  (flet ((check (class operation function)
+           (with-pair (a b :inet)
+             (let ((peer (format nil "127.0.0.1:~D" (nth-value 1 (socket-host/port a))))
+                   (own (format nil "127.0.0.1:~D" (nth-value 3 (socket-host/port a)))))
+               (check-real-failure class operation
+                                   (lambda ()
+                                     (handler-bind ((network
+                                                      (lambda (condition)
+                                                        (is (eq a (network-socket condition)))
+                                                        (is (equal peer (network-remote condition)))
+                                                        (is (equal own
+                                                                   (network-local condition))))))
+                                       (funcall function a b)))
+                                   peer)))))
+    (check 'timeout :read (lambda (a b) (declare (ignore b)) (with-deadline (0) (read-char a))))
+    (check 'timeout :write (lambda (a b)
+                             (declare (ignore b))
+                             (write-char #\x a)
+                             (with-deadline (0) (finish-output a))))
+    (check 'connection-reset :read (lambda (a b) (close b :abort t) (read-char a)))
+    (check 'connection-reset :write (lambda (a b)
+                                      (close b :abort t)
+                                      (loop (send-octets a "x"))))
+    (check 'decoding-error :read (lambda (a b) (send-octets b 255 10) (read-line a)))
+    (check 'socket-closed :write (lambda (a b)
+                                   (declare (ignore b))
+                                   (socket-shutdown a :output)
+                                   (write-char #\x a)))))
+
 ;;; On streams
 
 (define-test "conditions.stream-error" ()

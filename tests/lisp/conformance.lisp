@@ -91,7 +91,7 @@
         (sb-bsd-sockets:socket-close listener)
         (values (sbcl-stream client) (sbcl-stream server))))))
 
-(define-test conformance.of-another-library (:weather nil)
+(define-test conformance.of-another-library (:weather nil) ; which makes no calls of ours
   "SBCL's own streams transfer well. What they do when closed is no error of a stream: that is
 reported by name, on one line, and nothing is signalled."
   (let* ((results (port/conformance:check-streams

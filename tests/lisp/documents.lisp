@@ -7,7 +7,7 @@
 (defparameter *documents* '("README.md" "docs/guide.md" "docs/coming-from.md")
   "The documents whose examples are run, if they are there.")
 
-(define-test "documents.examples" (:limit 120 :weather nil)
+(define-test "documents.examples" (:limit 120 :weather nil) ; what one call gives is shown
   "Each example does what the document says it does, and each chapter closes what it opens."
   (dolist (document *documents*)
     (let ((chapters (port-docs:chapters document)))

@@ -4,7 +4,7 @@
 
 (define-suite examples "The examples.")
 
-(define-test examples.demo (:weather nil :limit 60)
+(define-test examples.demo (:weather nil :limit 60) ; its files take a minute octet by octet
   (let* ((status nil)
          (output (with-output-to-string (*standard-output*)
                    (setf status (port-example/demo:run)))))

@@ -123,7 +123,7 @@ names, at its end what went wrong."
                      collect name
                      while (stringp name)))))
 
-(define-test haproxy.drain (:limit 120 :weather nil)
+(define-test haproxy.drain (:limit 120 :weather nil) ; its checks have limits of time of their own
   "Both versions of the header name the client; a server is drained, replaced and put back while
 clients ask all the time, and none of them notices. HAProxy's own checks are no errors."
   (let* ((errors '()) (checked nil)

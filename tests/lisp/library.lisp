@@ -38,7 +38,7 @@
          (princ (read-line c)))))"
   "A form that prints `round trip` if sockets work.")
 
-(define-test library.missing-or-wrong (:weather nil :limit 120)
+(define-test library.missing-or-wrong (:weather nil :limit 120) ; looks for it elsewhere
   (uiop:with-temporary-file (:pathname other)
     (dolist (path (list "/nowhere/libport.so.1" "/lib/x86_64-linux-gnu/libc.so.6"
                         (uiop:native-namestring other)))
@@ -58,7 +58,7 @@
           (setf (uiop:getenv name) old)
           (cffi:foreign-funcall "unsetenv" :string name :int)))))
 
-(define-test library.error-names-every-place (:weather nil)
+(define-test library.error-names-every-place ()
   (let ((condition (call-with-variable "PORT_LIBRARY" "/nowhere/libport.so.1"
                                        (lambda ()
                                          (handler-case (progn (port.ffi:load-library) nil)
@@ -66,7 +66,7 @@
     (is (typep condition 'library-error))
     (is (search "/nowhere/libport.so.1: not there" (princ-to-string condition)))))
 
-(define-test library.another-version (:weather nil :limit 120)
+(define-test library.another-version (:weather nil :limit 120) ; looks for it elsewhere
   (uiop:with-temporary-file (:pathname source :type "c")
     (let ((library (concatenate 'string (uiop:native-namestring source) ".so")))
       (with-open-file (out source :direction :output :if-exists :supersede)
@@ -101,7 +101,7 @@ name."
   "Compiled files of the run go below DIRECTORY."
   (list (format nil "XDG_CACHE_HOME=~Acache" directory)))
 
-(define-test library.directory-with-a-space (:weather nil :limit 200)
+(define-test library.directory-with-a-space (:weather nil :limit 200) ; looks for it elsewhere
   (call-with-copy
    (lambda (directory)
      (let ((output (run-lisp (append (loading directory) (list *round-trip*))
@@ -110,7 +110,7 @@ name."
        (is (probe-file (uiop:parse-native-namestring
                         (concatenate 'string directory "build/libport.so.1"))))))))
 
-(define-test library.read-only-sources (:weather nil :limit 200)
+(define-test library.read-only-sources (:weather nil :limit 200) ; looks for it elsewhere
   (call-with-copy
    (lambda (directory)
      (uiop:run-program (list "chmod" "-R" "a-w" directory))
@@ -142,7 +142,7 @@ name."
 (defparameter *save*
   "(sb-ext:save-lisp-and-die ~S :executable t :toplevel #'main)")
 
-(define-test library.moved-executable (:weather nil :limit 200)
+(define-test library.moved-executable (:weather nil :limit 200) ; looks for it elsewhere
   "A saved image that was moved finds the library again, and the old image's sockets are closed in
 it."
   (call-with-copy
@@ -166,7 +166,7 @@ it."
                                                     :ignore-error-status t)))
          (is (search "round trip" output) "~A" output))))))
 
-(define-test library.descriptors-are-close-on-exec (:weather nil :behaviour 60)
+(define-test library.descriptors-are-close-on-exec (:behaviour 60)
   (with-pair (a b :inet)
     (with-pair (c d)
       (with-socket-server (server 0)
@@ -179,7 +179,7 @@ it."
                                               :radix 8 :junk-allowed t)))
               (is (logtest #o2000000 flags)))))))))
 
-(define-test library.hundred-thousand-connections (:weather nil :limit 120)
+(define-test library.hundred-thousand-connections (:limit 120)
   "Opened and closed in one process: no descriptor, no memory left behind."
   (with-socket-server (server 0 :host "127.0.0.1")
     (let ((number (port-of server)))
@@ -199,12 +199,12 @@ it."
         (let ((sockets (lport-socket-count))
               (descriptors (length (open-descriptors)))
               (memory (resident)))
-          (rounds 98000)
+          (rounds (amount 98000))
           (is (= sockets (lport-socket-count)))
           (is (= descriptors (length (open-descriptors))))
           (is (< (- (resident) memory) 30000000)))))))
 
-(define-test library.another-lisp (:weather nil)
+(define-test library.another-lisp ()
   "Where there is no file of primitives for the Lisp the definition says so at once, and is not
 loaded."
   (let ((*features* (remove :sbcl *features*))

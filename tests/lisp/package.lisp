@@ -137,6 +137,34 @@ those after it up to COUNT fail with ERRNO."
 (defun faults-clear ()
   (cffi:foreign-funcall "faults_resume" :void))
 
+(defun faults-watch ()
+  "No faults from here on but those that are asked for, until FAULTS-CLEAR; true if this ends those
+of $PORT_FAULTS."
+  (/= 0 (cffi:foreign-funcall "faults_watch" :int32)))
+
+(defun call-in-fair-weather (function)
+  "Call FUNCTION while no call fails but for its own reasons: for what a test makes ready."
+  (if (and (faults-p) (faults-watch))
+      (unwind-protect (funcall function)
+        (faults-clear))
+      (funcall function)))
+
+(defmacro in-fair-weather (() &body body)
+  `(call-in-fair-weather (lambda () ,@body)))
+
+(defun most (count)
+  "How many of COUNT octets one call moves at the most."
+  (if (faults-p)
+      (cffi:foreign-funcall "faults_most" :size count :size)
+      count))
+
+(defun at-once (function)
+  "The value of FUNCTION, which does not wait; where it may see nothing of what is there, the first
+that is true."
+  (if (weather-p)
+      (wait-until function)
+      (funcall function)))
+
 (defun amount (count)
   "COUNT octets to transfer, or fewer where each costs several system calls."
   (if (weather-p) (ceiling count 64) count))

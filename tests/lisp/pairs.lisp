@@ -79,9 +79,10 @@
   "Write to SOCKET until the system takes no more; how many octets it took."
   (let ((count 0) (piece (make-array 65536 :element-type '(unsigned-byte 8))))
     (setf (socket-deadline socket :output) 0.1)
-    (handler-case (loop (write-sequence piece socket)
-                        (incf count (length piece)))
-      (timeout ()))
+    (in-fair-weather ()           ; octet by octet no buffer is full in good time
+      (handler-case (loop (write-sequence piece socket)
+                          (incf count (length piece)))
+        (timeout ())))
     (setf (socket-deadline socket :output) nil)
     (clear-output socket)
     count))
@@ -101,6 +102,11 @@ is that of FUNCTION, or the condition that ended it."
   (let* ((start (lport-clock-now))
          (value (funcall function)))
     (values (/ (- (lport-clock-now) start) 1000000000.0) value)))
+
+(defun median-seconds (count function)
+  "The middle one of COUNT times that FUNCTION, which returns seconds, tells: the machine may be
+busy at one or the other."
+  (nth (floor count 2) (sort (loop repeat count collect (funcall function)) #'<)))
 
 (defun write-much (socket)
   "Write more to SOCKET than any buffer of the system takes."

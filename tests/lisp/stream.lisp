@@ -16,7 +16,7 @@
     (close a)
     (is (not (open-stream-p a)))))
 
-(define-test stream.characters (:weather nil)
+(define-test stream.characters ()
   (do-pairs (a b)
     (send-octets a "aé€𝄞" 10)
     (is (char= #\a (peek-char nil b)))
@@ -24,8 +24,8 @@
     (is (char= #\é (read-char b)))
     (unread-char #\é b)
     (is (char= #\é (read-char b)))
-    (is (char= #\€ (read-char-no-hang b)))
-    (is-true (listen b))
+    (is (char= #\€ (at-once (lambda () (read-char-no-hang b)))))
+    (is-true (at-once (lambda () (listen b))))
     (is (string= "𝄞" (read-line b)))
     (is-false (listen b))
     (is (null (read-char-no-hang b)))
@@ -250,11 +250,12 @@
       (signals socket-closed (write-sequence none b))
       (signals socket-closed (read-some b none)))))
 
-(define-test stream.read-some (:weather nil)
+(define-test stream.read-some ()
   (do-pairs (a b)
     (let ((room (make-array 10 :element-type '(unsigned-byte 8) :initial-element 0)))
       (send-octets a 1 2 3)
-      (is (= 3 (read-some b room :start 2)))
+      (is (= (most 3) (read-some b room :start 2)))
+      (is (= 5 (read-octets b room :start (+ 2 (most 3)) :end 5)))
       (is (equalp (octets 0 0 1 2 3 0 0 0 0 0) room))
       (close a)
       (is (= 0 (read-some b room)))
@@ -268,13 +269,13 @@
     (is (string= "second" (read-line b)))
     (is (string= "          third" (read-line b)))))
 
-(define-test stream.clearing (:weather nil)
+(define-test stream.clearing ()
   (with-pair (a b)
     (write-string "never" a)
     (clear-output a)
     (send-octets a "old")
     (is (wait-for-stream b 2))
-    (clear-input b)
+    (in-fair-weather () (clear-input b)) ; what it does not see it leaves
     (send-octets a "new" 10)
     (is (string= "new" (read-line b)))))
 
@@ -358,7 +359,7 @@
         (is (= 2000 (length lines)))
         (is (= 2000 (length (remove-duplicates lines :test #'string=))))))))
 
-(define-test stream.no-consing-per-octet (:behaviour 47 :weather nil)
+(define-test stream.no-consing-per-octet (:behaviour 47)
   (with-pair (a b)
     (flet ((rounds (count)
              (loop repeat count

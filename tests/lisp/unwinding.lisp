@@ -1,0 +1,119 @@
+;;;; unwinding - threads that are thrown out of dial, accept, read and close at random moments: what
+;;;; they had opened is closed, or can be. (For as long as one likes: `make stress`.)
+
+(in-package :port/test)
+
+(define-suite unwinding "Unwound at random moments.")
+
+(defstruct (blow (:copier nil) (:predicate nil))
+  "STEP: what a thread is at; STRUCK: what it was at when it was struck; HELD: the sockets that it
+had names for."
+  step struck (held '()))
+
+(defvar *blow* nil "The blow that is to fall on this thread.")
+
+(defun begin-step (step)
+  (setf (blow-step *blow*) step))
+
+(defun note-blow ()
+  "Unwinding has steps too: what counts is the one that is left."
+  (setf (blow-struck *blow*) (blow-step *blow*)))
+
+(defun hold (socket)
+  (push socket (blow-held *blow*))
+  socket)
+
+(defun talk-once (number server)
+  "Dial, accept, read, time out, close. What is accepted may be a client that an earlier round left
+dead."
+  (setf (blow-held *blow*) '())
+  (begin-step :dial)
+  (handler-case
+      (with-open-socket (client "127.0.0.1" number :timeout 5)
+        (hold client)
+        (begin-step :accept)
+        (let ((peer (hold (socket-accept server :wait 5))))
+          (unwind-protect
+               (progn (send-octets peer "x")
+                      (begin-step :read)
+                      (setf (socket-timeout client :input) 0.0001)
+                      (loop repeat 2 do (read-char client)))
+            (begin-step :close)
+            (close peer :abort t))))
+    (network () nil)))
+
+;;; Three kinds of blows
+
+(defun strike-from-outside (blow talk seconds strike)
+  "Call TALK again and again on a thread, which STRIKE, called in it after SECONDS, ends."
+  (let* ((inside nil)
+         (thread (sb-thread:make-thread (lambda ()
+                                          (let ((*blow* blow))
+                                            (catch 'out
+                                              (setf inside t)
+                                              (loop (funcall talk))))))))
+    (loop until inside
+          do (sb-thread:thread-yield))
+    (sleep seconds)
+    (sb-thread:interrupt-thread thread (lambda ()
+                                         (note-blow)
+                                         (funcall strike)))
+    (sb-thread:join-thread thread :default nil)))
+
+(defun throw-out (blow talk seconds)
+  (strike-from-outside blow talk seconds
+                       (lambda ()
+                         (throw 'out nil))))
+
+(defun kill (blow talk seconds)
+  (strike-from-outside blow talk seconds #'sb-thread:abort-thread))
+
+(defun time-out (blow talk seconds)
+  (let ((*blow* blow))
+    (handler-case
+        (handler-bind ((sb-ext:timeout (lambda (condition)
+                                         (declare (ignore condition))
+                                         (note-blow))))
+          (sb-ext:with-timeout seconds
+            (loop (funcall talk))))
+      (sb-ext:timeout () nil))))
+
+(defun strike-often (count talk)
+  "Strike TALK by all three kinds in turn, COUNT times. Values: a plist from each step to how often
+it was struck; the sockets that could not be closed afterwards."
+  (let ((state (sb-ext:seed-random-state (test-seed))) (steps '()) (stuck '()))
+    (dotimes (round count)
+      (let ((blow (make-blow)))
+        (funcall (svref #(throw-out time-out kill) (mod round 3))
+                 blow talk (/ (1+ (random 500 state)) 1000000))
+        (incf (getf steps (blow-struck blow) 0))
+        (setf stuck (nconc (delete-if #'closed-for-good-p (blow-held blow)) stuck))
+        (when (zerop (mod round 1000))   ; what was struck before it had a name
+          (sb-ext:gc :full t))))
+    (values steps stuck)))
+
+(defun closed-for-good-p (socket)
+  (and (eq t (close socket :abort t))
+       (not (open-stream-p socket))
+       (typep (failure-of (socket-descriptor socket)) 'socket-closed)))
+
+(define-test unwinding.ten-thousand-blows (:behaviour 26 :limit 120)
+  "No descriptor, no handle, no wait is left, and everything can be closed."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let* ((number (port-of server))
+           (count (amount 10000))
+           (talk (lambda () (talk-once number server)))
+           (before (open-things)))
+      ;; undisturbed: what the Lisp compiles at the first use it compiles here
+      (let ((*blow* (make-blow)))
+        (funcall talk))
+      (multiple-value-bind (steps stuck) (strike-often count talk)
+        (is (null stuck) "cannot be closed: ~A" stuck)
+        (dolist (step '(:dial :accept :read :close))
+          (is (<= (floor count 50) (getf steps step 0)) "of ~D blows: ~S" count steps)))
+      (take-all server)
+      (is (wait-until (lambda ()
+                        (sb-ext:gc :full t)
+                        (null (leaks before)))
+                      10)
+          "~A" (leaks before)))))
