@@ -75,6 +75,13 @@
           do (vector-push-extend octet all))
     (coerce all '(simple-array (unsigned-byte 8) (*)))))
 
+(defun echo-lines (socket)
+  "Echo line after line until the end."
+  (loop for line = (read-line socket nil)
+        while line
+        do (write-line line socket)
+           (finish-output socket)))
+
 (defun clog (socket)
   "Write to SOCKET until the system takes no more; how many octets it took."
   (let ((count 0) (piece (make-array 65536 :element-type '(unsigned-byte 8))))

@@ -4,12 +4,6 @@
 
 (define-suite patience "Reads of answers that come soon.")
 
-(defun echo-flushed-lines (socket)
-  (loop for line = (read-line socket nil)
-        while line
-        do (write-line line socket)
-           (finish-output socket)))
-
 (defun converse (socket count)
   "Ask COUNT times what comes back at once, so that SOCKET expects its answers soon; the last one."
   (loop repeat count
@@ -21,7 +15,7 @@
 (defmacro with-echoed ((socket &optional (kind :inet)) &body body)
   "Run BODY with SOCKET to which something echoes lines until BODY closes it."
   `(with-pair (,socket end ,kind)
-     (let ((thread (in-thread (lambda () (echo-flushed-lines end)))))
+     (let ((thread (in-thread (lambda () (echo-lines end)))))
        ,@body
        (close ,socket)
        (join thread))))
@@ -29,7 +23,7 @@
 (define-test patience.round-trips (:behaviour 38)
   (dolist (kind '(:inet :inet6 :local))
     (with-pair (a b kind)
-      (let ((thread (in-thread (lambda () (echo-flushed-lines b)))))
+      (let ((thread (in-thread (lambda () (echo-lines b)))))
         (is (string= "soon" (converse a (amount 1000))))
         (socket-shutdown a :output)
         (join thread)))))

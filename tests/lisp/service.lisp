@@ -15,13 +15,6 @@
   `(call-with-service (lambda (,server ,number) (declare (ignorable ,server ,number)) ,@body)
                       ,handler (list ,@arguments)))
 
-(defun echo-lines (socket)
-  "Echo line after line until the end."
-  (loop for line = (read-line socket nil)
-        while line
-        do (write-line line socket)
-           (finish-output socket)))
-
 (defun echo-one-line (socket)
   "Echo one line and wait for the next without a thread."
   (let ((line (read-line socket nil)))
