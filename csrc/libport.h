@@ -267,9 +267,9 @@ LPORT_API int64_t lport_address_equal(const uint8_t *a, const uint8_t *b);
  * it connected to, IPv4-mapped addresses as IPv4; LPORT_ANY where the header names none (LOCAL,
  * UNKNOWN, UNSPEC): the ends of the connection itself count. They are written only then. Of
  * the further fields of version 2 (TLVs) the checksum, PP2_TYPE_CRC32C, is checked where there is
- * one, but not of LOCAL, whose fields count for nothing; the others are skipped. LPORT_PROXY_SYNTAX:
- * this is no header, and none if more follows; or the checksum is not that of the header. Source:
- * proxy-protocol.txt of HAProxy, 2.1 and 2.2. */
+ * one, but not of LOCAL, whose fields count for nothing; the others are skipped.
+ * LPORT_PROXY_SYNTAX: this is no header, and none if more follows; or the checksum is not that of
+ * the header. Source: proxy-protocol.txt of HAProxy, 2.1 and 2.2. */
 LPORT_API int64_t lport_proxy_parse(const uint8_t *octets, size_t len, uint8_t *source,
                                     uint8_t *destination);
 

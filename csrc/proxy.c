@@ -159,7 +159,8 @@ static void read_ends(const struct family *row, const uint8_t *octets, uint8_t *
     }
 }
 
-/* The CRC32c of LEN more OCTETS, RFC 4960, Appendix B, where CRC is that of those before, 0 for none. */
+/* The CRC32c of LEN more OCTETS, RFC 4960, Appendix B, where CRC is that of those before, 0 for
+ * none. */
 static uint32_t crc32c(uint32_t crc, const uint8_t *octets, size_t len) {
     static const uint32_t halves[] = {
         0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
