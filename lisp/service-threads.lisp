@@ -238,14 +238,15 @@ function has ended this one."
       (decf (service-thread-count service))
       (when (service-stopping service)
         (%condition-broadcast (service-end-condition service)))
-      (cond ((service-ending service) (rouse-idlers service))
-            (t (wake-another service))))))
+      (if (service-ending service)
+          (rouse-idlers service)
+          (wake-another service)))))
 
 ;;; Serving
 
 (defun park-or-end (service client)
-  "Let CLIENT wait for input, but while the service stops. Of a header that is not whole all that has
-come has been read."
+  "Let CLIENT wait for input, but while the service stops. Of a header that is not whole all that
+has come has been read."
   (cond ((and (not (service-stopping service)) (park service client)))
         ((and (service-stopping service) (null (client-header-span client)))
          (end-or-serve service client))

@@ -297,7 +297,7 @@ LIMIT: it meets SOCKET-CLOSED at its next step."
     (drop-input connection)))
 
 (defvar *remember-ends* t
-  "False where nobody is expected to ask a closed socket for its own end, which costs a system call.")
+  "False where nobody is expected to ask a closed socket for its own end: a system call less.")
 
 (defun close-endpoint (endpoint reset flush)
   "Close ENDPOINT, with a reset if RESET; call FLUSH before, which may wait. Whatever FLUSH does,

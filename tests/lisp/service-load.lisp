@@ -215,8 +215,8 @@ ends the accepts, with a client in the queue too, who is accepted once it is cle
        ,@body)))
 
 (define-test service.ten-thousand-at-the-limit (:behaviour 57 :limit 180 :weather nil)
-  "At ten thousand connections no descriptor is left: the service says so, does not spin, passes over
-connections that were reset in the queue, and serves all others once there is room."
+  "At ten thousand connections no descriptor is left: the service says so, does not spin, passes
+over connections that were reset in the queue, and serves all others once there is room."
   (let ((size (herd-size)) (sockets '()))
     (with-limited-service (companion number (+ size 50))
       (unwind-protect
@@ -260,7 +260,8 @@ only after it has returned."
     (is (equal "after" (ask-once number "after")))))
 
 (define-test service.process-ends (:limit 60)
-  "A process with a service that runs, a connection that waits, and one that is served, ends at once."
+  "A process with a service that runs, with a connection that waits and one that is served, ends at
+once."
   (let ((clients '()))
     (multiple-value-bind (seconds value)
         (seconds-of

@@ -134,8 +134,8 @@ that in BODY."
   (is-true (sb-thread:wait-on-semaphore semaphore :timeout 10)))
 
 (define-test service.stop-serves-what-is-queued ()
-  "Connections that the system has queued when the service stops are served, not reset; those among
-them that say nothing are held until the drain has passed, or, where the client speaks first, ended."
+  "Connections that the system has queued when the service stops are served, not reset; where the
+client speaks first, one that has said nothing reads the end of file."
   (dolist (await '(nil t))
     (with-slow-service (server number waiting gate :await-input await)
       (leave-queued server)
