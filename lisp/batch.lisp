@@ -231,4 +231,5 @@ sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
              :message "expected room for at least 128 messages and 65536 octets, as messages may ~
                        come joined, got ~D of ~D"
              :arguments (list (datagram-batch-capacity batch) (datagram-batch-size batch))))
-  (fail-of-kind (channel-socket messenger) status :receive "a UDP socket or a local datagram socket"))
+  (fail-of-kind (channel-socket messenger) status :receive
+                "a UDP socket or a local datagram socket"))
