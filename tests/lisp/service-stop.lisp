@@ -87,7 +87,8 @@ be listened on again."
       (close idle)
       (close stopper))))
 
-;;; Who is still served
+;;; Who is still served. A stop looks once whether something is there; in the weather there may seem
+;;; to be nothing.
 
 (defmacro with-slow-service ((server number busy gate &rest arguments) &body body)
   "Run BODY with SERVER, a service that echoes one line in each call, and NUMBER, its port; on the
@@ -133,7 +134,7 @@ that in BODY."
   (say socket "wait")
   (is-true (sb-thread:wait-on-semaphore semaphore :timeout 10)))
 
-(define-test service.stop-serves-what-is-queued ()
+(define-test service.stop-serves-what-is-queued (:weather nil)
   "Connections that the system has queued when the service stops are served, not reset; where the
 client speaks first, one that has said nothing reads the end of file."
   (dolist (await '(nil t))
@@ -155,7 +156,7 @@ client speaks first, one that has said nothing reads the end of file."
             (is (< seconds 8)))
           (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused)))))))
 
-(define-test service.stop-serves-what-has-arrived ()
+(define-test service.stop-serves-what-has-arrived (:weather nil)
   "A connection between two requests whose next one has just arrived has its turn; one on which
 nothing has, reads the end of file."
   (with-slow-service (server number waiting gate :threads 1)
@@ -177,7 +178,7 @@ nothing has, reads the end of file."
           (is (< seconds 8))))
       (mapc #'close (list busy late idle)))))
 
-(define-test service.stop-without-drain ()
+(define-test service.stop-without-drain (:weather nil)
   "Without a drain nobody has a turn: who waits is let go of, whatever has arrived."
   (with-slow-service (server number waiting gate :threads 1)
     (let ((busy (open-socket "127.0.0.1" number :input-timeout 10))
