@@ -77,23 +77,12 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
   "See to it that the system takes nothing more, and that there is much in the buffer."
   (setf (socket-option socket :send-buffer) 4096
         (socket-option peer :receive-buffer) 4096)
-  (in-fair-weather ()             ; octet by octet no buffer is full in good time
-    (loop with idle = 0
-          do (setf (socket-deadline socket :output) 0.005)
-             (if (zerop (network-octets (failure-of (loop (write-octets socket (blank 40000))))))
-                 (incf idle)
-                 (setf idle 0))
-          until (= idle 3)))
-  (setf (socket-deadline socket :output) nil)
+  (until-stuck socket (lambda () (write-octets socket (blank 40000))))
   (write-octets socket (blank 30000)))
 
 (defun stuff-messages (socket peer)
   (declare (ignore peer))
-  (setf (socket-deadline socket :output) 0.01)
-  (in-fair-weather ()
-    (handler-case (loop (send-message socket "one of many"))
-      (timeout ())))
-  (setf (socket-deadline socket :output) nil))
+  (until-stuck socket (lambda () (send-message socket "one of many"))))
 
 (defun swallow-messages (socket peer)
   (declare (ignore socket))

@@ -82,17 +82,25 @@
         do (write-line line socket)
            (finish-output socket)))
 
+(defun until-stuck (socket write)
+  "Call WRITE until the system takes nothing more of SOCKET: three calls in a row have to time out
+with nothing moved, since one may do so on a machine that is busy elsewhere. In fair weather: octet
+by octet no buffer is full in good time."
+  (setf (socket-timeout socket :output) 0.005)
+  (in-fair-weather ()
+    (loop with idle = 0
+          until (= idle 3)
+          do (let ((failure (failure-of (funcall write))))
+               (setf idle (if (and failure (member (network-octets failure) '(nil 0)))
+                              (1+ idle)
+                              0)))))
+  (setf (socket-timeout socket :output) nil))
+
 (defun clog (socket)
-  "Write to SOCKET until the system takes no more; how many octets it took."
-  (let ((count 0) (piece (make-array 65536 :element-type '(unsigned-byte 8))))
-    (setf (socket-deadline socket :output) 0.1)
-    (in-fair-weather ()           ; octet by octet no buffer is full in good time
-      (handler-case (loop (write-sequence piece socket)
-                          (incf count (length piece)))
-        (timeout ())))
-    (setf (socket-deadline socket :output) nil)
-    (clear-output socket)
-    count))
+  "Write to SOCKET until the system takes no more, and forget what it has not taken."
+  (let ((piece (blank 65536)))
+    (until-stuck socket (lambda () (write-octets socket piece))))
+  (clear-output socket))
 
 (defun start-blocked (function)
   "Start a thread that calls FUNCTION, which blocks, and return it once it does. The thread's value
