@@ -59,8 +59,8 @@ OPEN-SOCKET-PAIR; CLOSE closes it."))
   (check-argument operation object '(or socket datagram-socket) "a SOCKET or a DATAGRAM-SOCKET"))
 
 (defun fail-of-kind (socket status operation expected &rest facts)
-  "Signal the condition for STATUS of OPERATION on SOCKET. EXPECTED, a text, says what kind of socket
-it should have been."
+  "Signal the condition for STATUS of OPERATION on SOCKET. EXPECTED, a text, says what kind of
+socket it should have been."
   (if (= (lport-status-kind status) +lport-not-supported+)
       (apply #'fail status operation :socket socket
                                      :message "expected ~A, got ~S"

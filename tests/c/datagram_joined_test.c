@@ -1,4 +1,5 @@
 /* datagram_joined: messages that the system hands over as one (UDP_GRO) are what was sent. */
+#include "address.h"
 #include "datagram.h"
 #include "os.h"
 #include "support.h"
@@ -225,4 +226,23 @@ SOCKET_TEST(datagram_joined, an_adopted_descriptor_is_known_for_it) {
     assert_kind(lport_datagram_receive(socket, in.octets, ROOM, NULL, 0),
                 joining ? LPORT_NOT_SUPPORTED : LPORT_WOULD_BLOCK);
     cr_assert_eq(lport_socket_close(socket, 0), 0);
+}
+
+/* Behaviour 60: local messages are never joined, and no descriptor slips in with one. */
+SOCKET_TEST(datagram_joined, local_messages_bring_no_descriptor) {
+    uint8_t name[LPORT_ADDRESS_SIZE];
+    int64_t ends[2], passed = 0;
+    uint8_t octet = 7;
+    memset(name, 0, sizeof name);
+    name[LPORT_AT_FAMILY] = LPORT_LOCAL;
+    ends[0] = lport_datagram_open(name, NULL, LPORT_JOINED);
+    cr_assert_gt(ends[0], 0);
+    cr_assert_eq(lport_socket_name(ends[0], name), LPORT_LOCAL);
+    uint8_t own[LPORT_ADDRESS_SIZE] = {[LPORT_AT_FAMILY] = LPORT_LOCAL};
+    ends[1] = lport_datagram_open(own, name, 0);
+    cr_assert_gt(ends[1], 0);
+    cr_assert_eq(lport_local_send(ends[1], &octet, 1, &passed, 1), 1);
+    cr_assert_eq(receive_in(ends[0], ROOM, 128), 1);
+    cr_assert_eq(in.octets[0], 7);
+    close_both(ends);
 }
