@@ -64,6 +64,9 @@ static int64_t send_out(int64_t socket, int32_t first, int32_t count) {
         int64_t moved = lport_datagram_send_batch(
             socket, out.octets + (first + sent) * ROOM, ROOM, out.lengths + first + sent,
             out.ends + (first + sent) * LPORT_ADDRESS_SIZE, count - sent);
+        if (lport_status_kind(moved) == LPORT_WOULD_BLOCK) {
+            continue;
+        }
         cr_assert_gt(moved, 0, "%s", kind_text(lport_status_kind(moved)));
         sent += (int32_t)moved;
     }
@@ -230,6 +233,7 @@ SOCKET_TEST(datagram_joined, an_adopted_descriptor_is_known_for_it) {
 
 /* Behaviour 60: local messages are never joined, and no descriptor slips in with one. */
 SOCKET_TEST(datagram_joined, local_messages_bring_no_descriptor) {
+    faults_watch(); /* what single calls return is looked at */
     uint8_t name[LPORT_ADDRESS_SIZE];
     int64_t ends[2], passed = 0;
     uint8_t octet = 7;
