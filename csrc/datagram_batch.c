@@ -243,6 +243,20 @@ static int64_t receive_groups(struct lport_slot *slot, int fd, struct piece *pie
                      slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL, errno);
 }
 
+/* Offers the LEN octets at OCTETS for what comes as group INDEX of PIECE. No room for more is
+ * offered: descriptors that come with a message of a local socket are closed by the system then. */
+static void offer(struct piece *piece, int32_t index, uint8_t *octets, size_t len) {
+    piece->pieces[index] = (struct iovec){octets, len};
+    piece->groups[index].msg_hdr = (struct msghdr){.msg_name = &piece->ends[index],
+                                                   .msg_namelen = sizeof piece->ends[index],
+                                                   .msg_iov = &piece->pieces[index],
+                                                   .msg_iovlen = 1};
+}
+
+static uint8_t *place(const struct batch *batch, int32_t index) {
+    return batch->octets + (size_t)index * batch->room;
+}
+
 /* Receives messages into BATCH from FIRST: how many, or why none. */
 static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch *batch,
                              int32_t first) {
@@ -250,17 +264,9 @@ static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch
     int32_t left = batch->count - first;
     int32_t count = left < PIECE ? left : PIECE;
     for (int32_t i = 0; i < count; i++) {
-        piece.pieces[i] =
-            (struct iovec){batch->octets + (size_t)(first + i) * batch->room, batch->room};
-        piece.groups[i].msg_hdr = (struct msghdr){.msg_name = &piece.ends[i],
-                                                  .msg_namelen = sizeof piece.ends[i],
-                                                  .msg_iov = &piece.pieces[i],
-                                                  .msg_iovlen = 1};
+        offer(&piece, i, place(batch, first + i), batch->room);
     }
     int64_t got = receive_groups(slot, fd, &piece, count);
-    if (got < 0) {
-        return got;
-    }
     for (int i = 0; i < got; i++) {
         batch->lengths[first + i] = piece.groups[i].msg_len;
         lport_address_from_kernel(&piece.ends[i], piece.groups[i].msg_hdr.msg_namelen,
@@ -291,10 +297,6 @@ static int64_t segment_of(struct msghdr *message, int64_t length) {
         memcpy(&size, CMSG_DATA(header), sizeof size);
     }
     return size > 0 && size < length ? size : length;
-}
-
-static uint8_t *place(const struct batch *batch, int32_t index) {
-    return batch->octets + (size_t)index * batch->room;
 }
 
 /* Moves the COUNT messages of SEGMENT octets each that follow each other from place FROM on, of
@@ -347,32 +349,23 @@ static int32_t take_apart(const struct batch *batch, int32_t from, int32_t to,
 static int64_t receive_regions(struct lport_slot *slot, int fd, const struct batch *batch,
                                int32_t first, int *full) {
     struct piece piece;
-    int32_t region = region_of(batch), count = (batch->count - first) / region;
-    int32_t done = first;
+    int32_t region = region_of(batch), done = first;
+    int32_t count = (batch->count - first) / region;
     count = count < PIECE ? count : PIECE;
-    if (count == 0) {
-        return 0;
-    }
     for (int32_t i = 0; i < count; i++) {
-        piece.pieces[i] =
-            (struct iovec){place(batch, first + i * region), (size_t)region * batch->room};
-        piece.groups[i].msg_hdr = (struct msghdr){.msg_name = &piece.ends[i],
-                                                  .msg_namelen = sizeof piece.ends[i],
-                                                  .msg_iov = &piece.pieces[i],
-                                                  .msg_iovlen = 1,
-                                                  .msg_control = &piece.controls[i],
-                                                  .msg_controllen = sizeof piece.controls[i]};
+        offer(&piece, i, place(batch, first + i * region), (size_t)region * batch->room);
+        if (slot->family != LPORT_LOCAL) { /* whose messages are never joined */
+            piece.groups[i].msg_hdr.msg_control = &piece.controls[i];
+            piece.groups[i].msg_hdr.msg_controllen = sizeof piece.controls[i];
+        }
     }
-    int64_t got = receive_groups(slot, fd, &piece, count);
-    if (got < 0) {
-        return got;
-    }
+    int64_t got = count == 0 ? 0 : receive_groups(slot, fd, &piece, count);
     for (int i = 0; i < got; i++) {
         done += take_apart(batch, first + i * region, done, &piece.groups[i].msg_hdr,
                            piece.groups[i].msg_len);
     }
     *full = got == count;
-    return done - first;
+    return got < 0 ? got : done - first;
 }
 
 /* Receives what comes joined into BATCH: how many messages, or why none. */

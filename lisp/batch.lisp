@@ -34,6 +34,9 @@ BATCH-MESSAGE. Its contents may be read and changed.")
                         :blocks (octets-of-size (* capacity +lport-address-size+))
                         :size size :capacity capacity))
 
+(defparameter *kinds-for-batches* "a UDP socket or a local datagram socket"
+  "What kinds of socket move batches.")
+
 (defun check-batch (object operation)
   (check-argument operation object 'datagram-batch "a DATAGRAM-BATCH"))
 
@@ -177,8 +180,7 @@ them were sent."
                       :message "expected messages of at most ~D octets, got number ~D, cut off ~
                                 from ~D octets when it was received"
                       :arguments (list (datagram-batch-size batch) index length)))
-  (fail-of-kind (channel-socket messenger) status :send "a UDP socket or a local datagram socket"
-                :octets moved))
+  (fail-of-kind (channel-socket messenger) status :send *kinds-for-batches* :octets moved))
 
 (defun check-batch-bounds (batch start end)
   "END, or the count of BATCH for NIL; signals USAGE-ERROR for bounds that are none."
@@ -231,5 +233,4 @@ sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
              :message "expected room for at least 128 messages and 65536 octets, as messages may ~
                        come joined, got ~D of ~D"
              :arguments (list (datagram-batch-capacity batch) (datagram-batch-size batch))))
-  (fail-of-kind (channel-socket messenger) status :receive
-                "a UDP socket or a local datagram socket"))
+  (fail-of-kind (channel-socket messenger) status :receive *kinds-for-batches*))

@@ -1,4 +1,4 @@
-;;;; datagram - messages over UDP: round trips, and many in one direction, one by one and batched.
+;;;; datagram - messages over UDP: round trips; many in one direction, one by one and in batches.
 ;;;;
 ;;;; Where there is no server both ends are in one thread, as in peer_datagram.c: what is measured
 ;;;; is the calls, no switch from side to side. A loop is the same code for every library but for
