@@ -124,6 +124,8 @@ int64_t lport_text_decode(const struct lport_text_variant *variant, const uint8_
                           size_t len, uint32_t *chars, size_t cap) {
     struct lport_text_chunk chunk;
     size_t in = 0, out = 0;
+    if (variant->decode != NULL)
+        return variant->decode(octets, len, chars, cap);
     while (in < len && out < cap) {
         size_t most = lport_text_smaller(len - in, cap - out);
         if (most >= RUN && begins_ascii(octets[in], octets[in + RUN - 1])) {
@@ -155,6 +157,8 @@ int64_t lport_text_decode(const struct lport_text_variant *variant, const uint8_
 int64_t lport_text_encode(const struct lport_text_variant *variant, const uint32_t *chars,
                           size_t len, uint8_t *octets, size_t cap) {
     size_t in = 0, out = 0;
+    if (variant->encode != NULL)
+        return variant->encode(chars, len, octets, cap);
     while (in < len && out < cap) {
         size_t most = lport_text_smaller(len - in, cap - out);
         if (most >= RUN && begins_ascii(chars[in], chars[in + RUN - 1])) {

@@ -259,10 +259,30 @@ static const struct lport_text_variant avx2 = {
     .pack = lport_text_pack_avx2,
 };
 
+static const struct lport_text_variant avx512 = {
+    .name = "avx512",
+    .ascii = ascii_avx2,
+    .widen = widen_avx2,
+    .narrow = narrow_avx2,
+    .count = count_avx2,
+    .decode = lport_text_decode_avx512,
+    .encode = lport_text_encode_avx512,
+};
+
+/* What text_x86_avx512.c takes. Like the others this asks for the operating system's part too. */
+static int has_avx512(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+}
+
 const struct lport_text_variant *lport_text_variant(size_t index) {
-    const struct lport_text_variant *list[4];
+    const struct lport_text_variant *list[5];
     size_t count = 0;
     int counts_bits = __builtin_cpu_supports("popcnt");
+    if (has_avx512() && __builtin_cpu_supports("avx2"))
+        list[count++] = &avx512;
     if (counts_bits && __builtin_cpu_supports("avx2"))
         list[count++] = &avx2;
     if (counts_bits && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1"))

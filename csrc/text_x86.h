@@ -15,4 +15,8 @@ void lport_text_gather_avx2(const struct lport_text_chunk *chunk, uint32_t *char
 size_t lport_text_usable_avx2(const uint32_t *chars, size_t len);
 int64_t lport_text_pack_avx2(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
 
+/* All of it, see struct lport_text_variant. */
+int64_t lport_text_decode_avx512(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap);
+int64_t lport_text_encode_avx512(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
+
 #endif
