@@ -236,8 +236,8 @@ AVX512 static inline int usable(__m512i v) {
     return (surrogate | large) == 0;
 }
 
-/* The marks of 16 characters, those in TWO being no ASCII: four octets to each, in the last of which
- * it is spelled. Zeros where it is ASCII or has no octet. */
+/* The marks of 16 characters, those in TWO being no ASCII. Each has four octets, is spelled in the
+ * last of them, and has zeros where it is ASCII or has no octet. */
 AVX512 static inline __m512i marks_of(__m512i v, __mmask16 two) {
     __mmask16 three = _mm512_cmpgt_epu32_mask(v, _mm512_set1_epi32(0x7FF));
     __mmask16 four = _mm512_cmpgt_epu32_mask(v, _mm512_set1_epi32(0xFFFF));
