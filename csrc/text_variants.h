@@ -45,7 +45,8 @@ struct lport_text_variant {
     /* Encodes CHARS, usable all of them, as far as there is room; a lport_text_result. */
     int64_t (*pack)(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
 
-    /* For processors with masks: lport_text_decode and lport_text_encode themselves; else NULL. */
+    /* All of lport_text_decode and lport_text_encode, for processors that need no chunks since they
+     * load and store under masks; else NULL. The four above are NULL then. */
     int64_t (*decode)(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap);
     int64_t (*encode)(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
 };

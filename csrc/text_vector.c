@@ -1,4 +1,4 @@
-/* text_vector - drives the passes of a variant over a whole vector (layer 1).
+/* text_vector - drives the passes of a variant, where it has passes, over a whole vector (layer 1).
  *
  * Stands on text_variants.h and, at what is no whole good chunk, on text_scalar.c. Invariant: `in`
  * stands at the beginning of a character, and nothing behind chars + out (octets + out) has been
@@ -120,12 +120,13 @@ static int begins_ascii(uint32_t first, uint32_t later) {
     return (first | later) < 0x80;
 }
 
-int64_t lport_text_decode(const struct lport_text_variant *variant, const uint8_t *octets,
-                          size_t len, uint32_t *chars, size_t cap) {
+/* A function of its own: else the frame with its chunk is made for every variant. */
+#define APART __attribute__((noinline)) static
+
+APART int64_t decode_by_chunks(const struct lport_text_variant *variant, const uint8_t *octets,
+                               size_t len, uint32_t *chars, size_t cap) {
     struct lport_text_chunk chunk;
     size_t in = 0, out = 0;
-    if (variant->decode != NULL)
-        return variant->decode(octets, len, chars, cap);
     while (in < len && out < cap) {
         size_t most = lport_text_smaller(len - in, cap - out);
         if (most >= RUN && begins_ascii(octets[in], octets[in + RUN - 1])) {
@@ -154,11 +155,9 @@ int64_t lport_text_decode(const struct lport_text_variant *variant, const uint8_
            lport_text_decode_plainly(octets + in, len - in, chars + out, cap - out);
 }
 
-int64_t lport_text_encode(const struct lport_text_variant *variant, const uint32_t *chars,
-                          size_t len, uint8_t *octets, size_t cap) {
+APART int64_t encode_by_chunks(const struct lport_text_variant *variant, const uint32_t *chars,
+                               size_t len, uint8_t *octets, size_t cap) {
     size_t in = 0, out = 0;
-    if (variant->encode != NULL)
-        return variant->encode(chars, len, octets, cap);
     while (in < len && out < cap) {
         size_t most = lport_text_smaller(len - in, cap - out);
         if (most >= RUN && begins_ascii(chars[in], chars[in + RUN - 1])) {
@@ -183,4 +182,18 @@ int64_t lport_text_encode(const struct lport_text_variant *variant, const uint32
         return lport_text_result(in, out);
     return lport_text_result(in, out) +
            lport_text_encode_plainly(chars + in, len - in, octets + out, cap - out);
+}
+
+int64_t lport_text_decode(const struct lport_text_variant *variant, const uint8_t *octets,
+                          size_t len, uint32_t *chars, size_t cap) {
+    if (variant->decode != NULL)
+        return variant->decode(octets, len, chars, cap);
+    return decode_by_chunks(variant, octets, len, chars, cap);
+}
+
+int64_t lport_text_encode(const struct lport_text_variant *variant, const uint32_t *chars,
+                          size_t len, uint8_t *octets, size_t cap) {
+    if (variant->encode != NULL)
+        return variant->encode(chars, len, octets, cap);
+    return encode_by_chunks(variant, chars, len, octets, cap);
 }

@@ -1,8 +1,8 @@
 /* text_x86 - the codec for x86-64: ASCII and Latin-1 with SSE2, which every such processor has, and
  * with AVX2; and the choice of variants (layer 1).
  *
- * Stands on text_x86_utf8.c for UTF-8. Invariant: reads stay within the input, writes within what
- * is reported as produced; a last step may overlap the one before. */
+ * Stands on text_x86_utf8.c and text_x86_avx512.c for UTF-8. Invariant: reads stay within the
+ * input, writes within what is reported as produced; a last step may overlap the one before. */
 #include "text_x86.h"
 
 #ifdef LPORT_TEXT_X86
@@ -269,7 +269,8 @@ static const struct lport_text_variant avx512 = {
     .encode = lport_text_encode_avx512,
 };
 
-/* What text_x86_avx512.c takes. Like the others this asks for the operating system's part too. */
+/* All that text_x86_avx512.c is compiled for. As with the others that includes the operating
+ * system, which has to save the registers. */
 static int has_avx512(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
@@ -281,7 +282,7 @@ const struct lport_text_variant *lport_text_variant(size_t index) {
     const struct lport_text_variant *list[5];
     size_t count = 0;
     int counts_bits = __builtin_cpu_supports("popcnt");
-    if (has_avx512() && __builtin_cpu_supports("avx2"))
+    if (has_avx512())
         list[count++] = &avx512;
     if (counts_bits && __builtin_cpu_supports("avx2"))
         list[count++] = &avx2;

@@ -1,5 +1,5 @@
-/* text_x86 - what text_x86_utf8.c has for text_x86.c (layer 1, private to `text`): the UTF-8 of
- * struct lport_text_variant, for SSE4.1 and for AVX2. */
+/* text_x86 - what text_x86_utf8.c and text_x86_avx512.c have for text_x86.c (layer 1, private to
+ * `text`): the UTF-8 of struct lport_text_variant, for SSE4.1, for AVX2 and for AVX-512. */
 #ifndef LPORT_TEXT_X86_H
 #define LPORT_TEXT_X86_H
 
@@ -15,7 +15,6 @@ void lport_text_gather_avx2(const struct lport_text_chunk *chunk, uint32_t *char
 size_t lport_text_usable_avx2(const uint32_t *chars, size_t len);
 int64_t lport_text_pack_avx2(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
 
-/* All of it, see struct lport_text_variant. */
 int64_t lport_text_decode_avx512(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap);
 int64_t lport_text_encode_avx512(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap);
 

@@ -37,13 +37,15 @@ AVX512 static inline __m512i choose(uint8_t mask, __m512i a, __m512i b) {
 
 /* ---- decoding UTF-8 -------------------------------------------------------------------------- */
 
-/* 64 octets, of which some may not be used; they are 0. A mask has a bit for each. */
+/* Up to 64 octets, zeros behind them. A mask has a bit for each octet. */
 struct block {
     __m512i v;
     uint64_t used;      /* the octets that are there */
     uint64_t leads;     /* those of C0 and above */
     uint64_t continues; /* 80 to BF */
-    uint64_t due;       /* where the leads want such */
+    uint64_t fourth;    /* where by the leads a fourth octet of a character is due, */
+    uint64_t third;     /* a third or a fourth one, */
+    uint64_t due;       /* any that continues */
 };
 
 AVX512 static inline struct block look(__m512i v, uint64_t used) {
@@ -52,11 +54,13 @@ AVX512 static inline struct block look(__m512i v, uint64_t used) {
     uint64_t fours = _mm512_cmpge_epu8_mask(v, everywhere(0xF0));
     b.continues = _mm512_cmplt_epi8_mask(v, everywhere(0xC0));
     b.leads = _mm512_movepi8_mask(v) & ~b.continues;
-    b.due = (b.leads | (threes | fours << 1) << 1) << 1;
+    b.fourth = fours << 3;
+    b.third = threes << 2 | b.fourth;
+    b.due = b.leads << 1 | b.third;
     return b;
 }
 
-/* V moved up by COUNT octets, as far as they come to stand in KEEP. */
+/* V moved up by COUNT octets, 3 at most; zeros but in KEEP. */
 AVX512 static inline __m512i moved(__m512i v, int count, uint64_t keep) {
     static const uint8_t places[] = {
         61, 62, 63, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
@@ -94,8 +98,8 @@ AVX512 static inline int good(const struct block *b, __m512i before) {
     return ((pairs | (b->continues ^ b->due)) & b->used) == 0;
 }
 
-/* How many of LEN octets are left without a character that is cut off at their end, if they are
- * UTF-8. They and those before them are 4 at least. */
+/* How many of LEN octets are left without a character that is cut off at their end; nothing certain
+ * where they are not good. They and those before them, which are whole, are 4 at least. */
 static inline size_t whole(const uint8_t *octets, size_t len) {
     uint32_t last;
     memcpy(&last, octets + len - 4, 4);
@@ -113,15 +117,14 @@ struct planes {
 /* Where a character ends stands its code point; BEFORE as above. Shifts are of 16 bits: what comes
  * from the octet beside is not chosen. */
 AVX512 static inline struct planes assemble(const struct block *b, __m512i before) {
-    uint64_t third = b->continues & b->continues << 1, fourth = third & b->continues << 2;
-    __m512i two = moved(b->v, 2, third), three = moved(b->v, 3, fourth);
+    __m512i two = moved(b->v, 2, b->third), three = moved(b->v, 3, b->fourth);
     __m512i top = _mm512_and_si512(_mm512_slli_epi16(before, 6), everywhere(0xC0));
     __m512i high = choose(0x03, _mm512_srli_epi16(two, 4), _mm512_slli_epi16(three, 2));
     struct planes p;
     p.low = _mm512_ternarylogic_epi32(everywhere(0x7F), b->v, top, 0xEA); /* 7F & v | top */
     p.middle = choose(0x0F, _mm512_srli_epi16(before, 2), _mm512_slli_epi16(two, 4));
-    /* C0 is what the shift has left of the mark F0. Elsewhere TWO may be a lead, with its mark. */
-    p.high = _mm512_maskz_sub_epi8(fourth, high, everywhere(0xC0));
+    /* The shift leaves C0 of the mark F0. Of three octets TWO is a lead: nothing of it is high. */
+    p.high = _mm512_maskz_sub_epi8(b->fourth, high, everywhere(0xC0));
     return p;
 }
 
@@ -131,7 +134,7 @@ AVX512 static inline void store16(uint32_t *chars, __m512i v, uint64_t keep) {
 
 /* Writes the COUNT first of the characters that are in P where ENDS says. */
 AVX512 static inline void put(struct planes p, uint64_t ends, uint32_t *chars, size_t count) {
-    /* Each quarter gets what goes there in each of four vectors of characters. */
+    /* A quarter gets the four octets of each vector to be stored that belong in this quarter. */
     const __m512i deal = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i zero = everywhere(0);
     p.low = _mm512_permutexvar_epi32(deal, _mm512_maskz_compress_epi8(ends, p.low));
@@ -155,16 +158,17 @@ AVX512 static inline size_t place(uint64_t ends, size_t count) {
     return (size_t)_tzcnt_u64(_pdep_u64(UINT64_C(1) << (count - 1), ends)) + 1;
 }
 
-/* Writes COUNT characters, ASCII, that are in V and at OCTETS. */
-AVX512 static inline void put_ascii(__m512i v, const uint8_t *octets, uint32_t *chars,
-                                    size_t count) {
+/* Writes COUNT octets as characters. */
+AVX512 static inline void widen(const uint8_t *octets, size_t count, uint32_t *chars) {
     size_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        _mm512_storeu_si512(chars + i,
-                            _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(octets + i))));
+    for (; i + 16 <= count; i += 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(octets + i));
+        _mm512_storeu_si512(chars + i, _mm512_cvtepu8_epi32(v));
+    }
     if (i < count) {
-        v = _mm512_maskz_compress_epi8(~lowest(i), v);
-        store16(chars + i, _mm512_cvtepu8_epi32(_mm512_castsi512_si128(v)), lowest(count - i));
+        __mmask16 rest = (__mmask16)lowest(count - i);
+        __m128i v = _mm_maskz_loadu_epi8(rest, octets + i);
+        _mm512_mask_storeu_epi32(chars + i, rest, _mm512_cvtepu8_epi32(v));
     }
 }
 
@@ -177,7 +181,7 @@ AVX512 int64_t lport_text_decode_avx512(const uint8_t *octets, size_t len, uint3
         __m512i v = _mm512_maskz_loadu_epi8(used, octets + in);
         if (_mm512_movepi8_mask(v) == 0) {
             some = lport_text_smaller(some, cap - out);
-            put_ascii(v, octets + in, chars + out, some);
+            widen(octets + in, some, chars + out);
             in += some;
             out += some;
             continue;
@@ -232,8 +236,8 @@ AVX512 static inline int usable(__m512i v) {
     return (surrogate | large) == 0;
 }
 
-/* The marks of 16 characters, of which TWO take two octets or more, in lanes that the lead begins
- * and the last octet ends; zeros in what is ASCII or not used. */
+/* The marks of 16 characters, those in TWO being no ASCII. Each has four octets, is spelled in the
+ * last of them, and has zeros where it is ASCII or has no octet. */
 AVX512 static inline __m512i marks_of(__m512i v, __mmask16 two) {
     __mmask16 three = _mm512_cmpgt_epu32_mask(v, _mm512_set1_epi32(0x7FF));
     __mmask16 four = _mm512_cmpgt_epu32_mask(v, _mm512_set1_epi32(0xFFFF));
@@ -242,7 +246,7 @@ AVX512 static inline __m512i marks_of(__m512i v, __mmask16 two) {
     return _mm512_mask_set1_epi32(marks, four, (int)0x808080F0);
 }
 
-/* Spells 16 characters in such lanes. */
+/* Spells 16 characters in such places. */
 AVX512 static inline __m512i spell(__m512i v, __mmask16 two, __m512i marks) {
     /* For each octet of two lanes the bit from which it has its own: 18, 12, 6, 0. */
     const __m512i from = _mm512_set1_epi64(0x20262C3200060C12);
@@ -251,8 +255,8 @@ AVX512 static inline __m512i spell(__m512i v, __mmask16 two, __m512i marks) {
     return _mm512_mask_ternarylogic_epi32(v, two, everywhere(0x3F), marks, 0xEA);
 }
 
-/* Encodes SOME characters, those in V, unless some are none or need more room than CAP; the number
- * of octets, 0 then. */
+/* Encodes the SOME characters in V; the number of octets, or 0 if there is one that is none or more
+ * room than CAP would be needed. */
 AVX512 static inline size_t encode16(__m512i v, __mmask16 two, size_t some, uint8_t *octets,
                                      size_t cap) {
     __m512i marks = marks_of(v, two);
