@@ -45,8 +45,9 @@
                  :output :string)))
     (multiple-value-bind (late unit) (number-after "99%" output)
       (values (number-after "Requests/sec:" output)
-              (* late (cdr (assoc unit '(("us" . 1) ("ms" . 1000) ("s" . 1000000))
-                                  :test #'string=)))))))
+              (* late (or (cdr (assoc unit '(("us" . 1) ("ms" . 1000) ("s" . 1000000))
+                                      :test #'string=))
+                          (error "wrk measured no latency:~%~A" output)))))))
 
 (defun wrk-of (start &rest options)
   "A function of no arguments that runs wrk against what START, called with a function, serves."
