@@ -60,7 +60,7 @@ enum {
     LPORT_SLOT_LINGERS = 1 << 19,      /* SO_LINGER has a time for which close(2) would block */
     LPORT_SLOT_BLOCKS = 1 << 20,       /* the descriptor is not O_NONBLOCK now, see patience.c */
     LPORT_SLOT_NEVER_BLOCKS = 1 << 21, /* and never will be */
-    LPORT_SLOT_JOINED = 1 << 24,       /* what is received may be several messages, UDP_GRO */
+    LPORT_SLOT_JOINED = 1 << 22,       /* what is received may be several messages, UDP_GRO */
 };
 
 /* [nowait] A free slot into *SLOT, invisible to everybody else. 0 or LPORT_MEMORY_EXHAUSTED. */

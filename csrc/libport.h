@@ -26,10 +26,10 @@
  * received from with LPORT_PATIENT blocks, until lport_socket_descriptor gives it out.
  *
  * Two kinds of function.  [nowait] may change state, lock, allocate, open and close; it never
- *   blocks, and a caller whose threads can be interrupted (unwound, killed) has to defer that for
- *   the length of the call. [waits] blocks until something happens or the deadline passes, and
- * holds nothing: no lock, no memory, no descriptor; it may be abandoned at any instruction. [pure]
- * reads and computes only.
+ *   blocks, but for a moment where LPORT_PATIENT asks for it, and a caller whose threads can be
+ *   interrupted (unwound, killed) has to defer that for the length of the call. [waits] blocks
+ * until something happens or the deadline passes, and holds nothing: no lock, no memory, no
+ * descriptor; it may be abandoned at any instruction. [pure] reads and computes only.
  *
  * Deadlines  are absolute nanoseconds of lport_clock_now; LPORT_NEVER is none. A deadline that has
  *   passed makes a [waits] function look once and return LPORT_TIMED_OUT if there is nothing.

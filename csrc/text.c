@@ -1,8 +1,8 @@
 /* text - the exported codec: picks the variant for the processor, clamps what a result can count,
  * and nothing else (layer 1). See libport.h.
  *
- * Stands on text_variants.h. Invariant: a variant never sees an empty vector or one above
- * LPORT_TEXT_MAX. */
+ * Stands on text_variants.h. Invariant: a variant never sees an empty vector, nor one above
+ * LPORT_TEXT_MAX but to count in. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -24,18 +24,26 @@ static size_t clamp(size_t len) {
     return lport_text_smaller(len, LPORT_TEXT_MAX);
 }
 
+/* The first line feed, or NULL. */
+static const uint8_t *find_line_feed(const uint8_t *octets, size_t len) {
+    return len == 0 ? NULL : memchr(octets, '\n', len);
+}
+
+static size_t count(const uint8_t *octets, size_t len) {
+    return len == 0 ? 0 : variant()->count(octets, len);
+}
+
 int64_t lport_text_find_line(const uint8_t *octets, size_t len) {
-    const uint8_t *found = len == 0 ? NULL : memchr(octets, '\n', len);
+    const uint8_t *found = find_line_feed(octets, len);
     return found == NULL ? (int64_t)len : found - octets;
 }
 
 int64_t lport_text_measure_line(const uint8_t *octets, size_t len) {
-    size_t most = clamp(len);
-    const uint8_t *found = most == 0 ? NULL : memchr(octets, '\n', most);
+    const uint8_t *found = find_line_feed(octets, clamp(len));
     if (found == NULL)
         return lport_status_make(LPORT_WOULD_BLOCK);
     size_t line = (size_t)(found - octets);
-    return lport_text_result(line, line == 0 ? 0 : variant()->count(octets, line));
+    return lport_text_result(line, count(octets, line));
 }
 
 int64_t lport_text_from_utf8(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
@@ -73,7 +81,7 @@ int64_t lport_text_utf8_problem(const uint8_t *octets, size_t len) {
 }
 
 int64_t lport_text_utf8_count(const uint8_t *octets, size_t len) {
-    return (int64_t)variant()->count(octets, len);
+    return (int64_t)count(octets, len);
 }
 
 int64_t lport_text_to_utf8(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {

@@ -14,7 +14,7 @@
   (host nil :read-only t)
   (port 0 :read-only t))
 
-(defconstant +patience+ 31
+(defconstant +most-waits+ 31
   "How many answers are waited for, at most, before one is tried for at once, see WAIT-FOR-ANSWER.")
 
 (defstruct (messenger (:include channel) (:copier nil) (:predicate nil))
@@ -24,7 +24,7 @@
   (sender nil :type (or null end))      ; of the last message
   (destination nil :type (or null end)) ; of the last message sent to a literal
   (sent nil)                            ; no message has been received since one was sent
-  (patience 1 :type (integer 0 31))     ; answers to be waited for, see WAIT-FOR-ANSWER
+  (waits 1 :type (integer 0 31))        ; answers to be waited for, see WAIT-FOR-ANSWER
   (caution 1 :type (integer 0 31))      ; what that becomes when one was not there
   (octets-in 0 :type (unsigned-byte 64))
   (octets-out 0 :type (unsigned-byte 64)))
@@ -337,9 +337,9 @@ only say so is saved; return LIMIT or a later one. Whether it will be there is w
 showed: an end in the same process, or one that runs as soon as it is sent to, has answered by then.
 The next try comes the later the more of them have failed in a row."
   (declare (type moment limit))
-  (let ((patience (messenger-patience messenger)))
-    (cond ((zerop patience) limit)
-          (t (setf (messenger-patience messenger) (1- patience)
+  (let ((waits (messenger-waits messenger)))
+    (cond ((zerop waits) limit)
+          (t (setf (messenger-waits messenger) (1- waits)
                    (messenger-sent messenger) nil)
              (await messenger :input :receive limit 0)))))
 
@@ -347,8 +347,8 @@ The next try comes the later the more of them have failed in a row."
   "Note for WAIT-FOR-ANSWER whether the answer that was tried for was THERE."
   (let ((caution (if there 0 (messenger-caution messenger))))
     (setf (messenger-sent messenger) nil
-          (messenger-patience messenger) caution
-          (messenger-caution messenger) (min +patience+ (1+ (* 2 caution))))))
+          (messenger-waits messenger) caution
+          (messenger-caution messenger) (min +most-waits+ (1+ (* 2 caution))))))
 
 (defun receive-message (messenger octets start end)
   (declare (type index start end))

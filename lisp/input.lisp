@@ -160,17 +160,16 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
   (loop
     (check-open connection :read)
     (setf limit (check-limit connection :input :read limit moved))
-    (let* ((flags (patience (connection)
-                    (leaves-room-p (min limit (channel-input-deadline connection)))))
-           (count (progn
-                    (when (and (connection-expecting connection) (zerop flags))
-                      (setf limit (await-answer connection limit moved)))
-                    (funcall attempt flags))))
-      (declare (type (signed-byte 64) count))
-      (cond ((>= count 0)
-             (return (values count limit)))
-            ((not (would-block-p count))
-             (fail-on connection count :read :octets moved))))))
+    (let ((flags (patience (connection)
+                   (leaves-room-p (min limit (channel-input-deadline connection))))))
+      (when (and (connection-expecting connection) (zerop flags))
+        (setf limit (await-answer connection limit moved)))
+      (let ((count (funcall attempt flags)))
+        (declare (type (signed-byte 64) count))
+        (cond ((>= count 0)
+               (return (values count limit)))
+              ((not (would-block-p count))
+               (fail-on connection count :read :octets moved)))))))
 
 (defun fill-input (connection limit &optional (moved 0))
   "Wait for more octets behind IN-END. Values: how many, 0 at end of file; LIMIT or a later one."

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 TestSuite(patience, .timeout = 20);
@@ -17,7 +16,7 @@ static int64_t receive_patiently(int64_t socket, uint8_t *octets, size_t len) {
     return lport_socket_receive(socket, octets, len, LPORT_PATIENT);
 }
 
-/* What comes later than a receive is patient is waited for again. */
+/* What comes later than a receive is patient is waited for again: the octet, or how it ended. */
 static int64_t receive_late(void *data) {
     uint8_t octet;
     int64_t result;
@@ -27,13 +26,18 @@ static int64_t receive_late(void *data) {
     return result == 1 ? octet : result;
 }
 
+/* Makes ENDS, of which the first is asleep in a patient receive on the thread of TASK. */
+static void start_receiving(struct task *task, int32_t family, int64_t ends[2]) {
+    make_connection(family, ends);
+    task_start(task, receive_late, &ends[0]);
+    task_until_asleep(task, 0);
+}
+
 SOCKET_TEST(patience, a_patient_receive_waits_for_what_comes) {
     for (int i = 0; i < FAMILIES; i++) {
         struct task task;
         int64_t ends[2];
-        make_connection(families[i], ends);
-        task_start(&task, receive_late, &ends[0]);
-        task_until_asleep(&task, 0);
+        start_receiving(&task, families[i], ends);
         cr_assert_eq(send_all(ends[1], (const uint8_t *)"x", 1, soon()), 1);
         cr_assert_eq(task_join(&task), 'x');
         close_both(ends);
@@ -55,9 +59,7 @@ SOCKET_TEST(patience, a_close_by_another_thread_ends_it) {
     for (int i = 0; i < FAMILIES; i++) {
         struct task task;
         int64_t ends[2];
-        make_connection(families[i], ends);
-        task_start(&task, receive_late, &ends[0]);
-        task_until_asleep(&task, 0);
+        start_receiving(&task, families[i], ends);
         cr_assert_geq(lport_socket_close(ends[0], 0), 0);
         assert_kind(task_join(&task), LPORT_CLOSED);
         cr_assert_eq(lport_socket_gone(ends[0], soon()), 0);
@@ -66,21 +68,15 @@ SOCKET_TEST(patience, a_close_by_another_thread_ends_it) {
 }
 
 SOCKET_TEST(patience, end_of_file_and_a_reset_end_it) {
-    uint8_t octet;
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
     cr_assert_eq(lport_socket_close(ends[1], 0), 0);
-    int64_t result;
-    while (lport_status_kind(result = receive_patiently(ends[0], &octet, 1)) == LPORT_WOULD_BLOCK) {
-    }
-    cr_assert_eq(result, 0);
+    cr_assert_eq(receive_late(&ends[0]), 0);
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
 
     make_connection(LPORT_INET, ends);
     cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
-    while (lport_status_kind(result = receive_patiently(ends[0], &octet, 1)) == LPORT_WOULD_BLOCK) {
-    }
-    assert_kind(result, LPORT_CONNECTION_RESET);
+    assert_kind(receive_late(&ends[0]), LPORT_CONNECTION_RESET);
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
 }
 
