@@ -1,5 +1,5 @@
 /* datagram - sockets that keep the boundaries of messages (layer 2): UDP, local datagrams,
- * sequenced packets. Stands on os, status, address, handle, socket, transfer.
+ * sequenced packets. Stands on os, status, address, handle, patience, socket, transfer.
  *
  * Invariant: a call moves one whole message or nothing. What is wrong with a message, or with the
  * host it was for, is told once and never kept: only sequenced packets are a connection that can
@@ -10,6 +10,7 @@
 #include "handle.h"
 #include "libport.h"
 #include "os.h"
+#include "patience.h"
 #include "socket.h"
 #include "transfer.h"
 
@@ -94,7 +95,7 @@ static int64_t status_of(struct lport_slot *slot, int error) {
 static int64_t send_connected(struct lport_slot *slot, int fd, const uint8_t *octets, size_t len) {
     ssize_t count;
     do {
-        count = lport_os.send(fd, octets, len, MSG_NOSIGNAL);
+        count = lport_os.send(fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (count < 0 && errno == EINTR);
     return count < 0 ? status_of(slot, errno) : count;
 }
@@ -109,8 +110,8 @@ static int64_t send_to(struct lport_slot *slot, int fd, const uint8_t *octets, s
         return size;
     }
     do {
-        count = lport_os.sendto(fd, octets, len, MSG_NOSIGNAL, (struct sockaddr *)&storage,
-                                (socklen_t)size);
+        count = lport_os.sendto(fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT,
+                                (struct sockaddr *)&storage, (socklen_t)size);
     } while (count < 0 && errno == EINTR);
     if (count < 0 && errno == EAGAIN && slot->family == LPORT_LOCAL) {
         return lport_status_make(LPORT_BACKLOG_FULL);
@@ -137,13 +138,18 @@ int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
+/* A receive that waited in the call, interrupted, is as one that did not find anything. */
+static int64_t status_received(struct lport_slot *slot, int error) {
+    return error == EINTR ? lport_status_make(LPORT_WOULD_BLOCK) : status_of(slot, error);
+}
+
 static int64_t receive_connected(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
                                  int flags) {
     ssize_t count;
     do {
         count = lport_os.recv(fd, octets, len, flags);
-    } while (count < 0 && errno == EINTR);
-    return count < 0 ? status_of(slot, errno) : count;
+    } while (lport_patience_again(count, flags));
+    return count < 0 ? status_received(slot, errno) : count;
 }
 
 static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
@@ -154,9 +160,9 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
     do {
         size = sizeof storage;
         count = lport_os.recvfrom(fd, octets, len, flags, (struct sockaddr *)&storage, &size);
-    } while (count < 0 && errno == EINTR);
+    } while (lport_patience_again(count, flags));
     if (count < 0) {
-        return status_of(slot, errno);
+        return status_received(slot, errno);
     }
     int64_t family = lport_address_from_kernel(&storage, size, sender);
     return family < 0 ? family : count;
@@ -198,9 +204,9 @@ static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, 
                                   .msg_control = &control,
                                   .msg_controllen = sizeof control};
         count = lport_os.recvmsg(fd, &message, flags);
-    } while (count < 0 && errno == EINTR);
+    } while (lport_patience_again(count, flags));
     if (count < 0) {
-        return status_of(slot, errno);
+        return status_received(slot, errno);
     }
     if (count == 0 && message.msg_controllen == 0) {
         int64_t broken = atomic_load(&slot->broken);
@@ -214,7 +220,6 @@ static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, 
 
 static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
                                uint8_t *sender, int32_t flags) {
-    int how = MSG_TRUNC | ((flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0);
     if (slot->kind == LPORT_STREAM) {
         return lport_status_make(LPORT_INVALID);
     }
@@ -224,6 +229,8 @@ static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets,
     if ((atomic_load(&slot->flags) & LPORT_SLOT_JOINED) != 0) {
         return lport_status_make(LPORT_NOT_SUPPORTED); /* one message is not what would come */
     }
+    int how = MSG_TRUNC | lport_patience_flags(slot, fd, (flags & LPORT_PATIENT) != 0) |
+              ((flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0);
     if (slot->kind == LPORT_SEQPACKET) {
         return receive_packet(slot, fd, octets, len, sender, how);
     }

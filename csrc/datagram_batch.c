@@ -154,7 +154,8 @@ static int64_t send_piece(struct lport_slot *slot, int fd, const struct batch *b
     }
     int sent;
     do {
-        sent = lport_os.sendmmsg(fd, piece.groups, (unsigned)piece.group_count, MSG_NOSIGNAL);
+        sent = lport_os.sendmmsg(fd, piece.groups, (unsigned)piece.group_count,
+                                 MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0 && piece.sizes[0] > 1 && is_refusal_to_segment(errno)) {
         atomic_fetch_or(&slot->flags, LPORT_SLOT_UNJOINED);
@@ -235,7 +236,7 @@ int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octets, size_t 
 static int64_t receive_groups(struct lport_slot *slot, int fd, struct piece *piece, int32_t count) {
     int got;
     do {
-        got = lport_os.recvmmsg(fd, piece->groups, (unsigned)count, MSG_TRUNC);
+        got = lport_os.recvmmsg(fd, piece->groups, (unsigned)count, MSG_TRUNC | MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
     return got >= 0
                ? got

@@ -13,6 +13,7 @@
 #include "libport.h"
 #include "os.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -40,6 +41,10 @@ int lport_patience_flags(struct lport_slot *slot, int fd, int patient) {
         flags = begin(slot, fd);
     }
     return (flags & LPORT_SLOT_BLOCKS) != 0 ? 0 : MSG_DONTWAIT;
+}
+
+int lport_patience_again(ssize_t count, int how) {
+    return count < 0 && errno == EINTR && (how & MSG_DONTWAIT) != 0;
 }
 
 void lport_patience_end(struct lport_slot *slot, int fd) {

@@ -39,7 +39,7 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
     }
     do {
         count = lport_os.recv(fd, octets, len, how);
-    } while (count < 0 && errno == EINTR && (how & MSG_DONTWAIT) != 0);
+    } while (lport_patience_again(count, how));
     if (count > 0) {
         return count;
     }

@@ -139,7 +139,7 @@ status."
       (when (plusp sent)
         (%add-atomically (messenger-octets-out messenger)
                          (batch-octets-moved batch start (+ start sent)))
-        (setf (messenger-sent messenger) t))
+        (setf (messenger-expecting messenger) t))
       sent)))
 
 (defun send-batch (socket batch &key (start 0) end)
@@ -197,7 +197,7 @@ them were sent."
   (call-deferred
     (let ((count (move-batch #'lport-datagram-receive-batch messenger batch 0
                              (datagram-batch-capacity batch))))
-      (setf (messenger-sent messenger) nil)
+      (note-answer messenger count)
       (when (plusp count)
         (setf (datagram-batch-count batch) count)
         (%add-atomically (messenger-octets-in messenger) (batch-octets-moved batch 0 count)))

@@ -47,8 +47,6 @@
   (kept 0 :type (unsigned-byte 64))     ; they, the first one lowest
   (kept-width 0 :type index)
   (kept-position 0 :type (unsigned-byte 62)) ; OCTETS-READ when it had been read
-  (expecting nil)                       ; what is read next has to come first, see RECEIVING
-  (patient nil)                         ; it came soon, the last time: see PATIENCE
   (octets-in 0 :type (unsigned-byte 62))
   ;; Output: the octets from OUT-START to OUT-END have been written and not yet been sent.
   (out *no-octets* :type octets)

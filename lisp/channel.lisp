@@ -9,9 +9,16 @@
 (in-package :port)
 
 (defstruct (channel (:copier nil) (:predicate nil))
+  ;; What each operation looks at is together, as all of it is cold after a switch of threads.
   (handle 0 :type (unsigned-byte 62) :read-only t)
-  (socket nil)                          ; the object users see, for conditions
   (closing nil)                         ; true from the beginning of a close
+  (expecting nil)                       ; what is received next has to come first, see PATIENCE
+  (patient nil)                         ; it came soon, the last time
+  ;; Threads that own a direction, see WITH-DIRECTION.
+  (input-owner nil)
+  (output-owner nil)
+  (contended nil)
+  (memberships '() :type list)          ; in pollers, see poller.lisp
   ;; Limits of time: spans of each blocking call, and moments for all calls.
   (input-timeout +never+ :type moment)
   (output-timeout +never+ :type moment)
@@ -19,11 +26,7 @@
   (output-deadline +never+ :type moment)
   (input-deadline-seconds nil)          ; as given for the deadlines, for conditions
   (output-deadline-seconds nil)
-  ;; Threads that own a direction, see WITH-DIRECTION.
-  (input-owner nil)
-  (output-owner nil)
-  (contended nil)
-  (memberships '() :type list)          ; in pollers, see poller.lisp
+  (socket nil)                          ; the object users see, for conditions
   (keeper nil))                         ; a function to call once it is closed, or NIL
 
 (deftype direction () '(member :input :output))
@@ -77,6 +80,10 @@ deadline, which can change while the call is blocked."
   (and (= *deadline* +never+) (= (channel-deadline channel direction) +never+)))
 
 ;;; Failing
+
+(declaim (inline would-block-p))
+(defun would-block-p (status)
+  (= (lport-status-kind status) +lport-would-block+))
 
 (defun fail-on (channel status operation &key (octets 0) seconds)
   "Signal the condition for STATUS of OPERATION on CHANNEL."
@@ -182,6 +189,55 @@ OCTETS: moved so far by the call, for the condition."
                                                   limit
                                                   (channel-deadline channel direction))))
              (return (fail-timed-out channel direction operation limit octets)))))))
+
+;;; Answers
+;;;
+;;; After something was sent, or a receive has found nothing, what is received next is not there
+;;; yet: a call that would only say so is saved. Where it came soon the last time, the receive itself
+;;; waits for it; else there is a wait first. (Yielding the processor instead would be cheaper still
+;;; while nobody else wants it; where somebody does, a scheduler of deadlines makes who yields wait
+;;; for milliseconds.)
+
+(defparameter *soon* 1000000
+  "Nanoseconds within which an answer comes soon.")
+
+(declaim (type moment *patience-room*))
+(defparameter *patience-room* (* 10 +lport-patience-ns+)
+  "Nanoseconds that have to be left for a receive that waits in the call itself: it can come back
+late by its own time.")
+
+(defmacro patience ((channel) room-p)
+  "The flags for the next receive of CHANNEL: where what is to be received is an answer that is not
+there yet, the last one came soon, and ROOM-P says that the call has time, the receive itself waits
+for it, for some milliseconds, which saves a system call; a close, a new deadline and an interrupt
+have to wait so long too. Not for a thread that has to do something before it blocks."
+  `(if (and (channel-patient ,channel)
+            (channel-expecting ,channel)
+            (null *before-wait*)
+            ,room-p)
+       +lport-patient+
+       0))
+
+(defun leaves-room-p (limit)
+  "True if there is time for patience before LIMIT."
+  (declare (type moment limit))
+  (or (= limit +never+) (> limit (moment-in *patience-room*))))
+
+(defun await-answer (channel operation limit octets)
+  "Wait for input, as AWAIT. Notes whether it came soon."
+  (declare (type channel channel))
+  (let ((began (lport-clock-now)))
+    (prog1 (await channel :input operation limit octets)
+      (setf (channel-patient channel) (< (- (lport-clock-now) began) *soon*)))))
+
+(declaim (inline note-answer))
+(defun note-answer (channel status)
+  "Note what STATUS of a receive, a count or a failure, says of the next one."
+  (declare (type (signed-byte 64) status))
+  (if (plusp status)
+      (setf (channel-expecting channel) nil)
+      (setf (channel-expecting channel) (and (minusp status) (would-block-p status))
+            (channel-patient channel) nil)))
 
 ;;; Directions: one thread at a time reads, one writes
 ;;;

@@ -14,18 +14,12 @@
   (host nil :read-only t)
   (port 0 :read-only t))
 
-(defconstant +most-waits+ 31
-  "How many answers are waited for, at most, before one is tried for at once, see WAIT-FOR-ANSWER.")
-
 (defstruct (messenger (:include channel) (:copier nil) (:predicate nil))
   "The channel of a datagram socket."
   (family nil :type (member nil :inet :inet6 :local) :read-only t) ; of its peers; NIL: both
   (peer nil :type (or null end) :read-only t) ; the end that it is connected to
   (sender nil :type (or null end))      ; of the last message
   (destination nil :type (or null end)) ; of the last message sent to a literal
-  (sent nil)                            ; no message has been received since one was sent
-  (waits 1 :type (integer 0 31))        ; answers to be waited for, see WAIT-FOR-ANSWER
-  (caution 1 :type (integer 0 31))      ; what that becomes when one was not there
   (octets-in 0 :type (unsigned-byte 64))
   (octets-out 0 :type (unsigned-byte 64)))
 
@@ -255,7 +249,7 @@ status."
       (declare (type (signed-byte 64) count))
       (when (>= count 0)
         (%add-atomically (messenger-octets-out messenger) count)
-        (setf (messenger-sent messenger) t))
+        (setf (messenger-expecting messenger) t))
       count)))
 
 (defun send-message (messenger octets start end block host port)
@@ -303,20 +297,21 @@ Source: send(2), sendto(2)."
         known
         (setf (messenger-sender messenger) (block-end (copy-seq block))))))
 
-(defun receive-now (messenger octets start end block)
+(defun receive-now (messenger octets start end block flags)
   "Receive a message into OCTETS from START below END, and its sender into BLOCK if there is no
-peer, without blocking: its full length, or a status."
-  (declare (type octets octets block) (type index start end))
+peer, without blocking, or with what PATIENCE says for FLAGS: its full length, or a status."
+  (declare (type octets octets block) (type index start end) (type fixnum flags))
   (let ((room (- end start)))
     (call-nowait
       (let ((length (with-octets (pointer octets start)
                       (if (messenger-peer messenger)
                           (lport-datagram-receive (channel-handle messenger) pointer room
-                                                  (null-pointer) 0)
+                                                  (null-pointer) flags)
                           (with-octets (sender block)
                             (lport-datagram-receive (channel-handle messenger) pointer room
-                                                    sender 0))))))
+                                                    sender flags))))))
         (declare (type (signed-byte 64) length))
+        (note-answer messenger length)
         (when (>= length 0)
           (%add-atomically (messenger-octets-in messenger) (min length room)))
         length))))
@@ -331,25 +326,6 @@ peer, without blocking: its full length, or a status."
                     :message "expected a call of RECEIVE-BATCH, as messages may come joined"))
           (t (fail-on messenger status :receive)))))
 
-(defun wait-for-answer (messenger limit)
-  "Right after a send, wait where the answer will not be there yet, so that the call which would
-only say so is saved; return LIMIT or a later one. Whether it will be there is what the last tries
-showed: an end in the same process, or one that runs as soon as it is sent to, has answered by then.
-The next try comes the later the more of them have failed in a row."
-  (declare (type moment limit))
-  (let ((waits (messenger-waits messenger)))
-    (cond ((zerop waits) limit)
-          (t (setf (messenger-waits messenger) (1- waits)
-                   (messenger-sent messenger) nil)
-             (await messenger :input :receive limit 0)))))
-
-(defun note-answer (messenger there)
-  "Note for WAIT-FOR-ANSWER whether the answer that was tried for was THERE."
-  (let ((caution (if there 0 (messenger-caution messenger))))
-    (setf (messenger-sent messenger) nil
-          (messenger-waits messenger) caution
-          (messenger-caution messenger) (min +most-waits+ (1+ (* 2 caution))))))
-
 (defun receive-message (messenger octets start end)
   (declare (type index start end))
   (let ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
@@ -358,22 +334,19 @@ The next try comes the later the more of them have failed in a row."
     (loop
       (check-open messenger :receive)
       (setf limit (check-limit messenger :input :receive limit 0))
-      (when (messenger-sent messenger)
-        (setf limit (wait-for-answer messenger limit)))
-      (let ((length (receive-now messenger octets start end block))
-            (room (- end start)))
-        (declare (type (signed-byte 64) length))
-        (cond ((>= length 0)
-               (when (messenger-sent messenger)
-                 (note-answer messenger t))
-               (let ((sender (or (messenger-peer messenger) (sender-end messenger block))))
-                 (return (values (min length room) (end-host sender) (end-port sender)
-                                 (and (> length room) length)))))
-              ((would-block-p length)
-               (when (messenger-sent messenger)
-                 (note-answer messenger nil))
-               (setf limit (await messenger :input :receive limit 0)))
-              (t (fail-receive messenger length)))))))
+      (let ((flags (patience (messenger)
+                     (leaves-room-p (min limit (channel-input-deadline messenger))))))
+        (when (and (messenger-expecting messenger) (zerop flags))
+          (setf limit (await-answer messenger :receive limit 0)))
+        (let ((length (receive-now messenger octets start end block flags))
+              (room (- end start)))
+          (declare (type (signed-byte 64) length))
+          (cond ((>= length 0)
+                 (let ((sender (or (messenger-peer messenger) (sender-end messenger block))))
+                   (return (values (min length room) (end-host sender) (end-port sender)
+                                   (and (> length room) length)))))
+                ((not (would-block-p length))
+                 (fail-receive messenger length))))))))
 
 (defun socket-receive (socket octets &key (start 0) end)
   "Wait for the next message, store it into OCTETS, a vector of (unsigned-byte 8), from index START

@@ -36,10 +36,6 @@ double the buffer that is full of one long line."
         (incf (connection-in-end connection) (- gap keep))
         (give-buffer old)))))
 
-(declaim (inline would-block-p))
-(defun would-block-p (status)
-  (= (lport-status-kind status) +lport-would-block+))
-
 (defun receive (connection octets start end &optional (flags 0))
   "Receive into OCTETS from START below END: the count, 0 for end of file, or a status. Without
 blocking, or with what PATIENCE says for FLAGS.
@@ -50,11 +46,9 @@ To be called with interrupts deferred until the count is noted."
                  (lport-socket-receive (connection-handle connection) pointer (- end start)
                                        flags))))
     (declare (type (signed-byte 64) count))
-    (cond ((plusp count)
-           (setf (connection-expecting connection) nil)
-           (incf (connection-octets-in connection) count))
-          (t (setf (connection-expecting connection) (and (minusp count) (would-block-p count))
-                   (connection-patient connection) nil)))
+    (note-answer connection count)
+    (when (plusp count)
+      (incf (connection-octets-in connection) count))
     count))
 
 (defun receive-into-buffer (connection &optional (flags 0))
@@ -111,44 +105,9 @@ connection has none."
       (drop-input connection)))
   element)
 
-(defparameter *soon* 1000000
-  "Nanoseconds within which an answer comes soon.")
-
-(declaim (type moment *patience-room*))
-(defparameter *patience-room* (* 10 +lport-patience-ns+)
-  "Nanoseconds that have to be left for a receive that waits in the call itself: it can come back
-late by its own time.")
-
-(defmacro patience ((connection) room-p)
-  "The flags for the next receive of CONNECTION: where what is to be read is an answer that is not
-there yet, the last one came soon, and ROOM-P says that the call has time, the receive itself waits
-for it, for some milliseconds, which saves a system call; a close, a new deadline and an interrupt
-have to wait so long too. Not for a thread that has to do something before it blocks."
-  `(if (and (connection-patient ,connection)
-            (connection-expecting ,connection)
-            (null *before-wait*)
-            ,room-p)
-       +lport-patient+
-       0))
-
-(defun leaves-room-p (limit)
-  "True if there is time for patience before LIMIT."
-  (declare (type moment limit))
-  (or (= limit +never+) (> limit (moment-in *patience-room*))))
-
-(defun await-answer (connection limit moved)
-  "Wait for input. LIMIT or a later one. Notes whether it came soon."
-  (declare (type connection connection))
-  (release-idle-input connection)
-  (let ((began (lport-clock-now)))
-    (prog1 (await connection :input :read limit moved)
-      (setf (connection-patient connection) (< (- (lport-clock-now) began) *soon*)))))
-
 (defmacro receiving ((connection limit moved) (flags) attempt)
   "Make ATTEMPT, a form that receives with FLAGS, until it has a count; wait in between, and first
-where something was sent since the last time: an answer is not there yet, and a call that would only
-say so is saved. (Yielding the processor instead would be cheaper still while nobody else wants it;
-where somebody does, a scheduler of deadlines makes who yields wait for milliseconds.)
+where what is to be read has to come first.
 Values: the count, 0 at end of file; LIMIT, or a later one that the user asked for."
   (let ((try (gensym "ATTEMPT")))
     `(flet ((,try (,flags) ,attempt))
@@ -163,7 +122,8 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
     (let ((flags (patience (connection)
                    (leaves-room-p (min limit (channel-input-deadline connection))))))
       (when (and (connection-expecting connection) (zerop flags))
-        (setf limit (await-answer connection limit moved)))
+        (release-idle-input connection)
+        (setf limit (await-answer connection :read limit moved)))
       (let ((count (funcall attempt flags)))
         (declare (type (signed-byte 64) count))
         (cond ((>= count 0)

@@ -287,10 +287,11 @@ thread may still report it. Source: epoll_ctl(2)."
           (entry-place entry) count
           (batch-count batch) (1+ count))))
 
+(declaim (inline note-arrival))
 (defun note-arrival (channel)
   "What CHANNEL expects is there, so the next operation need not wait before it looks."
-  (when (typep channel 'connection)
-    (setf (connection-expecting channel) nil)))
+  (when (channel-expecting channel)
+    (setf (channel-expecting channel) nil)))
 
 (defun add-system-events (set batch found)
   "The FOUND events in the numbers of BATCH, but for those of sockets that have left SET."

@@ -19,31 +19,28 @@
 (defgeneric close-end (peer end)
   (:documentation "Close END."))
 
-(defgeneric send-message (peer end octets length host port)
-  (:documentation "Send LENGTH of OCTETS to HOST, as RECEIVE-MESSAGE tells it, and PORT; HOST NIL:
-where END is connected to."))
-
-(defgeneric receive-message (peer end octets)
-  (:documentation "Receive a message into OCTETS. Values: its length; the sender's host and port."))
+(defgeneric message-calls (peer)
+  (:documentation "Values: the function that sends, of an end, octets, how many of them, and the
+host, as the other one tells it, and the port to send to (host NIL: where the end is connected to);
+the function that receives, of an end and the octets to receive into: the length of the message, its
+sender's host and port. They are looked up once, so that no loop pays for more than the library."))
 
 ;;; The libraries
 
-(defun descriptor-of (end)
-  "The descriptor of END, a socket of any of the libraries."
-  (etypecase end
-    (port:datagram-socket (port:socket-descriptor end))
-    (sb-bsd-sockets:socket (sb-bsd-sockets:socket-file-descriptor end))
-    (usocket:usocket (descriptor-of (usocket:socket end)))))
+(defgeneric set-receive-buffer (end octets)
+  (:documentation "Ask for a receive buffer of so many OCTETS for END.")
+  (:method ((end port:datagram-socket) octets)
+    (setf (port:socket-option end :receive-buffer) octets))
+  (:method ((end sb-bsd-sockets:socket) octets)
+    (setf (sb-bsd-sockets:sockopt-receive-buffer end) octets))
+  (:method ((end usocket:usocket) octets)
+    (set-receive-buffer (usocket:socket end) octets)))
 
 (defmethod open-end :around (peer port)
   "Everybody's buffers are as large."
   (declare (ignore port))
   (let ((end (call-next-method)))
-    (cffi:with-foreign-object (size :int)
-      (setf (cffi:mem-ref size :int) +receive-buffer+)
-      (unless (zerop (cffi:foreign-funcall "setsockopt" :int (descriptor-of end)
-                                           :int 1 :int 8 :pointer size :uint32 4 :int))
-        (error "SO_RCVBUF failed")))
+    (set-receive-buffer end +receive-buffer+)
     end))
 
 (defmethod open-end ((peer port-peer) port)
@@ -56,11 +53,11 @@ where END is connected to."))
 (defmethod close-end ((peer port-peer) end)
   (close end))
 
-(defmethod send-message ((peer port-peer) end octets length host port)
-  (port:socket-send end octets :end length :host host :port port))
+(defmethod message-calls ((peer port-peer))
+  (values #'send-by-port #'port:socket-receive))
 
-(defmethod receive-message ((peer port-peer) end octets)
-  (port:socket-receive end octets))
+(defun send-by-port (end octets length host port)
+  (port:socket-send end octets :end length :host host :port port))
 
 (defmethod open-end ((peer sbcl-peer) port)
   (let ((end (make-instance 'sb-bsd-sockets:inet-socket :type :datagram :protocol :udp)))
@@ -75,12 +72,15 @@ where END is connected to."))
 (defmethod close-end ((peer sbcl-peer) end)
   (sb-bsd-sockets:socket-close end))
 
-(defmethod send-message ((peer sbcl-peer) end octets length host port)
+(defmethod message-calls ((peer sbcl-peer))
+  (values #'send-by-sbcl #'receive-by-sbcl))
+
+(defun send-by-sbcl (end octets length host port)
   (if host
       (sb-bsd-sockets:socket-send end octets length :address (list host port))
       (sb-bsd-sockets:socket-send end octets length)))
 
-(defmethod receive-message ((peer sbcl-peer) end octets)
+(defun receive-by-sbcl (end octets)
   (multiple-value-bind (octets length host port)
       (sb-bsd-sockets:socket-receive end octets nil :element-type '(unsigned-byte 8))
     (declare (ignore octets))
@@ -97,12 +97,15 @@ where END is connected to."))
 (defmethod close-end ((peer usocket-peer) end)
   (usocket:socket-close end))
 
-(defmethod send-message ((peer usocket-peer) end octets length host port)
+(defmethod message-calls ((peer usocket-peer))
+  (values #'send-by-usocket #'receive-by-usocket))
+
+(defun send-by-usocket (end octets length host port)
   (if host
       (usocket:socket-send end octets length :host host :port port)
       (usocket:socket-send end octets length)))
 
-(defmethod receive-message ((peer usocket-peer) end octets)
+(defun receive-by-usocket (end octets)
   (multiple-value-bind (octets length host port)
       (usocket:socket-receive end octets (length octets))
     (declare (ignore octets))
@@ -149,32 +152,38 @@ it, and one to receive into, with room for CAPACITY."
   "COUNT round trips of OCTETS over END; ANSWER is called where the other side is in this thread."
   (declare (type function answer) (type octets octets))
   (let ((length (length octets)))
-    (dotimes (i count)
-      (send-message peer end octets length nil nil)
-      (funcall answer)
-      (unless (eql length (receive-message peer end octets)) (missing "octets")))))
+    (multiple-value-bind (send receive) (message-calls peer)
+      (declare (type function send receive))
+      (dotimes (i count)
+        (funcall send end octets length nil nil)
+        (funcall answer)
+        (unless (eql length (funcall receive end octets)) (missing "octets"))))))
 
 (defun ping-server (peer port count)
   (let ((end (open-end peer port)))
-    (ping-messages peer end (octets-of 64) count (constantly nil))
+    (ping-messages peer end (octets-of 64) count (lambda ()))
     (close-end peer end)))
 
 (defun ping-ends (peer ends count)
   (let ((receiver (ends-receiver ends)) (octets (octets-of 64)))
-    (flet ((answer ()
-             (multiple-value-bind (length host port) (receive-message peer receiver octets)
-               (send-message peer receiver octets length host port))))
-      (declare (dynamic-extent #'answer))
-      (ping-messages peer (ends-sender ends) (ends-octets ends) count #'answer))))
+    (multiple-value-bind (send receive) (message-calls peer)
+      (declare (type function send receive))
+      (flet ((answer ()
+               (multiple-value-bind (length host port) (funcall receive receiver octets)
+                 (funcall send receiver octets length host port))))
+        (declare (dynamic-extent #'answer))
+        (ping-messages peer (ends-sender ends) (ends-octets ends) count #'answer)))))
 
 (defun pass-messages (peer ends count)
   (let* ((octets (ends-octets ends)) (length (length octets)))
-    (dotimes (i (floor count +many+))
-      (dotimes (i +many+)
-        (send-message peer (ends-sender ends) octets length nil nil))
-      (dotimes (i +many+)
-        (unless (eql length (receive-message peer (ends-receiver ends) octets))
-          (missing "octets"))))))
+    (multiple-value-bind (send receive) (message-calls peer)
+      (declare (type function send receive))
+      (dotimes (i (floor count +many+))
+        (dotimes (i +many+)
+          (funcall send (ends-sender ends) octets length nil nil))
+        (dotimes (i +many+)
+          (unless (eql length (funcall receive (ends-receiver ends) octets))
+            (missing "octets")))))))
 
 (defun pass-batches (peer ends count)
   (declare (ignore peer))

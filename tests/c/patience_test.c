@@ -145,3 +145,86 @@ SOCKET_TEST(patience, without_a_limit_of_the_system_nothing_waits) {
     cr_assert_neq(fcntl((int)lport_socket_descriptor(ends[0]), F_GETFL) & O_NONBLOCK, 0);
     close_both(ends);
 }
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
+enum { UDP = LPORT_STREAM }; /* beside the kinds of local pairs */
+
+static const int32_t kinds[] = {UDP, LPORT_DATAGRAM, LPORT_SEQPACKET};
+
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+/* A local pair of KIND, or two UDP sockets, of which the second is connected to the first. */
+static void make_messengers(int32_t kind, int64_t ends[2]) {
+    uint8_t at[LPORT_ADDRESS_SIZE], own[LPORT_ADDRESS_SIZE];
+    if (kind != UDP) {
+        cr_assert_eq(lport_socket_pair(kind, ends), 0);
+        return;
+    }
+    loopback(LPORT_INET, 0, own);
+    ends[0] = lport_datagram_open(own, NULL, 0);
+    cr_assert_gt(ends[0], 0);
+    cr_assert_eq(lport_socket_name(ends[0], at), LPORT_INET);
+    ends[1] = lport_datagram_open(own, at, 0);
+    cr_assert_gt(ends[1], 0);
+}
+
+static int64_t receive_message_patiently(int64_t socket, uint8_t *octet) {
+    uint8_t sender[LPORT_ADDRESS_SIZE];
+    return lport_datagram_receive(socket, octet, 1, sender, LPORT_PATIENT);
+}
+
+static int64_t receive_message_late(void *data) {
+    uint8_t octet;
+    int64_t result;
+    do {
+        result = receive_message_patiently(*(int64_t *)data, &octet);
+    } while (lport_status_kind(result) == LPORT_WOULD_BLOCK);
+    return result == 1 ? octet : result;
+}
+
+/* Behaviours 13, 63. */
+SOCKET_TEST(patience, a_message_is_waited_for_and_a_close_ends_the_wait) {
+    for (int i = 0; i < KINDS; i++) {
+        struct task task;
+        int64_t ends[2];
+        make_messengers(kinds[i], ends);
+        task_start(&task, receive_message_late, &ends[0]);
+        task_until_asleep(&task, 0);
+        cr_assert_eq(undisturbed(lport_datagram_send(ends[1], (const uint8_t *)"x", 1, NULL)), 1);
+        cr_assert_eq(task_join(&task), 'x');
+        task_start(&task, receive_message_late, &ends[0]);
+        task_until_asleep(&task, 0);
+        cr_assert_geq(lport_socket_close(ends[0], 0), 0);
+        assert_kind(task_join(&task), LPORT_CLOSED);
+        cr_assert_eq(lport_socket_gone(ends[0], soon()), 0);
+        cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    }
+}
+
+SOCKET_TEST(patience, every_other_call_for_messages_still_does_not_block) {
+    faults_watch();
+    for (int i = 0; i < KINDS; i++) {
+        uint8_t octet, senders[LPORT_ADDRESS_SIZE];
+        int64_t ends[2], length, sent;
+        make_messengers(kinds[i], ends);
+        for (int end = 0; end < 2; end++) {
+            assert_kind(receive_message_patiently(ends[end], &octet), LPORT_WOULD_BLOCK);
+        }
+        assert_kind(lport_datagram_receive(ends[0], &octet, 1, NULL, 0), LPORT_WOULD_BLOCK);
+        assert_kind(lport_datagram_receive(ends[0], &octet, 1, senders, LPORT_PEEK),
+                    LPORT_WOULD_BLOCK);
+        if (kinds[i] != LPORT_SEQPACKET) {
+            assert_kind(lport_datagram_receive_batch(ends[0], &octet, 1, &length, senders, 1),
+                        LPORT_WOULD_BLOCK);
+        }
+        if (kinds[i] != UDP) { /* which never lacks room */
+            do {
+                sent = lport_datagram_send(ends[0], &octet, 1, NULL);
+            } while (sent == 1);
+            assert_kind(sent, LPORT_WOULD_BLOCK);
+        }
+        close_both(ends);
+    }
+    faults_resume();
+}

@@ -166,6 +166,35 @@ port; the full length if it was cut off."
           (when late
             (join late)))))))
 
+(define-test datagram.answers-that-come-soon (:behaviour (63 13 3))
+  "Answers to messages that come soon, late, or never, until a deadline or a close ends the wait."
+  (with-udp (server client)
+    (let ((echo (in-thread (lambda ()
+                             (handler-case
+                                 (loop
+                                   (multiple-value-bind (text host port) (received server)
+                                     (unless (string= text "quiet")
+                                       (when (string= text "late")
+                                         (sleep 0.05))
+                                       (send-message server text :host host :port port))))
+                               (socket-closed () nil))))))
+      (flet ((ask (text)
+               (send-message client text)
+               (received client)))
+        (dotimes (i 20)
+          (is (string= "soon" (ask "soon"))))
+        (is (string= "late" (ask "late")))
+        (is (string= "soon" (ask "soon")))
+        (dotimes (i 20)
+          (ask "soon"))
+        (is (typep (failure-of (with-deadline (1/10) (ask "quiet"))) 'timeout))
+        (is (string= "soon" (ask "soon")))
+        (dotimes (i 20)
+          (ask "soon"))
+        (is-woken-by-close client (lambda () (ask "quiet"))))
+      (close server)
+      (join echo))))
+
 (define-test datagram.close (:behaviour (16 18))
   (with-udp (server client)
     (is-woken-by-close server (lambda () (received server)))
