@@ -72,12 +72,17 @@ deadline, which can change while the call is blocked."
          (if (= timeout +never+) +never+ (moment-in timeout)))))
 
 ;;; Where neither this thread nor the socket has a moment to end by, nobody has to look at the clock
-;;; before there is something to wait for.
+;;; before there is something to wait for: a timeout begins with the wait.
 
-(declaim (inline deadline-free-p))
-(defun deadline-free-p (channel direction)
-  "True if nothing but a timeout, which begins with the wait, limits a call in DIRECTION."
-  (and (= *deadline* +never+) (= (channel-deadline channel direction) +never+)))
+(declaim (inline in-time-p))
+(defun in-time-p (channel direction)
+  "True if no deadline forbids a call in DIRECTION that starts now."
+  (or (and (= *deadline* +never+) (= (channel-deadline channel direction) +never+))
+      (before-deadlines-p channel direction)))
+
+(defun before-deadlines-p (channel direction)
+  (declare (type channel channel))
+  (not (passed-p (min *deadline* (channel-deadline channel direction)))))
 
 ;;; Failing
 

@@ -150,8 +150,8 @@ yet."
 
 (defmacro with-input-now ((connection) &body body)
   "The value of BODY, short, never blocking and never signalling, if this thread can be the one
-reader of CONNECTION at once and no deadline has to be looked at; else NIL."
-  `(when (deadline-free-p ,connection :input)
+reader of CONNECTION at once and no deadline has passed; else NIL."
+  `(when (in-time-p ,connection :input)
      (with-direction-now (,connection connection-input-owner) ,@body)))
 
 (defun fill-input-quickly (connection)
@@ -160,7 +160,8 @@ WITH-INPUT-NOW."
   (declare (type connection connection))
   (unless (channel-closing connection)
     (let ((flags (patience (connection)
-                   (> (channel-input-timeout connection) *patience-room*))))
+                   (and (> (channel-input-timeout connection) *patience-room*)
+                        (leaves-room-p (min *deadline* (channel-input-deadline connection)))))))
       (unless (and (connection-expecting connection) (zerop flags))
         (plusp (the (signed-byte 64) (receive-into-buffer connection flags)))))))
 

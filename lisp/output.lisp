@@ -16,9 +16,8 @@
 
 (defmacro with-output-now ((connection) &body body)
   "The value of BODY, short, never blocking and never signalling, if this thread can be the one
-writer of CONNECTION at once, nothing forbids to write and no deadline has to be looked at; else
-NIL."
-  `(when (deadline-free-p ,connection :output)
+writer of CONNECTION at once, nothing forbids to write and no deadline has passed; else NIL."
+  `(when (in-time-p ,connection :output)
      (with-direction-now (,connection connection-output-owner)
        (unless (or (channel-closing ,connection) (connection-output-shut ,connection))
          ,@body))))

@@ -677,6 +677,7 @@ static void run_event(const struct workload *workload, uint16_t port, int64_t co
 
 static const struct workload workloads[] = {
     {"pingpong1", 100000, run_pingpong, echo, NULL, 1},
+    {"pingpong1-limited", 100000, run_pingpong, echo, NULL, 1},
     {"pingpong64", 100000, run_pingpong, echo, NULL, 64},
     {"connect-send-close", 20000, run_connect, swallow, NULL, 64},
     {"pair-pingpong1", 100000, run_pingpong, echo, NULL, 1},

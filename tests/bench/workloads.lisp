@@ -41,6 +41,16 @@
       (finish-output stream)
       (unless (= 97 (read-byte stream)) (missing "octets")))))
 
+(defun ping-octet-limited (peer link count)
+  "As PING-OCTET, with every limit of time that port has: what they cost shows beside that."
+  (let ((stream (link-stream peer link)))
+    (setf (port:socket-timeout stream :input) 60
+          (port:socket-timeout stream :output) 60
+          (port:socket-deadline stream :input) 600
+          (port:socket-deadline stream :output) 600)
+    (port:with-deadline (600)
+      (ping-octet peer link count))))
+
 (defun ping-octets (peer link count)
   (let ((stream (link-stream peer link)) (octets (octets-of 64)))
     (dotimes (i count)
@@ -204,6 +214,8 @@ sends."
   "Rows for MAKE-WORKLOAD. A function of no arguments under :LOOP-MAKER makes the loop."
   `((pingpong1 "ping-pong of 1 octet" "round trip" :echo ping-octet 20000
                :kind :octets :sides :both :of-c 1.03 :of-sbcl 1)
+    (pingpong1-limited "the same, with deadlines and timeouts" "round trip" :echo
+                       ping-octet-limited 20000 :kind :octets :sides :both :only (:port :c))
     (pingpong64 "ping-pong of 64 octets" "round trip" :echo ping-octets 20000
                 :kind :octets :sides :both :of-c 1.03 :of-sbcl 1)
     (connect-send-close "connect, send 64 octets, close" "connection" :sink connect-send-close 5000

@@ -4,7 +4,17 @@
 (let ((*standard-output* (make-broadcast-stream)) (*error-output* (make-broadcast-stream)))
   (asdf:load-system "port/stress"))
 
+(defun end-badly (condition hook)
+  "What no thread handles ends the run, and is said."
+  (declare (ignore hook))
+  (format sb-sys:*stderr* "~&stress: in ~A: ~A~%" (sb-thread:thread-name sb-thread:*current-thread*)
+          condition)
+  (sb-debug:print-backtrace :stream sb-sys:*stderr* :count 60)
+  (finish-output sb-sys:*stderr*)
+  (sb-ext:exit :code 1 :abort t))
+
 (sb-ext:disable-debugger)
+(setf sb-ext:*invoke-debugger-hook* #'end-badly)
 ;; SBCL warns of each timer that finds its thread dead, which is what happens to victims.
 (setf *error-output* (make-broadcast-stream))
 (let ((seconds (parse-integer (or (uiop:getenvp "STRESS_SECONDS") "60"))))
