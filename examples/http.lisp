@@ -40,8 +40,7 @@
   (loop with table = (make-hash-table)
         for (status reason) in rows
         do (setf (gethash status table)
-                 (cons (octets-of (format nil "HTTP/1.1 ~D ~A~C~C" status reason
-                                          #\Return #\Linefeed))
+                 (cons (octets-of (format nil "HTTP/1.1 ~D ~A" status reason))
                        (octets-of (format nil "~D ~A~%" status reason))))
         finally (return table)))
 
@@ -51,7 +50,7 @@
                 '(413 "Content Too Large") '(414 "URI Too Long")
                 '(431 "Request Header Fields Too Large")
                 '(501 "Not Implemented") '(505 "HTTP Version Not Supported"))
-  "For each status the status line, and a body that says the same.")
+  "For each status the status line without its end, and a body that says the same.")
 
 (defparameter *types*
   '(("html" . "text/html; charset=utf-8") ("htm" . "text/html; charset=utf-8")
@@ -67,25 +66,26 @@
 (defun type-of-file (path)
   (or (cdr (assoc (pathname-type path) *types* :test #'equalp)) "application/octet-stream"))
 
-(defun date-line (universal-time)
-  "The Date field for UNIVERSAL-TIME, octets; RFC 9110, 5.6.7."
+(defun date-field (universal-time)
+  "The Date field for UNIVERSAL-TIME, as those below; RFC 9110, 5.6.7."
   (multiple-value-bind (second minute hour day month year weekday)
       (decode-universal-time universal-time 0)
-    (octets-of (format nil "Date: ~A, ~2,'0D ~A ~D ~2,'0D:~2,'0D:~2,'0D GMT~C~C"
+    (octets-of (format nil "~C~CDate: ~A, ~2,'0D ~A ~D ~2,'0D:~2,'0D:~2,'0D GMT"
+                       #\Return #\Linefeed
                        (nth weekday '("Mon" "Tue" "Wed" "Thu" "Fri" "Sat" "Sun"))
                        day
                        (nth (1- month) '("Jan" "Feb" "Mar" "Apr" "May" "Jun" "Jul" "Aug" "Sep"
                                          "Oct" "Nov" "Dec"))
-                       year hour minute second #\Return #\Linefeed))))
+                       year hour minute second))))
 
 (defvar *date* (cons 0 (octets-of ""))
-  "The second that was written last, and its line; replaced as a whole.")
+  "The second that was written last, and its field; replaced as a whole.")
 
-(defun current-date-line ()
+(defun current-date-field ()
   (let ((now (get-universal-time)) (date *date*))
     (if (= now (car date))
         (cdr date)
-        (cdr (setf *date* (cons now (date-line now)))))))
+        (cdr (setf *date* (cons now (date-field now)))))))
 
 ;;; Reading a request
 
@@ -297,38 +297,39 @@ or a tab."
             (return)))
     (port:write-octets socket digits :start start)))
 
-(defparameter *line-end* (octets-of (coerce '(#\Return #\Linefeed) 'string)))
-(defparameter *length-field* (octets-of "Content-Length: "))
-(defparameter *type-field* (octets-of "Content-Type: "))
-(defparameter *closing-field* (octets-of (format nil "Connection: close~C~C"
-                                                 #\Return #\Linefeed)))
-(defparameter *keeping-field* (octets-of (format nil "Connection: keep-alive~C~C"
-                                                 #\Return #\Linefeed)))
+(defun line (text)
+  "The octets of TEXT as another line of a head, with the end of the line before it, so that a head
+takes as few calls as can be."
+  (octets-of (format nil "~C~C~A" #\Return #\Linefeed text)))
+
+(defparameter *length-field* (line "Content-Length: "))
+(defparameter *type-field* (line "Content-Type: "))
+(defparameter *closing-field* (line "Connection: close"))
+(defparameter *keeping-field* (line "Connection: keep-alive"))
+(defparameter *head-end* (line (coerce '(#\Return #\Linefeed) 'string)))
 
 (defun write-field (socket name value)
   (port:write-octets socket name)
-  (write-string value socket)
-  (port:write-octets socket *line-end*))
+  (write-string value socket))
 
 (defun write-head (socket status type length keep &optional name value)
   "Write the head of a response with STATUS and a body of TYPE with LENGTH octets. KEEP: NIL if the
 connection is closed after it; :SAID if the client has to be told that it is not. NAME and VALUE:
 another field."
   (port:write-octets socket (car (gethash status *statuses*)))
-  (port:write-octets socket (current-date-line))
+  (port:write-octets socket (current-date-field))
   (write-field socket *type-field* type)
   (port:write-octets socket *length-field*)
   (write-decimal socket length)
-  (port:write-octets socket *line-end*)
   (when name
     (write-field socket name value))
   (case keep
     ((nil) (port:write-octets socket *closing-field*))
     (:said (port:write-octets socket *keeping-field*)))
-  (port:write-octets socket *line-end*))
+  (port:write-octets socket *head-end*))
 
-(defparameter *allow-field* (octets-of "Allow: "))
-(defparameter *location-field* (octets-of "Location: "))
+(defparameter *allow-field* (line "Allow: "))
+(defparameter *location-field* (line "Location: "))
 
 (defun write-status (socket status keep body-p &optional name value)
   "Write a response that says STATUS in its body too."
