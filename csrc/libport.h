@@ -403,8 +403,8 @@ LPORT_API int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, siz
 /* [nowait] Receives the next message, at most LEN octets of it, into OCTETS. Returns its full
  * length: above LEN it was cut off, and the rest is gone. Its sender's address goes into SENDER
  * unless that is NULL. FLAGS: LPORT_PEEK, LPORT_PATIENT (see lport_socket_receive).
- * LPORT_WOULD_BLOCK. LPORT_END: of sequenced packets, end of file. LPORT_NOT_SUPPORTED: opened with LPORT_JOINED, or adopted with UDP_GRO on.
- * Failures of a connected socket as above.
+ * LPORT_WOULD_BLOCK. LPORT_END: of sequenced packets, end of file. LPORT_NOT_SUPPORTED: opened with
+ * LPORT_JOINED, or adopted with UDP_GRO on. Failures of a connected socket as above.
  * Source: recv(2), recvfrom(2) with MSG_TRUNC. */
 LPORT_API int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t len,
                                          uint8_t *sender, int32_t flags);
