@@ -198,10 +198,10 @@ OCTETS: moved so far by the call, for the condition."
 ;;; Answers
 ;;;
 ;;; After something was sent, or a receive has found nothing, what is received next is not there
-;;; yet: a call that would only say so is saved. Where it came soon the last time, the receive itself
-;;; waits for it; else there is a wait first. (Yielding the processor instead would be cheaper still
-;;; while nobody else wants it; where somebody does, a scheduler of deadlines makes who yields wait
-;;; for milliseconds.)
+;;; yet: a call that would only say so is saved. Where it came soon the last time, the receive
+;;; itself waits for it; else there is a wait first. (Yielding the processor instead would be
+;;; cheaper still while nobody else wants it; where somebody does, a scheduler of deadlines makes
+;;; who yields wait for milliseconds.)
 
 (defparameter *soon* 1000000
   "Nanoseconds within which an answer comes soon.")
