@@ -341,8 +341,11 @@ forget the others."
   "The events of BATCH as a list; NIL for none."
   (let ((spine (batch-spine batch)) (count (batch-count batch)))
     (unless (zerop count)
-      (loop for index from 0 below (1- count)
-            do (setf (cdr (svref spine index)) (svref spine (1+ index))))
+      (loop for index of-type fixnum from 0 below (1- count)
+            for link = (svref spine index)
+            for next = (svref spine (1+ index))
+            do (unless (eq (cdr link) next) ; as the last wait has left it, mostly
+                 (setf (cdr link) next)))
       (setf (cdr (svref spine (1- count))) nil)
       (svref spine 0))))
 
