@@ -138,18 +138,13 @@ int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-/* A receive that waited in the call, interrupted, is as one that did not find anything. */
-static int64_t status_received(struct lport_slot *slot, int error) {
-    return error == EINTR ? lport_status_make(LPORT_WOULD_BLOCK) : status_of(slot, error);
-}
-
 static int64_t receive_connected(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
                                  int flags) {
     ssize_t count;
     do {
         count = lport_os.recv(fd, octets, len, flags);
     } while (lport_patience_again(count, flags));
-    return count < 0 ? status_received(slot, errno) : count;
+    return count < 0 ? status_of(slot, errno) : count;
 }
 
 static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
@@ -162,7 +157,7 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
         count = lport_os.recvfrom(fd, octets, len, flags, (struct sockaddr *)&storage, &size);
     } while (lport_patience_again(count, flags));
     if (count < 0) {
-        return status_received(slot, errno);
+        return status_of(slot, errno);
     }
     int64_t family = lport_address_from_kernel(&storage, size, sender);
     return family < 0 ? family : count;
@@ -206,7 +201,7 @@ static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, 
         count = lport_os.recvmsg(fd, &message, flags);
     } while (lport_patience_again(count, flags));
     if (count < 0) {
-        return status_received(slot, errno);
+        return status_of(slot, errno);
     }
     if (count == 0 && message.msg_controllen == 0) {
         int64_t broken = atomic_load(&slot->broken);

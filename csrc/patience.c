@@ -44,7 +44,14 @@ int lport_patience_flags(struct lport_slot *slot, int fd, int patient) {
 }
 
 int lport_patience_again(ssize_t count, int how) {
-    return count < 0 && errno == EINTR && (how & MSG_DONTWAIT) != 0;
+    if (count >= 0 || errno != EINTR) {
+        return 0;
+    }
+    if ((how & MSG_DONTWAIT) != 0) {
+        return 1;
+    }
+    errno = EAGAIN;
+    return 0;
 }
 
 void lport_patience_end(struct lport_slot *slot, int fd) {

@@ -11,8 +11,9 @@
  * or sends has to have the one or the other. */
 int lport_patience_flags(struct lport_slot *slot, int fd, int patient);
 
-/* True if the call with those flags, HOW, that gave COUNT is to be made again: a signal interrupted
- * it, and it does not wait. One that waits comes back then, as if nothing had come. */
+/* True if the receive with those flags, HOW, that gave COUNT is to be made again: a signal
+ * interrupted it, and it does not wait. One that waits comes back then, as if nothing had come:
+ * errno is EAGAIN. */
 int lport_patience_again(ssize_t count, int how);
 
 /* Makes FD non-blocking for good: others will use it, or a call that no flag keeps from blocking.

@@ -43,9 +43,6 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
     if (count > 0) {
         return count;
     }
-    if (count < 0 && errno == EINTR) {
-        return lport_status_make(LPORT_WOULD_BLOCK);
-    }
     int64_t status = count < 0 ? lport_status_from_errno(LPORT_IN_TRANSFER, errno) : 0;
     int64_t broken = atomic_load(&slot->broken);
     if (slot->family == LPORT_LOCAL && lport_status_kind(status) == LPORT_WOULD_BLOCK) {

@@ -155,9 +155,9 @@ there is to read or room to write."
 (defun begin-call (channel direction)
   "As CALL-LIMIT; signals TIMEOUT if a deadline has passed, whatever is buffered."
   (let ((limit (call-limit channel direction)))
-    (if (passed-p (min *deadline* (channel-deadline channel direction)))
-        (fail-timed-out channel direction (operation-of direction) limit 0)
-        limit)))
+    (if (in-time-p channel direction)
+        limit
+        (fail-timed-out channel direction (operation-of direction) limit 0))))
 
 (defmacro wait-once (channel interest deadline)
   "One wait: what lport_wait_poll says, or the status why there was none. DEADLINE is a form that is

@@ -264,8 +264,7 @@ PROXY-ERROR."
   "The value of the function for CLIENT; :AGAIN without calling it if a connection has to have input
 first, and the header was all that has come."
   (let ((first (shiftf (client-fresh client) nil)) (socket (client-socket client)))
-    ;; The poller has said that there is input: the first read need not wait before it tries.
-    (setf (connection-expecting (socket-connection socket)) nil)
+    (note-arrival (socket-connection socket)) ; the poller has said so
     (if (and first (service-await-input service) (socket-link socket)
              (zerop (buffered-input (socket-connection socket))))
         :again
