@@ -324,8 +324,8 @@ LPORT_API int64_t lport_wait_count(void);
 
 /* [nowait] Begins a wait on SOCKET for INTEREST (LPORT_INPUT, LPORT_OUTPUT or both, or 0: only for
  * being woken). Returns a wait, a positive integer, which holds the socket's descriptor until
- * lport_wait_end. Each wait belongs to one thread. LPORT_MEMORY_EXHAUSTED,
- * LPORT_DESCRIPTORS_EXHAUSTED (a wait needs an eventfd, pooled). */
+ * lport_wait_end. Each wait belongs to one thread. It is woken through an eventfd, which is pooled;
+ * where there is no descriptor for one, within 4 milliseconds. LPORT_MEMORY_EXHAUSTED. */
 LPORT_API int64_t lport_wait_begin(int64_t socket, int32_t interest);
 
 /* [waits] Until the socket of WAIT is ready: the LPORT_INPUT, LPORT_OUTPUT and LPORT_HANGUP bits

@@ -128,8 +128,8 @@ static int32_t interest_of(short events) {
            ((events & POLLOUT) != 0 ? LPORT_OUTPUT : 0);
 }
 
-/* A copy of SET, with EVENT as the descriptor of its wait; NULL: no memory. */
-static struct copy *copy_of(struct lport_poller *poller, int event) {
+/* A copy of the set of POLLER, its first descriptor left to the wait; NULL: no memory. */
+static struct copy *copy_of(struct lport_poller *poller) {
     struct member_set *set = poller->data;
     pthread_mutex_lock(&poller->lock);
     size_t count = set->count;
@@ -139,7 +139,6 @@ static struct copy *copy_of(struct lport_poller *poller, int event) {
         copy->changes = atomic_load(&set->changes);
         copy->count = set->count;
         copy->fds = (struct pollfd *)(void *)(copy->sockets + count);
-        copy->fds[0] = (struct pollfd){.fd = event, .events = POLLIN};
         for (size_t i = 0; i < count; i++) {
             copy->fds[i + 1] = set->fds[i];
             copy->sockets[i] = set->members[i]->socket;
@@ -155,7 +154,7 @@ static int64_t poll_begin(struct lport_poller *poller, int64_t handle) {
     if (turn < 0) {
         return turn;
     }
-    struct copy *copy = copy_of(poller, lport_wait_event(turn));
+    struct copy *copy = copy_of(poller);
     if (copy == NULL) {
         lport_wait_end(turn);
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
@@ -203,7 +202,7 @@ static int64_t poll_wait(struct lport_poller *poller, int64_t turn, int64_t *eve
     if (copy->changes != atomic_load(&set->changes)) {
         return lport_status_make(LPORT_WOULD_BLOCK);
     }
-    int ready = lport_os_poll(copy->fds, copy->count + 1, deadline);
+    int ready = lport_wait_with(turn, copy->fds, copy->count + 1, deadline);
     if (ready < 0) {
         return lport_status_from_errno(LPORT_IN_GENERAL, errno);
     }

@@ -2,10 +2,12 @@
  *
  * A wait is a user of its slot, so the descriptor it polls cannot be closed or reused under it. Its
  * eventfd is how close and lport_wait_wake reach it. Waits are pooled, eventfd included, and their
- * memory is never freed, so that a stale one is recognised by its generation.
+ * memory is never freed, so that a stale one is recognised by its generation. A wait for which
+ * there was no descriptor does without: it looks for its wake every few milliseconds, so that a
+ * program at its limit goes on with the sockets it has.
  *
- * Invariant: a wait's eventfd is written only under the lock of the slot it is linked to, and only
- * once (woken); after it has been unlinked under that lock nobody writes to it any more. */
+ * Invariant: a wait is woken only under the lock of the slot it is linked to, and only once, its
+ * eventfd written last; after it has been unlinked under that lock nobody touches it any more. */
 #include "handle.h"
 #include "libport.h"
 #include "os.h"
@@ -18,13 +20,16 @@ struct lport_waiter {
     struct lport_waiter *next,
         *previous; /* in the slot's list, or (next) in the list of free ones */
     struct lport_slot *slot;
-    int event; /* eventfd, non-blocking */
+    int event; /* eventfd, non-blocking; -1: there was no descriptor for it */
     uint32_t interest;
-    int woken;
+    atomic_int woken;
     void *data; /* see lport_wait_data */
     uint32_t index;
     uint32_t generation; /* odd while the wait is under way */
 };
+
+/* Nanoseconds from look to look of a wait without an eventfd. */
+#define SLICE INT64_C(4000000)
 
 enum { INDEX_BITS = 20, CHUNK_BITS = 8, CHUNK_WAITERS = 1 << CHUNK_BITS };
 
@@ -52,7 +57,7 @@ static struct lport_waiter *waiter_of(int64_t wait) {
                                                                                      : NULL;
 }
 
-/* A new wait with its eventfd, never used before. With the pool's lock held. */
+/* A new wait, without an eventfd, never used before. With the pool's lock held. */
 static int64_t fresh_waiter(struct lport_waiter **waiter) {
     uint32_t index = pool.used;
     if (index >= UINT32_C(1) << INDEX_BITS) {
@@ -65,14 +70,10 @@ static int64_t fresh_waiter(struct lport_waiter **waiter) {
         }
         atomic_store(&pool.chunks[index >> CHUNK_BITS], chunk);
     }
-    int event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (event < 0) {
-        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
-    }
     pool.used = index + 1;
     *waiter = waiter_at(index);
     (*waiter)->index = index;
-    (*waiter)->event = event;
+    (*waiter)->event = -1;
     return 0;
 }
 
@@ -91,7 +92,9 @@ static void after_fork_in_child(void) {
     pthread_mutex_init(&pool.lock, NULL);
     for (uint32_t index = 0; index < pool.used; index++) {
         struct lport_waiter *waiter = waiter_at(index);
-        lport_os.close(waiter->event);
+        if (waiter->event >= 0) {
+            lport_os.close(waiter->event);
+        }
         waiter->generation += waiter->generation & 1;
     }
     pool.used = 0;
@@ -117,6 +120,9 @@ static int64_t take_waiter(struct lport_waiter **waiter) {
     if (status == 0) {
         (*waiter)->generation++;
         pool.under_way++;
+        if ((*waiter)->event < 0) {
+            (*waiter)->event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        }
     }
     pthread_mutex_unlock(&pool.lock);
     return status;
@@ -172,7 +178,7 @@ int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     }
     waiter->slot = slot;
     waiter->interest = (uint32_t)interest;
-    waiter->woken = 0;
+    atomic_store(&waiter->woken, 0);
     waiter->data = NULL;
     /* Linked first, looked at the closing mark later (in poll): close marks first and goes through
      * the list later, so one of the two sees the other. */
@@ -201,22 +207,51 @@ static int64_t ready_bits(short events, uint32_t interest) {
     return bits;
 }
 
+/* poll(2) without an eventfd: in slices. */
+static int poll_in_slices(struct lport_waiter *waiter, struct pollfd *fds, nfds_t count,
+                          int64_t deadline) {
+    for (;;) {
+        int woken = atomic_load(&waiter->woken);
+        int64_t slice = woken ? 0 : lport_clock_now() + SLICE;
+        int64_t until = slice < deadline ? slice : deadline;
+        int ready = lport_os_poll(fds, count, until);
+        if (woken && ready >= 0) {
+            fds[0].revents = POLLIN;
+            return ready + 1;
+        }
+        if (ready != 0 || until == deadline) {
+            return ready;
+        }
+    }
+}
+
+static int poll_with(struct lport_waiter *waiter, struct pollfd *fds, nfds_t count,
+                     int64_t deadline) {
+    fds[0] = (struct pollfd){.fd = waiter->event, .events = POLLIN};
+    return waiter->event < 0 ? poll_in_slices(waiter, fds, count, deadline)
+                             : lport_os_poll(fds, count, deadline);
+}
+
+int lport_wait_with(int64_t wait, struct pollfd *fds, nfds_t count, int64_t deadline) {
+    return poll_with(waiter_of(wait), fds, count, deadline);
+}
+
 int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible) {
     struct lport_waiter *waiter = waiter_of(wait);
     if (waiter == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
     for (;;) {
-        struct pollfd fds[2] = {
-            {.fd = waiter->event, .events = POLLIN},
-            {.fd = waiter->slot->fd, .events = poll_events(waiter->interest)},
+        struct pollfd fds[2];
+        fds[1] = (struct pollfd){
+            .fd = waiter->slot->fd,
+            .events = poll_events(waiter->interest),
         };
         if (lport_handle_is_closing(waiter->slot)) {
             return lport_status_make(LPORT_CLOSED);
         }
-        /* A wait for nothing polls the eventfd alone: a hangup of the socket would end it at once.
-         */
-        int ready = lport_os_poll(fds, waiter->interest == 0 ? 1 : 2, deadline);
+        /* A wait for nothing is for its wake alone: a hangup of the socket would end it at once. */
+        int ready = poll_with(waiter, fds, waiter->interest == 0 ? 1 : 2, deadline);
         if (ready == 0) {
             return lport_status_make(LPORT_TIMED_OUT);
         }
@@ -239,7 +274,7 @@ int64_t lport_wait_end(int64_t wait) {
     }
     struct lport_slot *slot = waiter->slot;
     unlink_waiter(slot, waiter);
-    if (waiter->woken) {
+    if (atomic_load(&waiter->woken) && waiter->event >= 0) {
         uint64_t count;
         while (lport_os.read(waiter->event, &count, sizeof count) < 0 && errno == EINTR) {
         }
@@ -252,10 +287,9 @@ int64_t lport_wait_end(int64_t wait) {
 /* Makes the eventfd of WAITER readable. With the lock of its slot held. */
 static void wake_waiter(struct lport_waiter *waiter) {
     static const uint64_t one = 1;
-    if (waiter->woken) {
+    if (atomic_exchange(&waiter->woken, 1) || waiter->event < 0) {
         return;
     }
-    waiter->woken = 1;
     while (lport_os.write(waiter->event, &one, sizeof one) < 0 && errno == EINTR) {
     }
 }
@@ -282,11 +316,6 @@ int64_t lport_wait_wake(int64_t socket, int32_t interest) {
     int64_t woken = lport_wait_wake_slot(slot, interest);
     lport_handle_leave(slot);
     return woken;
-}
-
-int lport_wait_event(int64_t wait) {
-    struct lport_waiter *waiter = waiter_of(wait);
-    return waiter == NULL ? -1 : waiter->event;
 }
 
 void **lport_wait_data(int64_t wait) {

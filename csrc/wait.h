@@ -3,10 +3,12 @@
 #ifndef LPORT_WAIT_H
 #define LPORT_WAIT_H
 
+#include <poll.h>
 #include <stdint.h>
 
-/* The descriptor of WAIT, under way, that is readable once it has been woken; -1: no such wait. */
-int lport_wait_event(int64_t wait);
+/* [waits] As lport_os_poll; the first of FDS is for WAIT, under way, which fills it: its revents
+ * are not 0 once it has been woken. */
+int lport_wait_with(int64_t wait, struct pollfd *fds, nfds_t count, int64_t deadline);
 
 /* A place for what belongs to WAIT, under way, NULL when it begins; whoever fills it empties it
  * before the end. NULL: no such wait. */

@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #ifdef __has_feature
@@ -505,23 +504,56 @@ SOCKET_TEST(wait, a_thread_that_is_killed_while_it_waits_for_a_close_leaves_noth
 
 /* ---- without resources ----------------------------------------------------------------------- */
 
-SOCKET_TEST(wait, a_wait_without_descriptors_is_a_status) {
-    struct rlimit limit, low;
+static void count_eventfd(int fd, const char *what, void *data) {
+    (void)fd;
+    *(int *)data += strcmp(what, "anon_inode:[eventfd]") == 0;
+}
+
+static int eventfds(void) {
+    int count = 0;
+    each_descriptor(count_eventfd, &count);
+    return count;
+}
+
+/* Behaviour 57. */
+SOCKET_TEST(wait, a_wait_does_without_a_descriptor) {
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
-    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    low = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
-    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
-    /* No wait of this process is in the pool but that of make_connection: hold it. */
+    /* No wait of this process has an eventfd but that of make_connection, if any: hold it. */
     int64_t held = lport_wait_begin(ends[0], LPORT_INPUT);
-    int64_t refused = lport_wait_begin(ends[0], LPORT_INPUT);
-    int64_t count = lport_wait_count();
-    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    cr_assert_gt(held, 0);
-    assert_kind(refused, LPORT_DESCRIPTORS_EXHAUSTED);
-    cr_assert_eq(count, 1);
+    int had = eventfds();
+    faults_fail(CALL_EVENTFD, 1, 2, EMFILE);
+    int64_t wait = lport_wait_begin(ends[0], LPORT_INPUT);
+    cr_assert(held > 0 && wait > 0);
+    cr_assert_eq(eventfds(), had);
+    cr_assert_eq(lport_wait_count(), 2);
+    int64_t before = lport_clock_now();
+    assert_kind(lport_wait_poll(wait, before + 30 * MS, 0), LPORT_TIMED_OUT);
+    cr_assert_geq(lport_clock_now() - before, 30 * MS);
+    cr_assert_eq(lport_wait_wake(ends[0], LPORT_INPUT), 2);
+    cr_assert_eq(lport_wait_poll(wait, LPORT_NEVER, 0), 0);
+    cr_assert_eq(lport_wait_poll(wait, LPORT_NEVER, 0), 0, "until the wait ends");
+    cr_assert_eq(lport_wait_end(wait), 0);
+    wait = lport_wait_begin(ends[0], LPORT_INPUT);
+    assert_kind(lport_wait_poll(wait, 0, 0), LPORT_TIMED_OUT);
+    cr_assert_eq(lport_socket_send(ends[1], (const uint8_t *)"x", 1), 1);
+    cr_assert_eq(lport_wait_poll(wait, LPORT_NEVER, 0), LPORT_INPUT);
+    cr_assert_eq(lport_wait_end(wait), 0);
+    wait = lport_wait_begin(ends[0], LPORT_INPUT);
+    cr_assert_eq(eventfds(), had + 1, "it has one as soon as there is one");
+    cr_assert_eq(lport_wait_end(wait), 0);
     cr_assert_eq(lport_wait_end(held), 0);
     close_both(ends);
+}
+
+SOCKET_TEST(wait, closing_ends_a_wait_without_a_descriptor) {
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    int64_t held = lport_wait_begin(ends[1], LPORT_INPUT);
+    faults_fail(CALL_EVENTFD, 1, 1, EMFILE);
+    assert_close_wakes(ends[0], receiving);
+    cr_assert_eq(lport_wait_end(held), 0);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
 }
 
 static int64_t begin_two(void *data) {

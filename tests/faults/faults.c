@@ -288,9 +288,22 @@ void faults_disturb(uint64_t seed, int32_t percent) {
 }
 
 int32_t faults_call(const char *name) {
-    return strcmp(name, "accept4") == 0  ? CALL_ACCEPT4
-           : strcmp(name, "calloc") == 0 ? CALL_CALLOC
-                                         : CALL_ANY;
+    static const struct {
+        const char *name;
+        enum call call;
+    } calls[] = {
+        {"any", CALL_ANY},
+        {"accept4", CALL_ACCEPT4},
+        {"calloc", CALL_CALLOC},
+        {"eventfd", CALL_EVENTFD},
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        if (strcmp(name, calls[i].name) == 0) {
+            return (int32_t)calls[i].call;
+        }
+    }
+    fprintf(stderr, "faults: no call is named %s\n", name);
+    abort();
 }
 
 int64_t faults_calls(enum call call) {

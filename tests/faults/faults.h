@@ -65,7 +65,7 @@ FAULTS_API int32_t faults_watch(void);
  * ERROR. A close that fails has closed all the same, as on Linux. */
 FAULTS_API void faults_fail(enum call call, int64_t first, int64_t count, int32_t error);
 
-/* The number of the call "accept4" or "calloc", for who has no enum call; else CALL_ANY. */
+/* The number of the call "any", "accept4", "calloc" or "eventfd", for who has no enum call. */
 FAULTS_API int32_t faults_call(const char *name);
 
 /* No call on a stream moves more than LEN octets; 0: as many as it likes. */

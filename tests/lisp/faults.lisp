@@ -114,6 +114,33 @@ n until no call is left to fail. A failure is a NETWORK with a report and leaves
         (close peer))
       (close client))))
 
+(define-test faults.waits-without-descriptors (:behaviour 57 :faults t)
+  "Where no descriptor is left, the sockets that there are wait, are served and are closed."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let* ((clients (loop repeat 20 collect (open-socket "127.0.0.1" (port-of server))))
+           (peers (loop repeat 20 collect (socket-accept server :wait 5)))
+           (before (lport-wait-count)))
+      (faults-fail 1 24 :call "eventfd" :count 1000000) ; EMFILE
+      (unwind-protect
+           (let ((readers (loop for peer in peers
+                                collect (let ((peer peer))
+                                          (in-thread (lambda () (read-line peer)))))))
+             (is-true (wait-until (lambda () (= (lport-wait-count) (+ before 20))) 10))
+             (is (plusp (faults-struck)))
+             (mapc #'close (nthcdr 10 peers))
+             (dolist (client (subseq clients 0 10))
+               (write-line "served" client)
+               (finish-output client))
+             (loop for reader in readers and number from 0
+                   do (if (< number 10)
+                          (is (equal "served" (join reader)))
+                          (is (typep (failure-of (join reader)) 'socket-closed))))
+             (is (typep (failure-of (with-deadline (0.02) (read-line (first clients))))
+                        'timeout)))
+        (faults-clear))
+      (mapc #'close clients)
+      (mapc #'close peers))))
+
 (define-test faults.aborted-clients (:behaviour 57 :faults t)
   "Connections that were aborted in the queue are passed over."
   (with-socket-server (server 0 :host "127.0.0.1")
