@@ -11,6 +11,7 @@
 #include "patience.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -127,13 +128,27 @@ struct lport_slot *lport_handle_entered(int64_t socket) {
     return generation_of(state) == generation_in(socket) && (state & USERS) != 0 ? slot : NULL;
 }
 
-int lport_handle_is_open(int64_t socket) {
+static int is_open(int64_t socket) {
     struct lport_slot *slot = slot_of(socket);
     if (slot == NULL) {
         return 0;
     }
-    uint64_t state = atomic_load(&slot->state);
+    uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
     return generation_of(state) == generation_in(socket) && (state & CLOSING) == 0;
+}
+
+int64_t lport_handle_drop_closed(int64_t *records, size_t size, int64_t count) {
+    int64_t left = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t *record = records + (size_t)i * size;
+        if (is_open(record[0])) {
+            if (left != i) {
+                memcpy(records + (size_t)left * size, record, size * sizeof *record);
+            }
+            left++;
+        }
+    }
+    return left;
 }
 
 /* A slot that is free, or reserved and not yet published, has the closing mark and no user. */

@@ -89,8 +89,9 @@ int lport_handle_is_closing(struct lport_slot *slot);
  * nobody is in it. */
 struct lport_slot *lport_handle_entered(int64_t socket);
 
-/* True while SOCKET is open. It may be closed at any moment, unless the caller has entered it. */
-int lport_handle_is_open(int64_t socket);
+/* Drops from the COUNT records at RECORDS, SIZE numbers each of which the first is a socket, those
+ * whose socket is not open; how many are left. They may be closed at any moment. */
+int64_t lport_handle_drop_closed(int64_t *records, size_t size, int64_t count);
 
 /* Counts the forks of which this process is the child. */
 extern uint32_t lport_handle_process;

@@ -65,12 +65,9 @@ static int32_t event_flags(int32_t interest, uint32_t ready) {
 
 int32_t lport_poller_event(int64_t socket, int32_t interest, uint32_t ready, int64_t *event) {
     int32_t flags = event_flags(interest, ready);
-    if (flags == 0 || !lport_handle_is_open(socket)) {
-        return 0;
-    }
     event[0] = socket;
     event[1] = flags;
-    return 1;
+    return flags != 0;
 }
 
 /* ---- waking ---------------------------------------------------------------------------------- */
@@ -429,6 +426,9 @@ int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t
             return result;
         }
         result = entered->backend->wait(entered, turn, events, cap, deadline);
+        if (result > 0) {
+            result = lport_handle_drop_closed(events, LPORT_EVENT_SIZE, result);
+        }
         if (result > 0) {
             return result;
         }

@@ -61,8 +61,8 @@ extern const struct lport_poller_backend lport_poller_on_epoll;
 /* Makes the eventfd of POLLER readable. */
 void lport_poller_signal(struct lport_poller *poller);
 
-/* The event of SOCKET with INTEREST of which poll(2) said READY, into EVENT; how many (0 or 1):
- * none for a socket that has been closed. */
+/* The event of SOCKET with INTEREST of which poll(2) said READY, into EVENT; how many (0 or 1).
+ * That of a socket that has been closed is dropped later. */
 int32_t lport_poller_event(int64_t socket, int32_t interest, uint32_t ready, int64_t *event);
 
 #endif

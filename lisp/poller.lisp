@@ -65,20 +65,24 @@ POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epo
 
 ;;; Entries
 
-(declaim (inline handle-place find-entry))
+(declaim (inline handle-place entry-among find-entry))
 (defun handle-place (handle)
   "The place in the library's table that the socket of HANDLE has, and no other open one."
   (declare (type (unsigned-byte 62) handle))
   (logand handle +lport-socket-index+))
 
-(defun find-entry (set handle)
-  "The entry of the socket with HANDLE in SET, or NIL."
-  (declare (type (unsigned-byte 62) handle))
-  (let ((entries (poll-set-entries set)) (place (handle-place handle)))
+(defun entry-among (entries handle)
+  "The entry of the socket with HANDLE in ENTRIES, those of a set, or NIL."
+  (declare (type simple-vector entries) (type (unsigned-byte 62) handle))
+  (let ((place (handle-place handle)))
     (when (< place (length entries))
       (let ((entry (svref entries place)))
         (when (and entry (= handle (channel-handle (entry-channel entry))))
           entry)))))
+
+(defun find-entry (set handle)
+  "The entry of the socket with HANDLE in SET, or NIL."
+  (entry-among (poll-set-entries set) handle))
 
 (defun store-entry (set entry)
   "Put ENTRY into the vector of SET, which grows. With the lock held."
@@ -264,27 +268,38 @@ thread may still report it. Source: epoll_ctl(2)."
                                        (poll-set-batches set)))))
           new))))
 
-(defvar *flag-lists*
-  (let ((lists (make-array 32)))
-    (dotimes (bits 32 lists)
-      (setf (svref lists bits)
-            (loop for (bit flag) in `((,+lport-input+ :input) (,+lport-output+ :output)
-                                      (,+lport-ended+ :end-of-file) (,+lport-failed+ :error))
-                  when (logtest bit bits)
-                    collect flag))))
-  "The flags of an event for each combination of bits; all events share them.")
+;;; The flags of an event for each combination of bits; all events share them.
+(declaim (type (simple-vector 32) *flag-lists*))
+(%defglobal *flag-lists*
+    (let ((lists (make-array 32)))
+      (dotimes (bits 32 lists)
+        (setf (svref lists bits)
+              (loop for (bit flag) in `((,+lport-input+ :input) (,+lport-output+ :output)
+                                        (,+lport-ended+ :end-of-file) (,+lport-failed+ :error))
+                    when (logtest bit bits)
+                      collect flag)))))
+
+(defmacro store-new (place value)
+  "Store VALUE into PLACE unless it is there: a look is cheaper than a store that the collector is
+told of."
+  (let ((new (gensym "NEW")))
+    `(let ((,new ,value))
+       (unless (eq ,new ,place)
+         (setf ,place ,new)))))
 
 (declaim (inline add-event))
 (defun add-event (batch entry bits)
-  "Make ENTRY with BITS the next event of BATCH, which has room."
-  (declare (type (unsigned-byte 5) bits))
+  "Make ENTRY with BITS the next event of BATCH, which has room. It is mostly what it was."
+  (declare (type batch batch) (type entry entry) (type (unsigned-byte 5) bits))
   (let* ((count (batch-count batch))
-         (event (car (svref (batch-spine batch) count))))
-    (setf (car event) (entry-socket entry)
-          (cadr event) (entry-data entry)
-          (cddr event) (svref *flag-lists* bits)
-          (svref (batch-entries batch) count) entry
-          (entry-place entry) count
+         (event (car (svref (batch-spine batch) count)))
+         (facts (cdr event)))
+    (declare (type cons event facts))
+    (store-new (car event) (entry-socket entry))
+    (store-new (car facts) (entry-data entry))
+    (store-new (cdr facts) (svref *flag-lists* bits))
+    (store-new (svref (batch-entries batch) count) entry)
+    (setf (entry-place entry) count
           (batch-count batch) (1+ count))))
 
 (declaim (inline note-arrival))
@@ -295,10 +310,10 @@ thread may still report it. Source: epoll_ctl(2)."
 
 (defun add-system-events (set batch found)
   "The FOUND events in the numbers of BATCH, but for those of sockets that have left SET."
-  (declare (type fixnum found))
-  (let ((numbers (batch-numbers batch)))
-    (loop for index of-type fixnum from 0 below (* found +lport-event-size+) by +lport-event-size+
-          do (let ((entry (find-entry set (aref numbers index))))
+  (declare (type poll-set set) (type batch batch) (type index found))
+  (let ((numbers (batch-numbers batch)) (entries (poll-set-entries set)))
+    (loop for index of-type index from 0 below (* found +lport-event-size+) by +lport-event-size+
+          do (let ((entry (entry-among entries (aref numbers index))))
                (when entry
                  (note-arrival (entry-channel entry))
                  (add-event batch entry (logand 31 (aref numbers (1+ index)))))))))
@@ -343,9 +358,7 @@ forget the others."
     (unless (zerop count)
       (loop for index of-type fixnum from 0 below (1- count)
             for link = (svref spine index)
-            for next = (svref spine (1+ index))
-            do (unless (eq (cdr link) next) ; as the last wait has left it, mostly
-                 (setf (cdr link) next)))
+            do (store-new (cdr link) (svref spine (1+ index))))
       (setf (cdr (svref spine (1- count))) nil)
       (svref spine 0))))
 

@@ -142,6 +142,25 @@ SOCKET_TEST(handle, a_stale_socket_never_reaches_the_next_one_of_its_slot) {
 }
 
 /* Behaviour 22: with somebody inside, the last one to leave ends the descriptor. */
+SOCKET_TEST(handle, records_of_closed_sockets_are_dropped_and_the_others_keep_their_order) {
+    int64_t ends[2], closed[2], records[2 * 6];
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, closed), 0);
+    close_both(closed);
+    const int64_t sockets[] = {closed[0], ends[0], closed[1], 0, ends[1], -1};
+    for (int i = 0; i < 6; i++) {
+        records[2 * i] = sockets[i];
+        records[2 * i + 1] = 100 + i;
+    }
+    cr_assert_eq(lport_handle_drop_closed(records, 2, 6), 2);
+    cr_assert(records[0] == ends[0] && records[1] == 101);
+    cr_assert(records[2] == ends[1] && records[3] == 104);
+    cr_assert_eq(lport_handle_drop_closed(records, 2, 2), 2);
+    cr_assert(records[0] == ends[0] && records[2] == ends[1]);
+    close_both(ends);
+    cr_assert_eq(lport_handle_drop_closed(records, 2, 2), 0);
+}
+
 SOCKET_TEST(handle, the_last_user_to_leave_ends_the_descriptor) {
     struct lport_slot *slot, *again;
     int64_t socket = open_one();
