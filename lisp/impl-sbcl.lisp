@@ -123,9 +123,6 @@ reason; this thread has it afterwards."
 (defun %condition-broadcast (condition)
   (sb-thread:condition-broadcast condition))
 
-(defun %make-thread (function name)
-  (sb-thread:make-thread function :name name))
-
 (defun %processor-count ()
   "How many processors this process may use."
   (let* ((size 128) (set (make-array size :element-type '(unsigned-byte 8) :initial-element 0)))
@@ -137,17 +134,25 @@ reason; this thread has it afterwards."
        0 size (sb-sys:vector-sap set)))
     (max 1 (reduce #'+ set :key #'logcount))))
 
-(defvar *process-ending* nil)
+;;; Who ends the process lets no thread be made any more and waits for all others to end: one that
+;;; tried to make another would never do so. So a thread is being made, or the process is ending, but
+;;; not both.
+
+(%defglobal *thread-making* (sb-thread:make-mutex :name "port: threads"))
+(%defglobal *process-ending* nil)
 
 (defun note-process-end ()
-  (setf *process-ending* t))
+  (sb-thread:with-mutex (*thread-making*)
+    (setf *process-ending* t)))
 
 (pushnew 'note-process-end sb-ext:*exit-hooks*)
 
-(defun %process-ending-p ()
-  "True once the process is about to end, and ends its threads: none can be made any more, and who
-tried would wait for a lock that is not given back."
-  *process-ending*)
+(defun %make-thread (function name)
+  "A new thread that calls FUNCTION; NIL once the process is about to end. Signals an ERROR where the
+system has none."
+  (sb-thread:with-mutex (*thread-making*)
+    (unless *process-ending*
+      (sb-thread:make-thread function :name name))))
 
 (defmacro %compare-and-swap (place old new)
   "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."

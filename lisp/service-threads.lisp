@@ -111,17 +111,15 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
 (defun add-thread (service)
   "With the lock held. Without memory for another thread the service goes on with those it has; none
 is made while the process ends."
-  (unless (%process-ending-p)
-    (incf (service-thread-count service))
-    (incf (service-coming service))
-    (handler-case
-        (push (%make-thread (lambda () (work service))
-                            (format nil "~A ~D" (service-name service)
-                                    (service-thread-count service)))
-              (service-threads service))
-      (error ()
-        (decf (service-thread-count service))
-        (decf (service-coming service))))))
+  (incf (service-thread-count service))
+  (incf (service-coming service))
+  (let ((thread (handler-case (%make-thread (lambda () (work service))
+                                            (format nil "~A ~D" (service-name service)
+                                                    (service-thread-count service)))
+                  (error () nil))))
+    (cond (thread (push thread (service-threads service)))
+          (t (decf (service-thread-count service))
+             (decf (service-coming service))))))
 
 (defun hand-over (service)
   "This thread is about to block: somebody else has to lead, and to serve the line."

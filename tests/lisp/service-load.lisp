@@ -282,6 +282,21 @@ once."
                   (connection-reset () nil))))
       (close client))))
 
+(define-test service.process-ends-while-threads-are-made (:limit 60)
+  "Who makes a thread just when the process ends does not keep it from ending."
+  (is (< (seconds-of
+          (lambda ()
+            (with-companion (companion :descriptors 100)
+              (is (eq t (tell companion
+                              '(flet ((make-threads ()
+                                       (port::call-deferred
+                                         (loop while (port::%make-thread (lambda ()) "short")))))
+                                (sb-thread:make-thread #'make-threads)
+                                (sb-thread:make-thread #'make-threads)
+                                (sleep 0.1)
+                                t)))))))
+         30)))
+
 (defun storm (number count state)
   "Dial COUNT times to port NUMBER, say part of something, and reset or close at a random moment: at
 once, or together with the others that were kept, a hundred or so."
