@@ -40,7 +40,7 @@ Made by OPEN-SOCKET, SOCKET-ACCEPT, OPEN-UNIX-SOCKET and OPEN-SOCKET-PAIR; CLOSE
 SOCKET-ACCEPT takes connections from it; CLOSE and SOCKET-SERVER-CLOSE close it."))
 
 (defclass datagram-socket (endpoint)
-  ()
+  ((channel :reader socket-messenger))
   (:documentation "A socket that keeps the boundaries of messages: UDP, local datagrams, sequenced
 packets. No stream: SOCKET-SEND and SOCKET-RECEIVE move whole messages. Made by
 OPEN-DATAGRAM-SOCKET, and, with a :KIND, by OPEN-UNIX-SOCKET, OPEN-UNIX-SERVER, SOCKET-ACCEPT and
