@@ -66,9 +66,9 @@
         ((not (enter room socket name))
          (tell socket (format nil "* there is a ~A already~%" name))
          nil)
-        (t (tell socket (format nil "* here ~[is nobody~;is one~:;are ~:*~D~] else~%"
+        (t (tell-others room socket "* ~A comes" name) ; first, so that who comes later does not hear
+           (tell socket (format nil "* here ~[is nobody~;is one~:;are ~:*~D~] else~%"
                                 (1- (length (all-members room)))))
-           (tell-others room socket "* ~A comes" name)
            t)))
 
 (defun listen-to (room socket)
