@@ -66,7 +66,7 @@
         ((not (enter room socket name))
          (tell socket (format nil "* there is a ~A already~%" name))
          nil)
-        (t (tell-others room socket "* ~A comes" name) ; first, so that who comes later does not hear
+        (t (tell-others room socket "* ~A comes" name) ; first: who comes later is not to hear it
            (tell socket (format nil "* here ~[is nobody~;is one~:;are ~:*~D~] else~%"
                                 (1- (length (all-members room)))))
            t)))

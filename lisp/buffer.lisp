@@ -10,36 +10,60 @@
 
 (defconstant +buffer-size+ 65536)
 
+(declaim (type octets *no-octets*))
 (%defglobal *no-octets* (make-array 0 :element-type '(unsigned-byte 8)))
 
 ;;; The pool: places that hold a free buffer or NIL. Each is taken and filled by compare-and-swap,
-;;; so nothing is locked and nothing allocated; what finds no place is garbage.
+;;; so nothing is locked and nothing allocated; what finds no place is garbage. The first place is
+;;; the one that is mostly right.
 
 (defconstant +pool-size+ 64)
 
+(declaim (type (simple-vector #.+pool-size+) *pool*))
 (%defglobal *pool* (make-array +pool-size+ :initial-element nil))
 
+(declaim (inline take-from give-to))
+(defun take-from (place)
+  "The buffer at PLACE of the pool, now the caller's, or NIL."
+  (let ((buffer (svref (%global *pool*) place)))
+    (when (and buffer (eq (%compare-and-swap (svref (%global *pool*) place) buffer nil) buffer))
+      (the octets buffer))))
+
+(defun give-to (place buffer)
+  "True if PLACE of the pool was free; it has BUFFER then."
+  (and (null (svref (%global *pool*) place))
+       (null (%compare-and-swap (svref (%global *pool*) place) nil buffer))))
+
+(defun search-buffer ()
+  "A buffer from anywhere in the pool, or a new one."
+  (dotimes (place +pool-size+ (make-array +buffer-size+ :element-type '(unsigned-byte 8)))
+    (let ((buffer (take-from place)))
+      (when buffer
+        (return buffer)))))
+
+(defun search-place (buffer)
+  "Give BUFFER to any place of the pool."
+  (dotimes (place +pool-size+)
+    (when (give-to place buffer)
+      (return))))
+
+(declaim (inline take-buffer give-buffer))
 (defun take-buffer ()
   "A buffer of +BUFFER-SIZE+ octets, contents undefined."
-  (dotimes (i +pool-size+ (make-array +buffer-size+ :element-type '(unsigned-byte 8)))
-    (let ((buffer (svref *pool* i)))
-      (when (and buffer (eq (%compare-and-swap (svref *pool* i) buffer nil) buffer))
-        (return (the octets buffer))))))
+  (or (take-from 0) (search-buffer)))
 
 (defun give-buffer (buffer)
   "Give back BUFFER, which nobody refers to any more. One of another size is left to the collector."
   (declare (type octets buffer))
   (when (= (length buffer) +buffer-size+)
-    (dotimes (i +pool-size+)
-      (when (and (null (svref *pool* i))
-                 (null (%compare-and-swap (svref *pool* i) nil buffer)))
-        (return)))))
+    (unless (give-to 0 buffer)
+      (search-place buffer))))
 
 ;;; Connections
 
 (defstruct (connection (:include channel) (:copier nil) (:predicate nil))
   ;; Input: the octets from IN-START to IN-END have arrived and have not been read.
-  (in *no-octets* :type octets)
+  (in (%global *no-octets*) :type octets)
   (in-start 0 :type index)
   (in-end 0 :type index)
   (last-width 0 :type index)            ; octets before IN-START that UNREAD-CHAR takes back
@@ -49,7 +73,7 @@
   (kept-position 0 :type (unsigned-byte 62)) ; OCTETS-READ when it had been read
   (octets-in 0 :type (unsigned-byte 62))
   ;; Output: the octets from OUT-START to OUT-END have been written and not yet been sent.
-  (out *no-octets* :type octets)
+  (out (%global *no-octets*) :type octets)
   (out-start 0 :type index)
   (out-end 0 :type index)
   (taken 0 :type index)                 ; octets of the text that a call is writing, so far
@@ -60,6 +84,8 @@
   (format *utf-8* :type text-format)
   (scratch (make-string 1) :type characters :read-only t)
   (element-type 'character))
+
+(%seal connection)
 
 (defmacro with-input ((connection) &body body)
   "Run BODY while this thread is the one reader of CONNECTION."
@@ -78,21 +104,28 @@
   "How many octets have been written and not yet been sent."
   (- (connection-out-end connection) (connection-out-start connection)))
 
+(declaim (inline forget-input forget-output))
+(defun forget-input (connection)
+  "As DROP-INPUT. To be called with interrupts deferred."
+  (let ((buffer (connection-in connection)))
+    (setf (connection-in connection) (%global *no-octets*)
+          (connection-in-start connection) 0
+          (connection-in-end connection) 0
+          (connection-last-width connection) 0)
+    (give-buffer buffer)))
+
+(defun forget-output (connection)
+  "As DROP-OUTPUT. To be called with interrupts deferred."
+  (let ((buffer (connection-out connection)))
+    (setf (connection-out connection) (%global *no-octets*)
+          (connection-out-start connection) 0
+          (connection-out-end connection) 0)
+    (give-buffer buffer)))
+
 (defun drop-input (connection)
   "Forget what has arrived and give back the buffer."
-  (call-nowait
-    (let ((buffer (connection-in connection)))
-      (setf (connection-in connection) *no-octets*
-            (connection-in-start connection) 0
-            (connection-in-end connection) 0
-            (connection-last-width connection) 0)
-      (give-buffer buffer))))
+  (call-nowait (forget-input connection)))
 
 (defun drop-output (connection)
   "Forget what has not been sent and give back the buffer."
-  (call-nowait
-    (let ((buffer (connection-out connection)))
-      (setf (connection-out connection) *no-octets*
-            (connection-out-start connection) 0
-            (connection-out-end connection) 0)
-      (give-buffer buffer))))
+  (call-nowait (forget-output connection)))

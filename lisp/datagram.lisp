@@ -26,8 +26,8 @@
 (defun check-datagram-socket (object operation)
   (check-argument operation object 'datagram-socket "a DATAGRAM-SOCKET"))
 
-;;; Each message pays for this. A reader of one class is the cheapest way that there is from an object
-;;; to what is in it; asked of anything else it says NIL.
+;;; Each message pays for this. A reader of one class is the cheapest way that there is from an
+;;; object to what is in it; asked of anything else it says NIL.
 
 (defmethod no-applicable-method ((reader (eql #'socket-messenger)) &rest arguments)
   (declare (ignore arguments))
@@ -238,6 +238,7 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
   "Nanoseconds after which a send to a local name whose receiver has no room is tried again: nothing
 tells when it has.")
 
+(declaim (inline send-now))             ; into the one function that calls it
 (defun send-now (messenger octets start end block)
   "Send OCTETS from START to END as one message to BLOCK, or NIL, without blocking: the count or a
 status."
@@ -301,6 +302,7 @@ Source: send(2), sendto(2)."
         known
         (setf (messenger-sender messenger) (block-end (copy-seq block))))))
 
+(declaim (inline receive-now))          ; likewise
 (defun receive-now (messenger octets start end block flags)
   "Receive a message into OCTETS from START below END, and its sender into BLOCK if there is no
 peer, without blocking, or with what PATIENCE says for FLAGS: its full length, or a status."

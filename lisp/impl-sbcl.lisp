@@ -88,6 +88,16 @@ meanwhile. BODY may block: what it points to is only written to."
 time."
   `(sb-ext:define-load-time-global ,name ,value))
 
+(defmacro %global (name)
+  "The value that NAME, a variable of %DEFGLOBAL that is never set, has when this is loaded: a
+constant of the code, so that neither the variable nor its type is looked at."
+  `(load-time-value ,name t))
+
+(defmacro %seal (&rest structures)
+  "There are no structures that include one of STRUCTURES, and there will be none: what it takes to
+see that an object is one is less."
+  `(declaim (sb-ext:freeze-type ,@structures)))
+
 (declaim (inline %current-thread))
 (defun %current-thread ()
   "The running thread, as an object to compare with EQ."
@@ -135,8 +145,8 @@ reason; this thread has it afterwards."
     (max 1 (reduce #'+ set :key #'logcount))))
 
 ;;; Who ends the process lets no thread be made any more and waits for all others to end: one that
-;;; tried to make another would never do so. So a thread is being made, or the process is ending, but
-;;; not both.
+;;; tried to make another would never do so. So a thread is being made, or the process is ending,
+;;; but not both.
 
 (%defglobal *thread-making* (sb-thread:make-mutex :name "port: threads"))
 (%defglobal *process-ending* nil)
@@ -148,8 +158,8 @@ reason; this thread has it afterwards."
 (pushnew 'note-process-end sb-ext:*exit-hooks*)
 
 (defun %make-thread (function name)
-  "A new thread that calls FUNCTION; NIL once the process is about to end. Signals an ERROR where the
-system has none."
+  "A new thread that calls FUNCTION; NIL once the process is about to end. Signals an ERROR where
+the system has none."
   (sb-thread:with-mutex (*thread-making*)
     (unless *process-ending*
       (sb-thread:make-thread function :name name))))

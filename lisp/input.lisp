@@ -8,21 +8,27 @@
 
 ;;; Filling the buffer
 
-(defun make-input-room (connection)
-  "See to it that there is room behind IN-END: take a buffer, move what is unread to the front, or
-double the buffer that is full of one long line."
+(defun find-input-room (connection)
+  "Move what is unread to the front of the buffer, which is full, or double it, as it is full of one
+long line."
   (let* ((in (connection-in connection))
          (keep (- (connection-in-start connection) (connection-last-width connection)))
          (end (connection-in-end connection)))
-    (cond ((zerop (length in))
-           (call-deferred (setf (connection-in connection) (take-buffer))))
-          ((< end (length in)))
-          ((plusp keep)
-           (call-deferred
-             (replace in in :start2 keep :end2 end)
-             (decf (connection-in-start connection) keep)
-             (decf (connection-in-end connection) keep)))
-          (t (enlarge-input connection (* 2 (length in)) 0)))))
+    (if (plusp keep)
+        (call-deferred
+          (replace in in :start2 keep :end2 end)
+          (decf (connection-in-start connection) keep)
+          (decf (connection-in-end connection) keep))
+        (enlarge-input connection (* 2 (length in)) 0))))
+
+(declaim (inline make-input-room))
+(defun make-input-room (connection)
+  "See to it that there is room behind IN-END. To be called with interrupts deferred."
+  (let ((size (length (connection-in connection))))
+    (cond ((zerop size)
+           (setf (connection-in connection) (take-buffer)))
+          ((= (connection-in-end connection) size)
+           (find-input-room connection)))))
 
 (defun enlarge-input (connection size gap)
   "Give CONNECTION an input buffer of SIZE with GAP free octets before what is unread."
@@ -36,6 +42,7 @@ double the buffer that is full of one long line."
         (incf (connection-in-end connection) (- gap keep))
         (give-buffer old)))))
 
+(declaim (inline receive receive-behind))
 (defun receive (connection octets start end &optional (flags 0))
   "Receive into OCTETS from START below END: the count, 0 for end of file, or a status. Without
 blocking, or with what PATIENCE says for FLAGS.
@@ -51,18 +58,21 @@ To be called with interrupts deferred until the count is noted."
       (incf (connection-octets-in connection) count))
     count))
 
-(defun receive-into-buffer (connection &optional (flags 0))
-  "Receive behind IN-END what fits: as RECEIVE."
+(defun receive-behind (connection flags)
+  "As RECEIVE-INTO-BUFFER. To be called with interrupts deferred."
   (declare (type connection connection))
   (make-input-room connection)
-  (call-deferred
-    (let* ((in (connection-in connection))
-           (count (receive connection in (connection-in-end connection) (length in) flags)))
-      (declare (type (signed-byte 64) count))
-      (when (plusp count)
-        (incf (connection-in-end connection) count)
-        (note-buffered connection))
-      count)))
+  (let* ((in (connection-in connection))
+         (count (receive connection in (connection-in-end connection) (length in) flags)))
+    (declare (type (signed-byte 64) count))
+    (when (plusp count)
+      (incf (connection-in-end connection) count)
+      (note-buffered connection))
+    count))
+
+(defun receive-into-buffer (connection &optional (flags 0))
+  "Receive behind IN-END what fits: as RECEIVE."
+  (call-deferred (receive-behind connection flags)))
 
 (defun release-idle-input (connection)
   "Give back the buffer if nothing is in it, not even a character that can be taken back."
@@ -102,7 +112,7 @@ connection has none."
     (call-nowait
       (when (plusp (connection-last-width connection))
         (keep-character connection))
-      (drop-input connection)))
+      (forget-input connection)))
   element)
 
 (defmacro receiving ((connection limit moved) (flags) attempt)
@@ -163,7 +173,7 @@ WITH-INPUT-NOW."
                    (and (> (channel-input-timeout connection) *patience-room*)
                         (leaves-room-p (min *deadline* (channel-input-deadline connection)))))))
       (unless (and (connection-expecting connection) (zerop flags))
-        (plusp (the (signed-byte 64) (receive-into-buffer connection flags)))))))
+        (plusp (the (signed-byte 64) (receive-behind connection flags)))))))
 
 (defun put-back (connection octets start end)
   "Put OCTETS from START to END before what is unread."

@@ -29,24 +29,31 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
 
 (defconstant +longest-count+ 1024 "Octets that are looked at for a column at the most.")
 
+(declaim (inline current-column))
 (defun current-column (connection)
   "The column at which the next character will stand: characters since the last line feed."
+  (declare (type connection connection))
   (let* ((out (connection-out connection))
          (end (connection-out-end connection))
          (start (max 0 (- end +longest-count+)))
-         (utf-8-p (eq (text-format-codec (connection-format connection)) :utf-8))
-         (column 0))
-    (declare (type octets out) (type index end start column))
+         (octets 0) (continuations 0)
+         (line-p nil))
+    (declare (type octets out) (type index end start octets continuations))
     (loop for index of-type fixnum from (1- end) downto start
           for octet = (aref out index)
-          do (when (= octet 10)
-               (return-from current-column column))
-             (unless (and utf-8-p (= #x80 (logand octet #xC0)))
-               (incf column)))
-    (+ column (if (zerop start) (connection-column connection) 0))))
+          until (setf line-p (= octet 10))
+          do (incf octets)
+             (when (= #x80 (logand octet #xC0))
+               (incf continuations)))
+    (- (+ octets (if (or line-p (plusp start)) 0 (connection-column connection)))
+       (if (and (plusp continuations)
+                (eq (text-format-codec (connection-format connection)) :utf-8))
+           continuations
+           0))))
 
 ;;; Sending
 
+(declaim (inline note-sent send-all))
 (defun note-sent (connection count)
   "COUNT octets are on their way, those that were pending first; how many came from elsewhere."
   (let* ((pending (pending-output connection))
@@ -83,16 +90,21 @@ closes."
              (setf limit (await connection :output :write limit moved :closing closing)))
             (t (fail-on connection count :write :octets moved))))))
 
+(defun send-all (connection)
+  "As SEND-PENDING. To be called with interrupts deferred."
+  (declare (type connection connection))
+  (let ((count (with-octets (pointer (connection-out connection)
+                                     (connection-out-start connection))
+                 (lport-socket-send (connection-handle connection) pointer
+                                    (pending-output connection)))))
+    (declare (type (signed-byte 64) count))
+    (when (plusp count)
+      (note-sent connection count))
+    count))
+
 (defun send-pending (connection)
   "Send what is pending without blocking: the count, or a status."
-  (call-deferred
-    (let ((count (with-octets (pointer (connection-out connection)
-                                       (connection-out-start connection))
-                   (lport-socket-send (connection-handle connection) pointer
-                                      (pending-output connection)))))
-      (when (plusp count)
-        (note-sent connection count))
-      count)))
+  (call-deferred (send-all connection)))
 
 (defun flush (connection &key (limit (call-limit connection :output)) closing taken (moved 0))
   "Send all that is pending; return how many octets, and LIMIT or a later one. TAKEN: what a
@@ -114,10 +126,10 @@ before."
 called within WITH-OUTPUT-NOW."
   (declare (type connection connection))
   (let* ((pending (pending-output connection))
-         (count (if (zerop pending) 0 (send-pending connection))))
+         (count (if (zerop pending) 0 (send-all connection))))
     (declare (type index pending) (type (signed-byte 64) count))
     (cond ((= count pending)
-           (drop-output connection)
+           (forget-output connection)
            t)
           (t (max 0 count)))))
 
