@@ -19,7 +19,7 @@
 
 (defconstant +pool-size+ 64)
 
-(declaim (type (simple-vector #.+pool-size+) *pool*))
+(declaim (type simple-vector *pool*))
 (%defglobal *pool* (make-array +pool-size+ :initial-element nil))
 
 (declaim (inline take-from give-to))
