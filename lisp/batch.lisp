@@ -1,7 +1,7 @@
 ;;;; batch - many datagrams by one system call, into and out of buffers that are used again.
 ;;;;
 ;;;; A batch has places of one size in one vector, so nothing is copied between a receive and the
-;;;; send of an answer, and nothing is consed. Invariant: the places below COUNT have messages, each
+;;;; send of an answer, and nothing is consed. Invariant: the places below USED have messages, each
 ;;;; with its length and the address block of the end that it came from or goes to.
 
 (in-package :port)
@@ -14,15 +14,19 @@ for one thread at a time."
   (blocks (octets-of-size 0) :type octets :read-only t)
   (size 0 :type index :read-only t)
   (capacity 0 :type index :read-only t)
-  (count 0 :type index))
+  (used 0 :type index))
 
 (document-functions
  '((datagram-batch-p "Return true if OBJECT is a DATAGRAM-BATCH.")
    (datagram-batch-octets "Return the vector in which the messages of BATCH stand, see
 BATCH-MESSAGE. Its contents may be read and changed.")
    (datagram-batch-size "Return how many octets each message of BATCH has room for.")
-   (datagram-batch-capacity "Return how many messages BATCH has room for.")
-   (datagram-batch-count "Return how many messages are in BATCH.")))
+   (datagram-batch-capacity "Return how many messages BATCH has room for.")))
+
+(defun datagram-batch-count (batch)
+  "Return how many messages are in BATCH."
+  (check-batch batch :batch)
+  (datagram-batch-used batch))
 
 (defun make-datagram-batch (capacity &key (size 2048))
   "Return a DATAGRAM-BATCH with room for CAPACITY messages (1 to 65536) of SIZE octets each (1 to
@@ -51,7 +55,7 @@ BATCH-MESSAGE. Its contents may be read and changed.")
 (defun clear-batch (batch)
   "Forget the messages in BATCH; return it."
   (check-batch batch :batch)
-  (setf (datagram-batch-count batch) 0)
+  (setf (datagram-batch-used batch) 0)
   batch)
 
 (defun batch-message (batch index)
@@ -110,7 +114,7 @@ Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, R
       (replace (datagram-batch-octets batch) vector
                :start1 (* index size) :start2 from :end2 to)
       (setf (number-at (datagram-batch-lengths batch) index) (- to from)
-            (datagram-batch-count batch) (1+ index)))
+            (datagram-batch-used batch) (1+ index)))
     index))
 
 ;;; Moving
@@ -157,7 +161,7 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
          (sent start))
     (loop
       (check-open messenger :send)
-      (setf limit (check-limit messenger :output :send limit (- sent start)))
+      (setf limit (check-deadline messenger :output :send limit (- sent start)))
       (when (= sent end)
         (return (- end start)))
       (let ((count (send-batch-now messenger batch sent (- end sent))))
@@ -165,8 +169,7 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
               ((not (would-block-p count))
                (fail-send-batch messenger count batch sent end (- sent start)))
               ((eq (messenger-family messenger) :local)
-               (wait-once messenger 0 (min limit (channel-deadline messenger :output)
-                                           (moment-in *full-receiver-piece*))))
+               (setf limit (await-full-receiver messenger limit (- sent start))))
               (t (setf limit (await messenger :output :send limit (- sent start)))))))))
 
 (defun fail-send-batch (messenger status batch start end moved)
@@ -199,7 +202,7 @@ them were sent."
                              (datagram-batch-capacity batch))))
       (note-answer messenger count)
       (when (plusp count)
-        (setf (datagram-batch-count batch) count)
+        (setf (datagram-batch-used batch) count)
         (%add-atomically (messenger-octets-in messenger) (batch-octets-moved batch 0 count)))
       count)))
 
@@ -218,7 +221,7 @@ sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
          (limit (call-limit messenger :input)))
     (loop
       (check-open messenger :receive)
-      (setf limit (check-limit messenger :input :receive limit 0))
+      (setf limit (check-deadline messenger :input :receive limit 0))
       (let ((count (receive-batch-now messenger batch)))
         (cond ((>= count 0) (return count))
               ((would-block-p count)

@@ -132,6 +132,18 @@ WITH-DEADLINE, or the timeout."
             (set-deadline channel direction limit seconds))
           limit)))))
 
+(defun check-moment (limit give-up)
+  "LIMIT of something that is no socket yet, or a later one that the user asked for; signals TIMEOUT
+by GIVE-UP, a function of a status, if it has passed."
+  (declare (type moment limit) (type function give-up))
+  (if (passed-p limit)
+      (restart-case (funcall give-up (lport-status-make +lport-timed-out+))
+        (wait-longer (&optional seconds)
+          :report "Wait longer; asks for how many seconds."
+          :interactive read-seconds
+          (moment-after seconds)))
+      limit))
+
 (defun read-seconds ()
   (format *query-io* "Seconds to wait (NIL: for ever): ")
   (list (read *query-io*)))
@@ -141,9 +153,21 @@ WITH-DEADLINE, or the timeout."
 (defvar *before-wait* nil
   "A function that this thread calls when it is about to block, or NIL; see service-threads.lisp.")
 
+(defun check-deadline (channel direction operation limit octets)
+  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if a deadline has passed,
+whatever there is to read or room to write. A timeout is for calls that block: who has tried, and
+would, looks at LIMIT itself."
+  (declare (type moment limit))
+  (let ((deadline (min (channel-deadline channel direction)
+                       ;; A limit beyond it is one that the user has asked for since.
+                       (if (<= limit *deadline*) *deadline* +never+))))
+    (if (passed-p deadline)
+        (fail-timed-out channel direction operation limit octets)
+        limit)))
+
 (defun check-limit (channel direction operation limit octets)
-  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if it has passed, whatever
-there is to read or room to write."
+  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if it has passed, or the
+deadline of CHANNEL."
   (declare (type moment limit))
   (let ((deadline (channel-deadline channel direction)))
     (if (and (= limit +never+) (= deadline +never+))

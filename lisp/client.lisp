@@ -109,7 +109,7 @@ the caller gave them, TIMEOUT in seconds, and the attempts are for the condition
                                    :attempts (attempts-of dial))))
       (with-cleanup
            (progn
-             (setf limit (check-dial-limit limit #'give-up))
+             (setf limit (check-moment limit #'give-up))
              (call-deferred (setf dial (funcall open)))
              (when (minusp dial)
                (give-up dial))
@@ -125,21 +125,10 @@ the caller gave them, TIMEOUT in seconds, and the attempts are for the condition
                  (cond (socket (return socket))
                        ((= (lport-status-kind result) +lport-in-progress+)
                         (lport-dial-wait dial limit)
-                        (setf limit (check-dial-limit limit #'give-up)))
+                        (setf limit (check-moment limit #'give-up)))
                        (t (give-up result))))))
         (when (plusp dial)
           (call-deferred (lport-dial-close dial)))))))
-
-(defun check-dial-limit (limit give-up)
-  "LIMIT, or a later one that the user asked for; signals TIMEOUT by GIVE-UP if it has passed."
-  (declare (type moment limit) (type function give-up))
-  (if (or (= limit +never+) (< (lport-clock-now) limit))
-      limit
-      (restart-case (funcall give-up (lport-status-make +lport-timed-out+))
-        (wait-longer (&optional seconds)
-          :report "Wait longer; asks for how many seconds."
-          :interactive read-seconds
-          (moment-after seconds)))))
 
 (defun attempt-block (dial index)
   "Values: the address block of attempt INDEX of DIAL; its status."

@@ -238,6 +238,16 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
   "Nanoseconds after which a send to a local name whose receiver has no room is tried again: nothing
 tells when it has.")
 
+(defun await-full-receiver (messenger limit sent)
+  "Wait a moment for the receiver of a local name; LIMIT, or a later one that the user asked for.
+Signals TIMEOUT with SENT if it has passed."
+  (declare (type moment limit))
+  (let ((limit (check-limit messenger :output :send limit sent)))
+    (declare (type moment limit))
+    (wait-once messenger 0 (min limit (channel-deadline messenger :output)
+                                (moment-in *full-receiver-piece*)))
+    limit))
+
 (declaim (inline send-now))             ; into the one function that calls it
 (defun send-now (messenger octets start end block)
   "Send OCTETS from START to END as one message to BLOCK, or NIL, without blocking: the count or a
@@ -262,15 +272,14 @@ status."
     (declare (type moment limit))
     (loop
       (check-open messenger :send)
-      (setf limit (check-limit messenger :output :send limit 0))
+      (setf limit (check-deadline messenger :output :send limit 0))
       (let ((count (send-now messenger octets start end block)))
         (declare (type (signed-byte 64) count))
         (cond ((>= count 0) (return count))
               ((would-block-p count)
                (setf limit (await messenger :output :send limit 0)))
               ((= (lport-status-kind count) +lport-backlog-full+)
-               (wait-once messenger 0 (min limit (channel-deadline messenger :output)
-                                           (moment-in *full-receiver-piece*))))
+               (setf limit (await-full-receiver messenger limit 0)))
               (t (fail count :send :socket (channel-socket messenger)
                                    :host host :port port :octets 0)))))))
 
@@ -339,7 +348,7 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
     (declare (dynamic-extent block) (type moment limit))
     (loop
       (check-open messenger :receive)
-      (setf limit (check-limit messenger :input :receive limit 0))
+      (setf limit (check-deadline messenger :input :receive limit 0))
       (let ((flags (patience (messenger)
                      (leaves-room-p (min limit (channel-input-deadline messenger))))))
         (when (and (messenger-expecting messenger) (zerop flags))

@@ -227,6 +227,6 @@ passes first, SOCKET-CLOSED. Source: poll(2)."
         (until (moment-after timeout))
         (limit *deadline*))
     (loop
+      (setf limit (check-limit connection :input :read limit 0))
       (cond ((wait-for-octets connection (min until limit)) (return t))
-            ((>= (lport-clock-now) until) (return nil))
-            (t (setf limit (check-limit connection :input :read limit 0)))))))
+            ((>= (lport-clock-now) until) (return nil))))))

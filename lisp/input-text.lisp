@@ -154,8 +154,8 @@ end of file. Never blocks."
 
 (defun input-ready-p (connection)
   "True if a character or, for a binary stream, an octet can be read without blocking; false at end
-of file, as LISTEN wants it."
-  (with-input (connection)
+of file, as LISTEN wants it, and while another thread is just reading. Never blocks."
+  (with-free-direction (connection connection-input-owner)
     (check-open connection :read)
     (loop with last-p = nil
           do (when (next-element-there-p connection last-p)

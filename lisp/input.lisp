@@ -128,7 +128,7 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
   (declare (type function attempt) (type moment limit))
   (loop
     (check-open connection :read)
-    (setf limit (check-limit connection :input :read limit moved))
+    (setf limit (check-deadline connection :input :read limit moved))
     (let ((flags (patience (connection)
                    (leaves-room-p (min limit (channel-input-deadline connection))))))
       (when (and (connection-expecting connection) (zerop flags))

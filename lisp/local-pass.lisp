@@ -60,7 +60,7 @@ Source: SO_PEERCRED, unix(7)."
   (let ((limit (call-limit channel direction)))
     (loop
       (check-open channel operation)
-      (setf limit (check-limit channel direction operation limit 0))
+      (setf limit (check-deadline channel direction operation limit 0))
       (let ((result (funcall attempt)))
         (cond ((not (and (integerp result) (minusp result))) (return result))
               ((would-block-p result) (setf limit (await channel direction operation limit 0)))

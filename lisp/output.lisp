@@ -82,7 +82,7 @@ closes."
   (loop
     (unless closing
       (check-writable connection)
-      (setf limit (check-limit connection :output :write limit moved)))
+      (setf limit (check-deadline connection :output :write limit moved)))
     (let ((count (funcall attempt)))
       (declare (type (signed-byte 64) count))
       (cond ((>= count 0) (return (values count limit)))

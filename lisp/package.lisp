@@ -9,7 +9,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:library-error #:load-library #:library-pathname #:library-version
    ;; calling it
    #:octets #:int64s #:with-octets #:with-int64s #:with-characters #:with-text #:text-from
-   #:call-deferred #:call-nowait #:with-waiting #:with-cleanup
+   #:%at-image-start #:call-deferred #:call-nowait #:with-waiting #:with-cleanup
    #:null-pointer #:int64-at #:utf8-octets #:with-optional-octets
    ;; abi, status, clock
    #:lport-version #:lport-abi #:lport-manifest

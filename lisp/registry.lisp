@@ -35,3 +35,15 @@ closed."
                       for endpoint = (and pointer (%weak-pointer-value pointer))
                       when endpoint
                         collect endpoint)))
+
+(defun close-stale-endpoints ()
+  "In an image that starts: the sockets of the process that saved it are closed, and what was
+buffered is gone with them."
+  (dolist (endpoint (registered-endpoints))
+    (let ((channel (endpoint-channel endpoint)))
+      (setf (channel-closing channel) t)
+      (when (typep channel 'connection)
+        (drop-input channel)
+        (drop-output channel)))))
+
+(%at-image-start 'close-stale-endpoints)

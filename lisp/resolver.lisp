@@ -15,14 +15,18 @@ why there is none; the query is closed on every exit. ANSWER may block."
     (when (plusp query)
       (lport-resolve-close query))))
 
-(defun answer-count (query deadline)
-  "How many addresses QUERY has for an answer by DEADLINE, a moment; or a status below 0."
+(defun answer-count (query)
+  "How many addresses QUERY, which has its answer, has in it; or the status below 0 that it is."
   (if (minusp query)
       query
-      (let ((result (lport-resolve-wait query deadline)))
-        (if (minusp result)
-            result
-            (call-deferred (lport-resolve-count query))))))
+      (call-deferred (lport-resolve-count query))))
+
+(defun await-answer-until (query limit give-up)
+  "Wait until QUERY, if it is one, has its answer; signals TIMEOUT by GIVE-UP when LIMIT passes."
+  (declare (type moment limit))
+  (loop until (or (minusp query)
+                  (/= (lport-status-kind (lport-resolve-wait query limit)) +lport-timed-out+))
+        do (setf limit (check-moment limit give-up))))
 
 (defun answer-address (query index)
   "Address INDEX of the answer of QUERY."
@@ -49,14 +53,6 @@ why there is none; the query is closed on every exit. ANSWER may block."
   (let ((left (seconds-until *deadline*)))
     (if (and timeout left) (min timeout left) (or timeout left))))
 
-(defun begun-in-time (open deadline)
-  "A function that begins the query of OPEN unless DEADLINE has passed: then an answer that would be
-there at once counts no more than any other."
-  (lambda ()
-    (if (< (lport-clock-now) deadline)
-        (funcall open)
-        (lport-status-make +lport-timed-out+))))
-
 (defun fail-resolve (status host begun timeout)
   "Signal STATUS for HOST, with the limit if that has passed, else with the seconds since BEGUN."
   (fail status :resolve
@@ -67,15 +63,20 @@ there at once counts no more than any other."
 
 (defun call-with-answer (open host timeout function)
   "Return the values of FUNCTION, called with a query that OPEN has begun and the number of
-addresses in its answer. Failures are of HOST; TIMEOUT as in RESOLVE."
-  (let ((deadline (operation-deadline timeout))
+addresses in its answer. Failures are of HOST; TIMEOUT as in RESOLVE. An answer that would be there
+at once counts no more than any other: nothing is asked after the limit."
+  (let ((limit (operation-deadline timeout))
         (begun (lport-clock-now)))
-    (call-with-query (begun-in-time open deadline)
-                     (lambda (query)
-                       (let ((count (answer-count query deadline)))
-                         (if (minusp count)
-                             (fail-resolve count host begun timeout)
-                             (funcall function query count)))))))
+    (flet ((give-up (status)
+             (fail-resolve status host begun timeout)))
+      (setf limit (check-moment limit #'give-up))
+      (call-with-query open
+                       (lambda (query)
+                         (await-answer-until query limit #'give-up)
+                         (let ((count (answer-count query)))
+                           (if (minusp count)
+                               (give-up count)
+                               (funcall function query count))))))))
 
 (defun opener (name family flags)
   "A function that begins to look NAME up; FAMILY and FLAGS are numbers of the library."
@@ -116,7 +117,7 @@ HOST: a name; a literal, an integer ipaddr or an address object comes back as it
 query. FAMILY: :INET, :INET6, or NIL for both. TIMEOUT: seconds, a non-negative real; NIL: no limit
 but that of WITH-DEADLINE.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
-Restarts: RETRY; USE-VALUE, another host. Wraps getaddrinfo(3)."
+Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Wraps getaddrinfo(3)."
   (with-retry (host "resolve the host" "host")
     (resolve-once host family timeout)))
 
@@ -144,6 +145,6 @@ Restarts: RETRY; USE-VALUE, another host. Wraps getaddrinfo(3)."
 ADDRESS: an address object, a literal, or an integer ipaddr. TIMEOUT: seconds, a non-negative real;
 NIL: no limit but that of WITH-DEADLINE.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
-Restarts: RETRY; USE-VALUE, another address. Wraps getnameinfo(3)."
+Restarts: RETRY; USE-VALUE, another address; WAIT-LONGER. Wraps getnameinfo(3)."
   (with-retry (address "look the address up" "address")
     (first (names-of (ip-address address) timeout))))

@@ -129,23 +129,24 @@ Source: accept4(2)."
          (limit (call-limit channel :input)))
     (loop
       (check-open channel :accept)
-      (setf limit (check-limit channel :input :accept limit 0))
+      (setf limit (check-deadline channel :input :accept limit 0))
       (let ((result (accept-now server settings)))
         (cond ((typep result 'endpoint)
                (return (if (settings-header-span settings)
                            (accept-header server result (settings-header-span settings))
                            result)))
               ((not (would-block-p result)) (fail-on channel result :accept))
-              ((not (await-connection channel limit moment)) (return nil)))))))
+              (t (setf limit (or (await-connection channel limit moment)
+                                 (return nil)))))))))
 
 (defun await-connection (channel limit moment)
-  "Wait for a connection: true if there may be one, or LIMIT has passed; NIL once MOMENT has."
+  "Wait for a connection: LIMIT, or a later one that the user asked for, if there may be one; NIL
+once MOMENT has passed."
   (let ((result (wait-once channel +lport-input+
                            (min limit moment (channel-input-deadline channel)))))
-    (cond ((>= result 0) t)
-          ((= (lport-status-kind result) +lport-timed-out+)
-           (< (lport-clock-now) moment))
-          (t (fail-on channel result :accept)))))
+    (cond ((>= result 0) limit)
+          ((/= (lport-status-kind result) +lport-timed-out+) (fail-on channel result :accept))
+          ((< (lport-clock-now) moment) (check-limit channel :input :accept limit 0)))))
 
 (defun socket-server-close (server)
   "Close SERVER: nobody can connect any more, threads in SOCKET-ACCEPT get SOCKET-CLOSED at once,

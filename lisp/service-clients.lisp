@@ -24,6 +24,7 @@
   (fresh t)                             ; the function has not been called on it yet
   (header-span nil)                     ; its PROXY header has not been read yet, see proxy.lisp
   (header-end +never+ :type moment)     ; and has to be by then
+  (stopping nil)                        ; its function is in STOP-SERVER; guarded as the service
   (next nil))                           ; in the line
 
 (defstruct (service (:copier nil) (:predicate nil))
@@ -59,6 +60,7 @@
   (paused nil)                          ; the listeners are not looked at
   (resume-at +never+ :type moment)      ; when they are again, whatever happens
   (sweep-at +never+ :type moment)       ; when the parked are next looked at for their timeouts
+  (stoppers '() :type list)             ; those of its threads that are in STOP-SERVER
   (stopping nil)                        ; set once; read without the lock; nobody parks any more
   (ending nil)                          ; set once, after that: threads end with the line
   (failure nil))                        ; of an accept, see ACCEPT-FAILED; without the lock

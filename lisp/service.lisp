@@ -41,21 +41,24 @@ asked for; see SOCKET-SERVER-HOST/PORT. They are closed once the service has bee
       (apply #'open-unix-server spec local-keywords)
       (apply #'open-socket-server spec :host host keywords)))
 
-(defun check-listener (server)
-  "SERVER, a SOCKET-SERVER, if its connections are streams."
-  (if (eq (server-kind server) :stream)
-      server
-      (fail-as 'not-supported :serve :not-supported :socket server
-               :message "expected a server of streams, got ~A" :arguments (list server))))
+(defun check-listener (server others)
+  "SERVER, a SOCKET-SERVER, if its connections are streams and it is none of OTHERS."
+  (cond ((not (eq (server-kind server) :stream))
+         (fail-as 'not-supported :serve :not-supported :socket server
+                  :message "expected a server of streams, got ~A" :arguments (list server)))
+        ((member server others)
+         (fail-as 'usage-error :serve :invalid :socket server
+                  :message "expected each server once, got ~A twice" :arguments (list server)))
+        (t server)))
 
 (defun open-listeners (specs hosts keywords local-keywords)
-  "The SOCKET-SERVERs that SPECS ask for, each port on each of HOSTS. If one cannot be opened none
-is."
+  "Values: the SOCKET-SERVERs that SPECS ask for, each port on each of HOSTS; those of them that
+were opened here. If one cannot be opened none is."
   (let ((all '()) (own '()) (done nil))
     (unwind-protect
-         (dolist (spec specs (progn (setf done t) (nreverse all)))
+         (dolist (spec specs (progn (setf done t) (values (nreverse all) own)))
            (if (typep spec 'socket-server)
-               (push (check-listener spec) all)
+               (push (check-listener spec all) all)
                (dolist (host (if (local-name-p spec) '(nil) hosts))
                  (push (open-listener spec host keywords local-keywords) own)
                  (push (first own) all))))
@@ -79,7 +82,8 @@ is."
 close it when FUNCTION returns, and return a SERVER at once; STOP-SERVER stops it.
 PORT: as for OPEN-SOCKET-SERVER (NIL or 0: any free one, see SERVER-LISTENERS); a pathname, or a
 string that begins with / or @: a local socket; a SOCKET-SERVER, such as one of ACTIVATED-SERVERS,
-which is closed with the service; or a list of these. HOST: as for OPEN-SOCKET-SERVER, or a list.
+which is closed with the service, and left open where this fails; or a list of these. HOST: as for
+OPEN-SOCKET-SERVER, or a list.
 FUNCTION gets one argument and may block; what it writes is flushed when it returns. If it returns
 :AGAIN the connection is kept: it waits without a thread until it has input, its end or a failure,
 and then FUNCTION is called with it again, at once if there is buffered input. So few threads hold
@@ -112,38 +116,37 @@ Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread 
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
   (check-argument :serve max-connections '(or null (integer 1)) "a number of connections, or NIL")
   (check-argument :serve name 'string "a name, a string")
-  (let* ((span (span-of timeout))
-         (settings (append (given :proxy-protocol proxy-protocol :bin bin :element-type element-type
-                                  :input-timeout input-timeout :output-timeout output-timeout)))
-         (checked (apply #'parse-settings :external-format external-format settings))
-         (listeners (open-listeners
-                     (if (consp port) port (list port))
-                     (if (consp host) host (list host))
-                     (list :backlog backlog :family family :reuse-address reuse-address
-                           :reuse-port reuse-port :nodelay nodelay :keepalive keepalive
-                           :external-format external-format)
-                     (list :backlog backlog :mode mode :external-format external-format))))
-    (declare (ignore checked))
-    (start-service
-     (lambda (set)
-       (make-service :function (coerce function 'function)
-                     :on-error (coerce (or on-error #'log-error) 'function)
-                     :name name :thread-limit threads :connection-limit max-connections
-                     :timeout span :await-input await-input :set set
-                     :processors (%processor-count)
-                     :listeners (loop for listener in listeners
-                                      collect (cons listener
-                                                    (apply #'parse-settings
-                                                           (append settings
-                                                                   (server-settings
-                                                                    listener)))))))
-     listeners)))
+  (let ((span (span-of timeout))
+        (settings (given :proxy-protocol proxy-protocol :bin bin :element-type element-type
+                         :input-timeout input-timeout :output-timeout output-timeout)))
+    (apply #'parse-settings :external-format external-format settings) ; before anything is opened
+    (multiple-value-bind (listeners own)
+        (open-listeners (if (consp port) port (list port))
+                        (if (consp host) host (list host))
+                        (list :backlog backlog :family family :reuse-address reuse-address
+                              :reuse-port reuse-port :nodelay nodelay :keepalive keepalive
+                              :external-format external-format)
+                        (list :backlog backlog :mode mode :external-format external-format))
+      (start-service
+       (lambda (set)
+         (make-service :function (coerce function 'function)
+                       :on-error (coerce (or on-error #'log-error) 'function)
+                       :name name :thread-limit threads :connection-limit max-connections
+                       :timeout span :await-input await-input :set set
+                       :processors (%processor-count)
+                       :listeners (loop for listener in listeners
+                                        collect (cons listener
+                                                      (apply #'parse-settings
+                                                             (append settings
+                                                                     (server-settings
+                                                                      listener)))))))
+       listeners own))))
 
 (note-keywords 'serve)
 
-(defun start-service (make listeners)
-  "The SERVER of the service that MAKE returns, called with its poll-set, once it has a thread. If
-that fails LISTENERS are closed."
+(defun start-service (make listeners own)
+  "The SERVER of the service that MAKE returns, called with its poll-set, for LISTENERS, once it has
+a thread. If that fails OWN, those that nobody else knows, are closed."
   (let ((result 0) (done nil))
     (with-cleanup
         (progn
@@ -165,7 +168,7 @@ that fails LISTENERS are closed."
             (setf done t)
             (make-instance 'server :service service)))
       (unless done
-        (mapc #'close listeners)
+        (mapc #'close own)
         (when (plusp result)
           (lport-socket-close result 0))))))
 
@@ -211,15 +214,44 @@ passed."
     (%condition-notify (service-tick-condition service)))
   (lport-poller-wake (channel-handle (service-set service))))
 
+;;; A function may stop its own service. Its connection and its thread are left to it, by others
+;;; that stop the service at the same time too: else each would wait for the other.
+
+(defun own-client (service)
+  "The client of SERVICE that this thread has, or NIL. With the lock held."
+  (and *client* (eq *client* (find-client service (client-handle *client*))) *client*))
+
+(defun call-as-stopper (service function)
+  "Call FUNCTION, which waits for the end of SERVICE, so that nobody else waits for this thread."
+  (let ((thread nil) (client nil))
+    (flet ((note (stopping)
+             (%with-lock ((service-lock service))
+               (when client
+                 (setf (client-stopping client) stopping))
+               (when thread
+                 (if stopping
+                     (push thread (service-stoppers service))
+                     (setf (service-stoppers service)
+                           (remove thread (service-stoppers service) :count 1)))
+                 (%condition-broadcast (service-end-condition service))))))
+      (%with-lock ((service-lock service))
+        (setf client (own-client service)
+              thread (find (%current-thread) (service-threads service))))
+      (with-cleanup
+          (progn (note t)
+                 (funcall function))
+        (note nil)))))
+
 (defun others-p (service)
-  "True if there is a client but that of this thread. With the lock held."
+  "True if there is a client whose function is not just stopping SERVICE. With the lock held."
   (> (service-client-count service)
-     (if (and *client* (eq *client* (find-client service (client-handle *client*)))) 1 0)))
+     (count-if (lambda (client) (and client (client-stopping client)))
+               (service-clients service))))
 
 (defun threads-p (service)
-  "True if there is a thread but this one. With the lock held."
+  "True if there is a thread that is not just stopping SERVICE. With the lock held."
   (> (service-thread-count service)
-     (if (member (%current-thread) (service-threads service)) 1 0)))
+     (length (remove-duplicates (service-stoppers service)))))
 
 (defun wait-for-end (service predicate moment)
   "Wait until PREDICATE is false of SERVICE: true if it is by MOMENT."
@@ -234,9 +266,9 @@ passed."
         (%condition-wait (service-end-condition service) (service-lock service) seconds)))))
 
 (defun abort-clients (service)
-  "Close the connections of all other threads under them."
+  "Close the connections under the functions that have them, but those that are stopping SERVICE."
   (loop for client across (service-clients service)
-        when (and client (not (eq client *client*)))
+        unless (or (null client) (client-stopping client))
           do (close (client-socket client) :abort t)))
 
 (defun stop-server (server &key (drain 5))
@@ -256,7 +288,10 @@ Local paths are unlinked. Nobody has to connect for any of this."
       (mapc #'close (server-listeners server))
       (end-parked service until)
       (end-threads service))
-    (unless (wait-for-end service #'others-p until)
-      (abort-clients service))
-    (prog1 (wait-for-end service #'threads-p (moment-after *close-limit*))
-      (call-deferred (lport-socket-close (channel-handle (service-set service)) 0)))))
+    (call-as-stopper
+     service
+     (lambda ()
+       (unless (wait-for-end service #'others-p until)
+         (abort-clients service))
+       (prog1 (wait-for-end service #'threads-p (moment-after *close-limit*))
+         (call-deferred (lport-socket-close (channel-handle (service-set service)) 0)))))))

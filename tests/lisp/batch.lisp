@@ -100,6 +100,14 @@
      (with-datagram-socket (,client :remote-host "127.0.0.1" :remote-port (own-port ,server))
        ,@body)))
 
+(define-test batch.count-is-its-own ()
+  "How many messages are in a batch is for those alone to say who put them there."
+  (let ((batch (make-datagram-batch 2 :size 4)))
+    (is (= 0 (datagram-batch-count batch)))
+    (is (not (fboundp '(setf datagram-batch-count))))
+    (is (typep (failure-of (datagram-batch-count 3)) '(and usage-error type-error)))
+    (is (typep (failure-of (batch-message batch 0)) 'usage-error))))
+
 (define-test batch.joined (:behaviour 63)
   "What was sent, message by message, with its sender and what was cut off."
   (with-joined-udp (server client)

@@ -134,6 +134,8 @@ name."
      ~A
      (princ (handler-case (port:socket-accept *old*)
               (port:socket-closed () \" old closed\")))
+     (princ (handler-case (list (read-char *buffered*) (listen *buffered*))
+              (port:socket-closed () \" nothing buffered\")))
      (princ *old*)
      (finish-output)
      (sb-ext:exit))"
@@ -151,6 +153,12 @@ it."
            (moved (concatenate 'string directory "elsewhere")))
        (run-lisp (append (loading directory)
                          (list "(defvar *old* (port:open-socket-server))"
+                               "(defvar *buffered*
+                                  (multiple-value-bind (a b) (port:open-socket-pair)
+                                    (write-line \"hello\" a)
+                                    (finish-output a)
+                                    (read-char b)
+                                    b))"
                                (format nil *main* *round-trip*)
                                (format nil *save* program)))
                  :environment (cache-environment directory))
@@ -159,6 +167,7 @@ it."
                                                     :ignore-error-status t)))
          (is (search "round trip" output) "~A" output)
          (is (search "old closed" output) "~A" output)
+         (is (search "nothing buffered" output) "~A" output)
          (is (search "(closed)" output) "~A" output))
        ;; moved away from its sources: the library lies beside the executable
        (uiop:run-program (list "mv" (concatenate 'string directory "build/libport.so.1") directory))

@@ -59,6 +59,21 @@
   (with-names ()
     (is (equal '("127.0.0.1") (texts (resolve "one.test" :timeout (expt 10 40)))))))
 
+(define-test "resolve.wait-longer" ()
+  (with-names ()
+    (let ((asked 0))
+      (flet ((wait-longer-once (condition)
+               (incf asked)
+               (when (= 1 asked)
+                 (wait-longer 10 condition))))
+        (handler-bind ((timeout #'wait-longer-once))
+          (is (consp (resolve "many.test" :timeout 0)))
+          (setf asked 0)
+          (is (stringp (reverse-resolve "127.0.0.1" :timeout 0)))
+          (setf asked 0)
+          (is (consp (with-deadline (0) (resolve "many.test"))))
+          (is (= 1 asked)))))))
+
 (define-test "resolve.restarts" ()
   "USE-VALUE resolves another host; RETRY asks again, with a timeout of its own."
   (is (equal '("127.0.0.1")

@@ -134,6 +134,27 @@ that in BODY."
   (say socket "wait")
   (is-true (sb-thread:wait-on-semaphore semaphore :timeout 10)))
 
+(define-test service.stop-from-several-handlers ()
+  "Functions that stop their service at the same time do not wait for each other."
+  (let ((server nil) (inside 0) (lock (sb-thread:make-mutex)))
+    (flet ((stop (socket)
+             (read-line socket)
+             (sb-thread:with-mutex (lock) (incf inside))
+             (wait-until (lambda () (= inside 3)) 10)
+             (format socket "~A~%" (stop-server server :drain nil))))
+      (setf server (serve #'stop 0 :host "127.0.0.1"))
+      (let* ((number (port-of (first (server-listeners server))))
+             (clients (loop repeat 3
+                            collect (open-socket "127.0.0.1" number :input-timeout 10))))
+        (dolist (client clients)
+          (write-line "stop" client)
+          (finish-output client))
+        (dolist (client clients)
+          (is (equal "T" (read-line client)))
+          (is (null (read-line client nil)))
+          (close client))
+        (is-true (stop-server server))))))
+
 (define-test service.stop-serves-what-is-queued (:weather nil)
   "Connections that the system has queued when the service stops are served, not reset; where the
 client speaks first, one that has said nothing reads the end of file."

@@ -257,6 +257,14 @@
 
 ;;; Connections and threads that end in other ways
 
+(define-test service.failure-leaves-servers-of-others ()
+  "A server that was opened before stays its owner's where there is no service in the end."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (is (typep (failure-of (serve #'echo-lines (list server "bad port"))) 'network))
+    (is (typep (failure-of (serve #'echo-lines (list server server))) 'usage-error))
+    (is (typep (nth-value 1 (ignore-errors (serve 'no-such-function server))) 'error))
+    (is (null (socket-accept server :wait 0)))))
+
 (define-test service.closed-by-others ()
   "A connection that waits, closed by another thread, leaves the service, as does one that the
 function closes although it asks to be called again."

@@ -4,6 +4,18 @@
 
 (define-suite streams "Stream operations.")
 
+(define-test stream.listen-beside-a-reader (:behaviour 46)
+  "While another thread is in a read LISTEN says NIL at once, as READ-CHAR-NO-HANG does."
+  (with-pair (a b)
+    (let ((reader (in-thread (lambda () (read-line b)))))
+      (wait-until (lambda () (plusp (lport-wait-count))))
+      (with-deadline (5)
+        (is (null (listen b)))
+        (is (null (read-char-no-hang b))))
+      (write-line "hello" a)
+      (finish-output a)
+      (is (equal "hello" (join reader))))))
+
 (define-test stream.is-a-stream ()
   (do-pairs (a b)
     (is (streamp a))
