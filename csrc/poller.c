@@ -455,9 +455,9 @@ int64_t lport_poller_wake(int64_t poller) {
     if (status < 0) {
         return status;
     }
-    if (atomic_exchange(&entered->wanted, 1) == 0) {
-        entered->backend->wake(entered);
-    }
+    atomic_store(&entered->wanted, 1);
+    /* Whether or not the mark was set: who took its signal may have been unwound before the mark. */
+    entered->backend->wake(entered);
     lport_handle_leave(entered->slot);
     return 0;
 }
