@@ -456,7 +456,8 @@ int64_t lport_poller_wake(int64_t poller) {
         return status;
     }
     atomic_store(&entered->wanted, 1);
-    /* Whether or not the mark was set: who took its signal may have been unwound before the mark. */
+    /* Whether or not the mark was set: who took its signal may have been unwound before the mark.
+     */
     entered->backend->wake(entered);
     lport_handle_leave(entered->slot);
     return 0;
