@@ -28,6 +28,12 @@ BATCH-MESSAGE. Its contents may be read and changed.")
   (check-batch batch :batch)
   (datagram-batch-used batch))
 
+(defmethod print-object ((batch datagram-batch) stream)
+  (print-unreadable-object (batch stream :type t :identity t)
+    (write-string (plain-format "~D of ~D message~:P" (datagram-batch-count batch)
+                                (datagram-batch-capacity batch))
+                  stream)))
+
 (defun make-datagram-batch (capacity &key (size 2048))
   "Return a DATAGRAM-BATCH with room for CAPACITY messages (1 to 65536) of SIZE octets each (1 to
 65536). It is empty."

@@ -10,6 +10,27 @@
 
 (in-package :port)
 
+;;; Text that is the same whatever the printer is told
+
+(defmacro with-plain-printer (() &body body)
+  "Run BODY with the printer as it usually is, but for *PACKAGE* and for what it takes to escape."
+  `(let ((*print-array* t) (*print-base* 10) (*print-case* :upcase) (*print-circle* nil)
+         (*print-gensym* t) (*print-length* nil) (*print-level* nil) (*print-lines* nil)
+         (*print-pretty* nil) (*print-radix* nil) (*print-readably* nil)
+         (*read-default-float-format* 'single-float))
+     ,@body))
+
+(defun plain-text (object)
+  "OBJECT as PRINC shows it."
+  (with-plain-printer ()
+    (if (stringp object) object (princ-to-string object))))
+
+(defun plain-format (control &rest arguments)
+  "The text that FORMAT makes of CONTROL and ARGUMENTS. Methods of PRINT-OBJECT write it as a whole:
+a part that is printed for itself would be given a label where *PRINT-CIRCLE* is true."
+  (with-plain-printer ()
+    (apply #'format nil control arguments)))
+
 ;;; Safe text
 
 (defconstant +longest-report+ 2000 "Characters of a report; more are cut off.")
@@ -41,11 +62,6 @@
           (loop for index below end
                 do (write-harmless (char text index) stream))
           (when (< end (length text)) (write-string "..." stream))))))
-
-(defun plain-text (object)
-  "OBJECT as PRINC shows it, whatever the printer is told otherwise."
-  (let ((*print-readably* nil) (*print-pretty* nil) (*print-base* 10) (*print-radix* nil))
-    (if (stringp object) object (princ-to-string object))))
 
 ;;; The root, and what old programs make themselves
 
@@ -380,29 +396,36 @@ one."
 
 ;;; Reports
 
-(defun report-historical (condition stream)
+(defun historical-text (condition)
   "As programs of 1999 know it: [PROC] \"host\":port message."
-  (format stream "[~S] ~S:~D" (net-proc condition) (net-host condition) (net-port condition))
-  (when (net-mesg condition)
-    (format stream " ~?" (net-mesg condition) (net-args condition)))
-  (when (and (typep condition 'timeout) (plusp (timeout-time condition)))
-    (format stream " [timeout ~A sec]" (timeout-time condition))))
+  (plain-format "[~S] ~S:~D~@[ ~A~]~@[ [timeout ~A sec]~]"
+                (net-proc condition) (net-host condition) (net-port condition)
+                (and (net-mesg condition)
+                     (apply #'plain-format (net-mesg condition) (net-args condition)))
+                (and (typep condition 'timeout) (plusp (timeout-time condition))
+                     (timeout-time condition))))
+
+(defun failure-text (condition)
+  "The line for CONDITION, with no more of what is in it than fits there."
+  (with-plain-printer ()
+    (let ((*print-length* 20) (*print-level* 4))
+      (safe-line (format nil "~A failed: ~A~A" (action-text condition) (why-text condition)
+                         (details-text condition))))))
 
 (defun report-failure (condition stream)
   "Write the line for CONDITION to STREAM. Without an operation a program made it in the old way."
-  (if (network-operation condition)
-      (let ((*print-readably* nil) (*print-pretty* nil) (*print-length* 20) (*print-level* 4))
-        (write-string (safe-line (format nil "~A failed: ~A~A" (action-text condition)
-                                         (why-text condition) (details-text condition)))
-                      stream))
-      (report-historical condition stream)))
+  (write-string (if (network-operation condition)
+                    (failure-text condition)
+                    (historical-text condition))
+                stream))
 
 (defmethod print-object ((condition network) stream)
   "Print CONDITION under its public name with its report; without escape the report alone."
   (if *print-escape*
       (let ((name (type-of condition)))
         (print-unreadable-object (condition stream)
-          (format stream "~S ~A" (gethash name *public-names* name) condition)))
+          (write-string (plain-format "~S ~A" (gethash name *public-names* name) condition)
+                        stream)))
       (call-next-method)))
 
 ;;; Making and signalling

@@ -35,30 +35,32 @@ left out."
 
 (defmethod describe-object ((endpoint endpoint) stream)
   "Say what ENDPOINT is, where its ends are, and what limits it has."
-  (format stream "~S~%" endpoint)
-  (write-facts (endpoint-facts endpoint) stream)
-  (when (typep endpoint 'socket)
-    (write-facts (list "element type" (prin1-to-string (stream-element-type endpoint))
-                       "external format" (prin1-to-string (stream-external-format endpoint)))
-                 stream)))
+  (with-plain-printer ()
+    (format stream "~S~%" endpoint)
+    (write-facts (endpoint-facts endpoint) stream)
+    (when (typep endpoint 'socket)
+      (write-facts (list "element type" (prin1-to-string (stream-element-type endpoint))
+                         "external format" (prin1-to-string (stream-external-format endpoint)))
+                   stream))))
 
 (defun shown-fact (fact)
   (and fact (prin1-to-string fact)))
 
 (defmethod describe-object ((condition network) stream)
   "Say what CONDITION knows, by the names of its readers."
-  (format stream "~S~%" condition)
-  (write-facts (loop for (name reader) on '("network-operation" network-operation
-                                            "network-code" network-code
-                                            "network-errno" network-errno
-                                            "network-host" network-host
-                                            "network-port" network-port
-                                            "network-local" network-local
-                                            "network-remote" network-remote
-                                            "network-octets" network-octets
-                                            "network-socket" network-socket)
-                       by #'cddr
-                     append (list name (shown-fact (funcall reader condition))))
-               stream)
-  (loop for (address . failure) in (network-attempts condition)
-        do (format stream "  tried ~A: ~A~%" address (reason-text failure))))
+  (with-plain-printer ()
+    (format stream "~S~%" condition)
+    (write-facts (loop for (name reader) on '("network-operation" network-operation
+                                              "network-code" network-code
+                                              "network-errno" network-errno
+                                              "network-host" network-host
+                                              "network-port" network-port
+                                              "network-local" network-local
+                                              "network-remote" network-remote
+                                              "network-octets" network-octets
+                                              "network-socket" network-socket)
+                         by #'cddr
+                       append (list name (shown-fact (funcall reader condition))))
+                 stream)
+    (loop for (address . failure) in (network-attempts condition)
+          do (format stream "  tried ~A: ~A~%" address (reason-text failure)))))

@@ -87,9 +87,9 @@ Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_
 
 (defmethod print-object ((entry socket-entry) stream)
   (print-unreadable-object (entry stream :type t)
-    (destructuring-bind (kind local remote received sent age) (entry-row entry)
-      (format stream "~A ~A peer ~A, ~A octets in, ~A out, ~A s"
-              kind local remote received sent age))))
+    (write-string (apply #'plain-format "~A ~A peer ~A, ~A octets in, ~A out, ~A s"
+                         (entry-row entry))
+                  stream)))
 
 (defparameter *entry-kinds*
   '((:stream :inet :tcp :tcp-server) (:stream :inet6 :tcp :tcp-server)

@@ -27,10 +27,10 @@ INTERFACE, a list in the order of NETWORK-INTERFACE-ADDRESSES.")))
 
 (defmethod print-object ((interface network-interface) stream)
   (print-unreadable-object (interface stream :type t)
-    (format stream "~A~{ ~A~}" (network-interface-name interface)
-            (mapcar (lambda (address prefix) (format nil "~A/~D" address prefix))
-                    (network-interface-addresses interface)
-                    (network-interface-prefixes interface)))))
+    (write-string (plain-format "~A~:{ ~A/~D~}" (network-interface-name interface)
+                                (mapcar #'list (network-interface-addresses interface)
+                                        (network-interface-prefixes interface)))
+                  stream)))
 
 (defun keyword-for (name)
   "The keyword for NAME, a string in lower case that the library has for it."

@@ -38,9 +38,10 @@ threads. Made by MAKE-POLLER; CLOSE closes it, not what is in it."))
 (defmethod print-object ((poller poller) stream)
   (print-unreadable-object (poller stream :type t :identity t)
     (let ((set (endpoint-channel poller)))
-      (format stream "~D socket~:P~@[ (closed)~]"
-              (count nil (poll-set-entries set) :test-not #'eq)
-              (channel-closing set)))))
+      (write-string (plain-format "~D socket~:P~@[ (closed)~]"
+                                  (count nil (poll-set-entries set) :test-not #'eq)
+                                  (channel-closing set))
+                    stream))))
 
 (defun check-poller (object operation)
   (check-argument operation object 'poller "a POLLER")

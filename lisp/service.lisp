@@ -14,11 +14,12 @@
 (defmethod print-object ((server server) stream)
   (print-unreadable-object (server stream :type t :identity t)
     (let ((service (server-service server)))
-      (format stream "~A~{ ~A~}, ~D connection~:P~@[ (stopped)~]"
-              (service-name service)
-              (mapcar (lambda (listener) (nth-value 0 (socket-ends listener)))
-                      (server-listeners server))
-              (service-client-count service) (service-stopping service)))))
+      (write-string (plain-format "~A~{ ~A~}, ~D connection~:P~@[ (stopped)~]"
+                                  (service-name service)
+                                  (mapcar (lambda (listener) (nth-value 0 (socket-ends listener)))
+                                          (server-listeners server))
+                                  (service-client-count service) (service-stopping service))
+                    stream))))
 
 (defun check-service (object)
   (server-service (check-argument :serve object 'server "a SERVER, as SERVE returns it")))

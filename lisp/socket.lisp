@@ -192,10 +192,10 @@ path and 0. Source: getsockname(2)."
 (defun describe-ends (endpoint)
   "One line of text that names both ends of ENDPOINT and says if it is closed."
   (multiple-value-bind (local remote) (socket-ends endpoint)
-    (format nil "~{~A~^ ~}"
-            (append (when local (list "local:" local))
-                    (when remote (list "peer:" remote))
-                    (unless (endpoint-open-p endpoint) (list "(closed)"))))))
+    (plain-format "~{~A~^ ~}"
+                  (append (when local (list "local:" local))
+                          (when remote (list "peer:" remote))
+                          (unless (endpoint-open-p endpoint) (list "(closed)"))))))
 
 (defun endpoint-open-p (endpoint)
   "True until ENDPOINT is closed. One that was saved with an image is closed in every other
@@ -211,7 +211,7 @@ process."
 (defun socket-string (socket)
   "Return one line that names both ends of SOCKET, of any kind, as printing it shows."
   (check-endpoint socket :name)
-  (princ-to-string socket))
+  (plain-text socket))
 
 ;;; What holds for every kind
 

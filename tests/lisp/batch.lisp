@@ -172,3 +172,10 @@
         (let ((before (sb-ext:get-bytes-consed)))
           (rounds 1000)
           (is (< (- (sb-ext:get-bytes-consed) before) 100000)))))))
+
+(define-test "batch.printed" ()
+  "A batch prints short, whatever its room."
+  (let ((batch (make-datagram-batch 65536 :size 16)))
+    (batch-add batch #.(coerce #(1 2 3) '(vector (unsigned-byte 8))))
+    (is (search "DATAGRAM-BATCH 1 of 65536 messages" (prin1-to-string batch)))
+    (is (> 100 (length (prin1-to-string batch))))))

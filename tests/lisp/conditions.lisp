@@ -273,6 +273,43 @@
     (is (char= #\a (text-error-character condition)))
     (is-report condition "write failed: no octets")))
 
+;;; The printer
+
+(defmacro with-odd-printer (() &body body)
+  "Run BODY with every variable of the printer that matters at something that it seldom is."
+  `(let ((*print-base* 2) (*print-radix* t) (*print-circle* t) (*print-length* 1) (*print-level* 1)
+         (*print-lines* 1) (*print-pretty* t) (*print-right-margin* 10) (*print-case* :capitalize)
+         (*print-gensym* nil) (*read-default-float-format* 'double-float))
+     ,@body))
+
+(defun oddly-printed (object)
+  (with-odd-printer () (princ-to-string object)))
+
+(define-test "conditions.report-printer" ()
+  "A report is the same whatever the printer is told."
+  (let ((same (list 3 0.5 #(1 2) :key)))
+    (is (equal "wait failed: expected 10 T (1 (2 (3))), got (3 0.5 #(1 2) KEY) (2 octets moved)"
+               (oddly-printed (failure-of (fail-as 'network :wait :x :octets 2
+                                                   :message "expected ~S ~S ~S, got ~A"
+                                                   :arguments (list 10 t '(1 (2 (3))) same)))))))
+  (is (equal "[LIST] \"h\":17 of 10 10 [timeout 3 sec]"
+             (oddly-printed (make-condition 'timeout :proc 'list :host "h" :port 17
+                                                     :mesg "of ~A ~S" :args '(10 10) :time 3)))))
+
+(define-test "conditions.report-of-the-unreadable" ()
+  "A condition that has what cannot be read back, and itself, has a report."
+  (let ((*print-readably* t) (circle (list 1)))
+    (setf (rest circle) circle)
+    (is-failure (usage-error :invalid "got #<")
+      (check-argument :wait (make-hash-table) 'string "a string"))
+    (is-failure (usage-error :invalid "got (1 1 1")
+      (check-argument :wait circle 'string "a string")))
+  (let ((condition (failure-of (fail-as 'timeout :read :timed-out :seconds 3)))
+        (*package* (find-package :port)))
+    (is (equal "#<TIMEOUT read failed: timed out (3 s)>"
+               (let ((*print-circle* t) (*print-base* 2) (*print-radix* t))
+                 (prin1-to-string condition))))))
+
 ;;; Programs of 1999
 
 (define-condition old-failure (network) ()

@@ -10,7 +10,8 @@
   (:import-from :fiveam #:is #:is-true #:is-false #:pass #:skip #:signals #:finishes)
   ;; internals that are tested by themselves
   (:import-from :port
-   #:fail #:fail-as #:status-condition #:call-with-retry-restarts #:with-retry
+   #:check-argument #:fail #:fail-as #:status-condition
+   #:call-with-retry-restarts #:with-retry
    #:address-block #:block-address #:block-port #:endpoint-text #:host-designator
    #:port-designator #:family-designator #:octets-of-size #:related-hostent)
   (:import-from :port.ffi
