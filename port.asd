@@ -112,6 +112,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "octets")
                (:file "client")
                (:file "server")
+               (:file "arguments")
                (:file "closing")
                (:file "datagram")
                (:file "local")

@@ -26,8 +26,10 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
 
 (defun check-bin (bin)
   "BIN, unless it is a keyword of OPEN-SOCKET, whose value has been forgotten."
-  (check-argument :connect bin `(not (member ,@(remove :bin *connect-keywords*)))
-                  "BIN or keywords and values in pairs"))
+  (let ((others (remove :bin *connect-keywords*)))
+    (if (member bin others)
+        (fail-argument :connect bin `(not (member ,@others)) "BIN or keywords and values in pairs")
+        bin)))
 
 (defun connect-to (host port &key timeout local-host local-port family (nodelay t) (keepalive t)
                                bin element-type (external-format :utf-8)

@@ -159,6 +159,8 @@ SERVICE: a name or an alias, a string or a symbol in whatever case; or the numbe
 PROTOCOL: a string or a symbol such as \"udp\"; NIL: any.
 Conditions: SERVICE-NOT-FOUND; ADDRESS-SYNTAX for what is no name. Restarts: USE-VALUE, another
 service; RETRY. Wraps getservent(3)."
+  (check-argument :service protocol '(or string symbol)
+                  "the name of a protocol, a string or a symbol, or NIL for any")
   (if (null service)
       (all-services)
       (with-retry (service "look the service up" "service")

@@ -481,6 +481,20 @@ text, says what an argument of OPERATION should have been."
       datum
       (fail-argument operation datum type expected)))
 
+(defun callable-p (object)
+  "True if OBJECT is a function, or a symbol that names one."
+  (or (functionp object)
+      (and (symbolp object)
+           (fboundp object)
+           (not (macro-function object))
+           (not (special-operator-p object)))))
+
+(deftype callable ()
+  '(satisfies callable-p))
+
+(deftype proper-list ()
+  '(satisfies %proper-list-p))
+
 (defun check-bounds (operation vector start end)
   "Signal a USAGE-ERROR that is a TYPE-ERROR too unless START and END, or NIL, bound a part of
 VECTOR, an argument of OPERATION."

@@ -200,6 +200,15 @@ the system has none."
 (defun %infinity-p (number)
   (and (floatp number) (sb-ext:float-infinity-p number)))
 
+(defun %proper-list-p (object)
+  "True if OBJECT is a list that has an end, which is NIL."
+  (sb-int:proper-list-p object))
+
+(defun %subtype-p (type of)
+  "True if TYPE, any object, is a type specifier for a subtype of OF."
+  (handler-case (values (subtypep type of))
+    ((or error warning) () nil)))       ; it is none
+
 ;;; What a function says of itself
 
 (defun %lambda-list (name)

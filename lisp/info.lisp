@@ -142,6 +142,8 @@ refers to any more is listed until it is collected. See PRINT-OPEN-SOCKETS."
 (defun print-open-sockets (&optional (stream *standard-output*))
   "Print LIST-OPEN-SOCKETS to STREAM as a table, a line for each socket under a line of headings.
 Returns how many there are."
+  (check-argument :write stream '(or (eql t) (and stream (satisfies output-stream-p)))
+                  "an output stream")
   (let* ((rows (mapcar #'entry-row (list-open-sockets)))
          (table (cons '("kind" "local end" "peer" "octets in" "octets out" "seconds") rows))
          (widths (apply #'mapcar (lambda (&rest column) (reduce #'max column :key #'length))

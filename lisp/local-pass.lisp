@@ -37,7 +37,7 @@ Source: SO_PEERCRED, unix(7)."
 
 (defun descriptor-vector (descriptors)
   "The numbers of DESCRIPTORS, a list of integers and sockets, as the library takes them."
-  (check-argument :send descriptors 'list "a list of file descriptors")
+  (check-argument :send descriptors 'proper-list "a proper list of file descriptors")
   (unless (<= 1 (length descriptors) +most-descriptors+)
     (fail-as 'usage-error :send :invalid
              :message "expected 1 to ~D file descriptors, got ~D"
@@ -83,7 +83,8 @@ Source: SO_PEERCRED, unix(7)."
         (lport-local-send (channel-handle channel) pointer (length octets)
                           numbers (floor (length descriptors) 8))))))
 
-(defun send-descriptors (socket fds &key (octets (octets-of-size 1)))
+(defun send-descriptors (socket fds &rest options
+                         &key (octets (octets-of-size 1)) &allow-other-keys)
   "Send FDS, a list of 1 to 253 file descriptors (integers, or sockets, of which the descriptor is
 meant), over SOCKET, a connected local SOCKET or DATAGRAM-SOCKET; return how many octets were sent
 with them: all. OCTETS: a vector of (unsigned-byte 8) to send with them (one zero octet), at least
@@ -91,6 +92,7 @@ one on a stream, which is flushed first. The peer gets copies that are its own; 
 and stay the caller's.
 Conditions: those of a write; USAGE-ERROR, one of FDS is not open; RESOURCE-EXHAUSTED;
 NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7)."
+  (check-own-keywords 'send-descriptors :send options)
   (check-link socket :send)
   (check-octets octets :send)
   (let ((numbers (descriptor-vector fds))
@@ -109,6 +111,8 @@ NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7).
               (flush channel))))
         (pass-octets channel octets numbers))
     (length octets)))
+
+(note-keywords 'send-descriptors)
 
 ;;; Receiving
 

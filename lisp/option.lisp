@@ -95,10 +95,13 @@ the values of an enumeration, keywords; :NOTE, a sentence on what it does, with 
 (defun check-option-value (option value)
   "VALUE, if it is one that OPTION may have; else signal a USAGE-ERROR that is a TYPE-ERROR."
   (multiple-value-bind (type text) (plain-value-type option)
-    (check-argument :option value
-                    (if (option-none option) `(or null ,type) type)
-                    (format nil "~A~:[~; or NIL~] for the option ~S"
-                            text (option-none option) (option-name option)))))
+    (let ((type (if (option-none option) `(or null ,type) type)))
+      ;; What is no number is of none of these types, and TYPEP may compare it with numbers.
+      (if (and (not (%nan-p value)) (typep value type))
+          value
+          (fail-argument :option value type
+                         (format nil "~A~:[~; or NIL~] for the option ~S"
+                                 text (option-none option) (option-name option)))))))
 
 (defun encode-option-value (option value)
   "VALUE as the library takes it for OPTION: an integer, or a string for a text."

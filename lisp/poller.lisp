@@ -467,6 +467,7 @@ many sockets again and again a POLLER is cheaper. Conditions: TIMEOUT, when the 
 WITH-DEADLINE passes; SOCKET-CLOSED, when one of them is closed; RESOURCE-EXHAUSTED. Source:
 poll(2)."
   (let ((sockets (if (listp sockets) sockets (list sockets))))
+    (check-argument :wait sockets 'proper-list "a proper list of sockets")
     (dolist (socket sockets)
       (check-open (endpoint-channel (check-endpoint socket :wait)) :wait))
     (with-waiting (handle (lport-poller-open +lport-poller-poll+))

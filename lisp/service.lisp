@@ -112,8 +112,10 @@ for OPEN-SOCKET-SERVER; MODE as for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEM
 INPUT-TIMEOUT, OUTPUT-TIMEOUT as for SOCKET-ACCEPT.
 Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made."
   (check-own-keywords 'serve :serve options)
-  (check-argument :serve function '(or function symbol) "a function of a socket")
-  (check-argument :serve on-error '(or function symbol) "a function of a condition and a socket")
+  (check-argument :serve function 'callable "a function of a socket")
+  (check-argument :serve on-error '(or null callable) "a function of a condition and a socket")
+  (check-argument :serve port '(or atom proper-list) "a proper list of ports")
+  (check-argument :serve host '(or atom proper-list) "a proper list of hosts")
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
   (check-argument :serve max-connections '(or null (integer 1)) "a number of connections, or NIL")
   (check-argument :serve name 'string "a name, a string")
@@ -272,7 +274,7 @@ passed."
         unless (or (null client) (client-stopping client))
           do (close (client-socket client) :abort t)))
 
-(defun stop-server (server &key (drain 5))
+(defun stop-server (server &rest options &key (drain 5) &allow-other-keys)
   "Stop SERVER, as SERVE returned it: take the connections that the system has queued, close the
 listeners, so that connects are refused; give those that wait and have input their turn, and close
 the others that wait, so that their peers read the end of file; let the function finish with all
@@ -282,6 +284,7 @@ SOCKET-CLOSED. Returns true when every thread of the service has ended; NIL when
 computing 5 seconds after its connection was aborted. It may be called more than once, and by the
 function itself, whose own connection and thread are then left to it.
 Local paths are unlinked. Nobody has to connect for any of this."
+  (check-own-keywords 'stop-server :serve options)
   (let ((service (check-service server))
         (until (moment-after drain)))
     (when (begin-stop service)
@@ -296,3 +299,5 @@ Local paths are unlinked. Nobody has to connect for any of this."
          (abort-clients service))
        (prog1 (wait-for-end service #'threads-p (moment-after *close-limit*))
          (call-deferred (lport-socket-close (channel-handle (service-set service)) 0)))))))
+
+(note-keywords 'stop-server)

@@ -115,12 +115,18 @@ does not know it any more."
 (defun element-type-for (bin element-type)
   "CHARACTER or (UNSIGNED-BYTE 8): what a stream that is opened with these two is first of all."
   (cond ((null element-type) (if bin '(unsigned-byte 8) 'character))
-        ((subtypep element-type 'character) 'character)
         ((member element-type '((unsigned-byte 8) unsigned-byte :default) :test #'equal)
          '(unsigned-byte 8))
-        (t (fail-as 'usage-error :element-type :invalid
-                    :message "expected CHARACTER or (UNSIGNED-BYTE 8) as element type, got ~S"
-                    :arguments (list element-type)))))
+        ((%subtype-p element-type nil) (fail-element-type element-type))
+        ((%subtype-p element-type 'character) 'character)
+        ((and (%subtype-p element-type '(unsigned-byte 8))
+              (%subtype-p '(unsigned-byte 8) element-type))
+         '(unsigned-byte 8))
+        (t (fail-element-type element-type))))
+
+(defun fail-element-type (element-type)
+  (fail-argument :element-type element-type '(member character (unsigned-byte 8))
+                 "CHARACTER or (UNSIGNED-BYTE 8) as element type"))
 
 (defun span-of (seconds)
   "SECONDS as a span in nanoseconds; NIL: no limit."

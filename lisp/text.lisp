@@ -50,7 +50,16 @@ may be called.")
   "The text format for DESIGNATOR: a keyword, a list (keyword &key eol replacement), or :DEFAULT."
   (if (member designator '(:utf-8 :default))
       *utf-8*
-      (apply #'make-parsed-format designator (if (consp designator) designator (list designator)))))
+      (apply #'make-parsed-format designator
+             (if (consp designator) (check-format-list designator) (list designator)))))
+
+(defun check-format-list (designator)
+  "DESIGNATOR, if it is an encoding with keywords that there are and their values."
+  (unless (and (typep designator 'proper-list) (oddp (length designator)))
+    (fail-argument :external-format designator '(cons t proper-list)
+                   "an encoding, alone or in a list with :EOL and :REPLACEMENT and their values"))
+  (check-keywords :external-format (rest designator) '(:eol :replacement))
+  designator)
 
 (defun make-parsed-format (designator name &key (eol :lf) replacement)
   "The text format for the parts of DESIGNATOR."

@@ -1,0 +1,83 @@
+;;;; arguments - what is given and makes no sense: each is told apart at the edge, in words.
+
+(in-package :port/test)
+
+(define-suite arguments "Arguments that make no sense.")
+
+(defun is-mistyped (function &rest parts)
+  "Check that FUNCTION signals a USAGE-ERROR that is a TYPE-ERROR too, whose report has PARTS."
+  (let ((failure (apply #'is-usage-failure function parts)))
+    (is (typep failure 'type-error) "no TYPE-ERROR: ~S" failure)))
+
+(defun is-usage-failure (function &rest parts)
+  (let ((failure (is-failure (usage-error :invalid "expected" "got") (funcall function))))
+    (when failure
+      (apply #'is-report failure parts))
+    failure))
+
+(defparameter *improper-formats*
+  '((:utf-8 . :eol) (:utf-8 :eol) (:utf-8 :eol . :lf) (:utf-8 :eol :lf :replacement)
+    #1=(:utf-8 . #1#))
+  "What is no encoding with keywords and values.")
+
+(define-test arguments.external-format ()
+  (with-pair (a b)
+    (dolist (format *improper-formats*)
+      (is-mistyped (lambda () (setf (stream-external-format a) format)) ":EOL and :REPLACEMENT")
+      (is-mistyped (lambda () (open-socket "127.0.0.1" 1 :external-format format)) ":EOL"))
+    (is (typep (is-usage-failure (lambda () (setf (stream-external-format a) '(:utf-8 :foo 3)))
+                                 "keywords among :EOL :REPLACEMENT" "got :FOO")
+               'program-error))
+    (is-usage-failure (lambda () (open-socket-server 0 :external-format '(:utf-8 :foo 3))) ":FOO")
+    (is (eq :utf-8 (stream-external-format a)))))
+
+(deftype octet-of-mine ()
+  '(integer 0 255))
+
+(define-test arguments.element-type ()
+  (with-pair (a b)
+    (dolist (type '("x" 3 foo (foo) (mod "x") (unsigned-byte . 8) (member . 3) (values t) *
+                    (signed-byte 8) (unsigned-byte 16) (mod 255) t (and character integer)))
+      (is-mistyped (lambda () (set-socket-stream-format a type)) "CHARACTER or (UNSIGNED-BYTE 8)")
+      (is-mistyped (lambda () (open-socket "127.0.0.1" 1 :element-type type)) "element type"))
+    (is (eq 'character (stream-element-type a)))
+    (dolist (type '((mod 256) (integer 0 255) octet-of-mine (unsigned-byte 8) :default))
+      (set-socket-stream-format a type)
+      (is (equal '(unsigned-byte 8) (stream-element-type a)) "~S" type))
+    (dolist (type `(base-char standard-char ,(find-class 'character) character))
+      (set-socket-stream-format a type)
+      (is (eq 'character (stream-element-type a)) "~S" type))))
+
+(define-test arguments.protocol ()
+  (is-mistyped (lambda () (socket-service-port "http" 3)) "protocol" "got 3"))
+
+(define-test arguments.function ()
+  (dolist (function '(nil no-function-of-this-name when if "f"))
+    (is-mistyped (lambda () (serve function 0)) "a function of a socket"))
+  (dolist (function '(no-function-of-this-name when "f"))
+    (is-mistyped (lambda () (serve 'echo-lines 0 :on-error function)) "of a condition")))
+
+(define-test arguments.improper-lists ()
+  (is-mistyped (lambda () (serve 'echo-lines '(0 . 1))) "list of ports")
+  (is-mistyped (lambda () (serve 'echo-lines 0 :host '("127.0.0.1" . "::1"))) "list of hosts")
+  (with-pair (a b)
+    (is-mistyped (lambda () (send-descriptors a '(0 . 1))) "list of file descriptors" "(0 . 1)")
+    (is-mistyped (lambda () (wait-for-input (list* a b))) "list of sockets")
+    (is (null (wait-for-input (list a b) :timeout 0)))))
+
+(define-test arguments.stream-of-table ()
+  (dolist (stream (list 3 nil "x" (make-string-input-stream "")))
+    (is-mistyped (lambda () (print-open-sockets stream)) "an output stream")))
+
+(defun no-number ()
+  "A float that is none."
+  (sb-kernel:make-single-float #x7fc00000))
+
+(define-test arguments.no-number ()
+  "A float that is no number is of the wrong type like others, whatever the kind of the option."
+  (with-pair (a b :inet)
+    (dolist (option (socket-options))
+      (when (getf option :writable)
+        (is-mistyped (lambda () (setf (socket-option a (getf option :name)) (no-number)))
+                     (prin1-to-string (getf option :name))))))
+  (signals connection-refused (open-socket "127.0.0.1" (unused-port) (no-number))))
