@@ -34,15 +34,18 @@ BATCH-MESSAGE. Its contents may be read and changed.")
                                 (datagram-batch-capacity batch))
                   stream)))
 
-(defun make-datagram-batch (capacity &key (size 2048))
+(defun make-datagram-batch (capacity &rest options &key (size 2048) &allow-other-keys)
   "Return a DATAGRAM-BATCH with room for CAPACITY messages (1 to 65536) of SIZE octets each (1 to
 65536). It is empty."
+  (check-own-keywords 'make-datagram-batch :batch options)
   (check-argument :batch capacity '(integer 1 65536) "a number of messages from 1 to 65536")
   (check-argument :batch size '(integer 1 65536) "a number of octets from 1 to 65536")
   (%make-datagram-batch :octets (octets-of-size (* capacity size))
                         :lengths (numbers-of-size capacity)
                         :blocks (octets-of-size (* capacity +lport-address-size+))
                         :size size :capacity capacity))
+
+(note-keywords 'make-datagram-batch)
 
 (defparameter *kinds-for-batches* "a UDP socket or a local datagram socket"
   "What kinds of socket move batches.")

@@ -47,7 +47,7 @@
                       :host group)))
     nil))
 
-(defun join-multicast (socket group &key interface source)
+(defun join-multicast (socket group &rest options &key interface source &allow-other-keys)
   "Receive on SOCKET, a DATAGRAM-SOCKET of UDP, what is sent to GROUP and to the port of SOCKET.
 GROUP: a multicast address of IPv4 or IPv6, a string or an address object. INTERFACE: the name or
 the index of the one to listen on (NIL: that of GROUP's zone, or the system picks by its routes).
@@ -56,10 +56,16 @@ sends). A socket that several programs on one host receive with is opened with :
 port given, and no :HOST. Returns NIL.
 Conditions: ADDRESS-IN-USE, it is joined already; ADDRESS-NOT-AVAILABLE, no such interface;
 ADDRESS-SYNTAX; RESOURCE-EXHAUSTED; NOT-SUPPORTED. Source: ip(7), ipv6(7), RFC 3678."
+  (check-own-keywords 'join-multicast :join options)
   (change-membership #'lport-datagram-join socket group interface source :join))
 
-(defun leave-multicast (socket group &key interface source)
+(note-keywords 'join-multicast)
+
+(defun leave-multicast (socket group &rest options &key interface source &allow-other-keys)
   "Receive no longer on SOCKET what is sent to GROUP: the end of what JOIN-MULTICAST with the same
 arguments has begun. Closing SOCKET does it too. Returns NIL.
 Conditions: ADDRESS-NOT-AVAILABLE, it is not joined; as for JOIN-MULTICAST. Source: RFC 3678."
+  (check-own-keywords 'leave-multicast :leave options)
   (change-membership #'lport-datagram-leave socket group interface source :leave))
+
+(note-keywords 'leave-multicast)

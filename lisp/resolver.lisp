@@ -111,15 +111,18 @@ at once counts no more than any other: nothing is asked after the limit."
         (check-family target family)
         (resolve-name target family timeout))))
 
-(defun resolve (host &key family timeout)
+(defun resolve (host &rest options &key family timeout &allow-other-keys)
   "Look HOST up and return the list of its address objects, in order of preference.
 HOST: a name; a literal, an integer ipaddr or an address object comes back as it is, without a
 query. FAMILY: :INET, :INET6, or NIL for both. TIMEOUT: seconds, a non-negative real; NIL: no limit
 but that of WITH-DEADLINE.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
 Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Wraps getaddrinfo(3)."
+  (check-own-keywords 'resolve :resolve options)
   (with-retry (host "resolve the host" "host")
     (resolve-once host family timeout)))
+
+(note-keywords 'resolve)
 
 ;;; Addresses to names
 
@@ -140,11 +143,14 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Wraps getaddrinfo(3)."
                       (or (answer-names query)
                           (fail-as 'host-not-found :resolve :host-not-found :host address)))))
 
-(defun reverse-resolve (address &key timeout)
+(defun reverse-resolve (address &rest options &key timeout &allow-other-keys)
   "Look ADDRESS up and return the name of its host, a string.
 ADDRESS: an address object, a literal, or an integer ipaddr. TIMEOUT: seconds, a non-negative real;
 NIL: no limit but that of WITH-DEADLINE.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
 Restarts: RETRY; USE-VALUE, another address; WAIT-LONGER. Wraps getnameinfo(3)."
+  (check-own-keywords 'reverse-resolve :resolve options)
   (with-retry (address "look the address up" "address")
     (first (names-of (ip-address address) timeout))))
+
+(note-keywords 'reverse-resolve)
