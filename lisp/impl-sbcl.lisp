@@ -236,6 +236,11 @@ itself; how it is called does not change."
   "The descriptor of STREAM, an open file stream."
   (sb-sys:fd-stream-fd stream))
 
+(defun %native-path (pathname)
+  "The name that the system has for PATHNAME, a string; NIL where it names no single file."
+  (handler-case (uiop:native-namestring pathname)
+    (error () nil)))                    ; wild, without a name, or of an unknown logical host
+
 (defun %regular-file-size (stream)
   "How many octets the file of STREAM, an open file stream, has; NIL if it is no regular file."
   (multiple-value-bind (ok device inode mode links user group type size)

@@ -6,7 +6,10 @@
   "The block of the local name PATH: a string, where `@` in front makes it abstract, or a pathname."
   (let ((text (typecase path
                 (string path)
-                (pathname (uiop:native-namestring path))
+                (pathname (or (%native-path path)
+                              (fail-as 'address-syntax operation :address-syntax :host path
+                                       :message "expected the pathname of one file, got ~S"
+                                       :arguments (list path))))
                 (t (fail-type operation :host path '(or string pathname)
                               "the path of a local socket, a string or a pathname")))))
     (let* ((block (octets-of-size +lport-address-size+))

@@ -162,8 +162,8 @@ without a generic call. Source: send(2)."
 (defun send-file (socket file &key (start 0) end)
   "Send the octets START to END (NIL: to its end) of FILE to SOCKET, behind what was written before,
 past the memory of this program; return how many there were, which is less than asked for where the
-file has become shorter meanwhile. FILE: a pathname or a string that names a regular file, or an
-open input stream of one, whose position is neither used nor moved.
+file has become shorter meanwhile. FILE: a pathname, or a string, the name that the system
+has, of a regular file, or an open input stream of one, whose position is neither used nor moved.
 On a failure NETWORK-OCTETS of the condition tells how many octets of FILE the system took.
 Conditions: FILE-ERROR and USAGE-ERROR (bounds outside of the file), before anything is sent;
 TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
@@ -174,15 +174,27 @@ TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
   (check-argument :write file '(or string pathname file-stream)
                   "a pathname, a string that names a file, or an open stream of a file")
   (if (streamp file)
-      (send-file-stream socket file start end)
-      (with-open-file (stream file :element-type '(unsigned-byte 8))
-        (send-file-stream socket stream start end))))
+      (send-file-stream socket file file start end)
+      (with-open-file (stream (one-file file) :element-type '(unsigned-byte 8))
+        (send-file-stream socket stream file start end))))
 
-(defun send-file-stream (socket stream start end)
+(defun one-file (file)
+  "The pathname of FILE, a pathname or a string as the system has it, if it can name one file."
+  (let ((pathname (if (pathnamep file)
+                      file
+                      (and (not (find (code-char 0) file)) (uiop:parse-native-namestring file)))))
+    (if (and pathname (%native-path (merge-pathnames pathname)))
+        pathname
+        (fail-argument :write file '(or pathname string) "the name of one file"))))
+
+(defun send-file-stream (socket stream file start end)
+  "SEND-FILE of STREAM; FILE is what the caller gave."
   (check-argument :write stream '(and (satisfies open-stream-p) (satisfies input-stream-p))
                   "an open input stream")
   (let ((descriptor (%stream-descriptor stream))
-        (size (check-argument :write (%regular-file-size stream) 'integer "a regular file")))
+        (size (or (%regular-file-size stream)
+                  (fail-argument :write file '(or pathname string file-stream)
+                                 "a regular file"))))
     (declare (type fixnum size))
     ;; Files that the system makes up while they are read say that they are empty.
     (when (plusp size)

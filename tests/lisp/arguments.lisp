@@ -81,3 +81,54 @@
         (is-mistyped (lambda () (setf (socket-option a (getf option :name)) (no-number)))
                      (prin1-to-string (getf option :name))))))
   (signals connection-refused (open-socket "127.0.0.1" (unused-port) (no-number))))
+
+(defun is-no-address (function &rest parts)
+  (apply #'is-report (is-failure (address-syntax :address-syntax) (funcall function)) parts))
+
+(define-test arguments.paths ()
+  "Pathnames that name no single file, and strings that no file can have for a name."
+  (with-pair (a b)
+    (dolist (path (list #p"/tmp/*.sock" (make-pathname :type "sock")))
+      (is-no-address (lambda () (open-unix-server path)) "the pathname of one file")
+      (is-no-address (lambda () (open-unix-socket path)) "the pathname of one file"))
+    (dolist (path (list #p"*.txt" #p"/tmp/**/x" (format nil "/dev/null~Cx" (code-char 0))))
+      (is-mistyped (lambda () (send-file a path)) "the name of one file"))
+    (dolist (path (list "/dev/zero" #p"/dev/zero" "/etc/"))
+      (is-mistyped (lambda () (send-file a path)) "a regular file" (format nil "~S" path)))
+    (with-open-file (stream "/dev/zero" :element-type '(unsigned-byte 8))
+      (is-mistyped (lambda () (send-file a stream)) "a regular file" "/dev/zero"))
+    (signals file-error (send-file a "/x/[x].txt"))
+    (is (null (wait-for-input b :timeout 0)))))
+
+(define-test arguments.native-names ()
+  "A string is the name that the system has, whatever Lisp takes its characters for."
+  (let* ((name (format nil "~A-[x]*?.txt" (temporary-path)))
+         (pathname (uiop:parse-native-namestring name)))
+    (with-open-file (out pathname :direction :output)
+      (write-string "abc" out))
+    (unwind-protect
+         (with-pair (a b)
+           (is (= 3 (send-file a name)))
+           (is (= 3 (send-file a pathname)))
+           (close a)
+           (is (equalp (octets-like "abcabc") (everything b))))
+      (delete-file pathname))))
+
+(define-test arguments.link-local ()
+  "An address of link-local scope needs a zone to connect to it, or to bind to it."
+  (dolist (call (list (lambda () (open-socket "fe80::1" 80))
+                      (lambda () (open-socket (parse-address "febf::1") 80))
+                      (lambda () (open-socket "::1" 80 :local-host "fe80::1"))
+                      (lambda () (open-socket-server 0 :host "fe80::1"))
+                      (lambda () (open-datagram-socket :host "fe80::1"))
+                      (lambda () (open-datagram-socket :remote-host "fe80::1" :remote-port 9))))
+    (is-no-address call "with the zone of an interface, such as fe80::1%eth0"))
+  ;; a zone that is there, and another network
+  (is (not (typep (failure-of (open-socket "fe80::1%lo" (unused-port))) 'address-syntax)))
+  (is (not (typep (failure-of (open-socket "::1" (unused-port))) 'address-syntax))))
+
+(define-test arguments.services ()
+  "A service is found in whatever case, by a connect as by a look-up."
+  (dolist (name '("HTTP" "Http" "WWW"))
+    (is (= 80 (servent-port (socket-service-port name)) (port-designator name "tcp" :connect))))
+  (is-failure (service-not-found :service-not-found) (port-designator "TFTP" "tcp" :connect)))
