@@ -139,13 +139,19 @@
   (handler-case (funcall (service-on-error service) condition socket)
     (serious-condition () nil)))
 
+(defun error-line (condition socket)
+  "One line of bounded length for CONDITION, of whatever class, and SOCKET."
+  (with-plain-printer ()
+    (let ((*print-length* 20) (*print-level* 4))
+      (safe-line (format nil "~A: ~A" socket condition)))))
+
 (defun log-error (condition socket)
   "The hook of a service that has none: a line for each error, but none for peers that went away or
 were silent for too long."
   (unless (or (typep condition '(or end-of-file connection-lost timeout socket-closed))
               (and (typep condition 'proxy-error)
                    (not (eq (network-code condition) :proxy-syntax))))
-    (format *error-output* "~&~A: ~A~%" socket condition)
+    (format *error-output* "~&~A~%" (error-line condition socket))
     (finish-output *error-output*)))
 
 (defun end-client (service client abort)

@@ -139,6 +139,20 @@
       (port::log-error (make-condition 'end-of-file :stream *standard-input*) "socket"))
     (is (equal (format nil "socket: odd~%") (get-output-stream-string text)))))
 
+(define-test service.default-hook-is-a-line ()
+  "Whatever the condition reports: no line more, and none without end."
+  (let ((text (make-string-output-stream)))
+    (let ((*error-output* text))
+      (port::log-error (make-condition 'simple-error :format-control "~A"
+                                                     :format-arguments (list (format nil "a~%b~Cc"
+                                                                                     (code-char 27))))
+                       "socket")
+      (is (equal (format nil "socket: a\\nb\\x1Bc~%") (get-output-stream-string text)))
+      (port::log-error (make-condition 'type-error :datum (make-list 100000 :initial-element 1)
+                                                   :expected-type 'string)
+                       (make-string 100000 :initial-element #\s))
+      (is (> 3000 (length (get-output-stream-string text)))))))
+
 (define-test service.idle-timeout (:behaviour 4)
   "Connections that are silent for too long are closed, parked or not; others are not."
   (dolist (handler (list #'echo-lines #'echo-one-line))
