@@ -69,12 +69,16 @@ the interface (RFC 4007); 0 for none.")))
   "The port in BLOCK."
   (get-number block 2 2))
 
+(defun block-scope (block)
+  "The index of the interface that the address in BLOCK is of, or 0."
+  (get-number block 4 4))
+
 (defun literal-block-address (block)
   "The address in BLOCK as it stands there; NIL for one of no family."
   (flet ((address (family size)
            (make-address family
                          (subseq block +block-octets+ (+ +block-octets+ size))
-                         (get-number block 4 4))))
+                         (block-scope block))))
     (let ((number (aref block 0)))
       (cond ((= number +lport-inet+) (address :inet 4))
             ((= number +lport-inet6+) (address :inet6 16))
@@ -203,6 +207,19 @@ is wrong."
     (t (fail-type operation :host host 'host-designator
                   "a host: a name, an address or an ipaddr"))))
 
+(defun link-local-p (address)
+  "True if ADDRESS is in fe80::/10, RFC 4291 2.5.6: every link has these."
+  (and (eq (address-family address) :inet6)
+       (= #b1111111010 (ash (get-number (address-octets address) 0 2) -6))))
+
+(defun check-zone (address host operation &optional own)
+  "Signal ADDRESS-SYNTAX of OPERATION, a connect or a bind, if ADDRESS, which HOST is, is of
+link-local scope and has no zone, unless OWN, the block of the own end, has one."
+  (when (and (link-local-p address)
+             (zerop (address-scope address))
+             (or (null own) (zerop (block-scope own))))
+    (fail-syntax operation host (expected-literal "%"))))
+
 (defun family-designator (family &optional (operation :resolve))
   "The library's number for FAMILY: :INET, :INET6, or NIL for any. Signals USAGE-ERROR."
   (case family
@@ -256,6 +273,7 @@ is wrong."
                  (service-row name protocol)
                  (fail-port name operation minimum))))
     (cond ((stringp row) (row-port row))
+          ((listed-port name protocol))
           ((digit-char-p (char name 0)) (fail-port name operation minimum))
           (t (fail row operation
                    :port name :message "expected the name of a service over ~A, got ~S"

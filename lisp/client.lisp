@@ -48,6 +48,8 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
             (local (local-end local-host local-port family))
             (flags (logior (if nodelay +lport-nodelay+ 0)
                            (if keepalive +lport-keepalive+ 0))))
+        (when (address-p target)
+          (check-zone target host :connect local))
         (dial-to (lambda () (open-dial target number family-number local flags))
                  host port timeout settings)))))
 
@@ -77,9 +79,10 @@ are."
 (defun one-address (host family operation)
   "The address that HOST names, the first where there are several."
   (let ((target (host-designator host operation)))
-    (if (address-p target)
-        target
-        (first (resolve target :family family)))))
+    (cond ((address-p target)
+           (check-zone target host operation)
+           target)
+          (t (first (resolve target :family family))))))
 
 (defun open-dial (target port family local flags)
   "Begin to connect to TARGET, a name or an address: the dial, or a status."

@@ -144,11 +144,20 @@ Restarts: RETRY; USE-VALUE, another host."
   (and (or (string= protocol "") (string-equal protocol (servent-proto entry)))
        (member name (cons (servent-name entry) (servent-aliases entry)) :test #'string-equal)))
 
+(defun listed-servent (name protocol)
+  "The entry for NAME over PROTOCOL in the system's table, in whatever case; or NIL."
+  (find-if (lambda (entry) (service-called-p entry name protocol)) (all-services)))
+
+(defun listed-port (name protocol)
+  "The port of LISTED-SERVENT, or NIL."
+  (let ((entry (listed-servent name protocol)))
+    (and entry (servent-port entry))))
+
 (defun find-servent (name protocol)
   "The entry for NAME over PROTOCOL, strings. The table is searched in whatever case at last."
   (let ((row (service-row name protocol)))
     (cond ((stringp row) (row-servent row))
-          ((find-if (lambda (entry) (service-called-p entry name protocol)) (all-services)))
+          ((listed-servent name protocol))
           (t (fail row :service :port name
                                 :message "expected the name of a service~@[ over ~A~], got ~S"
                                 :arguments (list (and (string/= protocol "") protocol) name))))))

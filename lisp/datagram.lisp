@@ -142,7 +142,7 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
   (let ((number (port-designator port "udp" :connect))
         (attempts '())
         (status 0))
-    (dolist (address (remote-addresses host (or family (block-family local))))
+    (dolist (address (remote-addresses host (or family (block-family local)) local))
       (let* ((block (address-block address number))
              (socket (open-datagram local block flags settings (address-family address))))
         (unless (integerp socket)
@@ -154,12 +154,13 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
               attempts)))
     (fail status :connect :host host :port port :attempts (reverse attempts))))
 
-(defun remote-addresses (host family)
-  "The addresses of HOST in FAMILY, at least one."
+(defun remote-addresses (host family local)
+  "The addresses of HOST in FAMILY, at least one, for a socket whose own end is in the block LOCAL."
   (let ((target (host-designator host :connect)))
-    (if (address-p target)
-        (check-family (unmapped target) family)
-        (resolve target :family family))))
+    (cond ((address-p target)
+           (check-zone target host :connect local)
+           (check-family (unmapped target) family))
+          (t (resolve target :family family)))))
 
 (defun call-with-datagram-socket (function socket)
   "Call FUNCTION with SOCKET and close it on every exit. Returns the values of FUNCTION."
