@@ -143,10 +143,10 @@
   "Whatever the condition reports: no line more, and none without end."
   (let ((text (make-string-output-stream)))
     (let ((*error-output* text))
-      (port::log-error (make-condition 'simple-error :format-control "~A"
-                                                     :format-arguments (list (format nil "a~%b~Cc"
-                                                                                     (code-char 27))))
-                       "socket")
+      (let ((report (format nil "a~%b~Cc" (code-char 27))))
+        (port::log-error (make-condition 'simple-error :format-control "~A"
+                                                       :format-arguments (list report))
+                         "socket"))
       (is (equal (format nil "socket: a\\nb\\x1Bc~%") (get-output-stream-string text)))
       (port::log-error (make-condition 'type-error :datum (make-list 100000 :initial-element 1)
                                                    :expected-type 'string)
