@@ -205,15 +205,22 @@ static int64_t send_all(struct lport_slot *slot, int fd, const struct batch *bat
     return in_pieces(slot, fd, batch, send_piece);
 }
 
-/* Runs MOVE for BATCH on SOCKET. */
-static int64_t move_batch(int64_t socket, const struct batch *batch, move_all *move) {
+/* What forbids to receive on SLOT: a status, or 0. */
+static int64_t receiving_forbidden(struct lport_slot *slot) {
+    return (atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0 ? lport_status_make(LPORT_END)
+                                                                     : 0;
+}
+
+/* Runs MOVE for BATCH on SOCKET, unless the slot FORBIDS it. */
+static int64_t move_batch(int64_t socket, const struct batch *batch, move_all *move,
+                          int64_t (*forbids)(struct lport_slot *slot)) {
     struct lport_slot *slot;
     int64_t fd = lport_handle_enter(socket, &slot);
     if (fd < 0) {
         return fd;
     }
-    int64_t result = slot->kind != LPORT_DATAGRAM ? lport_status_make(LPORT_NOT_SUPPORTED)
-                                                  : lport_transfer_forbidden(slot);
+    int64_t result =
+        slot->kind != LPORT_DATAGRAM ? lport_status_make(LPORT_NOT_SUPPORTED) : forbids(slot);
     if (result == 0) {
         result = move(slot, (int)fd, batch);
     }
@@ -226,7 +233,7 @@ int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octets, size_t 
     /* The kernel's structures are not const, though sendmmsg only reads what they point to. */
     struct batch batch = {(uint8_t *)(uintptr_t)octets, room, (int64_t *)(uintptr_t)lengths,
                           (uint8_t *)(uintptr_t)addresses, count};
-    return is_batch(&batch, 1) ? move_batch(socket, &batch, send_all)
+    return is_batch(&batch, 1) ? move_batch(socket, &batch, send_all, lport_transfer_forbidden)
                                : lport_status_make(LPORT_INVALID);
 }
 
@@ -393,6 +400,6 @@ static int64_t receive_all(struct lport_slot *slot, int fd, const struct batch *
 int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room, int64_t *lengths,
                                      uint8_t *senders, int32_t count) {
     struct batch batch = {octets, room, lengths, senders, count};
-    return is_batch(&batch, 0) ? move_batch(socket, &batch, receive_all)
+    return is_batch(&batch, 0) ? move_batch(socket, &batch, receive_all, receiving_forbidden)
                                : lport_status_make(LPORT_INVALID);
 }

@@ -182,6 +182,24 @@ SOCKET_TEST(datagram_batch, what_is_no_batch) {
     close_both(ends);
 }
 
+/* A shutdown of one direction does not forbid the other. */
+SOCKET_TEST(datagram_batch, each_direction_is_shut_down_by_itself) {
+    int64_t ends[2];
+    cr_assert_eq(lport_socket_pair(LPORT_DATAGRAM, ends), 0);
+    fill_out(5, of_one_length);
+    cr_assert_eq(undisturbed(send_out(ends[0], 0, 2)), 2);
+    cr_assert_eq(lport_socket_shutdown(ends[1], LPORT_OUTPUT), 0);
+    assert_kind(undisturbed(send_out(ends[1], 0, 1)), LPORT_OUTPUT_SHUT);
+    cr_assert_eq(
+        undisturbed(lport_datagram_receive_batch(ends[1], in.octets, ROOM, in.lengths, in.ends, 9)),
+        2);
+    cr_assert_eq(lport_socket_shutdown(ends[1], LPORT_INPUT), 0);
+    assert_kind(
+        undisturbed(lport_datagram_receive_batch(ends[1], in.octets, ROOM, in.lengths, in.ends, 9)),
+        LPORT_END);
+    close_both(ends);
+}
+
 /* Behaviours 42 and 64; local datagrams go the same way. */
 SOCKET_TEST(datagram_batch, local_messages_signals_and_failures) {
     int64_t ends[2];
