@@ -149,9 +149,18 @@ static void unlock_pool(void) {
     pthread_mutex_unlock(&pool.lock);
 }
 
+/* The resolver's events belong to the parent, too, and tell the child nothing: the next step of
+ * every dial is worth taking. */
+static void after_fork_in_child(void) {
+    for (uint32_t index = 0; index < pool.used; index++) {
+        dial_at(index)->wake_at = INT64_MIN;
+    }
+    unlock_pool();
+}
+
 /* A child of fork() must not find the pool locked by a thread that it does not have. */
 static void prepare_pool(void) {
-    pthread_atfork(lock_pool, unlock_pool, unlock_pool);
+    pthread_atfork(lock_pool, unlock_pool, after_fork_in_child);
 }
 
 /* An open dial with nothing in it, or NULL. */

@@ -493,6 +493,7 @@ static void after_fork_in_child(void) {
         query->addresses = NULL;
         query->names = NULL;
         query->address_count = query->name_count = 0;
+        query->event = -1; /* the parent waits on it, and dial.c knows of the fork by itself */
         query->status = lport_status_make(LPORT_RESOLVER_TRY_AGAIN);
         if (query->open) {
             announce(query);

@@ -33,8 +33,7 @@ extern const struct lport_resolver lport_resolver;
 /* [nowait] Has the answer of the query HANDLE written to EVENT, an eventfd of the caller's, so that
  * a poll can wait for it; at once if it is there. EVENT below 0: no longer. Once this or
  * lport_resolve_close has returned nobody writes to the earlier EVENT, which the caller may close.
- * 0 or LPORT_INVALID.
- */
+ * The child of a fork writes to no event of its parent, which shares it. 0 or LPORT_INVALID. */
 int64_t lport_resolve_notify(int64_t handle, int event);
 
 /* [nowait] How many threads the resolver has; how many queries are open or abandoned and not yet

@@ -610,6 +610,26 @@ Test(dial, an_answer_that_races_with_the_close_hurts_nobody) { /* behaviour 26 *
     check_nothing_left();
 }
 
+static int finish_in_child(void *dial) {
+    return kind(finish_soon(*(int64_t *)dial)) == LPORT_RESOLVER_TRY_AGAIN ? 0 : 1;
+}
+
+/* The event on which the parent waits for the answer is the child's too. */
+Test(dial, a_fork_wakes_no_dial_of_the_parent) {
+    faults_watch(); /* a wait that is disturbed ends early */
+    fake.gated = 1;
+    fake.texts[0] = "127.0.0.1";
+    int64_t dial = open_dial("slow.test", 80);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    sem_wait(&fake.entered);
+    cr_assert_eq(in_child(finish_in_child, &dial), 0);
+    cr_assert_eq(kind(lport_dial_wait(dial, lport_clock_after(50 * MS))), LPORT_TIMED_OUT);
+    sem_post(&fake.gate);
+    cr_assert_eq(lport_dial_wait(dial, lport_clock_after(10 * S)), 0);
+    lport_dial_close(dial);
+    check_nothing_left();
+}
+
 /* ---- our own address, families ------------------------------------------------------------------
  */
 
