@@ -17,6 +17,7 @@
  * Invariant: an attempt owns its socket from its start to its end, and nobody else knows that
  * socket; the winner's goes to the caller, every other is closed where its attempt ends. */
 #include "address.h"
+#include "handle.h"
 #include "libport.h"
 #include "os.h"
 #include "race.h"
@@ -488,6 +489,17 @@ static void poll_for(struct dial *dial, int fd, short events, int32_t index) {
     dial->polling++;
 }
 
+/* The descriptor of SOCKET, which nobody else knows. (lport_socket_descriptor would keep the winner
+ * from ever being received from with LPORT_PATIENT.) */
+static int descriptor_of(int64_t socket) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd >= 0) {
+        lport_handle_leave(slot);
+    }
+    return (int)fd;
+}
+
 /* Writes down what to wait for: descriptors, and the end of the earliest pause. */
 static void prepare_wait(struct dial *dial) {
     dial->polling = 0;
@@ -500,7 +512,7 @@ static void prepare_wait(struct dial *dial) {
         if (attempt->retry_at != LPORT_NEVER) {
             dial->wake_at = attempt->retry_at < dial->wake_at ? attempt->retry_at : dial->wake_at;
         } else if (attempt->socket != 0) {
-            poll_for(dial, (int)lport_socket_descriptor(attempt->socket), POLLOUT, index);
+            poll_for(dial, descriptor_of(attempt->socket), POLLOUT, index);
         }
     }
 }

@@ -328,6 +328,26 @@ Test(dial, a_silent_address_is_timed_out_and_can_be_waited_for_again) { /* behav
     check_nothing_left();
 }
 
+/* A connect that is not there at once is polled for, and its descriptor is still nobody else's. */
+Test(dial, a_connection_that_was_waited_for_can_be_patient) {
+    uint8_t octet;
+    block at;
+    int64_t listener = listen_on_loopback(LPORT_INET, at);
+    int64_t dial = lport_dial_open_addresses(at, 1, LPORT_STREAM, NULL, 0);
+    faults_fail(CALL_GETPEERNAME, 1, 1, ENOTCONN);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    int64_t socket = finish_soon(dial);
+    cr_assert_gt(socket, 0);
+    int64_t calls_before = faults_calls(CALL_FCNTL);
+    cr_assert_eq(kind(lport_socket_receive(socket, &octet, 1, LPORT_PATIENT)), LPORT_WOULD_BLOCK);
+    cr_assert_eq(faults_calls(CALL_FCNTL), calls_before + 1, "it is made to block");
+    faults_resume();
+    lport_socket_close(socket, 0);
+    lport_socket_close(listener, 0);
+    lport_dial_close(dial);
+    check_nothing_left();
+}
+
 Test(dial, a_deadline_in_the_past_looks_once) { /* behaviour 1 */
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
