@@ -59,15 +59,26 @@ struct found {
     int32_t family, kind, state;
     int lingers; /* as of LPORT_SLOT_LINGERS */
     int joined;  /* as of LPORT_SLOT_JOINED */
+    int queues;  /* as of LPORT_SLOT_QUEUES */
 };
+
+/* True if FD has option NAME of LEVEL, and it is on. */
+static int has_on(int fd, int level, int name) {
+    int value = 0;
+    socklen_t len = sizeof value;
+    return lport_os.getsockopt(fd, level, name, &value, &len) == 0 && value != 0;
+}
 
 /* True if FD may receive several messages as one; no other socket than UDP has the option. */
 static int is_joined(int fd, const struct found *found) {
-    int joined = 0;
-    socklen_t len = sizeof joined;
     return found->kind == LPORT_DATAGRAM && found->family != LPORT_LOCAL &&
-           lport_os.getsockopt(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN, &joined, &len) == 0 &&
-           joined != 0;
+           has_on(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN);
+}
+
+/* True if the system queues errors for FD. An IPv6 socket may have both options. */
+static int queues_errors(int fd, const struct found *found) {
+    return (found->family != LPORT_LOCAL && has_on(fd, IPPROTO_IP, IP_RECVERR)) ||
+           (found->family == LPORT_INET6 && has_on(fd, IPPROTO_IPV6, IPV6_RECVERR));
 }
 
 /* What FD is, into FOUND; 0 or a status. */
@@ -97,6 +108,7 @@ static int64_t look_at(int fd, struct found *found) {
     }
     found->lingers = linger.l_onoff && linger.l_linger > 0;
     found->joined = is_joined(fd, found);
+    found->queues = queues_errors(fd, found);
     return 0;
 }
 
@@ -146,7 +158,8 @@ int64_t lport_descriptor_adopt(int32_t fd) {
     int64_t socket = lport_handle_publish(slot, fd, found.family, found.kind);
     atomic_fetch_or(&slot->flags, ((uint32_t)found.state & LPORT_STATE_LISTENING) |
                                       (found.lingers ? LPORT_SLOT_LINGERS : 0) |
-                                      (found.joined ? LPORT_SLOT_JOINED : 0));
+                                      (found.joined ? LPORT_SLOT_JOINED : 0) |
+                                      (found.queues ? LPORT_SLOT_QUEUES : 0));
     lport_patience_end(slot, fd); /* others may have it too */
     return socket;
 }

@@ -87,7 +87,7 @@ int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t
 
 /* A UDP socket is told of hosts that cannot be reached, which breaks no connection; the errors of
  * local sockets are those of a transfer. */
-static int64_t status_of(struct lport_slot *slot, int error) {
+int64_t lport_datagram_failed(struct lport_slot *slot, int error) {
     enum lport_context context = slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL;
     return lport_transfer_note_broken(slot, lport_status_from_errno(context, error));
 }
@@ -97,7 +97,7 @@ static int64_t send_connected(struct lport_slot *slot, int fd, const uint8_t *oc
     do {
         count = lport_os.send(fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (count < 0 && errno == EINTR);
-    return count < 0 ? status_of(slot, errno) : count;
+    return count < 0 ? lport_datagram_failed(slot, errno) : count;
 }
 
 /* poll(2) says that a local socket is writable while the receiver of a name has no room. */
@@ -116,7 +116,7 @@ static int64_t send_to(struct lport_slot *slot, int fd, const uint8_t *octets, s
     if (count < 0 && errno == EAGAIN && slot->family == LPORT_LOCAL) {
         return lport_status_make(LPORT_BACKLOG_FULL);
     }
-    return count < 0 ? status_of(slot, errno) : count;
+    return count < 0 ? lport_datagram_failed(slot, errno) : count;
 }
 
 int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
@@ -144,7 +144,7 @@ static int64_t receive_connected(struct lport_slot *slot, int fd, uint8_t *octet
     do {
         count = lport_os.recv(fd, octets, len, flags);
     } while (lport_patience_again(count, flags));
-    return count < 0 ? status_of(slot, errno) : count;
+    return count < 0 ? lport_datagram_failed(slot, errno) : count;
 }
 
 static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
@@ -157,7 +157,7 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
         count = lport_os.recvfrom(fd, octets, len, flags, (struct sockaddr *)&storage, &size);
     } while (lport_patience_again(count, flags));
     if (count < 0) {
-        return status_of(slot, errno);
+        return lport_datagram_failed(slot, errno);
     }
     int64_t family = lport_address_from_kernel(&storage, size, sender);
     return family < 0 ? family : count;
@@ -201,7 +201,7 @@ static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, 
         count = lport_os.recvmsg(fd, &message, flags);
     } while (lport_patience_again(count, flags));
     if (count < 0) {
-        return status_of(slot, errno);
+        return lport_datagram_failed(slot, errno);
     }
     if (count == 0 && message.msg_controllen == 0) {
         int64_t broken = atomic_load(&slot->broken);

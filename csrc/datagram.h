@@ -10,4 +10,7 @@ enum { LPORT_DATAGRAM_JOIN = 104 }; /* UDP_GRO of linux/udp.h */
  * message without one is the end. 0 or a status. */
 int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd);
 
+/* The status of a call that moves messages of SLOT and gave ERROR. */
+int64_t lport_datagram_failed(struct lport_slot *slot, int error);
+
 #endif

@@ -145,7 +145,11 @@ static int64_t get_number(const struct target *target) {
 static int64_t set_number(const struct target *target, int64_t value) {
     int number;
     int64_t status = to_number(target->option, value, &number);
-    return status < 0 ? status : write_system(target, &number, sizeof number);
+    status = status < 0 ? status : write_system(target, &number, sizeof number);
+    if (status == 0 && (target->option->flags & QUEUES_ERRORS) != 0) {
+        atomic_fetch_or(&target->slot->flags, LPORT_SLOT_QUEUES);
+    }
+    return status;
 }
 
 /* ---- what is no number to the system --------------------------------------------------------- */

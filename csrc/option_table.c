@@ -106,7 +106,7 @@ static const struct lport_option options[] = {
     /* datagrams */
     {"broadcast", "", BOOLEAN, UDP4, 0, 0, {SOL_SOCKET, SO_BROADCAST}, {0, 0}, NULL,
      "Datagrams may go to broadcast addresses (SO_BROADCAST)."},
-    {"receive-errors", "", BOOLEAN, UDP, 0, 0, {IPPROTO_IP, IP_RECVERR},
+    {"receive-errors", "", BOOLEAN, UDP, QUEUES_ERRORS, 0, {IPPROTO_IP, IP_RECVERR},
      {IPPROTO_IPV6, IPV6_RECVERR}, NULL,
      "ICMP messages are reported on unconnected sockets too (IP_RECVERR, IPV6_RECVERR)."},
     {"multicast-ttl", "hops", INTEGER, UDP, 0, 0, {IPPROTO_IP, IP_MULTICAST_TTL},

@@ -31,7 +31,11 @@ struct place {
     int level, number;
 };
 
-enum { READ_ONLY = 1, HAS_NONE = 2 };
+enum {
+    READ_ONLY = 1,
+    HAS_NONE = 2,
+    QUEUES_ERRORS = 4, /* as of LPORT_SLOT_QUEUES */
+};
 
 struct lport_option {
     const char *name;

@@ -12,7 +12,20 @@
 #include <errno.h>
 #include <sys/uio.h>
 
+/* Where the system queues errors (IP_RECVERR) it tells each to one call, and holds the socket for
+ * ready until the queue is empty. Takes the first out of it: then the next one is told to the next
+ * call. */
+static void take_queued_error(struct lport_slot *slot) {
+    struct msghdr message = {0};
+    while (lport_os.recvmsg(slot->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0 &&
+           errno == EINTR) {
+    }
+}
+
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status) {
+    if (status < 0 && (atomic_load(&slot->flags) & LPORT_SLOT_QUEUES) != 0) {
+        take_queued_error(slot);
+    }
     switch (lport_status_kind(status)) {
     case LPORT_CONNECTION_LOST:
     case LPORT_CONNECTION_RESET:

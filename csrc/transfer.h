@@ -5,7 +5,9 @@
 
 #include "handle.h"
 
-/* Remembers STATUS if it says that the connection of SLOT is dead; returns it. */
+/* Remembers STATUS, with which a call on SLOT that receives or sends has come back, if it says that
+ * the connection is dead; returns it. Each such call that gave an errno has to come here, also for
+ * the errors that the system queues. */
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status);
 
 /* What forbids to send on SLOT: a status, or 0. */

@@ -287,6 +287,69 @@ SOCKET_TEST(option, times_are_rounded_up) {
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
 
+/* Sends to a port that nobody has, so that an error waits for SOCKET. */
+static void meet_refusal(int64_t socket, const uint8_t *nobody) {
+    cr_assert_eq(lport_datagram_send(socket, (const uint8_t *)"x", 1, nobody), 1);
+    cr_assert_gt(wait_for(socket, LPORT_INPUT, soon()), 0);
+}
+
+/* Each way to come upon the error, by number; the last one sees that it is gone already. */
+static int64_t meet_again(int64_t socket, const uint8_t *nobody, int way) {
+    uint8_t octet, sender[LPORT_ADDRESS_SIZE];
+    int64_t length = 1;
+    switch (way) {
+    case 0:
+        return lport_datagram_receive(socket, &octet, 1, sender, 0);
+    case 1:
+        return lport_datagram_receive(socket, &octet, 1, NULL, LPORT_PATIENT);
+    case 2:
+        return lport_datagram_receive_batch(socket, &octet, 1, &length, sender, 1);
+    case 3:
+        return lport_socket_receive(socket, &octet, 1, 0);
+    case 4:
+        return lport_datagram_send(socket, &octet, 1, nobody);
+    case 5:
+        return lport_datagram_send_batch(socket, &octet, 1, &length, nobody, 1);
+    default:
+        cr_assert_eq(get(socket, "error"), ECONNREFUSED);
+        return lport_datagram_receive(socket, &octet, 1, NULL, 0);
+    }
+}
+
+enum { WAYS = 7 };
+
+/* The system keeps a copy of each error, and the socket looks ready as long as it has one. */
+static void assert_reported_once(int64_t socket, const uint8_t *nobody) {
+    for (int way = 0; way < WAYS; way++) {
+        meet_refusal(socket, nobody);
+        assert_kind(meet_again(socket, nobody, way),
+                    way < WAYS - 1 ? LPORT_CONNECTION_REFUSED : LPORT_WOULD_BLOCK);
+        assert_kind(wait_for(socket, LPORT_INPUT, lport_clock_after(SECOND / 100)),
+                    LPORT_TIMED_OUT);
+    }
+}
+
+SOCKET_TEST(option, an_error_that_was_reported_wakes_nobody_again) {
+    static const int32_t families[] = {LPORT_INET, LPORT_INET6};
+    faults_watch(); /* a refusal is met by the very call that a test makes */
+    for (int i = 0; i < 2; i++) {
+        uint8_t own[LPORT_ADDRESS_SIZE], nobody[LPORT_ADDRESS_SIZE];
+        loopback(families[i], 0, own);
+        int64_t gone = lport_datagram_open(own, NULL, 0);
+        cr_assert_eq(lport_socket_name(gone, nobody), families[i]);
+        int64_t socket = lport_datagram_open(own, NULL, 0);
+        cr_assert_eq(lport_socket_close(gone, 0), 0);
+        cr_assert_eq(set(socket, "receive-errors", 1), 0);
+        assert_reported_once(socket, nobody);
+        int fd = dup((int)lport_socket_descriptor(socket));
+        cr_assert_eq(lport_socket_close(socket, 0), 0);
+        socket = lport_descriptor_adopt(fd);
+        assert_reported_once(socket, nobody);
+        cr_assert_eq(lport_socket_close(socket, 0), 0);
+    }
+    faults_resume();
+}
+
 enum made_by { DIALLED, ACCEPTED, ADOPTED, MADE };
 
 /* Makes a connection whose first end, made by HOW, has 30 seconds to linger. */
