@@ -188,13 +188,21 @@ static void remove_made_path(struct lport_slot *slot) {
     free(made);
 }
 
+/* True if close(2) of FD would block until a time to linger has passed. */
+static int would_linger(int fd) {
+    struct linger linger = {0};
+    socklen_t len = sizeof linger;
+    return lport_os.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len) < 0 ||
+           (linger.l_onoff && linger.l_linger > 0);
+}
+
 /* Sees to it that close(2) of the descriptor of SLOT resets the connection, if that was asked for,
  * and that it does not block. Nothing is lost where a time to linger is taken away: Linux sends the
  * rest after that time as it does without one. */
 static void prepare_close(struct lport_slot *slot) {
     uint32_t flags = atomic_load(&slot->flags);
     struct linger linger = {.l_onoff = (flags & LPORT_SLOT_RESET) != 0, .l_linger = 0};
-    if ((flags & (LPORT_SLOT_RESET | LPORT_SLOT_LINGERS)) != 0) {
+    if (linger.l_onoff || ((flags & LPORT_SLOT_LINGERS) != 0 && would_linger(slot->fd))) {
         lport_os.setsockopt(slot->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     }
 }

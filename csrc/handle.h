@@ -57,7 +57,7 @@ enum {
     LPORT_SLOT_RESET = 1 << 16,        /* close with a reset */
     LPORT_SLOT_TIMED = 1 << 17,        /* every packet that comes has a time */
     LPORT_SLOT_UNJOINED = 1 << 18,     /* messages cannot be joined for UDP_SEGMENT here */
-    LPORT_SLOT_LINGERS = 1 << 19,      /* SO_LINGER has a time for which close(2) would block */
+    LPORT_SLOT_LINGERS = 1 << 19,      /* SO_LINGER may have a time: close(2) would block for it */
     LPORT_SLOT_BLOCKS = 1 << 20,       /* the descriptor is not O_NONBLOCK now, see patience.c */
     LPORT_SLOT_NEVER_BLOCKS = 1 << 21, /* and never will be */
     LPORT_SLOT_JOINED = 1 << 22,       /* what is received may be several messages, UDP_GRO */

@@ -172,10 +172,9 @@ static int64_t set_linger(const struct target *target, int64_t value) {
     }
     linger.l_linger = (int)seconds;
     int64_t status = write_system(target, &linger, sizeof linger);
+    /* For good: connections that wait to be accepted keep the time that the listener had. */
     if (status == 0 && seconds > 0) {
         atomic_fetch_or(&target->slot->flags, LPORT_SLOT_LINGERS);
-    } else if (status == 0) {
-        atomic_fetch_and(&target->slot->flags, ~(uint32_t)LPORT_SLOT_LINGERS);
     }
     return status;
 }

@@ -350,16 +350,20 @@ SOCKET_TEST(option, an_error_that_was_reported_wakes_nobody_again) {
     faults_resume();
 }
 
-enum made_by { DIALLED, ACCEPTED, ADOPTED, MADE };
+enum made_by { DIALLED, ACCEPTED, ACCEPTED_LATE, ADOPTED, MADE };
 
 /* Makes a connection whose first end, made by HOW, has 30 seconds to linger. */
 static void make_lingering(enum made_by how, int64_t ends[2]) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     int64_t listener = listen_on_loopback(LPORT_INET, address);
-    if (how == ACCEPTED) {
+    if (how == ACCEPTED || how == ACCEPTED_LATE) {
         cr_assert_eq(set(listener, "linger", 30 * SECOND), 0);
     }
     ends[1] = connect_to(address);
+    if (how == ACCEPTED_LATE) { /* what waits in the queue has it */
+        cr_assert_gt(wait_for(listener, LPORT_INPUT, soon()), 0);
+        cr_assert_eq(set(listener, "linger", LPORT_NEVER), 0);
+    }
     ends[0] = accept_one(listener, soon());
     if (how == ADOPTED) {
         struct linger linger = {.l_onoff = 1, .l_linger = 30};
@@ -408,6 +412,20 @@ SOCKET_TEST(option, a_close_resets_after_a_time_to_linger_became_0) {
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
     assert_kind(receive_some(ends[1], &octet, 1, soon()), LPORT_CONNECTION_RESET);
     cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+}
+
+SOCKET_TEST(option, an_accepted_connection_resets_by_the_time_to_linger_that_it_has) {
+    uint8_t octet, address[LPORT_ADDRESS_SIZE];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    cr_assert_eq(set(listener, "linger", 30 * SECOND), 0);
+    cr_assert_eq(set(listener, "linger", 0), 0);
+    int64_t ends[2] = {connect_to(address), 0};
+    ends[1] = accept_one(listener, soon());
+    cr_assert_eq(get(ends[1], "linger"), 0);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    assert_kind(receive_some(ends[0], &octet, 1, soon()), LPORT_CONNECTION_RESET);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    cr_assert_eq(lport_socket_close(listener, 0), 0);
 }
 
 SOCKET_TEST(option, texts_are_set_and_read_again) {
