@@ -318,11 +318,9 @@ int64_t lport_socket_close(int64_t socket, int32_t flags) {
     if (entered < 0) {
         return entered;
     }
-    if ((flags & LPORT_RESET) != 0) {
-        atomic_fetch_or(&slot->flags, LPORT_SLOT_RESET);
-    }
     int first = mark_closing(slot);
     if (first) {
+        atomic_fetch_or(&slot->flags, (flags & LPORT_RESET) != 0 ? LPORT_SLOT_RESET : 0);
         atomic_fetch_sub(&table.open, 1);
         lport_wait_wake_slot(slot, LPORT_INPUT | LPORT_OUTPUT);
         tell_watches(slot);

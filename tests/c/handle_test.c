@@ -275,6 +275,38 @@ static int64_t close_each(void *data) {
     return 0;
 }
 
+static int64_t reset_each(void *data) {
+    (void)data;
+    int64_t won = 0;
+    pthread_barrier_wait(&contest.barrier);
+    for (int i = 0; i < ROUNDS; i++) {
+        won += lport_socket_close(contest.sockets[i], LPORT_RESET) >= 0;
+    }
+    return won;
+}
+
+/* Who comes to a close too late does not make a reset of it. Two that close one after the other of
+ * many sockets meet at some of them. */
+SOCKET_TEST(handle, only_the_close_that_closes_can_be_a_reset) {
+    faults_watch(); /* what a reset takes is counted */
+    pthread_barrier_init(&contest.barrier, NULL, 2);
+    for (int i = 0; i < 50; i++) {
+        struct task resets, closes;
+        for (int j = 0; j < ROUNDS; j++) {
+            contest.sockets[j] = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);
+            cr_assert_gt(contest.sockets[j], 0);
+        }
+        int64_t calls = faults_calls(CALL_SETSOCKOPT);
+        task_start(&resets, reset_each, NULL);
+        task_start(&closes, close_each, NULL);
+        int64_t won = task_join(&resets);
+        cr_assert_eq(task_join(&closes), 0);
+        cr_assert_eq(faults_calls(CALL_SETSOCKOPT) - calls, won, "round %d", i);
+    }
+    pthread_barrier_destroy(&contest.barrier);
+    faults_resume();
+}
+
 /* Behaviours 18 and 25: of many who close one socket exactly one does. */
 SOCKET_TEST(handle, threads_that_close_the_same_socket_close_it_once) {
     struct task tasks[RACERS];
