@@ -1,5 +1,5 @@
 /* datagram - sockets that keep the boundaries of messages (layer 2): UDP, local datagrams,
- * sequenced packets. Stands on os, status, address, handle, patience, socket, transfer.
+ * sequenced packets. Stands on os, status, address, handle, local, patience, socket, transfer.
  *
  * Invariant: a call moves one whole message or nothing. What is wrong with a message, or with the
  * host it was for, is told once and never kept: only sequenced packets are a connection that can
@@ -9,6 +9,7 @@
 #include "address.h"
 #include "handle.h"
 #include "libport.h"
+#include "local.h"
 #include "os.h"
 #include "patience.h"
 #include "socket.h"
@@ -54,13 +55,16 @@ static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remo
     if (socket < 0) {
         return socket;
     }
-    int64_t status = lport_socket_bind(socket, own_end(local, family, wildcard));
+    int64_t status = lport_local_bind(socket, own_end(local, family, wildcard));
     if (status == 0 && remote != NULL) {
         status = lport_socket_connect_start(socket, remote);
     }
     if (status < 0) {
         lport_socket_close(socket, 0);
         return status;
+    }
+    if (family == LPORT_LOCAL) {
+        lport_local_keep(socket);
     }
     if ((flags & LPORT_JOINED) != 0) {
         ask_for_joined(socket);

@@ -1,5 +1,5 @@
 /* dial - a connection to a name or to one of several addresses (layer 3). Stands on race, resolve,
- * socket and os. See libport.h.
+ * socket, local and os. See libport.h.
  *
  * What lport_dial_step does is: take the answer of the resolver, look at the attempts that are
  * ready, do what the race says, write down what to wait for. lport_dial_wait polls what was written
@@ -19,6 +19,7 @@
 #include "address.h"
 #include "handle.h"
 #include "libport.h"
+#include "local.h"
 #include "os.h"
 #include "race.h"
 #include "resolve.h"
@@ -343,7 +344,7 @@ static int64_t open_socket(struct dial *dial, struct attempt *attempt) {
         lport_address_set_port(wildcard, lport_address_port(local));
         local = wildcard;
     }
-    return lport_socket_bind(socket, local);
+    return lport_local_bind(socket, local);
 }
 
 /* Connects the socket of ATTEMPT, and looks at once how it went: on loopback the connection is
@@ -462,6 +463,9 @@ static void run_race(struct dial *dial, int64_t now) {
             dial->wake_at = action.until;
             return;
         case LPORT_RACE_DONE:
+            if (dial->binds) {
+                lport_local_keep(attempt->socket);
+            }
             dial->outcome = attempt->socket;
             attempt->status = 0;
             attempt->socket = 0;

@@ -739,7 +739,8 @@ LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, in
 
 /* [nowait] The same to COUNT address blocks one after the other in ADDRESSES, ports included (0 or
  * more; none of them makes the first step fail with LPORT_HOST_NOT_FOUND). Local names too; KIND as
- * in lport_local_listen, LPORT_STREAM otherwise. */
+ * in lport_local_listen, LPORT_STREAM otherwise. Where LOCAL is a path, the file of an attempt that
+ * does not win goes with it, and that of the winner stays. */
 LPORT_API int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32_t kind,
                                             const uint8_t *local, int32_t flags);
 

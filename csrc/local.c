@@ -2,6 +2,8 @@
  *
  * Invariant: a path is removed only if nobody listens on it (a connect to it was refused) and it is
  * a socket, or if it is the very file that this process made. */
+#include "local.h"
+
 #include "address.h"
 #include "handle.h"
 #include "libport.h"
@@ -106,6 +108,33 @@ static int64_t bind_local(int64_t socket, const uint8_t *address, int32_t mode, 
                          : lport_socket_bind(socket, address);
     lport_handle_leave(slot);
     return status;
+}
+
+int64_t lport_local_bind(int64_t socket, const uint8_t *address) {
+    struct lport_slot *slot;
+    char path[112];
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t status = lport_socket_bind(socket, address);
+    if (status == 0 && address[LPORT_AT_FAMILY] == LPORT_LOCAL && path_of(address, path)) {
+        status = remember_path(slot, path);
+        if (status < 0) {
+            lport_os.unlink(path);
+        }
+    }
+    lport_handle_leave(slot);
+    return status;
+}
+
+void lport_local_keep(int64_t socket) {
+    struct lport_slot *slot;
+    if (lport_handle_enter(socket, &slot) >= 0) {
+        free(slot->made_path);
+        slot->made_path = NULL;
+        lport_handle_leave(slot);
+    }
 }
 
 /* Removes the path that a bind to ADDRESS has just made. */

@@ -374,6 +374,78 @@ SOCKET_TEST(local, a_name_that_was_replaced_is_not_removed) {
 
 /* ---- failures -------------------------------------------------------------------------------- */
 
+/* The end of our own is a file too; it stays where the socket does. */
+SOCKET_TEST(local, a_datagram_socket_that_finds_no_peer_leaves_no_file) {
+    uint8_t nobody[LPORT_ADDRESS_SIZE];
+    enter_place("mine");
+    cr_assert_eq(lport_address_local("/nobody/there", 13, nobody), LPORT_LOCAL);
+    for (int i = 0; i < 2; i++) {
+        assert_kind(undisturbed(lport_datagram_open(place.address, nobody, 0)),
+                    LPORT_PATH_NOT_FOUND);
+        cr_assert(!exists());
+    }
+    int64_t socket = undisturbed(lport_datagram_open(place.address, NULL, 0));
+    assert_closes(socket);
+    cr_assert(exists());
+    cr_assert_eq(unlink(place.path), 0);
+    leave_place();
+}
+
+/* Dials what nobody has, then LISTENER's address, both from the path of the place. */
+static int64_t dial_from_place(int64_t listener) {
+    uint8_t addresses[2 * LPORT_ADDRESS_SIZE];
+    cr_assert_eq(lport_address_local("/nobody/there", 13, addresses), LPORT_LOCAL);
+    cr_assert_eq(lport_socket_name(listener, addresses + LPORT_ADDRESS_SIZE), LPORT_LOCAL);
+    int64_t dial = lport_dial_open_addresses(addresses, 2, LPORT_STREAM, place.address, 0);
+    cr_assert_gt(dial, 0);
+    return dial;
+}
+
+SOCKET_TEST(local, an_attempt_that_fails_frees_the_path_that_it_came_from) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    faults_watch(); /* of the first attempt nothing is there to be waited for */
+    enter_place("mine");
+    int64_t listener = listen_on_loopback(LPORT_LOCAL, address);
+    int64_t dial = dial_from_place(listener);
+    int64_t socket = lport_dial_step(dial);
+    cr_assert_gt(socket, 0, "%s", kind_text(lport_status_kind(socket)));
+    assert_closes(listener);
+    cr_assert_eq(lport_dial_close(dial), 0);
+    assert_closes(socket);
+    cr_assert(exists(), "the winner's stays");
+    cr_assert_eq(unlink(place.path), 0);
+    leave_place();
+    faults_resume();
+}
+
+/* One that is given up while its pause goes on: its listener has no room. */
+SOCKET_TEST(local, an_attempt_that_is_given_up_leaves_no_file) {
+    char name[64];
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t fillers[8], listener, dial;
+    int count = 0;
+    faults_watch(); /* the listener is full at a call of the test's own */
+    enter_place("mine");
+    int len = snprintf(name, sizeof name, "@port-full-%ld", (long)getpid());
+    cr_assert_eq(lport_address_local(name, (size_t)len, address), LPORT_LOCAL);
+    listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0);
+    cr_assert_gt(listener, 0);
+    do {
+        fillers[count] = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);
+    } while (lport_socket_connect_start(fillers[count++], address) == 0 && count < 8);
+    dial = lport_dial_open_addresses(address, 1, LPORT_STREAM, place.address, 0);
+    assert_kind(lport_dial_step(dial), LPORT_IN_PROGRESS);
+    cr_assert(exists());
+    cr_assert_eq(lport_dial_close(dial), 0);
+    cr_assert(!exists());
+    while (count > 0) {
+        assert_closes(fillers[--count]);
+    }
+    assert_closes(listener);
+    leave_place();
+    faults_resume();
+}
+
 SOCKET_TEST(local, paths_that_cannot_hold_a_socket) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     static const char *const unusable[] = {"/nowhere/s", "/dev/null/s"};
