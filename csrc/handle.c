@@ -26,6 +26,8 @@ enum {
 #define USERS   (CLOSING - 1)
 #define NO_SLOT UINT32_MAX
 
+_Atomic uint32_t lport_handle_forks;
+
 /* Chunks are allocated once and never freed, so a slot's address is good for ever. */
 static struct {
     pthread_mutex_t lock;      /* guards used and free */
@@ -93,6 +95,7 @@ int64_t lport_handle_publish(struct lport_slot *slot, int fd, int32_t family, in
     slot->fd = fd;
     slot->family = family;
     slot->kind = kind;
+    slot->forks = atomic_load(&lport_handle_forks);
     slot->waiters = NULL;
     slot->watches = NULL;
     slot->owner = NULL;
@@ -236,6 +239,7 @@ void lport_handle_leave(struct lport_slot *slot) {
 
 static void before_fork(void) {
     pthread_mutex_lock(&table.lock);
+    atomic_fetch_add(&lport_handle_forks, 1);
 }
 
 static void after_fork_in_parent(void) {

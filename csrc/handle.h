@@ -40,6 +40,7 @@ struct lport_slot {
     int fd;                   /* valid while the slot is published */
     uint32_t index;           /* of this slot in the table */
     uint32_t next_free;       /* index of the next free slot, while this one is free */
+    uint32_t forks;           /* lport_handle_forks when it was published */
     int32_t family, kind;     /* LPORT_INET ..., LPORT_STREAM ...; fixed when published */
     _Atomic uint32_t flags;   /* LPORT_STATE_ and LPORT_SLOT_ bits */
     _Atomic uint32_t awaited; /* somebody has been in lport_socket_gone */
@@ -96,6 +97,10 @@ int64_t lport_handle_drop_closed(int64_t *records, size_t size, int64_t count);
 
 /* Counts the forks of which this process is the child. */
 extern uint32_t lport_handle_process;
+
+/* Counts those in which this process was parent or child. The descriptors of a slot that has
+ * another count are shared with a process that does not see what is noted in the slot here. */
+extern _Atomic uint32_t lport_handle_forks;
 
 /* wait.c: wakes the waits on SLOT that have any of INTEREST; how many. */
 int64_t lport_wait_wake_slot(struct lport_slot *slot, int32_t interest);

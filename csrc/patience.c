@@ -6,8 +6,9 @@
  * time by SO_RCVTIMEO, so that neither a close nor an interrupt waits for longer than that.
  *
  * Invariant: a descriptor that blocks is used by calls alone that have MSG_DONTWAIT or are patient.
- * Where a call has no such flag (sendfile), or somebody else may use the descriptor, it becomes
- * non-blocking again and stays so. */
+ * Where a call has no such flag (sendfile, accept), or somebody else may use the descriptor, which
+ * a fork makes so of all that are there, it stays or becomes non-blocking for good. One that blocks
+ * already when its process forks is marked so in the child too. */
 #include "patience.h"
 
 #include "libport.h"
@@ -18,14 +19,28 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-/* Makes FD block for at most LPORT_PATIENCE_NS, unless it never may; the flags of SLOT. */
-static uint32_t begin(struct lport_slot *slot, int fd) {
+/* Makes FD block for at most LPORT_PATIENCE_NS; false if it cannot. The mark comes first: a child
+ * that is forked from here on has it, and one that was forked before is seen in the count. */
+static int make_block(struct lport_slot *slot, int fd) {
     static const struct timeval limit = {.tv_usec = LPORT_PATIENCE_NS / 1000};
+    if (lport_os.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0) {
+        return 0;
+    }
+    atomic_fetch_or(&slot->flags, LPORT_SLOT_BLOCKS);
+    if (atomic_load(&lport_handle_forks) == slot->forks && lport_os.fcntl(fd, F_SETFL, 0) == 0) {
+        return 1;
+    }
+    atomic_fetch_and(&slot->flags, ~(uint32_t)LPORT_SLOT_BLOCKS);
+    return 0;
+}
+
+/* Makes FD block, unless it never may; the flags of SLOT. A listener has no receive that could
+ * wait, and accept(2) takes no flag that keeps it from waiting. */
+static uint32_t begin(struct lport_slot *slot, int fd) {
+    uint32_t never = LPORT_SLOT_NEVER_BLOCKS | LPORT_STATE_LISTENING;
     pthread_mutex_lock(&slot->lock);
-    if ((atomic_load(&slot->flags) & LPORT_SLOT_NEVER_BLOCKS) == 0) {
-        int can = lport_os.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 &&
-                  lport_os.fcntl(fd, F_SETFL, 0) == 0;
-        atomic_fetch_or(&slot->flags, can ? LPORT_SLOT_BLOCKS : LPORT_SLOT_NEVER_BLOCKS);
+    if ((atomic_load(&slot->flags) & never) != 0 || !make_block(slot, fd)) {
+        atomic_fetch_or(&slot->flags, LPORT_SLOT_NEVER_BLOCKS);
     }
     uint32_t flags = atomic_load(&slot->flags);
     pthread_mutex_unlock(&slot->lock);

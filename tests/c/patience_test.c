@@ -1,4 +1,5 @@
 /* patience: receives that wait a moment in the call itself. */
+#include "os.h"
 #include "support.h"
 
 #include <errno.h>
@@ -132,6 +133,78 @@ SOCKET_TEST(patience, a_descriptor_that_is_given_out_does_not_block_and_stays_so
         assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
     }
     close_both(ends);
+}
+
+/* True if FD, by whomever it was changed, does not block. */
+static int is_non_blocking(int fd) {
+    return (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
+}
+
+static int receive_in_child(void *data) {
+    uint8_t octet;
+    return lport_status_kind(receive_patiently(*(int64_t *)data, &octet, 1)) == LPORT_WOULD_BLOCK
+               ? 0
+               : 1;
+}
+
+/* Whether it blocks is one and the same for both, and neither would learn of it. */
+SOCKET_TEST(patience, what_a_fork_has_shared_never_blocks) {
+    uint8_t octet;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(in_child(receive_in_child, &ends[0]), 0);
+    cr_assert(is_non_blocking((int)lport_socket_descriptor(ends[0])), "the child's receive");
+    faults_watch();
+    assert_kind(receive_patiently(ends[1], &octet, 1), LPORT_WOULD_BLOCK);
+    cr_assert_eq(faults_calls(CALL_FCNTL), 0, "the parent's");
+    close_both(ends);
+    make_connection(LPORT_INET, ends);
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    cr_assert_eq(faults_calls(CALL_FCNTL), 1, "what comes after the fork is not shared");
+    faults_resume();
+    close_both(ends);
+}
+
+static struct {
+    int (*fcntl)(int fd, int command, int argument);
+    int64_t socket;
+    int child; /* how it ended */
+} forking;
+
+static int end_in_child(void *data) {
+    (void)data;
+    lport_os.fcntl = forking.fcntl;
+    return is_non_blocking((int)lport_socket_descriptor(forking.socket)) ? 0 : 1;
+}
+
+static int fcntl_and_fork(int fd, int command, int argument) {
+    int result = forking.fcntl(fd, command, argument);
+    forking.child = in_child(end_in_child, NULL);
+    return result;
+}
+
+SOCKET_TEST(patience, a_child_that_is_forked_in_between_knows_what_blocks) {
+    uint8_t octet;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    forking.socket = ends[0];
+    forking.child = -1;
+    forking.fcntl = lport_os.fcntl;
+    lport_os.fcntl = fcntl_and_fork;
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    lport_os.fcntl = forking.fcntl;
+    cr_assert_eq(forking.child, 0);
+    close_both(ends);
+}
+
+SOCKET_TEST(patience, a_listener_never_blocks) {
+    uint8_t octet, address[LPORT_ADDRESS_SIZE];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    faults_watch();
+    cr_assert_lt(receive_patiently(listener, &octet, 1), 0);
+    cr_assert_eq(faults_calls(CALL_FCNTL), 0);
+    faults_resume();
+    cr_assert_eq(lport_socket_close(listener, 0), 0);
 }
 
 /* A system that cannot limit a receive: then it does not wait. */
