@@ -71,8 +71,10 @@ int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_
     if (fd < 0) {
         return fd;
     }
-    int input_shut = (atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0;
-    if (len > 0 && !input_shut) {
+    uint32_t not_now = atomic_load(&slot->flags) & (LPORT_STATE_INPUT_SHUT | LPORT_SLOT_JOINED);
+    if ((not_now & LPORT_SLOT_JOINED) != 0) {
+        result = lport_status_make(LPORT_NOT_SUPPORTED); /* what would come is several messages */
+    } else if (len > 0 && not_now == 0) {
         result = receive_from(slot, (int)fd, octets, len, flags);
     }
     lport_handle_leave(slot);

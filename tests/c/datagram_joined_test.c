@@ -191,6 +191,7 @@ SOCKET_TEST(datagram_joined, nothing_is_received_otherwise) {
                 LPORT_NOT_SUPPORTED);
     assert_kind(lport_datagram_receive(ends.receiver, in.octets, ROOM, in.ends, LPORT_PEEK),
                 LPORT_NOT_SUPPORTED);
+    assert_kind(lport_socket_receive(ends.receiver, in.octets, ROOM, 0), LPORT_NOT_SUPPORTED);
     assert_kind(receive_in(ends.receiver, ROOM, 127), LPORT_INVALID);
     assert_kind(receive_in(ends.receiver, 300, 218), LPORT_INVALID);
     assert_kind(receive_in(ends.receiver, 0, PLACES), LPORT_INVALID);
