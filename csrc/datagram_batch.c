@@ -292,13 +292,21 @@ static int32_t region_of(const struct batch *batch) {
     return batch->room > 0 && places <= (size_t)batch->count ? (int32_t)places : 0;
 }
 
+/* What comes with a message: the length of those that it was made of, and before or behind it what
+ * somebody may have asked for on an adopted descriptor, such as its time. */
+union rows {
+    struct cmsghdr header; /* for its alignment */
+    char octets[512];
+};
+
 /* The length of the messages in MESSAGE, of LENGTH octets in all; the last may be shorter. */
 static int64_t segment_of(struct msghdr *message, int64_t length) {
     int size = 0;
-    struct cmsghdr *header = CMSG_FIRSTHDR(message);
-    if (header != NULL && header->cmsg_level == IPPROTO_UDP &&
-        header->cmsg_type == LPORT_DATAGRAM_JOIN) {
-        memcpy(&size, CMSG_DATA(header), sizeof size);
+    for (struct cmsghdr *row = CMSG_FIRSTHDR(message); row != NULL;
+         row = CMSG_NXTHDR(message, row)) {
+        if (row->cmsg_level == IPPROTO_UDP && row->cmsg_type == LPORT_DATAGRAM_JOIN) {
+            memcpy(&size, CMSG_DATA(row), sizeof size);
+        }
     }
     return size > 0 && size < length ? size : length;
 }
@@ -353,14 +361,15 @@ static int32_t take_apart(const struct batch *batch, int32_t from, int32_t to,
 static int64_t receive_regions(struct lport_slot *slot, int fd, const struct batch *batch,
                                int32_t first, int *full) {
     struct piece piece;
+    union rows rows[PIECE];
     int32_t region = region_of(batch), done = first;
     int32_t count = (batch->count - first) / region;
     count = count < PIECE ? count : PIECE;
     for (int32_t i = 0; i < count; i++) {
         offer(&piece, i, place(batch, first + i * region), (size_t)region * batch->room);
         if (slot->family != LPORT_LOCAL) { /* whose messages are never joined */
-            piece.groups[i].msg_hdr.msg_control = &piece.controls[i];
-            piece.groups[i].msg_hdr.msg_controllen = sizeof piece.controls[i];
+            piece.groups[i].msg_hdr.msg_control = &rows[i];
+            piece.groups[i].msg_hdr.msg_controllen = sizeof rows[i];
         }
     }
     int64_t got = count == 0 ? 0 : receive_groups(slot, fd, &piece, count);

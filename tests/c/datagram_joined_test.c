@@ -232,6 +232,25 @@ SOCKET_TEST(datagram_joined, an_adopted_descriptor_is_known_for_it) {
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
 
+/* More may come with messages than how long they are, and before that. */
+SOCKET_TEST(datagram_joined, what_else_comes_with_messages_hides_nothing) {
+    static const struct {
+        int level, number;
+    } rows[] = {{SOL_SOCKET, SO_TIMESTAMP}, {SOL_SOCKET, SO_RXQ_OVFL}, {IPPROTO_IP, IP_PKTINFO},
+                {IPPROTO_IP, IP_RECVTTL},   {IPPROTO_IP, IP_RECVTOS},  {IPPROTO_IP, IP_RETOPTS}};
+    static const int on = 1;
+    struct ends ends;
+    open_ends(&ends, LPORT_INET, LPORT_JOINED);
+    int fd = (int)lport_socket_descriptor(ends.receiver);
+    fill_out(11, of_one_length);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        cr_assert_eq(setsockopt(fd, rows[i].level, rows[i].number, &on, sizeof on), 0);
+        send_out(ends.senders[0], 0, MOST);
+        expect(&ends, 0, MOST, ROOM, ends.from[0]);
+    }
+    close_ends(&ends);
+}
+
 /* Behaviour 60: local messages are never joined, and no descriptor slips in with one. */
 SOCKET_TEST(datagram_joined, local_messages_bring_no_descriptor) {
     faults_watch(); /* what single calls return is looked at */
