@@ -10,6 +10,7 @@
 #include "transfer.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -94,10 +95,20 @@ static int64_t send_with(struct lport_slot *slot, int fd, const uint8_t *octets,
                            slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
 }
 
+/* True if each of COUNT DESCRIPTORS is a number that one can have; the system sees an int only. */
+static int are_descriptors(const int64_t *descriptors, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        if (descriptors[i] < 0 || descriptors[i] > INT_MAX) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 int64_t lport_local_send(int64_t socket, const uint8_t *octets, size_t len,
                          const int64_t *descriptors, int32_t count) {
     struct lport_slot *slot;
-    if (count < 1 || count > DESCRIPTORS_MAX) {
+    if (count < 1 || count > DESCRIPTORS_MAX || !are_descriptors(descriptors, count)) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t fd = enter_local(socket, &slot);

@@ -125,10 +125,16 @@ SOCKET_TEST(local_pass, what_comes_without_descriptors) {
 }
 
 SOCKET_TEST(local_pass, what_cannot_be_passed) {
+    /* Some would be descriptors if they were cut to an int. */
+    static const int64_t numbers[] = {-1, INT64_C(1) << 32, -(INT64_C(1) << 32), INT64_MIN};
     int64_t ends[2], fds[MANY + 1] = {0}, none = 1000000;
     uint8_t octet = 0;
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
     assert_kind(undisturbed(lport_local_send(ends[0], &octet, 1, &none, 1)), LPORT_INVALID);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        int64_t two[2] = {0, numbers[i]};
+        assert_kind(undisturbed(lport_local_send(ends[0], &octet, 1, two, 2)), LPORT_INVALID);
+    }
     assert_kind(lport_local_send(ends[0], &octet, 1, fds, 0), LPORT_INVALID);
     assert_kind(lport_local_send(ends[0], &octet, 1, fds, MANY + 1), LPORT_INVALID);
     assert_kind(lport_local_receive(ends[0], &octet, 1, fds, -1), LPORT_INVALID);
