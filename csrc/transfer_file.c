@@ -69,6 +69,22 @@ static ssize_t send_piece(int fd, int file, off_t offset, size_t len) {
 }
 #endif
 
+/* As send_piece, and what the system says of the file is put as the header does: an OFFSET that no
+ * file can have is past its end, and what has no offsets, such as a pipe, is none of those files.
+ * LEN ends where offsets do, as the system insists. */
+static ssize_t send_some(int fd, int file, int64_t offset, size_t len) {
+    uint64_t most = (uint64_t)INT64_MAX - (uint64_t)offset;
+    most = most < LONGEST ? most : LONGEST;
+    ssize_t count = send_piece(fd, file, (off_t)offset, len < most ? len : (size_t)most);
+    if (count < 0 && errno == EOVERFLOW) {
+        return 0;
+    }
+    if (count < 0 && errno == ESPIPE) {
+        errno = EINVAL;
+    }
+    return count;
+}
+
 int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, size_t len) {
     struct lport_slot *slot;
     if (offset < 0) {
@@ -82,8 +98,7 @@ int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, siz
                                                 : lport_status_make(LPORT_NOT_SUPPORTED);
     if (result == 0 && len > 0) {
         lport_patience_end(slot, (int)fd);
-        ssize_t count = send_piece((int)fd, file, (off_t)offset, len < LONGEST ? len : LONGEST);
-        result = lport_transfer_sent(slot, count);
+        result = lport_transfer_sent(slot, send_some((int)fd, file, offset, len));
     }
     lport_handle_leave(slot);
     return result;

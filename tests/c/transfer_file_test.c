@@ -147,6 +147,29 @@ SOCKET_TEST(transfer_file, a_file_that_cannot_be_read) {
     close(file);
 }
 
+/* Whether the system sends the file or it is read. */
+SOCKET_TEST(transfer_file, no_offset_is_too_large_and_what_has_none_is_no_file) {
+    static const int64_t offsets[] = {INT64_C(1) << 62, INT64_MAX - 5, INT64_MAX};
+    int64_t ends[2];
+    int fds[2];
+    int file = make_file();
+    cr_assert_eq(pipe(fds), 0);
+    make_connection(LPORT_INET, ends);
+    for (int reading = 0; reading < 2; reading++) {
+        for (int i = 0; i < 3; i++) {
+            cr_assert_eq(undisturbed(lport_socket_send_file(ends[0], file, offsets[i], 10)), 0);
+            assert_kind(undisturbed(lport_socket_send_file(ends[0], fds[0], offsets[i], 10)),
+                        LPORT_INVALID);
+        }
+        faults_fail(CALL_SENDFILE, 1, INT64_MAX, ENOSYS);
+    }
+    faults_resume();
+    close_both(ends);
+    close(fds[0]);
+    close(fds[1]);
+    close(file);
+}
+
 static _Atomic int signals;
 
 static void count_signal(int number) {
