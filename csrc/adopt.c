@@ -142,7 +142,8 @@ static int64_t tame(int fd) {
     return 0;
 }
 
-int64_t lport_descriptor_adopt(int32_t fd) {
+/* Makes FD, which nobody else adopts at this moment, a socket. */
+static int64_t adopt(int32_t fd) {
     struct found found;
     struct lport_slot *slot;
     int64_t status = examine(fd, &found);
@@ -161,6 +162,27 @@ int64_t lport_descriptor_adopt(int32_t fd) {
                                       (found.joined ? LPORT_SLOT_JOINED : 0) |
                                       (found.queues ? LPORT_SLOT_QUEUES : 0));
     lport_patience_end(slot, fd); /* others may have it too */
+    return socket;
+}
+
+/* Held from the look whether a descriptor has an owner until it has one. */
+static pthread_mutex_t adopting = PTHREAD_MUTEX_INITIALIZER;
+
+/* A child of fork() must not find it locked by a thread that it does not have. */
+static void after_fork_in_child(void) {
+    pthread_mutex_init(&adopting, NULL);
+}
+
+static void prepare_adopting(void) {
+    pthread_atfork(NULL, NULL, after_fork_in_child);
+}
+
+int64_t lport_descriptor_adopt(int32_t fd) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, prepare_adopting);
+    pthread_mutex_lock(&adopting);
+    int64_t socket = adopt(fd);
+    pthread_mutex_unlock(&adopting);
     return socket;
 }
 

@@ -126,6 +126,46 @@ SOCKET_TEST(adopt, a_descriptor_has_one_owner) {
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
 
+enum { CONTESTED = 200, ROUNDS = 20 };
+
+static struct {
+    int fds[CONTESTED];
+    int64_t sockets[2][CONTESTED]; /* what each thread got */
+    pthread_barrier_t barrier;
+} contest;
+
+static int64_t adopt_each(void *data) {
+    int64_t *sockets = data;
+    pthread_barrier_wait(&contest.barrier);
+    for (int i = 0; i < CONTESTED; i++) {
+        sockets[i] = lport_descriptor_adopt(contest.fds[i]);
+    }
+    return 0;
+}
+
+/* Behaviour 61: also where two ask at once. */
+SOCKET_TEST(adopt, of_two_threads_one_becomes_the_owner) {
+    pthread_barrier_init(&contest.barrier, NULL, 2);
+    for (int round = 0; round < ROUNDS; round++) {
+        struct task tasks[2];
+        for (int i = 0; i < CONTESTED; i++) {
+            contest.fds[i] = plain_socket(AF_UNIX, SOCK_STREAM);
+        }
+        for (int i = 0; i < 2; i++) {
+            task_start(&tasks[i], adopt_each, contest.sockets[i]);
+        }
+        for (int i = 0; i < 2; i++) {
+            task_join(&tasks[i]);
+        }
+        for (int i = 0; i < CONTESTED; i++) {
+            int winner = contest.sockets[0][i] > 0 ? 0 : 1;
+            assert_kind(contest.sockets[1 - winner][i], LPORT_INVALID);
+            cr_assert_eq(lport_socket_close(contest.sockets[winner][i], 0), 0);
+        }
+    }
+    pthread_barrier_destroy(&contest.barrier);
+}
+
 static int64_t adopt(void *data) {
     return lport_descriptor_adopt(*(int *)data);
 }
