@@ -44,7 +44,12 @@
  *            with a zero octet is a Linux abstract name; one of length 0 is unnamed.
  *
  * Forks.  After fork() a child may use and close the sockets it inherited; a plain close sends
- *   nothing that a last close would not send. Threads of the resolver do not cross a fork.
+ *   nothing that a last close would not send. Threads of the resolver do not cross a fork. What the
+ * two share they also share the settings of: a child's close of a socket with a time to linger, or
+ * with LPORT_RESET, changes SO_LINGER for the parent too. Of the sockets that were there at a fork
+ * only those that had been received from with LPORT_PATIENT are so again. A fork at the moment in
+ * which another thread opens or closes a socket may leave its descriptor in the child, where no
+ * socket has it, until the child ends or execs.
  */
 #ifndef LIBPORT_H
 #define LIBPORT_H
@@ -468,7 +473,8 @@ LPORT_API int64_t lport_local_send(int64_t socket, const uint8_t *octets, size_t
 /* [nowait] Receives at most LEN octets (of a message; at least one of a stream) into OCTETS, and
  * the descriptors that came with them into DESCRIPTORS, which has MAX elements; those left over are
  * set to -1. They are close-on-exec and the caller's to close; descriptors above MAX are closed.
- * Returns how many octets. LPORT_END: end of file. LPORT_WOULD_BLOCK.
+ * Those that this process cannot have, because it is at the limit of its descriptors, are lost, and
+ * their places are -1. Returns how many octets. LPORT_END: end of file. LPORT_WOULD_BLOCK.
  * Source: recvmsg(2) with MSG_CMSG_CLOEXEC. */
 LPORT_API int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len,
                                       int64_t *descriptors, int32_t max);
