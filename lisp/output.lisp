@@ -275,39 +275,66 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
   "Room for any character. LIMIT or a later one."
   (make-output-room connection limit +longest-character+ (connection-taken connection)))
 
-(defun append-text-octets (connection octets)
-  "Put OCTETS, for which there is room, into the buffer as part of the text."
+;;; A flush can fail and a character can have no octets: both ask handlers, which may do anything to
+;;; the socket meanwhile. Behind every such call the state is looked at anew.
+
+(defun append-text-octets (connection octets limit)
+  "Put OCTETS behind what is pending as part of the text. LIMIT or a later one."
+  (declare (type octets octets))
+  (check-writable connection)
+  (setf limit (make-output-room connection limit (length octets) (connection-taken connection)))
   (append-octets connection octets 0 (length octets))
-  (incf (connection-taken connection) (length octets)))
+  (incf (connection-taken connection) (length octets))
+  limit)
+
+(defun octets-for (character connection)
+  "The octets that stand for CHARACTER, which has none in the format of CONNECTION: those of the
+format's replacement, or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says. What has
+no octets either is asked about in its turn."
+  (let ((replacement (or (text-format-replacement (connection-format connection))
+                         (ask-for-encodable (connection-format connection) character
+                                            connection))))
+    (loop
+      ;; In the format that holds now: a handler may have set another.
+      (let ((format (connection-format connection)))
+        (multiple-value-bind (octets encoded-p) (encode-character format replacement)
+          (when encoded-p
+            (return octets)))
+        (setf replacement (ask-for-encodable format replacement connection))))))
 
 (defun write-run (connection string start end limit)
-  "Write the characters START to END of STRING as they are. LIMIT or a later one."
+  "Write the characters START to END of STRING as they are, or as far as a handler leaves the format
+as it is. Values: LIMIT or a later one; the index of the first that was not written."
   (declare (type characters string) (type index start end) (type moment limit))
-  (let ((position start))
+  (let ((position start) (format (connection-format connection)))
     (declare (type index position))
     (loop
       (setf limit (make-text-room connection limit))
+      (unless (eq format (connection-format connection))
+        (return (values limit position)))
       (incf position (the index (encode-run connection string position end)))
       (when (= position end)
-        (return limit))
+        (return (values limit position)))
       ;; It stopped although there is room for any character: this one has no octets.
       (when (>= (output-room connection) +longest-character+)
-        (append-text-octets connection
-                            (octets-for (connection-format connection) (schar string position)
-                                        connection))
+        (setf limit (append-text-octets connection
+                                        (octets-for (schar string position) connection)
+                                        limit))
         (incf position)))))
 
-(defun write-lines (connection string start end limit)
-  "As WRITE-RUN, with each newline as CR LF."
+(defun write-text (connection string start end limit)
+  "Write the characters START to END of STRING, each newline as the format has it."
   (declare (type characters string) (type index start end) (type moment limit))
   (loop
-    (let ((newline (position #\Newline string :start start :end end)))
-      (setf limit (write-run connection string start (or newline end) limit))
-      (when (null newline)
-        (return limit))
-      (setf limit (make-text-room connection limit))
-      (append-text-octets connection *line-end*)
-      (setf start (1+ newline)))))
+    (let* ((format (connection-format connection))
+           (newline (and (eq (text-format-eol format) :crlf)
+                         (position #\Newline string :start start :end end))))
+      (multiple-value-setq (limit start)
+        (write-run connection string start (or newline end) limit))
+      (cond ((= start end) (return))
+            ((and (eql start newline) (eq format (connection-format connection)))
+             (setf limit (append-text-octets connection *line-end* limit))
+             (incf start))))))
 
 (defun write-characters-from (connection string start end)
   "Write the characters START to END of STRING in the format of CONNECTION. On a failure
@@ -317,11 +344,11 @@ NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the ke
         (write-run-quickly connection string start end))
       (with-output (connection)
         (check-writable connection)
-        (setf (connection-taken connection) 0)
-        (let ((limit (begin-call connection :output)))
-          (if (eq (text-format-eol (connection-format connection)) :crlf)
-              (write-lines connection string start end limit)
-              (write-run connection string start end limit))))))
+        ;; A handler that writes is a call within this one.
+        (let ((outer (shiftf (connection-taken connection) 0)))
+          (with-cleanup
+              (write-text connection string start end (begin-call connection :output))
+            (setf (connection-taken connection) outer))))))
 
 (defconstant +short-run+ 32 "Characters up to which a loop is cheaper than a call of the codec.")
 
@@ -400,4 +427,4 @@ have octets: true if so; else nothing is written. To be called within WITH-OUTPU
         (multiple-value-bind (octets encoded-p) (encode-character format character)
           (if encoded-p
               octets
-              (octets-for format character connection))))))
+              (octets-for character connection))))))

@@ -212,18 +212,9 @@ the restart REPLACE-CHARACTER of the DECODING-ERROR says."
         (encode format string 0 1 octets 0 +longest-character+)
       (values (subseq octets 0 produced) (= consumed 1)))))
 
-(defun octets-for (format character channel)
-  "The octets that stand for CHARACTER, which has none in FORMAT: those of the format's replacement,
-or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says. What has no octets either is
-asked about in its turn."
-  (let ((replacement (or (text-format-replacement format)
-                         (ask-for-encodable format character channel))))
-    (multiple-value-bind (octets encoded-p) (encode-character format replacement)
-      (if encoded-p
-          octets
-          (octets-for (parse-external-format (text-format-name format)) replacement channel)))))
-
 (defun ask-for-encodable (format character channel)
+  "The character to write for CHARACTER, which has no octets in FORMAT, by the restart
+REPLACE-CHARACTER of the ENCODING-ERROR."
   (restart-case (fail-as 'encoding-error :write :no-octets
                          :socket (channel-socket channel) :character character
                          :message "~A has no octets for ~S"

@@ -188,6 +188,88 @@
     (signals usage-error (setf (stream-external-format a) '(:utf-8 :eol :cr)))
     (signals not-supported (setf (stream-external-format a) :ebcdic))))
 
+;;; A handler may use the socket whose call it is asked about.
+
+(defmacro replacing ((class replacement &rest during) &body body)
+  "Run BODY; whenever it signals CLASS, do the forms DURING and read or write REPLACEMENT instead."
+  `(handler-bind ((,class (lambda (condition)
+                            ,@during
+                            (replace-character ,replacement condition))))
+     ,@body))
+
+(defun written-meanwhile (text function &optional (format :latin-1))
+  "What arrives where TEXT is written in FORMAT and FUNCTION is called with the socket at each
+character without octets, which becomes E; latin-1."
+  (with-pair (a b)
+    (setf (stream-external-format a) format
+          (stream-external-format b) :latin-1)
+    (replacing (encoding-error #\E (funcall function a))
+      (write-string text a))
+    (close a)
+    (babel:octets-to-string (everything b) :encoding :latin-1)))
+
+(define-test stream.handlers-that-write ()
+  (with-pair (x y)
+    ;; what another connection has left in a buffer of the pool
+    (send-octets x "SECRET")
+    (is (string= "SECRET" (let ((six (make-string 6))) (read-sequence six y) six))))
+  (is (string= "E" (written-meanwhile "€" #'finish-output)))
+  (is (string= "aEbEc" (written-meanwhile "a€b€c" #'finish-output)))
+  (is (string= "aEbEc" (written-meanwhile "a€b€c" #'force-output)))
+  (is (string= "Ec" (written-meanwhile "a€b€c" #'clear-output)))
+  (is (string= "axEbxEc" (written-meanwhile "a€b€c" (lambda (a) (write-char #\x a)))))
+  (is (string= (format nil "a~C~%xEb~C~%c" #\Return #\Return)
+               (written-meanwhile (format nil "a~%€b~%c") (lambda (a) (write-char #\x a))
+                                  '(:latin-1 :eol :crlf))))
+  (let ((much (make-string 200000 :initial-element #\x)))
+    (with-pair (a b)
+      (let ((reader (in-thread (lambda () (everything b)))))
+        (setf (stream-external-format a) :latin-1)
+        (replacing (encoding-error #\E (write-sequence much a))
+          (write-string "a€b" a))
+        (close a)
+        (is (equalp (octets-like (concatenate 'string "a" much "Eb")) (join reader)))))))
+
+(define-test stream.handlers-that-end-the-output ()
+  (with-pair (a b)
+    (setf (stream-external-format a) :latin-1)
+    (is-failure (socket-closed :closed)
+      (replacing (encoding-error #\E (close a))
+        (write-string "a€b" a)))
+    (is (equalp (octets-like "a") (everything b))))
+  (with-pair (a b)
+    (setf (stream-external-format a) :latin-1)
+    (signals error
+      (replacing (encoding-error #\E (socket-shutdown a :output))
+        (write-string "a€b" a)))
+    (is (equalp (octets-like "a") (everything b)))))
+
+(define-test stream.handlers-that-set-the-format ()
+  (with-pair (a b)
+    (setf (stream-external-format a) :latin-1)
+    (replacing (encoding-error #\é (setf (stream-external-format a) '(:utf-8 :eol :crlf)))
+      (write-string (format nil "é~%€€~%") a))
+    (close a)
+    (is (equalp (octets #xE9 10 #xC3 #xA9 #xE2 #x82 #xAC 13 10) (everything b)))))
+
+(define-test stream.handlers-that-write-and-a-failure ()
+  "NETWORK-OCTETS counts those of the call that fails, not those of one within it."
+  (with-pair (a b)
+    (clog a)
+    (setf (stream-external-format a) :latin-1
+          (socket-timeout a :output) 0.02)
+    (let* ((inner (concatenate 'string "€" (make-string 29999 :initial-element #\i)))
+           (outer (concatenate 'string "ab€" (make-string 70000 :initial-element #\o)))
+           (condition (failure-of
+                        (replacing (encoding-error #\E
+                                     (setf (stream-external-format a)
+                                           '(:latin-1 :replacement #\E))
+                                     (write-string inner a))
+                          (write-string outer a)))))
+      (is (typep condition 'timeout))
+      (is (<= 30000 (network-octets condition) 36000)))
+    (clear-output a)))
+
 (define-test stream.formats-of-babel ()
   (loop for (format text) in '((:utf-16le "aЖ€中b") (:utf-16be "aЖ€中b") (:utf-32le "aЖ€中b")
                                (:eucjp "a中b") (:cp1252 "a€é") (:koi8-r "aЖю"))
