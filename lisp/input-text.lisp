@@ -31,19 +31,37 @@ character or :EOF; LIMIT or a later one."
   (setf (connection-last-width connection) 0)
   (let ((count 1))
     (loop
-      (let ((start (connection-in-start connection)) (in (connection-in connection)))
-        (multiple-value-bind (character width) (character-at-start connection (zerop count))
-          (when character
-            ;; A handler of the error in between may have read: then it has moved on by itself.
-            (when (and (= start (connection-in-start connection))
-                       (eq in (connection-in connection)))
-              (call-deferred
-                (incf (connection-in-start connection) width)
-                (setf (connection-last-width connection) width)))
-            (return (values character limit)))))
+      (let ((character (take-character connection (zerop count))))
+        (when character
+          (return (values character limit))))
       (when (zerop count)
         (return (values :eof limit)))
       (multiple-value-setq (count limit) (fill-input connection limit)))))
+
+;;; Octets that are no character are where the stream stands while a handler is asked about them, in
+;;; every call: what it reads is gone, the character that it names is what the call gets in their
+;;; place, and the call goes on with what is there then.
+
+(defun take-character (connection last-p)
+  "Take the character that the unread octets begin with; NIL where more octets are needed. LAST-P as
+for CHARACTER-AT-START."
+  (let ((position (octets-read connection)))
+    (multiple-value-bind (character width) (character-at-start connection last-p)
+      ;; A handler that has read has taken the octets itself.
+      (when (and character (= position (octets-read connection)))
+        (call-deferred
+          (incf (connection-in-start connection) width)
+          (setf (connection-last-width connection) width)))
+      character)))
+
+(defun character-for-octets (connection start width)
+  "The character for the WIDTH octets from index START of the buffer, which are none."
+  (let ((in (connection-in connection)) (end (connection-in-end connection)))
+    ;; What the handler has read last cannot be taken back as if this call had read it.
+    (with-cleanup
+        (character-for (connection-format connection) (subseq in start (+ start width)) connection
+                       (- (connection-octets-in connection) (- end start)))
+      (setf (connection-last-width connection) 0))))
 
 (defun character-at-start (connection last-p)
   "The character that the unread octets begin with, and its width; NIL where more octets are needed.
@@ -67,9 +85,7 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
                  (let ((width (or (problem format in start end)
                                   (and last-p (- end start)))))
                    (when width
-                     (values (character-for format (subseq in start (+ start width)) connection
-                                            (- (connection-octets-in connection) (- end start)))
-                             width)))))))))
+                     (values (character-for-octets connection start width) width)))))))))
 
 (defun carriage-return-p (connection)
   "True if the next octet is a carriage return that may be the first half of a line's end."
@@ -129,7 +145,8 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
             character)))
       (with-input (connection)
         (let ((character (next-character connection)))
-          (unless (eq character :eof)
+          ;; Nothing is to be taken back where a handler has read the octets of a replacement.
+          (when (plusp (connection-last-width connection))
             (unread-character connection))
           character))))
 
@@ -140,11 +157,8 @@ end of file. Never blocks."
     (check-open connection :read)
     (begin-call connection :input)
     (loop with last-p = nil
-          do (multiple-value-bind (character width) (character-at-start connection last-p)
+          do (let ((character (take-character connection last-p)))
                (when character
-                 (call-deferred
-                   (incf (connection-in-start connection) width)
-                   (setf (connection-last-width connection) width))
                  (return (element-taken connection character))))
              (when last-p
                (return :eof))
@@ -213,7 +227,8 @@ tell."
                 (and newline (not (eq (text-format-codec format) :babel)) (- newline start))))))
 
 (defun decode-span (connection start end)
-  "The text of the octets START to END of the buffer, all of which belong to it."
+  "The text of the octets START to END of the buffer, all of which belong to it; NIL if a handler
+has to be asked what stands for some of them."
   (let* ((in (connection-in connection))
          (format (connection-format connection))
          (string (make-string (- end start)))
@@ -226,13 +241,11 @@ tell."
         (incf length produced))
       (when (= position end)
         (return (if (= length (length string)) string (subseq string 0 length))))
-      (let ((width (or (problem format in position end) (- end position))))
-        (setf (schar string length)
-              (character-for format (subseq in position (+ position width)) connection
-                             (- (connection-octets-in connection)
-                                (- (connection-in-end connection) position))))
-        (incf length)
-        (incf position width)))))
+      (when (null (text-format-replacement format))
+        (return nil))
+      (setf (schar string length) (text-format-replacement format))
+      (incf length)
+      (incf position (the index (or (problem format in position end) (- end position)))))))
 
 (declaim (inline line-end))
 (defun line-end (connection start stop)
@@ -258,7 +271,7 @@ call."
           (setf (connection-last-width connection) 0)
           (if (text-format-ascii-p (connection-format connection))
               (read-line-by-octets connection)
-              (read-line-by-characters connection))))))
+              (read-line-by-characters connection (begin-call connection :input)))))))
 
 (defun take-line-quickly (connection)
   "The next line if the buffer has all of it and it is free of errors; else NIL, nothing taken. To
@@ -284,35 +297,44 @@ be called within WITH-INPUT-NOW."
 
 (defun read-line-by-octets (connection)
   "READ-TEXT-LINE where a line ends with octet 10."
-  (let ((limit (begin-call connection :input)) (scanned 0) (count 1))
+  (let ((limit (begin-call connection :input)) (scanned 0) (count 1)
+        (position (octets-read connection)))
     (declare (type index scanned))
     (loop
       (let ((newline (find-newline connection (+ (connection-in-start connection) scanned))))
         (when (or newline (zerop count))
-          (return (take-line connection newline)))
+          (return (take-line connection newline limit)))
         (setf scanned (buffered-input connection))
-        (let ((before limit))
-          (multiple-value-setq (count limit) (fill-input connection limit))
-          ;; Somebody was asked to wait longer, and may have read meanwhile.
-          (unless (= limit before)
-            (setf scanned 0)))))))
+        (multiple-value-setq (count limit) (fill-input connection limit))
+        ;; Somebody was asked to wait longer, and has read meanwhile.
+        (unless (= position (octets-read connection))
+          (setf scanned 0
+                position (octets-read connection)))))))
 
-(defun read-line-by-characters (connection)
-  "READ-TEXT-LINE where octet 10 may be part of another character."
+(defun read-line-by-characters (connection limit)
+  "READ-TEXT-LINE where octet 10 may be part of another character, or a handler is to be asked."
   (let ((line (make-array 80 :element-type 'character :adjustable t :fill-pointer 0))
-        (character nil)
-        (limit (begin-call connection :input))
-        (done nil))
+        (octets (make-array 80 :element-type '(unsigned-byte 8) :adjustable t :fill-pointer 0))
+        (character nil) (done nil)
+        (noted (octets-read connection)))
     (with-cleanup
          (loop
            (multiple-value-setq (character limit) (next-character-by connection limit))
-           (case character
-             ((:eof #\Newline)
-              (setf done t)
-              (return (values (coerce line 'characters) (eq character :eof))))
-             (t (vector-push-extend character line))))
+           (when (member character '(:eof #\Newline))
+             (setf done t)
+             (return (values (coerce line 'characters) (eq character :eof))))
+           (vector-push-extend character line)
+           (call-deferred
+             (note-octets connection octets)
+             (setf noted (octets-read connection))))
       (unless done
-        (put-back-text connection (coerce line 'characters) 0 (length line))))))
+        (put-back-all connection (coerce octets 'octets) noted)))))
+
+(defun note-octets (connection octets)
+  "Append to OCTETS, which grows, those of the character that was read last."
+  (let ((end (connection-in-start connection)))
+    (loop for index from (- end (connection-last-width connection)) below end
+          do (vector-push-extend (aref (connection-in connection) index) octets))))
 
 (defun put-back-text (connection string start end &optional odd)
   "Put the characters START to END of STRING before what is unread, in the octets that spell them.
@@ -346,16 +368,17 @@ else NIL."
         (unless (equalp octets (spell connection string position (1+ position)))
           octets)))))
 
-(defun take-line (connection newline)
+(defun take-line (connection newline limit)
   "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as
 READ-TEXT-LINE."
   (let* ((start (connection-in-start connection))
          (stop (or newline (connection-in-end connection)))
          (end (if newline (line-end connection start stop) stop))
          (string (decode-span connection start end)))
-    (setf (connection-in-start connection) (if newline (1+ stop) stop))
-    (release-idle-input connection)
-    (values string (null newline))))
+    (cond ((null string) (read-line-by-characters connection limit))
+          (t (setf (connection-in-start connection) (if newline (1+ stop) stop))
+             (release-idle-input connection)
+             (values string (null newline))))))
 
 ;;; Strings
 
@@ -381,13 +404,14 @@ What a call that ends early had read goes back into the buffer in the octets tha
     (check-open connection :read)
     (let ((position start) (done nil) (odd '()) (character nil)
           (limit (begin-call connection :input))
-          (before (octets-read connection)))
+          (noted (octets-read connection)))
       (declare (type index position))
       (with-cleanup
            (loop
              (when (plusp (buffered-input connection))
                (call-deferred
-                 (incf position (the index (take-characters connection string position end)))))
+                 (incf position (the index (take-characters connection string position end)))
+                 (setf noted (octets-read connection))))
              (when (= position end)
                (setf done t)
                (return position))
@@ -400,18 +424,20 @@ What a call that ends early had read goes back into the buffer in the octets tha
              (let ((octets (odd-octets connection string position)))
                (when octets
                  (push (cons position octets) odd)))
-             (incf position))
+             (call-deferred
+               (incf position)
+               (setf noted (octets-read connection))))
         (cond (done
                (setf (connection-last-width connection) 0)
                (release-idle-input connection))
               (t (put-back-all connection (spell-with connection string start position odd)
-                               before)))))))
+                               noted)))))))
 
-(defun put-back-all (connection octets before)
-  "Put back OCTETS, and the character behind them, if the call that began when BEFORE octets had
-been read was unwound when it had taken that one and not yet noted it."
+(defun put-back-all (connection octets noted)
+  "Put back OCTETS, and the character behind them, if the call was unwound when it had taken that
+one and not yet noted it. NOTED: OCTETS-READ when it noted something last."
   (let ((width (connection-last-width connection)))
-    (when (= width (- (octets-read connection) before (length octets)))
+    (when (= width (- (octets-read connection) noted))
       (decf (connection-in-start connection) width)))
   (put-back connection octets 0 (length octets)))
 

@@ -270,6 +270,75 @@ character without octets, which becomes E; latin-1."
       (is (<= 30000 (network-octets condition) 36000)))
     (clear-output a)))
 
+(defun read-meanwhile (read during &rest octets)
+  "The value of READ, called with a socket that has OCTETS; at each of them that is no character
+DURING is called with the socket, and it becomes !. Then the socket has to be sound: the second
+value is what is left on it up to its end of file."
+  (with-pair (a b)
+    (apply #'send-octets a octets)
+    (wait-for-stream b)
+    (let ((value (replacing (decoding-error #\! (funcall during b))
+                   (funcall read b))))
+      (is (<= 0 (buffered-octets b)))
+      (send-octets a "<end>")
+      (close a)
+      (setf (stream-external-format b) :latin-1)
+      (values value (read-line b nil)))))
+
+(defun read-three (socket)
+  (let ((text (make-string 3)))
+    (subseq text 0 (read-sequence text socket))))
+
+(define-test stream.handlers-that-read (:behaviour 43)
+  "A handler finds the octets in question where the stream stands; what it reads is gone."
+  (flet ((check (value rest read during &rest octets)
+           (is (equal (list value rest)
+                      (multiple-value-list (apply #'read-meanwhile read during octets)))))
+         (now (socket) (at-once (lambda () (read-char-no-hang socket))))
+         (peek (socket) (list (peek-char nil socket) (peek-char nil socket)))
+         (stay (socket) (read-byte socket) (unread-char (read-char socket) socket)))
+    (dolist (during (list #'read-byte #'stay #'identity))
+      (check "ab!c" "<end>" #'read-line during "ab" 255 "c" 10)
+      (check "ab!c!" "<end>" #'read-line during "ab" 255 "c" 255 10)
+      (check #\! "c<end>" #'read-char during 255 "c")
+      (check #\! "c<end>" #'now during 255 "c")
+      (check "a!c" "d<end>" #'read-three during "a" 255 "cd"))
+    (check '(#\! #\c) "c<end>" #'peek #'read-byte 255 "c")
+    (check '(#\! #\!) (format nil "~Cc<end>" (code-char 255)) #'peek #'identity 255 "c")
+    (check "ab!e" "<end>" #'read-line (lambda (socket) (read-byte socket) (read-line socket))
+           "ab" 255 "c" 10 "e" 10)
+    (check '(#\! #\d) "d<end>" #'peek
+           (lambda (socket) (read-byte socket) (read-char socket)) 255 "cd")))
+
+(define-test stream.handlers-that-clear-the-input (:behaviour 43 :weather nil)
+  ;; what it does not see it would leave, in bad weather
+  (dolist (read (list #'read-char #'read-char-no-hang (lambda (socket) (peek-char nil socket))))
+    (is (equal '(#\! "<end>")
+               (multiple-value-list (read-meanwhile read #'clear-input 255 "c")))))
+  (with-pair (a b)
+    (send-octets a "ab" 255 "c" 10)
+    (let ((reader (start-blocked (lambda ()
+                                   (replacing (decoding-error #\! (clear-input b))
+                                     (list (read-line b) (read-line b)))))))
+      (send-octets a "d" 10 "next" 10)
+      (is (equal '("ab!d" "next") (join reader))))
+    (is (= 0 (buffered-octets b)))))
+
+(define-test stream.handlers-that-read-and-leave (:behaviour 43)
+  "What the call had taken is there again, what the handler has read is not."
+  (loop for read in (list #'read-line #'read-three)
+        do (with-pair (a b)
+             (send-octets a "ab" 255 "cd" 10)
+             (wait-for-stream b)
+             (is (eq :left (catch 'leave
+                             (handler-bind ((decoding-error (lambda (condition)
+                                                              (declare (ignore condition))
+                                                              (read-byte b)
+                                                              (read-char b)
+                                                              (throw 'leave :left))))
+                               (funcall read b)))))
+             (is (string= "abd" (read-line b))))))
+
 (define-test stream.formats-of-babel ()
   (loop for (format text) in '((:utf-16le "aЖ€中b") (:utf-16be "aЖ€中b") (:utf-32le "aЖ€中b")
                                (:eucjp "a中b") (:cp1252 "a€é") (:koi8-r "aЖю"))
