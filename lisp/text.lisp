@@ -2,13 +2,15 @@
 ;;;;
 ;;;; The codecs of UTF-8, Latin-1 and ASCII are the library's: octets to UTF-32 and back. They
 ;;;; convert runs, stop exactly before what they cannot convert, and leave the rest to PROBLEM here.
-;;;; Every other encoding that babel knows goes through it, slowly, by the same rules.
+;;;; Every other encoding that babel knows goes through it, slowly, by the same rules, see
+;;;; text-babel.lisp.
 
 (in-package :port)
 
 (defstruct (text-format (:copier nil))
   (name :utf-8 :type keyword :read-only t)
   (codec :utf-8 :type (member :utf-8 :latin-1 :ascii :babel) :read-only t)
+  (charset nil :read-only t)            ; of a codec of babel, see text-babel.lisp
   (ascii-p t :read-only t)              ; octets below 128 are ASCII, and a line feed is octet 10
   (eol :lf :type (member :lf :crlf) :read-only t)
   (replacement nil :type (or null character) :read-only t))
@@ -18,7 +20,7 @@
     (:latin-1 :latin-1 :latin1 :iso-8859-1)
     (:ascii :ascii :us-ascii)
     ;; without an order of octets: big-endian, RFC 2781
-    (:utf-16be :utf-16) (:utf-32be :utf-32) (:ucs-2be :ucs-2))
+    (:utf-16be :utf-16) (:utf-32be :utf-32 :ucs-4) (:ucs-2be :ucs-2))
   "The encodings that have other names here than for babel: each by its name and then everything it
 may be called.")
 
@@ -72,6 +74,7 @@ may be called.")
                            and :REPLACEMENT a character, got ~S"
                  :arguments (list designator)))
       (make-text-format :name name :codec codec :ascii-p ascii-p :eol eol
+                        :charset (and (eq codec :babel) (charset-named name))
                         :replacement (and replacement (character replacement))))))
 
 (defun unparse-external-format (format)
@@ -111,8 +114,8 @@ character."
                    (lport-text-from-latin1 source (- end start) target (- to from))))
         (:ascii (unpack-progress
                  (lport-text-from-ascii source (- end start) target (- to from))))
-        (:babel (decode-with-babel (text-format-name format)
-                                   octets start end string from to))))))
+        (:babel (decode-foreign (text-format-charset format)
+                                octets start end string from to))))))
 
 (defun encode (format string from to octets start end)
   "Convert the characters FROM to TO of STRING into OCTETS from START up to END.
@@ -127,8 +130,8 @@ Values: characters consumed, octets produced. It stops at either end or before w
                    (lport-text-to-latin1 source (- to from) target (- end start))))
         (:ascii (unpack-progress
                  (lport-text-to-ascii source (- to from) target (- end start))))
-        (:babel (encode-with-babel (text-format-name format)
-                                   string from to octets start end))))))
+        (:babel (encode-foreign (text-format-charset format)
+                                string from to octets start end))))))
 
 (defun problem (format octets start end)
   "What is the matter at START of OCTETS, where DECODE stopped before END: NIL, more octets may
@@ -139,54 +142,7 @@ complete a character; else the number of octets that are none."
                            (lport-text-utf8-problem source (- end start)))))
               (if (plusp count) count nil)))
     ((:latin-1 :ascii) 1)
-    (:babel (if (< (- end start) +longest-character+) nil 1))))
-
-;;; Babel's encodings, a character at a time
-
-(defun babel-character (name octets start end)
-  "Values: the character that the octets from START on begin with in encoding NAME; its width. NIL
-if END comes first, or if there is none."
-  (loop with unit = (floor (babel-encodings:enc-code-unit-size
-                            (babel-encodings:get-character-encoding name))
-                           8)
-        for stop from (+ start unit) to (min end (+ start +longest-character+)) by unit
-        for text = (handler-case (babel:octets-to-string octets :start start :end stop
-                                                                :encoding name :errorp t)
-                     ((or babel-encodings:character-coding-error
-                              type-error) ; of its tables for Japanese, where they have no entry
-                           ()
-                             nil))
-        when (and text (= 1 (length text)))
-          return (values (char text 0) (- stop start))))
-
-(defun decode-with-babel (name octets start end string from to)
-  "As DECODE, for encoding NAME of babel."
-  (let ((position start) (index from))
-    (loop while (< index to)
-          do (multiple-value-bind (character width) (babel-character name octets position end)
-               (unless character
-                 (return))
-               (setf (schar string index) character)
-               (incf index)
-               (incf position width)))
-    (values (- position start) (- index from))))
-
-(defun babel-octets (name character)
-  "The octets of CHARACTER in encoding NAME, or NIL."
-  (handler-case (babel:string-to-octets (string character) :encoding name :errorp t :use-bom nil)
-    (babel-encodings:character-coding-error () nil)))
-
-(defun encode-with-babel (name string from to octets start end)
-  "As ENCODE, for encoding NAME of babel."
-  (let ((index from) (position start))
-    (loop while (< index to)
-          do (let ((spelled (babel-octets name (schar string index))))
-               (when (or (null spelled) (> (+ position (length spelled)) end))
-                 (return))
-               (replace octets spelled :start1 position)
-               (incf position (length spelled))
-               (incf index)))
-    (values (- index from) (- position start))))
+    (:babel (nth-value 1 (foreign-character (text-format-charset format) octets start end)))))
 
 ;;; What cannot be converted
 

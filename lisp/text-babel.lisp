@@ -1,0 +1,182 @@
+;;;; text-babel - the encodings that babel knows, a character at a time, by the rules of text.lisp.
+;;;;
+;;;; Babel's decoders say neither how many octets a character takes nor whether more octets would
+;;;; help, some look beyond the end that they are given, and its encoders write other characters for
+;;;; some that they do not have. Invariant: babel sees exactly the octets of one character, in a
+;;;; vector of their own, and what it encodes counts only if it reads back as the same character.
+
+(in-package :port)
+
+(defstruct (charset (:copier nil) (:predicate nil))
+  (name nil :type keyword :read-only t)
+  (unit 1 :type (integer 1 4) :read-only t) ; octets of a code unit
+  ;; Of one where each octet is a character: those that the octets stand for, and the other way.
+  (characters nil :type (or null simple-vector) :read-only t)
+  (octets nil :type (or null hash-table) :read-only t))
+
+(defvar *charsets* '()
+  "Those that were asked for, by their names.")
+
+(defun charset-named (name)
+  "The charset for babel's encoding NAME."
+  (or (cdr (assoc name *charsets*))
+      (let ((charset (make-charset-named name)))
+        ;; Of two that are made at once one may be lost, and is made again later.
+        (setf *charsets* (acons name charset *charsets*))
+        charset)))
+
+(defun make-charset-named (name)
+  (let* ((encoding (babel-encodings:get-character-encoding name))
+         (unit (floor (babel-encodings:enc-code-unit-size encoding) 8)))
+    (if (= 1 unit (babel-encodings:enc-max-units-per-char encoding))
+        (let ((characters (single-characters name)))
+          (make-charset :name name :characters characters :octets (inverse characters)))
+        (make-charset :name name :unit unit))))
+
+(defun single-characters (name)
+  "What each octet is in encoding NAME: a vector of characters, and NIL where an octet is none."
+  (let ((characters (make-array 256)) (octets (octets-of-size 1)))
+    (dotimes (octet 256 characters)
+      (setf (aref octets 0) octet
+            (svref characters octet) (babel-character name octets)))))
+
+(defun inverse (characters)
+  "A table from each of CHARACTERS to its octet, as a vector."
+  (let ((table (make-hash-table)))
+    (loop for octet from 255 downto 0
+          for character = (svref characters octet)
+          when character
+            do (setf (gethash character table)
+                     (make-array 1 :element-type '(unsigned-byte 8) :initial-element octet)))
+    table))
+
+;;; Decoding
+
+(defun babel-character (name octets)
+  "The character that all of OCTETS are in encoding NAME, or NIL."
+  (let ((text (handler-case (babel:octets-to-string octets :encoding name :errorp t)
+                ((or babel-encodings:character-coding-error
+                  type-error)           ; of its tables, where they have no entry
+                  ()
+                  nil))))
+    (when (and text (= 1 (length text)) (not (nothing-p name octets (char-code (char text 0)))))
+      (char text 0))))
+
+(defun nothing-p (name octets code)
+  "True if OCTETS, which babel reads as CODE in encoding NAME, stand for nothing there."
+  (case name
+    ((:utf-16le :utf-16be :ucs-2le :ucs-2be) nil)
+    ((:utf-32le :utf-32be) (<= #xD800 code #xDFFF))
+    ;; What is for users to define babel reads as some of the others.
+    (:gbk (and (= 2 (length octets))
+               (<= #xA1 (aref octets 1))
+               (or (<= #xAA (aref octets 0) #xAF) (<= #xF8 (aref octets 0)))))
+    (t (= code #xFFFD))))
+
+(defun lead-width (charset octets start)
+  "How many octets the character at START of OCTETS has, as far as its first unit tells."
+  (let ((lead (aref octets start)))
+    (case (charset-name charset)
+      (:gbk (if (<= #x81 lead #xFE) 2 1))
+      (:cp932 (if (or (<= #x81 lead #x9F) (<= #xE0 lead #xFC)) 2 1))
+      (:eucjp (cond ((= lead #x8F) 3)
+                    ((or (= lead #x8E) (<= #xA1 lead #xFE)) 2)
+                    (t 1)))
+      (:utf-16be (if (= #xD8 (logand #xFC lead)) 4 2))
+      (:utf-16le (if (= #xD8 (logand #xFC (aref octets (1+ start)))) 4 2))
+      (t (charset-unit charset)))))
+
+(defun follows-p (charset octets index)
+  "True if the unit at INDEX of OCTETS can be one behind the first of a character."
+  (let ((octet (aref octets index)))
+    (case (charset-name charset)
+      ((:gbk :cp932) (and (<= #x40 octet #xFE) (/= octet #x7F)))
+      (:eucjp (<= #xA1 octet #xFE))
+      (:utf-16be (= #xDC (logand #xFC octet)))
+      (:utf-16le (= #xDC (logand #xFC (aref octets (1+ index))))))))
+
+(defun foreign-character (charset octets start end)
+  "Values: the character that OCTETS have at START, which is before END, or NIL; how many octets it
+is, or are none: NIL where those before END are too few to tell."
+  (declare (type octets octets) (type index start end))
+  (cond ((charset-characters charset)
+         (values (svref (charset-characters charset) (aref octets start)) 1))
+        ((eq (charset-name charset) :utf-8b) (utf-8b-character octets start end))
+        ((<= (+ start (charset-unit charset)) end)
+         (let* ((unit (charset-unit charset))
+                (stop (+ start (lead-width charset octets start)))
+                (wrong (loop for index from (+ start unit) to (- (min stop end) unit) by unit
+                             unless (follows-p charset octets index)
+                               return index)))
+           (cond (wrong (values nil (- wrong start)))
+                 ((<= stop end) (whole-character charset octets start stop)))))))
+
+(defun whole-character (charset octets start stop)
+  "As FOREIGN-CHARACTER, of the octets START to STOP, which can only belong together. Where they are
+none, an octet of ASCII among them still is one."
+  (let ((character (babel-character (charset-name charset) (subseq octets start stop))))
+    (values character
+            (- (or (and (null character) (= 1 (charset-unit charset))
+                        (position-if (lambda (octet) (< octet 128)) octets
+                                     :start (1+ start) :end stop))
+                   stop)
+               start))))
+
+(defun decode-foreign (charset octets start end string from to)
+  "As DECODE, for CHARSET."
+  (let ((position start) (index from))
+    (loop while (and (< index to) (< position end))
+          do (multiple-value-bind (character width)
+                 (foreign-character charset octets position end)
+               (unless character
+                 (return))
+               (setf (schar string index) character)
+               (incf index)
+               (incf position width)))
+    (values (- position start) (- index from))))
+
+;;; Encoding
+
+(defun foreign-octets (charset character)
+  "The octets of CHARACTER in CHARSET, or NIL."
+  (cond ((charset-octets charset) (values (gethash character (charset-octets charset))))
+        ((eq (charset-name charset) :utf-8b) (utf-8b-octets character))
+        (t (let ((octets (babel-octets (charset-name charset) character)))
+             (and octets
+                  (eql character (babel-character (charset-name charset) octets))
+                  octets)))))
+
+(defun babel-octets (name character)
+  "What babel writes for CHARACTER in encoding NAME, or NIL."
+  (handler-case (babel:string-to-octets (string character) :encoding name :errorp t :use-bom nil)
+    ((or babel-encodings:character-coding-error type-error) () nil)))
+
+(defun encode-foreign (charset string from to octets start end)
+  "As ENCODE, for CHARSET."
+  (let ((index from) (position start))
+    (loop while (< index to)
+          do (let ((spelled (foreign-octets charset (schar string index))))
+               (when (or (null spelled) (> (+ position (length spelled)) end))
+                 (return))
+               (replace octets spelled :start1 position)
+               (incf position (length spelled))
+               (incf index)))
+    (values (- index from) (- position start))))
+
+;;; UTF-8B: UTF-8 in which an octet that is none stands for itself, as a character of its own
+
+(defconstant +utf-8b-octets+ #xDC00 "The code of the character for an octet is so much higher.")
+
+(defun utf-8b-character (octets start end)
+  (let ((string (make-string 1)))
+    (multiple-value-bind (consumed produced) (decode *utf-8* octets start end string 0 1)
+      (cond ((= produced 1) (values (char string 0) consumed))
+            ((problem *utf-8* octets start end)
+             (values (code-char (+ +utf-8b-octets+ (aref octets start))) 1))))))
+
+(defun utf-8b-octets (character)
+  (let ((octet (- (char-code character) +utf-8b-octets+)))
+    (if (<= 128 octet 255)
+        (make-array 1 :element-type '(unsigned-byte 8) :initial-element octet)
+        (multiple-value-bind (octets encoded-p) (encode-character *utf-8* character)
+          (and encoded-p octets)))))

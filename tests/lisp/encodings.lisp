@@ -1,0 +1,143 @@
+;;;; encodings - text in the encodings that babel knows: each there and back, and octets that are
+;;;; none.
+
+(in-package :port/test)
+
+(define-suite encodings "The encodings of babel.")
+
+(defun some-characters ()
+  "A string with all of the first 1024 characters, and some of all the others."
+  (coerce (append (loop for code below 1024 collect (code-char code))
+                  (loop for code from 1024 below #x10000 by 61 collect (code-char code))
+                  (loop for code from #x10000 below char-code-limit by 9973
+                        collect (code-char code)))
+          'string))
+
+(defun read-text (socket count)
+  (let ((text (make-string count)))
+    (subseq text 0 (read-sequence text socket))))
+
+(define-test encodings.there-and-back (:limit 60)
+  "What can be written reads as it was, whatever babel's tables say; all else is an error."
+  (dolist (name (babel:list-character-encodings))
+    (with-pair (a b)
+      (setf (stream-external-format a) name
+            (stream-external-format b) name)
+      (let ((text (remove-if (lambda (character) (failure-of (write-char character a)))
+                             (some-characters))))
+        (is (<= 96 (length text)) "~S writes ~D characters" name (length text))
+        (finish-output a)
+        (is (string= text (read-text b (length text))) "~S reads other characters" name)
+        (is (= 0 (buffered-octets b)))))))
+
+(define-test encodings.each-octet ()
+  "Where an octet is a character, what it reads as is written as an octet that reads the same."
+  (dolist (name '(:cp437 :cp1251 :cp1252 :koi8-r :koi8-u :koi8-ru :ebcdic-us :iso-8859-3
+                  :iso-8859-10 :iso-8859-15))
+    (with-pair (a b)
+      (setf (stream-external-format a) (list name :replacement (code-char 0))
+            (stream-external-format b) name)
+      (dotimes (octet 256)
+        (write-byte octet b))
+      (finish-output b)
+      (let ((text (read-text a 256)))
+        (write-string text b)
+        (finish-output b)
+        (is (string= text (read-text a 256)))))))
+
+(define-test encodings.known-octets ()
+  (loop for (format text . octets) in '((:gbk "中文a" #xD6 #xD0 #xCE #xC4 97)
+                                        (:eucjp "日a" #xC6 #xFC 97)
+                                        (:cp932 "日a" #x93 #xFA 97)
+                                        (:cp437 "éa" #x82 97)
+                                        (:cp1252 "€a" #x80 97)
+                                        (:koi8-r "Жa" #xF6 97)
+                                        (:utf-16le "𝄞a" #x34 #xD8 #x1E #xDD 97 0)
+                                        (:ucs-4 "a" 0 0 0 97)
+                                        (:utf-8b "𝄞a" #xF0 #x9D #x84 #x9E 97)
+                                        (:ebcdic-us "a" #x81))
+        do (with-pair (a b)
+             (setf (stream-external-format a) format
+                   (stream-external-format b) format)
+             (write-string text a)
+             (finish-output a)
+             (is (equalp (apply #'octets octets)
+                         (let ((room (blank (length octets))))
+                           (read-sequence room b)
+                           room)))
+             (write-octets a (apply #'octets octets))
+             (finish-output a)
+             (is (string= text (read-text b (length text)))))))
+
+(defparameter *wrong-octets*
+  '((:cp1252 "a?bc" 97 #x81 98 99)
+    (:gbk "a?b?中c" 97 #x80 98 #xFF #xD6 #xD0 99)
+    (:gbk "? a?中" #xD6 #x20 97 #xFE #xFE #xD6 #xD0)
+    (:eucjp "?a?日" #x8F #xA1 97 #x80 #xC6 #xFC)
+    (:eucjp "?日" #x8F #xA1 #xA1 #xC6 #xFC)
+    (:cp932 "? a?A日" #x81 #x20 97 #xEB #x41 #x93 #xFA)
+    (:utf-16le "?ab" 0 #xDC 97 0 98 0)
+    (:utf-16be "a?b" 0 97 #xD8 0 0 98)
+    (:utf-16be "??b" #xD8 0 #xD8 0 0 98)
+    (:utf-32le "a?b" 97 0 0 0 0 0 17 0 98 0 0 0)
+    (:utf-32be "?b" 0 0 #xD8 0 0 0 0 98)
+    (:iso-8859-8 "a?b" 97 #xFF 98))
+  "Lists of a format, the text and its octets, where ? stands for what is none.")
+
+(defun line-in-pieces (socket)
+  (coerce (loop for character = (read-char socket)
+                until (char= character #\Newline)
+                collect character)
+          'string))
+
+(define-test encodings.wrong-octets (:behaviour 43)
+  "Each is replaced, and nothing beside it, in every way to read."
+  (loop for (format text . wrong) in *wrong-octets*
+        do (dolist (read (list #'read-line #'line-in-pieces
+                               (lambda (socket)
+                                 (prog1 (read-text socket (length text)) (read-char socket)))))
+             (with-pair (a b)
+               (setf (stream-external-format a) format
+                     (stream-external-format b) (list format :replacement #\?))
+               (write-octets a (apply #'octets wrong))
+               (terpri a)
+               (finish-output a)
+               (is (string= text (funcall read b)) "~S" format)
+               (is (= 0 (buffered-octets b)))))))
+
+(define-test encodings.wrong-octets-are-told (:behaviour 43)
+  (loop for (format octets . rest) in '((:cp1252 (#x81) 98 99 10)
+                                        (:gbk (#xD6) 32 97)
+                                        (:gbk (#xFE #xFE) 32)
+                                        (:utf-16le (0 #xDC) 97 0)
+                                        (:utf-32be (0 17 0 0) 0 0 0 98))
+        do (with-pair (a b)
+             (setf (stream-external-format b) format)
+             (write-octets a (apply #'octets (append octets rest)))
+             (finish-output a)
+             (is (equalp (apply #'octets octets)
+                         (text-error-octets (is-failure (decoding-error :invalid-octets)
+                                              (read-char b))))))))
+
+(define-test encodings.nothing-is-waited-for (:behaviour 43)
+  "An octet that can never be one is told without a look at what may follow it; what can be one
+waits."
+  (loop for (format waiting . wrong) in '((:cp1252 () #x81)
+                                          (:gbk (#xD6) #x80)
+                                          (:eucjp (#x8F #xA1) #x8F 32)
+                                          (:cp932 (#x81) #xFD)
+                                          (:utf-16be (#xD8 0) #xDC 0)
+                                          (:utf-32le (0 #xD8 0) 0 #xD8 0 0)
+                                          (:utf-8b (#xE2 #x82) #xFF))
+        do (with-pair (a b)
+             (setf (stream-external-format b) (list format :replacement #\?)
+                   (socket-timeout b :input) 5)
+             (write-octets a (apply #'octets wrong))
+             (finish-output a)
+             (is (char= (if (eq format :utf-8b) (code-char #xDCFF) #\?) (read-char b)))
+             (when waiting
+               (in-fair-weather () (clear-input b))
+               (write-octets a (apply #'octets waiting))
+               (finish-output a)
+               (wait-for-stream b)
+               (is (null (read-char-no-hang b)))))))
