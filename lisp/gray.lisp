@@ -83,7 +83,8 @@
   nil)
 
 (defmethod stream-line-column ((socket socket))
-  (current-column (connection-of socket)))
+  (let ((column (current-column (connection-of socket))))
+    (and (< column +no-column+) column)))
 
 (defmethod stream-start-line-p ((socket socket))
   (zerop (current-column (connection-of socket))))

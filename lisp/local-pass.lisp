@@ -106,6 +106,7 @@ NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7).
                      :socket socket :message "expected at least one octet on a stream, got none"))
           (let ((sent (pass-octets channel octets numbers)))
             (incf (connection-octets-out channel) sent)
+            (note-passed channel octets 0 sent (connection-column channel))
             (when (< sent (length octets))
               (write-octets-from channel octets sent (length octets))
               (flush channel))))

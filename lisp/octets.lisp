@@ -219,6 +219,7 @@ TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
                                    (if end (min +file-piece+ (- end position)) +file-piece+))))
                        (when (plusp count)
                          (note-sent connection count)
+                         (setf (connection-column connection) +no-column+)
                          (incf position count))
                        count)))))
       (- position start))))

@@ -25,31 +25,78 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
 ;;; The column, for FRESH-LINE and ~T
 ;;;
 ;;; Nobody counts while writing: who asks counts back from the end of the buffer, and a buffer that
-;;; has been sent leaves its column behind.
+;;; has been sent leaves its column behind, as does what goes past it.
 
 (defconstant +longest-count+ 1024 "Octets that are looked at for a column at the most.")
 
-(declaim (inline current-column))
+(defconstant +no-column+ (ash 1 60)
+  "A column from here on is none: what was sent last is not known, and no line feed came since.")
+
+(declaim (inline column-behind current-column))
+(defun column-behind (format octets start end column)
+  "The column behind OCTETS from START to END in FORMAT, which begin at COLUMN: characters since the
+last line feed."
+  (declare (type text-format format) (type octets octets) (type index start end column))
+  (if (eq (text-format-codec format) :babel)
+      (foreign-column (text-format-charset format) octets start end column)
+      (let ((from (max start (- end +longest-count+)))
+            (count 0) (continuations 0)
+            (line-p nil))
+        (declare (type index from count continuations))
+        (loop for index of-type fixnum from (1- end) downto from
+              for octet = (aref octets index)
+              until (setf line-p (= octet 10))
+              do (incf count)
+                 (when (= #x80 (logand octet #xC0))
+                   (incf continuations)))
+        (- (+ count (if (or line-p (> from start)) 0 column))
+           (if (and (plusp continuations) (eq (text-format-codec format) :utf-8))
+               continuations
+               0)))))
+
+(defun foreign-column (charset octets start end column)
+  "As COLUMN-BEHIND, from START on, as only there a character is sure to begin; of very many octets
+from some way before END."
+  (declare (type octets octets) (type index start end column))
+  (let* ((newline (charset-newline charset))
+         (skipped (* 4 (floor (max 0 (- end start +buffer-size+)) 4)))
+         (position (+ start skipped)))
+    (declare (type octets newline) (type index position))
+    (when (plusp skipped)
+      (setf column 0))
+    (loop while (<= (+ position (charset-unit charset)) end)
+          do (cond ((loop for octet across newline
+                          for index of-type index from position
+                          always (= octet (aref octets index)))
+                    (setf column 0)
+                    (incf position (length newline)))
+                   (t (incf column)
+                      (incf position (lead-width charset octets position)))))
+    column))
+
 (defun current-column (connection)
-  "The column at which the next character will stand: characters since the last line feed."
+  "The column at which the next character will stand."
   (declare (type connection connection))
-  (let* ((out (connection-out connection))
-         (end (connection-out-end connection))
-         (start (max 0 (- end +longest-count+)))
-         (octets 0) (continuations 0)
-         (line-p nil))
-    (declare (type octets out) (type index end start octets continuations))
-    (loop for index of-type fixnum from (1- end) downto start
-          for octet = (aref out index)
-          until (setf line-p (= octet 10))
-          do (incf octets)
-             (when (= #x80 (logand octet #xC0))
-               (incf continuations)))
-    (- (+ octets (if (or line-p (plusp start)) 0 (connection-column connection)))
-       (if (and (plusp continuations)
-                (eq (text-format-codec (connection-format connection)) :utf-8))
-           continuations
-           0))))
+  (column-behind (connection-format connection) (connection-out connection)
+                 0 (connection-out-end connection) (connection-column connection)))
+
+(defun long-line-p (octets start end)
+  "True if OCTETS from START to END end with a line that is longer than what is counted."
+  (declare (type octets octets) (type index start end))
+  (and (> (- end start) +longest-count+)
+       (= +longest-count+ (the index (with-octets (pointer octets (- end +longest-count+))
+                                       (lport-text-find-line pointer +longest-count+))))))
+
+(defun note-passed (connection octets start end column)
+  "Note that OCTETS from START to END, which began at COLUMN, have gone past the buffer, in which
+nothing is left."
+  (declare (type connection connection) (type octets octets) (type index start end column))
+  (let ((format (connection-format connection)))
+    (setf (connection-column connection)
+          ;; The library is faster with octets that are no text.
+          (if (and (not (eq (text-format-codec format) :babel)) (long-line-p octets start end))
+              +longest-count+
+              (column-behind format octets start end column)))))
 
 ;;; Sending
 
@@ -146,7 +193,10 @@ called within WITH-OUTPUT-NOW."
 (defun clear-pending-output (connection)
   "Forget what has not been sent."
   (with-output (connection)
-    (drop-output connection)))
+    (call-deferred
+      (note-passed connection (connection-out connection) 0 (connection-out-start connection)
+                   (connection-column connection))
+      (forget-output connection))))
 
 ;;; Room
 
@@ -235,8 +285,9 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
   (declare (type octets octets) (type index start end))
   (with-output (connection)
     (check-writable connection)
-    (let ((position start) (count 0) (limit (begin-call connection :output)))
-      (declare (type index position count) (type moment limit))
+    (let ((position start) (count 0) (limit (begin-call connection :output))
+          (column 0))                   ; at which OCTETS begin
+      (declare (type index position count column) (type moment limit))
       (loop
         (let ((left (- end position)))
           (cond ((zerop left) (return))
@@ -252,7 +303,10 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
                      (call-deferred
                        (let ((count (send-with-pending connection octets position end)))
                          (when (plusp count)
-                           (incf position (the index count)))
+                           (when (= position start)
+                             (setf column (connection-column connection)))
+                           (incf position (the index count))
+                           (note-passed connection octets start position column))
                          count)))))))))))
 
 ;;; Characters

@@ -10,6 +10,7 @@
 (defstruct (charset (:copier nil) (:predicate nil))
   (name nil :type keyword :read-only t)
   (unit 1 :type (integer 1 4) :read-only t) ; octets of a code unit
+  (newline #() :type simple-array)      ; its octets
   ;; Of one where each octet is a character: those that the octets stand for, and the other way.
   (characters nil :type (or null simple-vector) :read-only t)
   (octets nil :type (or null hash-table) :read-only t))
@@ -21,6 +22,7 @@
   "The charset for babel's encoding NAME."
   (or (cdr (assoc name *charsets*))
       (let ((charset (make-charset-named name)))
+        (setf (charset-newline charset) (foreign-octets charset #\Newline))
         ;; Of two that are made at once one may be lost, and is made again later.
         (setf *charsets* (acons name charset *charsets*))
         charset)))
@@ -82,6 +84,7 @@
       (:eucjp (cond ((= lead #x8F) 3)
                     ((or (= lead #x8E) (<= #xA1 lead #xFE)) 2)
                     (t 1)))
+      (:utf-8b (cond ((< lead #xC2) 1) ((< lead #xE0) 2) ((< lead #xF0) 3) (t 4)))
       (:utf-16be (if (= #xD8 (logand #xFC lead)) 4 2))
       (:utf-16le (if (= #xD8 (logand #xFC (aref octets (1+ start)))) 4 2))
       (t (charset-unit charset)))))
