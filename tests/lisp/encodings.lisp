@@ -69,6 +69,18 @@
              (finish-output a)
              (is (string= text (read-text b (length text)))))))
 
+(define-test encodings.byte-order-marks ()
+  "They are characters as others are, and without an order in its name an encoding is big-endian."
+  (with-pair (a b)
+    (setf (stream-external-format a) :utf-16)
+    (is (eq :utf-16be (stream-external-format a)))
+    (write-octets b (octets #xFE #xFF 0 97))
+    (finish-output b)
+    (is (equal (list (code-char #xFEFF) #\a) (list (read-char a) (read-char a))))
+    (write-string "a" a)
+    (close a)
+    (is (equalp (octets 0 97) (everything b)))))
+
 (defparameter *wrong-octets*
   '((:cp1252 "a?bc" 97 #x81 98 99)
     (:gbk "a?b?中c" 97 #x80 98 #xFF #xD6 #xD0 99)
