@@ -6,8 +6,6 @@
 
 (in-package :port)
 
-(deftype index () '(integer 0 #.(ash most-positive-fixnum -1)))
-
 (defconstant +buffer-size+ 65536)
 
 (declaim (type octets *no-octets*))

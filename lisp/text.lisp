@@ -7,6 +7,8 @@
 
 (in-package :port)
 
+(deftype index () '(integer 0 #.(ash most-positive-fixnum -1)))
+
 (defstruct (text-format (:copier nil))
   (name :utf-8 :type keyword :read-only t)
   (codec :utf-8 :type (member :utf-8 :latin-1 :ascii :babel) :read-only t)
