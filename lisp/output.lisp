@@ -37,7 +37,7 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
   "The column behind OCTETS from START to END in FORMAT, which begin at COLUMN: characters since the
 last line feed."
   (declare (type text-format format) (type octets octets) (type index start end column))
-  (if (eq (text-format-codec format) :babel)
+  (if (foreign-p format)
       (foreign-column (text-format-charset format) octets start end column)
       (let ((from (max start (- end +longest-count+)))
             (count 0) (continuations 0)
@@ -94,7 +94,7 @@ nothing is left."
   (let ((format (connection-format connection)))
     (setf (connection-column connection)
           ;; The library is faster with octets that are no text.
-          (if (and (not (eq (text-format-codec format) :babel)) (long-line-p octets start end))
+          (if (and (not (foreign-p format)) (long-line-p octets start end))
               +longest-count+
               (column-behind format octets start end column)))))
 

@@ -50,6 +50,13 @@ may be called.")
 
 (%defglobal *utf-8* (make-text-format))
 
+(declaim (inline foreign-p))
+(defun foreign-p (format)
+  "True if FORMAT is one of babel's. The one that is mostly used is not looked into."
+  (declare (type text-format format))
+  (and (not (eq format (%global *utf-8*)))
+       (eq (text-format-codec format) :babel)))
+
 (defun parse-external-format (designator)
   "The text format for DESIGNATOR: a keyword, a list (keyword &key eol replacement), or :DEFAULT."
   (if (member designator '(:utf-8 :default))
