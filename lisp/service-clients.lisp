@@ -135,9 +135,19 @@
 ;;; Ending connections
 
 (defun report-error (service condition socket)
-  "Call the hook. What it signals itself is not allowed to end the service."
+  "Call the hook. What it signals itself is not allowed to end the service; a line says it."
   (handler-case (funcall (service-on-error service) condition socket)
-    (serious-condition () nil)))
+    (serious-condition (failure) (log-hook-failure failure condition))))
+
+(defun log-hook-failure (failure condition)
+  "A line that the hook, told of CONDITION, has signalled FAILURE. Their own reports may be what
+fails, so they are named by their classes."
+  (handler-case
+      (with-plain-printer ()
+        (format *error-output* "~&The error hook of a service, told of ~S, signalled ~S.~%"
+                (type-of condition) (type-of failure))
+        (finish-output *error-output*))
+    (stream-error () nil)))
 
 (defun error-line (condition socket)
   "One line of bounded length for CONDITION, of whatever class, and SOCKET."

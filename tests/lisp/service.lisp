@@ -153,6 +153,35 @@
                        (make-string 100000 :initial-element #\s))
       (is (> 3000 (length (get-output-stream-string text)))))))
 
+(define-condition silent-condition (error) ()
+  (:report (lambda (condition stream)
+             (declare (ignore condition stream))
+             (error "no report"))))
+
+(define-test service.hook-fails ()
+  "A hook that signals, or a condition without a report, ends nothing and is told by a line."
+  (dolist (hook (list nil (lambda (condition socket)
+                            (declare (ignore condition socket))
+                            (error 'silent-condition))))
+    (let ((text (make-string-output-stream)) (lines nil))
+      (with-service (server number (lambda (socket)
+                                     (unless (equal "fine" (read-line socket))
+                                       (error 'silent-condition))
+                                     (write-line "fine" socket))
+                            :on-error (lambda (condition socket)
+                                        (let ((*error-output* text))
+                                          (port::report-error
+                                           (port::make-service
+                                            :function #'identity :set (port::make-poll-set)
+                                            :on-error (or hook #'port::log-error))
+                                           condition socket))
+                                        (setf lines (get-output-stream-string text))))
+        (is (null (ignore-errors (ask-once number "odd"))))
+        (is-true (wait-until (lambda () lines)))
+        (is (search "SILENT-CONDITION" lines) "~A" lines)
+        (is (= 1 (count #\Newline lines)) "~A" lines)
+        (is (equal "fine" (ask-once number "fine")))))))
+
 (define-test service.idle-timeout (:behaviour 4)
   "Connections that are silent for too long are closed, parked or not; others are not."
   (dolist (handler (list #'echo-lines #'echo-one-line))
