@@ -102,8 +102,8 @@ ON-ERROR: a function of a condition and a socket, called on the thread and in th
 where FUNCTION signalled a serious condition; the connection is aborted after that and the service
 goes on. It is also called where a connection cannot be accepted (RESOURCE-EXHAUSTED), with the
 SOCKET-SERVER; the service waits until there is room, and does not call it again for that before it
-has returned. NIL: a line to *ERROR-OUTPUT*, none for peers that went away or were silent. What ON-ERROR
-signals itself is a line there, too.
+has returned. NIL: a line to *ERROR-OUTPUT*, none for peers that went away or were silent. What
+ON-ERROR signals itself is a line there, too.
 PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners. A connection waits for its header
 without a thread, and FUNCTION is called once that has been read. If it is bad or late the
 connection is aborted, and ON-ERROR gets the PROXY-ERROR.
