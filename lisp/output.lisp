@@ -285,29 +285,36 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
   (declare (type octets octets) (type index start end))
   (with-output (connection)
     (check-writable connection)
-    (let ((position start) (count 0) (limit (begin-call connection :output))
-          (column 0))                   ; at which OCTETS begin
-      (declare (type index position count column) (type moment limit))
-      (loop
-        (let ((left (- end position)))
-          (cond ((zerop left) (return))
-                ((and (< left +direct-size+)
-                      (or (<= left (output-room connection))
-                          (zerop (pending-output connection))))
-                 (setf limit (make-output-room connection limit 1 (- position start)))
-                 (append-octets connection octets position end)
-                 (return))
-                (t
-                 (multiple-value-setq (count limit)
-                   (sending (connection limit (- position start))
-                     (call-deferred
-                       (let ((count (send-with-pending connection octets position end)))
-                         (when (plusp count)
-                           (when (= position start)
-                             (setf column (connection-column connection)))
-                           (incf position (the index count))
-                           (note-passed connection octets start position column))
-                         count)))))))))))
+    (let ((position start) (noted start) (count 0) (limit (begin-call connection :output)))
+      (declare (type index position noted count) (type moment limit))
+      (flet ((note-direct ()            ; once, and before anything comes behind
+               (when (< noted position)
+                 (note-passed connection octets noted position (connection-column connection))
+                 (setf noted position))))
+        (with-cleanup
+            (loop
+              (let ((left (- end position)))
+                (cond ((zerop left) (return))
+                      ((and (< left +direct-size+)
+                            (or (<= left (output-room connection))
+                                (zerop (pending-output connection)))
+                            ;; A buffer does not begin within a character, as the column is
+                            ;; counted from there.
+                            (or (= position start)
+                                (not (foreign-p (connection-format connection)))))
+                       (note-direct)
+                       (setf limit (make-output-room connection limit 1 (- position start)))
+                       (append-octets connection octets position end)
+                       (return))
+                      (t
+                       (multiple-value-setq (count limit)
+                         (sending (connection limit (- position start))
+                           (call-deferred
+                             (let ((count (send-with-pending connection octets position end)))
+                               (when (plusp count)
+                                 (incf position (the index count)))
+                               count))))))))
+          (note-direct))))))
 
 ;;; Characters
 

@@ -460,8 +460,8 @@ value is what is left on it up to its end of file."
              (is-true (fresh-line a))
              (is-false (fresh-line a)))))
 
-(define-test stream.columns-past-the-buffer (:weather nil)
-  "What is too long for the buffer moves the column as well; octet by octet that takes too long."
+(define-test stream.columns-past-the-buffer ()
+  "What is too long for the buffer moves the column as well."
   (flet ((check (write line-p)
            (with-pair (a b)
              (let ((reader (in-thread (lambda () (everything b)))))
