@@ -43,7 +43,7 @@
                          options
                          (list (format nil "http://127.0.0.1:~D/" port)))
                  :output :string)))
-    (multiple-value-bind (late unit) (number-after "99%" output)
+    (multiple-value-bind (late unit) (number-after " 99%" output)
       (values (number-after "Requests/sec:" output)
               (* late (or (cdr (assoc unit '(("us" . 1) ("ms" . 1000) ("s" . 1000000))
                                       :test #'string=))
