@@ -222,8 +222,9 @@ static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets,
     if (slot->kind == LPORT_STREAM) {
         return lport_status_make(LPORT_INVALID);
     }
-    if ((atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0) {
-        return lport_status_make(LPORT_END);
+    int64_t ended = lport_transfer_ended(slot);
+    if (ended != 0) {
+        return ended;
     }
     if ((atomic_load(&slot->flags) & LPORT_SLOT_JOINED) != 0) {
         return lport_status_make(LPORT_NOT_SUPPORTED); /* one message is not what would come */

@@ -204,12 +204,6 @@ static int64_t send_all(struct lport_slot *slot, int fd, const struct batch *bat
     return in_pieces(slot, fd, batch, send_piece);
 }
 
-/* What forbids to receive on SLOT: a status, or 0. */
-static int64_t receiving_forbidden(struct lport_slot *slot) {
-    return (atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0 ? lport_status_make(LPORT_END)
-                                                                     : 0;
-}
-
 /* Runs MOVE for BATCH on SOCKET, unless the slot FORBIDS it. */
 static int64_t move_batch(int64_t socket, const struct batch *batch, move_all *move,
                           int64_t (*forbids)(struct lport_slot *slot)) {
@@ -405,6 +399,6 @@ static int64_t receive_all(struct lport_slot *slot, int fd, const struct batch *
 int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room, int64_t *lengths,
                                      uint8_t *senders, int32_t count) {
     struct batch batch = {octets, room, lengths, senders, count};
-    return is_batch(&batch, 0) ? move_batch(socket, &batch, receive_all, receiving_forbidden)
+    return is_batch(&batch, 0) ? move_batch(socket, &batch, receive_all, lport_transfer_ended)
                                : lport_status_make(LPORT_INVALID);
 }

@@ -203,9 +203,7 @@ int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len, int64_t
         return fd;
     }
     int64_t result = slot->kind == LPORT_STREAM && len == 0 ? lport_status_make(LPORT_INVALID) : 0;
-    if (result == 0 && (atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0) {
-        result = lport_status_make(LPORT_END);
-    }
+    result = result == 0 ? lport_transfer_ended(slot) : result;
     if (result == 0 && slot->kind == LPORT_SEQPACKET) {
         result = lport_datagram_ask_for_times(slot, (int)fd);
     }

@@ -81,6 +81,11 @@ int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_
     return result;
 }
 
+int64_t lport_transfer_ended(struct lport_slot *slot) {
+    return (atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0 ? lport_status_make(LPORT_END)
+                                                                     : 0;
+}
+
 int64_t lport_transfer_forbidden(struct lport_slot *slot) {
     if ((atomic_load(&slot->flags) & LPORT_STATE_OUTPUT_SHUT) != 0) {
         return lport_status_make(LPORT_OUTPUT_SHUT);

@@ -20,6 +20,12 @@
          (*read-default-float-format* 'single-float))
      ,@body))
 
+(defmacro with-short-printer (() &body body)
+  "As WITH-PLAIN-PRINTER, for a line: of what is long or deep there is the beginning."
+  `(with-plain-printer ()
+     (let ((*print-length* 20) (*print-level* 4))
+       ,@body)))
+
 (defun plain-text (object)
   "OBJECT as PRINC shows it."
   (with-plain-printer ()
@@ -407,10 +413,9 @@ one."
 
 (defun failure-text (condition)
   "The line for CONDITION, with no more of what is in it than fits there."
-  (with-plain-printer ()
-    (let ((*print-length* 20) (*print-level* 4))
-      (safe-line (format nil "~A failed: ~A~A" (action-text condition) (why-text condition)
-                         (details-text condition))))))
+  (with-short-printer ()
+    (safe-line (format nil "~A failed: ~A~A" (action-text condition) (why-text condition)
+                       (details-text condition)))))
 
 (defun report-failure (condition stream)
   "Write the line for CONDITION to STREAM. Without an operation a program made it in the old way."

@@ -224,7 +224,7 @@ tell."
               (values (the index (+ start octets)) characters))))
       (let ((newline (find-newline connection start)))
         (values newline
-                (and newline (not (eq (text-format-codec format) :babel)) (- newline start))))))
+                (and newline (not (foreign-p format)) (- newline start))))))
 
 (defun decode-span (connection start end)
   "The text of the octets START to END of the buffer, all of which belong to it; NIL if a handler

@@ -443,7 +443,7 @@ have octets: true if so; else nothing is written. To be called within WITH-OUTPU
     (when (and (< length +direct-size+) (room-now-p connection (* 4 length)))
       (or (and (<= length +short-run+)
                (append-plain-characters connection string start end))
-          (and (not (eq (text-format-codec format) :babel))
+          (and (not (foreign-p format))
                (or (eq (text-format-eol format) :lf)
                    (not (find #\Newline string :start start :end end)))
                (let ((at (connection-out-end connection)))

@@ -151,9 +151,8 @@ fails, so they are named by their classes."
 
 (defun error-line (condition socket)
   "One line of bounded length for CONDITION, of whatever class, and SOCKET."
-  (with-plain-printer ()
-    (let ((*print-length* 20) (*print-level* 4))
-      (safe-line (format nil "~A: ~A" socket condition)))))
+  (with-short-printer ()
+    (safe-line (format nil "~A: ~A" socket condition))))
 
 (defun log-error (condition socket)
   "The hook of a service that has none: a line for each error, but none for peers that went away or
