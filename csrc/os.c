@@ -17,6 +17,7 @@
 
 #ifdef __linux__
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #endif
@@ -76,6 +77,21 @@ static int os_ioctl(int fd, unsigned long request, void *argument) {
     return ioctl(fd, request, argument);
 }
 
+/* The C library has no function for it. */
+static int os_membarrier(enum lport_fence_command command) {
+#ifdef __linux__
+    return (int)syscall(SYS_membarrier,
+                        command == LPORT_FENCE_PREPARE
+                            ? MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
+                            : MEMBARRIER_CMD_PRIVATE_EXPEDITED,
+                        0, 0);
+#else
+    (void)command;
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
 #ifdef LPORT_TEST
 struct lport_os lport_os = {
 #else
@@ -122,6 +138,7 @@ const struct lport_os lport_os = {
     .ioctl = os_ioctl,
     .getifaddrs = getifaddrs,
     .gethostname = gethostname,
+    .membarrier = os_membarrier,
     .calloc = calloc,
 };
 

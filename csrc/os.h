@@ -18,6 +18,9 @@
 
 struct ifaddrs;
 
+/* What membarrier(2) is asked for: to let this process ask, and the barriers themselves. */
+enum lport_fence_command { LPORT_FENCE_PREPARE, LPORT_FENCE };
+
 struct lport_os {
     int (*socket)(int domain, int type, int protocol);
     int (*socketpair)(int domain, int type, int protocol, int fds[2]);
@@ -62,6 +65,7 @@ struct lport_os {
     int (*ioctl)(int fd, unsigned long request, void *argument);
     int (*getifaddrs)(struct ifaddrs **list);
     int (*gethostname)(char *name, size_t len);
+    int (*membarrier)(enum lport_fence_command command);
     void *(*calloc)(size_t count, size_t size);
 };
 

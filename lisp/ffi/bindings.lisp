@@ -45,6 +45,9 @@
   ;; clock
   ("lport_clock_now" :pure :int64)
   ("lport_clock_after" :pure :int64 (ns :int64))
+  ;; fence
+  ("lport_fence_prepare" :nowait result)
+  ("lport_fence" :nowait result)
   ;; address
   ("lport_address_parse" :pure result (text :pointer) (len :size) (port :int32) (address :pointer))
   ("lport_address_is_literal" :pure result (text :pointer) (len :size))

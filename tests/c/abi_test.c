@@ -271,6 +271,8 @@ static const struct row rows[] = {
     TEXT_ROW("lport_kind_condition", NOTHING, NULL, N(0)),
     ROW("lport_clock_now", AT_LEAST, 1),
     ROW("lport_clock_after", IS, LPORT_NEVER, N(INT64_MAX)),
+    ROW("lport_fence_prepare", IS, 0),
+    ROW("lport_fence", IS, 0),
     ROW("lport_address_parse", IS, LPORT_INET, P("127.0.0.1"), N(9), N(65535), P(space)),
     ROW("lport_address_parse", FAILS, LPORT_ADDRESS_SYNTAX, P("127.1"), N(5), N(1), P(space)),
     ROW("lport_address_is_literal", IS, 1, P("127.1"), N(5)),

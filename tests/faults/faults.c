@@ -157,6 +157,7 @@ WRAP(int, ioctl, CALL_IOCTL, -1, (int fd, unsigned long request, void *argument)
      argument)
 WRAP(int, getifaddrs, CALL_GETIFADDRS, -1, (struct ifaddrs * *list), list)
 WRAP(int, gethostname, CALL_GETHOSTNAME, -1, (char *name, size_t len), name, len)
+WRAP(int, membarrier, CALL_MEMBARRIER, -1, (enum lport_fence_command command), command)
 WRAP(void *, calloc, CALL_CALLOC, NULL, (size_t count, size_t size), count, size)
 
 /* Only the first piece that is not empty, where octets are cut. */
@@ -239,6 +240,7 @@ static void put_in_place(void) {
         .ioctl = faulty_ioctl,
         .getifaddrs = faulty_getifaddrs,
         .gethostname = faulty_gethostname,
+        .membarrier = faulty_membarrier,
         .calloc = faulty_calloc,
     };
 }

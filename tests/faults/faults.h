@@ -52,6 +52,7 @@ enum call {
     CALL_IOCTL,
     CALL_GETIFADDRS,
     CALL_GETHOSTNAME,
+    CALL_MEMBARRIER,
     CALL_CALLOC,
     CALL_END,
 };
