@@ -81,9 +81,8 @@ static int os_ioctl(int fd, unsigned long request, void *argument) {
 static int os_membarrier(enum lport_fence_command command) {
 #ifdef __linux__
     return (int)syscall(SYS_membarrier,
-                        command == LPORT_FENCE_PREPARE
-                            ? MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
-                            : MEMBARRIER_CMD_PRIVATE_EXPEDITED,
+                        command == LPORT_FENCE_PREPARE ? MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
+                                                       : MEMBARRIER_CMD_PRIVATE_EXPEDITED,
                         0, 0);
 #else
     (void)command;

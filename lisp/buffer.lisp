@@ -87,11 +87,11 @@
 
 (defmacro with-input ((connection) &body body)
   "Run BODY while this thread is the one reader of CONNECTION."
-  `(with-direction (,connection connection-input-owner :input) ,@body))
+  `(with-direction (,connection :input) ,@body))
 
 (defmacro with-output ((connection) &body body)
   "Run BODY while this thread is the one writer of CONNECTION."
-  `(with-direction (,connection connection-output-owner :output) ,@body))
+  `(with-direction (,connection :output) ,@body))
 
 (declaim (inline buffered-input pending-output))
 (defun buffered-input (connection)

@@ -14,10 +14,15 @@
   (closing nil)                         ; true from the beginning of a close
   (expecting nil)                       ; what is received next has to come first, see PATIENCE
   (patient nil)                         ; it came soon, the last time
-  ;; Threads that own a direction, see WITH-DIRECTION.
+  ;; Who has which direction, see direction.lisp.
   (input-owner nil)
   (output-owner nil)
   (contended nil)
+  (input-resident nil)
+  (input-inside nil)
+  (output-resident nil)
+  (output-inside nil)
+  (shared nil)
   (memberships '() :type list)          ; in pollers, see poller.lisp
   ;; Limits of time: spans of each blocking call, and moments for all calls.
   (input-timeout +never+ :type moment)
@@ -267,87 +272,6 @@ have to wait so long too. Not for a thread that has to do something before it bl
       (setf (channel-expecting channel) nil)
       (setf (channel-expecting channel) (and (minusp status) (would-block-p status))
             (channel-patient channel) nil)))
-
-;;; Directions: one thread at a time reads, one writes
-;;;
-;;; The owner's name is the lock, so that a thread that is unwound can tell in its cleanup whether
-;;; it had the lock, and a handler that runs on the owner's stack may use the socket again. Taking
-;;; it costs one compare-and-swap; giving it back a plain store.
-
-(defmacro leave-direction (owner channel)
-  "Give back the place (OWNER CHANNEL), which this thread has, and wake who waits for it."
-  `(progn (setf (,owner ,channel) nil)
-          (when (channel-contended ,channel)
-            (release-contended ,channel))))
-
-(defmacro with-direction ((channel owner direction) &body body)
-  "Run BODY while this thread has the place (OWNER CHANNEL) in DIRECTION. Waits for other threads
-within the limits of time that hold for CHANNEL."
-  (let ((self (gensym "SELF")) (place (gensym "CHANNEL")) (run (gensym "BODY")))
-    `(let ((,self (%current-thread))
-           (,place ,channel))
-       (flet ((,run () ,@body))
-         (declare (dynamic-extent #',run))
-         (if (eq (,owner ,place) ,self)
-             (,run)
-             (with-cleanup
-                  (progn
-                    (when (%compare-and-swap (,owner ,place) nil ,self)
-                      (acquire-contended ,place #',owner
-                                         (lambda ()
-                                           (null (%compare-and-swap (,owner ,place) nil ,self)))
-                                         ,direction))
-                    (,run))
-               (when (eq (,owner ,place) ,self)
-                 (leave-direction ,owner ,place))))))))
-
-(defparameter *contended-piece* 5000000
-  "Nanoseconds after which a thread that waits for a direction looks again, woken or not.")
-
-(defun acquire-contended (channel owner acquire direction)
-  "Call ACQUIRE until it is true, waiting in between to be woken by RELEASE-CONTENDED. The owner
-stores and then looks at the mark CONTENDED without a fence, so it can miss a mark set at that
-moment: a wait is therefore cut into pieces."
-  (declare (type function owner acquire))
-  (let ((limit (call-limit channel direction)))
-    (loop
-      (check-open channel (operation-of direction))
-      (setf limit (check-limit channel direction (operation-of direction) limit 0)
-            (channel-contended channel) t)
-      (when (funcall acquire)
-        (return))
-      (when (funcall owner channel)
-        (wait-once channel 0 (min limit
-                                  (channel-deadline channel direction)
-                                  (moment-in *contended-piece*)))))))
-
-(defun release-contended (channel)
-  (setf (channel-contended channel) nil)
-  (lport-wait-wake (channel-handle channel) 0))
-
-(defmacro with-free-direction ((channel owner) &body body)
-  "Run BODY while this thread has the place (OWNER CHANNEL), if it is free or this thread's own
-already; the value of BODY, or NIL where another thread has the place."
-  (let ((self (gensym "SELF")) (place (gensym "CHANNEL")))
-    `(let ((,self (%current-thread))
-           (,place ,channel))
-       (if (eq (,owner ,place) ,self)
-           (progn ,@body)
-           (with-cleanup
-               (when (null (%compare-and-swap (,owner ,place) nil ,self))
-                 ,@body)
-             (when (eq (,owner ,place) ,self)
-               (leave-direction ,owner ,place)))))))
-
-(defmacro with-direction-now ((channel owner) &body body)
-  "Run BODY, short, never blocking and never signalling, with interrupts deferred, if nobody has the
-place (OWNER CHANNEL); its value, or NIL. This is what a call can afford that finds all it needs."
-  (let ((place (gensym "CHANNEL")))
-    `(let ((,place ,channel))
-       (call-nowait
-         (when (null (%compare-and-swap (,owner ,place) nil (%current-thread)))
-           (prog1 (progn ,@body)
-             (leave-direction ,owner ,place)))))))
 
 ;;; Pollers
 

@@ -6,11 +6,15 @@
 
 (in-package :port)
 
-;;; Within a method a slot of the argument is found at once, by a reader after another dispatch.
+;;; A reader would dispatch once more, and SLOT-VALUE would look up where the slot is.
 
 (defmacro connection-of (socket)
   "The connection of SOCKET, the argument of the method around."
-  `(the connection (slot-value ,socket 'channel)))
+  (let ((connection (gensym "CONNECTION")))
+    `(let ((,connection (%slot-of socket channel ,socket)))
+       (if (typep ,connection 'connection)
+           ,connection
+           (the connection (socket-connection ,socket))))))
 
 ;;; What it is
 

@@ -11,8 +11,10 @@ again when they start: a recorded path that is gone would keep them from startin
   (sb-alien:load-shared-object path :dont-save t))
 
 (defun %at-image-start (function-name)
-  "Call the function named FUNCTION-NAME whenever a saved image starts."
-  (pushnew function-name sb-ext:*init-hooks*))
+  "Call the function named FUNCTION-NAME whenever a saved image starts, after those that were named
+before."
+  (unless (member function-name sb-ext:*init-hooks*)
+    (setf sb-ext:*init-hooks* (append sb-ext:*init-hooks* (list function-name)))))
 
 (defun %runtime-directory ()
   "The directory of the running executable, or NIL."
@@ -33,6 +35,18 @@ else."
                                    ;; nor may the collector's hooks let them in
                                    (sb-sys:*allow-with-interrupts* nil))
                                ,@body)
+         (when (and ,enabled sb-sys:*interrupt-pending*)
+           (sb-unix::receive-pending-interrupt))))))
+
+(defmacro call-undisturbed (&body body)
+  "As CALL-NOWAIT, for a BODY that besides allocates nothing: neither the end of the memory can
+unwind it, nor can the collector's hooks run within it. So what defers interrupts can be set and set
+back, which costs less than to bind it."
+  (let ((enabled (gensym "ENABLED")))
+    `(let ((,enabled sb-sys:*interrupts-enabled*))
+       (setf sb-sys:*interrupts-enabled* nil)
+       (multiple-value-prog1 (progn ,@body)
+         (setf sb-sys:*interrupts-enabled* ,enabled)
          (when (and ,enabled sb-sys:*interrupt-pending*)
            (sb-unix::receive-pending-interrupt))))))
 
@@ -102,6 +116,24 @@ see that an object is one is less."
 (defun %current-thread ()
   "The running thread, as an object to compare with EQ."
   sb-thread:*current-thread*)
+
+(declaim (inline %yield))
+(defun %yield ()
+  "Let other threads run first."
+  (sb-thread:thread-yield))
+
+(defmacro %compiler-barrier ()
+  "What is read behind is read again, as somebody else may have made a fence for this thread."
+  '(sb-thread:barrier (:compiler)))
+
+(defmacro %release-barrier ()
+  "Whoever sees what is stored behind sees all that was done before."
+  '(progn (sb-thread:barrier (:read))
+          (sb-thread:barrier (:write))))
+
+(defmacro %acquire-barrier ()
+  "What is read behind is no older than what was read before."
+  '(sb-thread:barrier (:read)))
 
 (defun %make-lock ()
   (sb-thread:make-mutex :name "port"))
@@ -208,6 +240,19 @@ the system has none."
   "True if TYPE, any object, is a type specifier for a subtype of OF."
   (handler-case (values (subtypep type of))
     ((or error warning) () nil)))       ; it is none
+
+(defun slot-location (class slot)
+  "Where the instances of the class named CLASS, which is defined, have SLOT."
+  (let ((class (find-class class)))
+    (sb-mop:finalize-inheritance class)
+    (sb-mop:slot-definition-location
+     (find slot (sb-mop:class-slots class) :key #'sb-mop:slot-definition-name))))
+
+(defmacro %slot-of (class slot instance)
+  "What INSTANCE, of CLASS or a subclass, has where the instances of CLASS itself have SLOT. A
+subclass can have it elsewhere."
+  `(sb-mop:standard-instance-access ,instance
+                                    (load-time-value (slot-location ',class ',slot) t)))
 
 ;;; What a function says of itself
 

@@ -96,7 +96,10 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
 (defun read-character (connection)
   "The next character, or :EOF."
   (declare (type connection connection))
-  (or (with-input-now (connection)
+  (or (with-input-there (connection)
+        (when (more-than-one-p connection)
+          (plain-character connection)))
+      (with-input-now (connection)
         (let ((character (or (plain-character connection)
                              (when (and (zerop (buffered-input connection))
                                         (fill-input-quickly connection))
@@ -119,7 +122,7 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
 (defun unread-character (connection)
   "Take back the character that was read last. It is an error if that is not what happened last."
   (declare (type connection connection))
-  (or (with-direction-now (connection connection-input-owner)
+  (or (with-direction-now (connection :input)
         (when (plusp (connection-last-width connection))
           (take-back connection)
           t))
@@ -153,7 +156,7 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
 (defun read-character-now (connection)
   "The next character if it is there, NIL if it is not or another thread is just reading, :EOF at
 end of file. Never blocks."
-  (with-free-direction (connection connection-input-owner)
+  (with-free-direction (connection :input)
     (check-open connection :read)
     (begin-call connection :input)
     (loop with last-p = nil
@@ -169,7 +172,7 @@ end of file. Never blocks."
 (defun input-ready-p (connection)
   "True if a character or, for a binary stream, an octet can be read without blocking; false at end
 of file, as LISTEN wants it, and while another thread is just reading. Never blocks."
-  (with-free-direction (connection connection-input-owner)
+  (with-free-direction (connection :input)
     (check-open connection :read)
     (loop with last-p = nil
           do (when (next-element-there-p connection last-p)
@@ -262,8 +265,9 @@ has to be asked what stands for some of them."
 taken from the buffer before the line is whole, so a line that times out is there for the next
 call."
   (declare (type connection connection))
-  (let ((line (with-input-now (connection)
-                (take-line-quickly connection))))
+  (let ((line (or (take-line-there connection)
+                  (with-input-now (connection)
+                    (take-line-quickly connection)))))
     (if line
         (values line nil)
         (with-input (connection)
@@ -273,9 +277,9 @@ call."
               (read-line-by-octets connection)
               (read-line-by-characters connection (begin-call connection :input)))))))
 
-(defun take-line-quickly (connection)
-  "The next line if the buffer has all of it and it is free of errors; else NIL, nothing taken. To
-be called within WITH-INPUT-NOW."
+(defun line-there (connection)
+  "How many octets the next line has before its line feed, and how many characters, packed; NIL if
+the buffer has not all of it, or only decoding can tell. Allocates nothing."
   (declare (type connection connection))
   (let ((format (connection-format connection))
         (start (connection-in-start connection)))
@@ -283,17 +287,54 @@ be called within WITH-INPUT-NOW."
       (multiple-value-bind (newline count) (measure-line connection format start)
         (declare (type (or null index) newline count))
         (when count
-          (let* ((end (line-end connection start newline))
-                 (length (- count (- (the index newline) end))) ; a carriage return is not in it
-                 (string (make-string length)))
-            (declare (type index end length))
-            (when (= (- end start)
-                     (the index (values (decode format (connection-in connection) start end
-                                                string 0 length))))
-              (setf (connection-in-start connection) (1+ newline)
-                    (connection-last-width connection) 0)
-              (release-idle-input connection)
-              string)))))))
+          ;; A carriage return before the line feed is no character of the line.
+          (let ((end (line-end connection start newline)))
+            (declare (type index end))
+            (pack-progress (- newline start) (- count (- newline end)))))))))
+
+(defun take-measured-line (connection octets string)
+  "Take the line of OCTETS, and its line feed, that LINE-THERE has found: STRING, which is as long,
+with its characters; NIL if it is not free of errors, nothing taken. Allocates nothing."
+  (declare (type connection connection) (type index octets) (type characters string)
+           (inline decode))
+  (let* ((start (connection-in-start connection))
+         (newline (+ start octets))
+         (end (line-end connection start newline)))
+    (declare (type index newline end))
+    (when (= (- end start)
+             (the index (values (decode (connection-format connection) (connection-in connection)
+                                        start end string 0 (length string)))))
+      (setf (connection-in-start connection) (1+ newline)
+            (connection-last-width connection) 0)
+      string)))
+
+(defun take-line-quickly (connection)
+  "The next line if the buffer has all of it and it is free of errors; else NIL, nothing taken. To
+be called within WITH-INPUT-NOW."
+  (declare (type connection connection))
+  (let ((line (line-there connection)))
+    (when line
+      (multiple-value-bind (octets length) (unpack-progress line)
+        (let ((string (take-measured-line connection octets (make-string length))))
+          (when string
+            (release-idle-input connection)
+            string))))))
+
+(defun take-line-there (connection)
+  "As TAKE-LINE-QUICKLY, where this thread is the resident reader and more than the line is there.
+In two steps, as the string is made in between; an interrupt that reads there is found by where the
+stream stands."
+  (declare (type connection connection))
+  (let* ((position (octets-read connection))
+         (line (with-input-there (connection)
+                 (line-there connection))))
+    (when line
+      (multiple-value-bind (octets length) (unpack-progress line)
+        (let ((string (make-string length)))
+          (with-input-there (connection)
+            (when (and (= position (octets-read connection))
+                       (< (1+ octets) (buffered-input connection)))
+              (take-measured-line connection octets string))))))))
 
 (defun read-line-by-octets (connection)
   "READ-TEXT-LINE where a line ends with octet 10."

@@ -55,6 +55,7 @@ To be called with interrupts deferred until the count is noted."
     (declare (type (signed-byte 64) count))
     (note-answer connection count)
     (when (plusp count)
+      (take-residence connection :input count)
       (incf (connection-octets-in connection) count))
     count))
 
@@ -81,6 +82,7 @@ To be called with interrupts deferred until the count is noted."
              (plusp (length (connection-in connection))))
     (drop-input connection)))
 
+(declaim (inline octets-read))
 (defun octets-read (connection)
   "How many octets have been read, as a position in all that came."
   (- (connection-octets-in connection) (buffered-input connection)))
@@ -154,6 +156,19 @@ yet."
           ((would-block-p count) (release-idle-input connection) nil)
           (t (fail-on connection count :read)))))
 
+;;; In the buffer: what operations on one element try first, where this thread is the resident.
+
+(defmacro with-input-there ((connection) &body body)
+  "The value of BODY, as WITH-RESIDENCE wants it, which is not to take the last octet of the buffer;
+NIL where this thread is not the resident reader of CONNECTION or a deadline has passed."
+  `(when (in-time-p ,connection :input)
+     (with-residence (,connection :input) ,@body)))
+
+(declaim (inline more-than-one-p))
+(defun more-than-one-p (connection)
+  "True if an octet can be taken and the buffer has one still."
+  (> (buffered-input connection) 1))
+
 ;;; Without waiting: what every reading operation tries first. An operation that has all it needs in
 ;;; the buffer, or after one receive that does not block, is spared what a wait needs: the limit and
 ;;; the cleanup. Whatever it meets it leaves to the long way, which meets it again.
@@ -162,7 +177,7 @@ yet."
   "The value of BODY, short, never blocking and never signalling, if this thread can be the one
 reader of CONNECTION at once and no deadline has passed; else NIL."
   `(when (in-time-p ,connection :input)
-     (with-direction-now (,connection connection-input-owner) ,@body)))
+     (with-direction-now (,connection :input) ,@body)))
 
 (defun fill-input-quickly (connection)
   "Receive behind IN-END if something may be there: true if it was. To be called within
@@ -204,7 +219,10 @@ WITH-INPUT-NOW."
 (defun read-octet (connection)
   "The next octet, or :EOF."
   (declare (type connection connection))
-  (or (with-input-now (connection)
+  (or (with-input-there (connection)
+        (when (more-than-one-p connection)
+          (next-octet connection)))
+      (with-input-now (connection)
         (let ((octet (or (next-octet connection)
                          (when (fill-input-quickly connection)
                            (next-octet connection)))))

@@ -18,7 +18,14 @@
   "The value of BODY, short, never blocking and never signalling, if this thread can be the one
 writer of CONNECTION at once, nothing forbids to write and no deadline has passed; else NIL."
   `(when (in-time-p ,connection :output)
-     (with-direction-now (,connection connection-output-owner)
+     (with-direction-now (,connection :output)
+       (unless (or (channel-closing ,connection) (connection-output-shut ,connection))
+         ,@body))))
+
+(defmacro with-output-there ((connection) &body body)
+  "As WITH-OUTPUT-NOW for the resident writer of CONNECTION, of BODY as WITH-RESIDENCE wants it."
+  `(when (in-time-p ,connection :output)
+     (with-residence (,connection :output)
        (unless (or (channel-closing ,connection) (connection-output-shut ,connection))
          ,@body))))
 
@@ -105,6 +112,7 @@ nothing is left."
   "COUNT octets are on their way, those that were pending first; how many came from elsewhere."
   (let* ((pending (pending-output connection))
          (own (min count pending)))
+    (take-residence connection :output count)
     (incf (connection-octets-out connection) count)
     (setf (connection-expecting connection) t)
     (cond ((zerop own))
@@ -234,7 +242,11 @@ taken for them."
 (declaim (inline write-octet))          ; into the few that write one element
 (defun write-octet (connection octet)
   (declare (type connection connection) (type (unsigned-byte 8) octet))
-  (or (with-output-now (connection)
+  (or (with-output-there (connection)
+        (when (plusp (output-room connection))
+          (append-octet connection octet)
+          t))
+      (with-output-now (connection)
         (when (room-now-p connection 1)
           (append-octet connection octet)
           t))
@@ -401,8 +413,13 @@ as it is. Values: LIMIT or a later one; the index of the first that was not writ
   "Write the characters START to END of STRING in the format of CONNECTION. On a failure
 NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the kernel."
   (declare (type connection connection) (type characters string) (type index start end))
-  (or (with-output-now (connection)
-        (write-run-quickly connection string start end))
+  (or (let ((room (* 4 (- end start))))
+        (or (with-output-there (connection)
+              (when (<= room (output-room connection))
+                (append-run connection string start end)))
+            (with-output-now (connection)
+              (when (and (< room +buffer-size+) (room-now-p connection room))
+                (append-run connection string start end)))))
       (with-output (connection)
         (check-writable connection)
         ;; A handler that writes is a call within this one.
@@ -435,29 +452,32 @@ written as its own code: true if so; else nothing is written."
       (incf (connection-out-end connection) (- end start))
       t)))
 
-(defun write-run-quickly (connection string start end)
-  "Encode the characters START to END of STRING if there is room for any characters and all of them
-have octets: true if so; else nothing is written. To be called within WITH-OUTPUT-NOW."
-  (declare (type connection connection) (type characters string) (type index start end))
+(defun append-run (connection string start end)
+  "Encode the characters START to END of STRING, for which there is room whatever they are, into the
+buffer if all of them have octets: true if so; else nothing is written. Allocates nothing."
+  (declare (type connection connection) (type characters string) (type index start end)
+           (inline encode))
   (let ((format (connection-format connection)) (length (- end start)))
-    (when (and (< length +direct-size+) (room-now-p connection (* 4 length)))
-      (or (and (<= length +short-run+)
-               (append-plain-characters connection string start end))
-          (and (not (foreign-p format))
-               (or (eq (text-format-eol format) :lf)
-                   (not (find #\Newline string :start start :end end)))
-               (let ((at (connection-out-end connection)))
-                 (multiple-value-bind (consumed produced)
-                     (encode format string start end
-                             (connection-out connection) at (length (connection-out connection)))
-                   (when (= consumed length)
-                     (setf (connection-out-end connection) (+ at produced))
-                     t))))))))
+    (or (and (<= length +short-run+)
+             (append-plain-characters connection string start end))
+        (and (not (foreign-p format))
+             (or (eq (text-format-eol format) :lf)
+                 (not (find #\Newline string :start start :end end)))
+             (let ((at (connection-out-end connection)))
+               (multiple-value-bind (consumed produced)
+                   (encode format string start end
+                           (connection-out connection) at (length (connection-out connection)))
+                 (when (= consumed length)
+                   (setf (connection-out-end connection) (+ at produced))
+                   t)))))))
 
 (defun write-base-characters-from (connection string start end)
   "As WRITE-CHARACTERS-FROM, of a simple base string, whose characters are ASCII."
   (declare (type connection connection) (type base-characters string) (type index start end))
-  (or (with-output-now (connection)
+  (or (with-output-there (connection)
+        (when (<= (- end start) (output-room connection))
+          (append-plain-characters connection string start end)))
+      (with-output-now (connection)
         (and (< (- end start) +direct-size+)
              (room-now-p connection (- end start))
              (append-plain-characters connection string start end)))
@@ -471,6 +491,7 @@ have octets: true if so; else nothing is written. To be called within WITH-OUTPU
   (and (text-format-ascii-p format)
        (or (/= code 10) (eq (text-format-eol format) :lf))))
 
+(declaim (inline write-character))      ; into the two methods that call it
 (defun write-character (connection character)
   "Write CHARACTER; plain ASCII straight into the buffer."
   (declare (type connection connection) (type character character))

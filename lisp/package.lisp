@@ -9,12 +9,14 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:library-error #:load-library #:library-pathname #:library-version
    ;; calling it
    #:octets #:int64s #:with-octets #:with-int64s #:with-characters #:with-text #:text-from
-   #:%at-image-start #:call-deferred #:call-nowait #:with-waiting #:with-cleanup
+   #:%at-image-start #:call-deferred #:call-nowait #:call-undisturbed
+   #:with-waiting #:with-cleanup
    #:null-pointer #:int64-at #:utf8-octets #:with-optional-octets
-   ;; abi, status, clock
+   ;; abi, status, clock, fence
    #:lport-version #:lport-abi #:lport-manifest
    #:lport-status-make #:lport-status-kind #:lport-status-errno #:lport-status-text
    #:lport-kind-name #:lport-kind-condition #:lport-clock-now #:lport-clock-after
+   #:lport-fence #:lport-fence-prepare
    ;; address
    #:lport-address-parse #:lport-address-is-literal #:lport-address-print #:lport-port-parse
    #:lport-address-local #:lport-address-equal

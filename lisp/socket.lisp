@@ -290,7 +290,7 @@ LIMIT: it meets SOCKET-CLOSED at its next step."
 
 (defun finish-output-if-free (connection abort limit)
   "Flush by LIMIT unless ABORT, and give back the buffer; NIL if another thread is just writing."
-  (with-free-direction (connection connection-output-owner)
+  (with-free-direction (connection :output)
     (with-cleanup
         (unless (or abort (zerop (pending-output connection)))
           (flush connection :limit limit :closing t))
@@ -299,7 +299,7 @@ LIMIT: it meets SOCKET-CLOSED at its next step."
 
 (defun finish-input-side (connection)
   "Give back the input buffer, if no thread is just reading."
-  (with-free-direction (connection connection-input-owner)
+  (with-free-direction (connection :input)
     (drop-input connection)))
 
 (defvar *remember-ends* t

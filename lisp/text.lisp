@@ -109,6 +109,15 @@ may be called.")
        (declare (type (unsigned-byte 62) ,progress))
        (values (ash ,progress -31) (ldb (byte 31 0) ,progress)))))
 
+(declaim (inline pack-progress))
+(defun pack-progress (consumed produced)
+  "Two counts as one integer."
+  (declare (type (unsigned-byte 31) consumed produced))
+  (logior (ash consumed 31) produced))
+
+;; Where each line counts they are asked for inline.
+(declaim (inline decode encode))
+
 (defun decode (format octets start end string from to)
   "Convert octets START to END of OCTETS into STRING from FROM up to TO.
 Values: octets consumed, characters produced. It stops at either end or before what is no
@@ -141,6 +150,8 @@ Values: characters consumed, octets produced. It stops at either end or before w
                  (lport-text-to-ascii source (- to from) target (- end start))))
         (:babel (encode-foreign (text-format-charset format)
                                 string from to octets start end))))))
+
+(declaim (notinline decode encode))
 
 (defun problem (format octets start end)
   "What is the matter at START of OCTETS, where DECODE stopped before END: NIL, more octets may

@@ -1,0 +1,152 @@
+;;;; direction - one thread at a time reads, one writes; who moves much does so at less cost.
+
+(in-package :port/test)
+
+(define-suite direction "Owners and residents of the directions of a socket.")
+
+(defun counts-of (octets)
+  "How often each octet is in the sequence OCTETS."
+  (let ((counts (make-array 256 :initial-element 0)))
+    (map nil (lambda (octet) (incf (aref counts octet))) octets)
+    counts))
+
+(defun read-bytes (socket &optional count)
+  "COUNT octets of SOCKET, or all up to its end of file, read one by one: a list."
+  (loop for octet = (and (or (null count) (<= 0 (decf count)))
+                         (read-byte socket nil))
+        while octet
+        collect octet))
+
+(defun channel-of (socket)
+  (port::socket-connection socket))
+
+(define-test direction.residents (:weather nil)
+  "Who moves much becomes the resident; a second thread ends that, for good."
+  (with-pair (a b)
+    (let ((writer (in-thread (lambda ()
+                               (dotimes (i 200000)
+                                 (write-byte 7 a))
+                               (finish-output a)
+                               sb-thread:*current-thread*))))
+      (is (= 100 (length (read-bytes b 100))))
+      (is (eq sb-thread:*current-thread* (port::channel-input-resident (channel-of b))))
+      (is (= 100 (length (join (in-thread (lambda () (read-bytes b 100)))))))
+      (is (null (port::channel-input-resident (channel-of b))))
+      (is (= 199800 (length (read-bytes b 199800))))
+      (is (null (port::channel-input-resident (channel-of b))))
+      (let ((thread (join writer)))
+        (is (eq thread (port::channel-output-resident (channel-of a))))))))
+
+(define-test direction.little-is-no-residence ()
+  (with-pair (a b)
+    (dotimes (i 100)
+      (send-octets a "hello" 10)
+      (is (string= "hello" (read-line b))))
+    (is (null (port::channel-input-resident (channel-of b))))
+    (is (null (port::channel-output-resident (channel-of a))))))
+
+(define-test direction.a-second-reader (:behaviour 21 :limit 60)
+  "Comes at any moment: each octet is read by one of them, once."
+  (let ((state (sb-ext:seed-random-state (test-seed))))
+    (dotimes (round (if (weather-p) 5 100))
+      (with-pair (a b)
+        (let* ((out (random-octets (amount 20000) state))
+               (writer (in-thread (lambda () (write-octets a out) (close a))))
+               (first (in-thread (lambda () (read-bytes b)))))
+          (loop repeat (random 100000 state))
+          (let ((in (append (read-bytes b) (join first))))
+            (join writer)
+            (is (equalp (counts-of out) (counts-of in)))))))))
+
+(define-test direction.a-second-writer (:behaviour 21 :limit 60)
+  "Comes at any moment: each octet is written once, each thread's in their order."
+  (let ((state (sb-ext:seed-random-state (test-seed))))
+    (flet ((count-up (socket first)
+             (dotimes (i (amount 70000))
+               (write-byte (+ first (mod i 128)) socket))))
+      (dotimes (round (if (weather-p) 2 10))
+        (with-pair (a b)
+          (let ((reader (in-thread (lambda () (everything b))))
+                (writer (in-thread (lambda () (count-up a 0)))))
+            (loop repeat (random 1000000 state))
+            (count-up a 128)
+            (join writer)
+            (close a)
+            (let ((next (vector 0 0)) (octets (join reader)))
+              (is (= (* 2 (amount 70000)) (length octets)))
+              (is (loop for octet across octets
+                        for side = (ash octet -7)
+                        always (= (mod octet 128) (mod (aref next side) 128))
+                        do (incf (aref next side)))))))))))
+
+(defun read-interrupted (read)
+  "What READ, a function that reads the next element or NIL at the end, reads here and in interrupts
+of this thread, one after the other, until the end: a list, in no order."
+  (let* ((all '()) (done nil)
+         (self sb-thread:*current-thread*)
+         (answered (sb-thread:make-semaphore))
+         (interrupter (in-thread
+                       (lambda ()
+                         (loop until done
+                               do (sb-thread:interrupt-thread
+                                   self
+                                   (lambda ()
+                                     (let ((element (and (not done) (funcall read))))
+                                       (when element
+                                         (sb-sys:without-interrupts (push element all))))
+                                     (sb-thread:signal-semaphore answered)))
+                                  (sb-thread:wait-on-semaphore answered))))))
+    (loop for element = (funcall read)
+          while element
+          do (sb-sys:without-interrupts (push element all)))
+    (setf done t)
+    (join interrupter)
+    all))
+
+(define-test direction.an-interrupt-that-reads (:behaviour 26 :limit 60)
+  "The same thread reads what it is interrupted in reading: each octet is read once."
+  (with-pair (a b)
+    (let* ((out (random-octets (amount 500000) (sb-ext:seed-random-state (test-seed))))
+           (writer (in-thread (lambda () (write-octets a out) (close a)))))
+      (is (equalp (counts-of out)
+                  (counts-of (read-interrupted (lambda () (read-byte b nil))))))
+      (join writer))))
+
+(define-test direction.lines-that-an-interrupt-reads (:behaviour 26 :limit 60)
+  "The same, of lines: each is read once and whole."
+  (with-pair (a b)
+    (let* ((lines (loop for i below (amount 50000)
+                        collect (format nil "this is line number ~6,'0D" i)))
+           (writer (in-thread (lambda ()
+                                (dolist (line lines)
+                                  (write-line line a))
+                                (close a)))))
+      (is (equal lines (sort (read-interrupted (lambda () (read-line b nil))) #'string<)))
+      (join writer))))
+
+(define-test direction.a-close-from-elsewhere (:behaviour 13 :limit 60)
+  "Ends a resident's reading at any moment."
+  (let ((state (sb-ext:seed-random-state (test-seed))))
+    (dotimes (round (if (weather-p) 10 100))
+      (with-pair (a b)
+        (let ((writer (in-thread (lambda ()
+                                   (failure-of (loop with octets = (blank 10000)
+                                                     do (write-octets a octets))))))
+              (reader (in-thread (lambda () (failure-of (loop (read-byte b)))))))
+          (loop repeat (random 1000000 state))
+          (close b)
+          (is (typep (join reader) 'socket-closed))
+          (is (typep (join writer) 'network)))))))
+
+(define-test direction.without-fences ()
+  "Where the system has none, there are no residents."
+  (let ((fences port::*fences-p*))
+    (unwind-protect
+         (with-pair (a b)
+           (setf port::*fences-p* nil)
+           (write-octets a (blank 5000))
+           (finish-output a)
+           (is (= 5000 (length (read-bytes b 5000))))
+           (is (null (port::channel-input-resident (channel-of b))))
+           (is (null (port::channel-output-resident (channel-of a)))))
+      (setf port::*fences-p* fences))))
