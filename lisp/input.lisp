@@ -179,16 +179,33 @@ reader of CONNECTION at once and no deadline has passed; else NIL."
   `(when (in-time-p ,connection :input)
      (with-direction-now (,connection :input) ,@body)))
 
+(defmacro receiving-now ((connection) (flags) attempt)
+  "The value of ATTEMPT, a form that receives with FLAGS, if it is more than 0; else, or where
+nothing can be there yet, NIL. To be used within WITH-INPUT-NOW."
+  (let ((count (gensym "COUNT")))
+    `(unless (channel-closing ,connection)
+       (let ((,flags (patience (,connection)
+                       (and (> (channel-input-timeout ,connection) *patience-room*)
+                            (leaves-room-p (min *deadline*
+                                                (channel-input-deadline ,connection)))))))
+         (unless (and (connection-expecting ,connection) (zerop ,flags))
+           (let ((,count ,attempt))
+             (declare (type (signed-byte 64) ,count))
+             (when (plusp ,count)
+               ,count)))))))
+
 (defun fill-input-quickly (connection)
   "Receive behind IN-END if something may be there: true if it was. To be called within
 WITH-INPUT-NOW."
   (declare (type connection connection))
-  (unless (channel-closing connection)
-    (let ((flags (patience (connection)
-                   (and (> (channel-input-timeout connection) *patience-room*)
-                        (leaves-room-p (min *deadline* (channel-input-deadline connection)))))))
-      (unless (and (connection-expecting connection) (zerop flags))
-        (plusp (the (signed-byte 64) (receive-behind connection flags)))))))
+  (receiving-now (connection) (flags) (receive-behind connection flags)))
+
+(defun receive-quickly (connection octets start end)
+  "Receive into OCTETS from START below END if something may be there and none is buffered: how many
+octets, or NIL. To be called within WITH-INPUT-NOW."
+  (declare (type connection connection))
+  (when (zerop (buffered-input connection))
+    (receiving-now (connection) (flags) (receive connection octets start end flags))))
 
 (defun put-back (connection octets start end)
   "Put OCTETS from START to END before what is unread."
@@ -306,8 +323,10 @@ is END.
 How many; 0 at end of file."
   (declare (type connection connection) (type octets octets) (type index start end))
   (or (with-input-now (connection)
-        (when (and (< start end) (plusp (buffered-input connection)))
-          (take-octets connection octets start end)))
+        (when (< start end)
+          (if (plusp (buffered-input connection))
+              (take-octets connection octets start end)
+              (receive-quickly connection octets start end))))
       (with-input (connection)
         (check-open connection :read)
         (let ((limit (begin-call connection :input)))
