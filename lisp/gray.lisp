@@ -133,19 +133,20 @@ Elements that SEQUENCE cannot hold stay unread."
          (copy (if text-p
                    (make-string (- end start))
                    (make-array (- end start) :element-type '(unsigned-byte 8))))
-         (count (if text-p
-                    (read-characters-into connection copy 0 (- end start))
-                    (read-octets-into connection copy 0 (- end start))))
          (done nil))
-    (with-cleanup
-        (progn (replace sequence copy :start1 start :end2 count)
-               (setf done t))
-      (unless done
-        (with-input (connection)
-          (if text-p
-              (put-back-text connection copy 0 count)
-              (put-back connection copy 0 count)))))
-    (+ start count)))
+    (multiple-value-bind (count odd)
+        (if text-p
+            (read-characters-into connection copy 0 (- end start))
+            (read-octets-into connection copy 0 (- end start)))
+      (with-cleanup
+          (progn (replace sequence copy :start1 start :end2 count)
+                 (setf done t))
+        (unless done
+          (with-input (connection)
+            (if text-p
+                (put-back-text connection copy 0 count odd)
+                (put-back connection copy 0 count)))))
+      (+ start count))))
 
 (defmethod stream-write-sequence ((socket socket) sequence &optional (start 0) end)
   (let ((connection (connection-of socket)))

@@ -377,20 +377,20 @@ stream stands."
     (loop for index from (- end (connection-last-width connection)) below end
           do (vector-push-extend (aref (connection-in connection) index) octets))))
 
-(defun put-back-text (connection string start end &optional odd)
+(defun put-back-text (connection string start end odd)
   "Put the characters START to END of STRING before what is unread, in the octets that spell them.
-ODD, a list of (position . octets), the last one first: characters that came from other octets."
+ODD, a list of (from to . octets), the last one first: characters that came from other octets."
   (let ((octets (spell-with connection string start end odd)))
     (put-back connection octets 0 (length octets))))
 
 (defun spell-with (connection string start end odd)
   "As SPELL, with the octets of ODD, see PUT-BACK-TEXT, where they differ."
   (let ((pieces '()))
-    (loop for (position . octets) in (reverse odd)
-          when (< position end)
-            do (push (spell connection string start position) pieces)
+    (loop for (from to . octets) in (reverse odd)
+          when (< from end)
+            do (push (spell connection string start from) pieces)
                (push octets pieces)
-               (setf start (1+ position)))
+               (setf start to))
     (push (spell connection string start end) pieces)
     (let ((all (octets-of-size (reduce #'+ pieces :key #'length))) (at 0))
       (dolist (piece (nreverse pieces) all)
@@ -425,20 +425,23 @@ READ-TEXT-LINE."
 
 (defun take-characters (connection string start end)
   "Decode what is buffered into STRING from START below END, as far as it goes without a line's end
-of two octets, an error or more octets; how many characters."
-  (if (eq (text-format-eol (connection-format connection)) :crlf)
-      0
-      (multiple-value-bind (consumed produced)
-          (decode (connection-format connection) (connection-in connection)
-                  (connection-in-start connection) (connection-in-end connection)
-                  string start end)
-        (incf (connection-in-start connection) consumed)
-        (setf (connection-last-width connection) 0)
-        produced)))
+of two octets, an error or more octets. Values: how many characters; their octets, where SPELL may
+give others, as some encodings have two of a character."
+  (let ((format (connection-format connection)) (from (connection-in-start connection)))
+    (if (eq (text-format-eol format) :crlf)
+        0
+        (multiple-value-bind (consumed produced)
+            (decode format (connection-in connection) from (connection-in-end connection)
+                    string start end)
+          (setf (connection-in-start connection) (+ from consumed)
+                (connection-last-width connection) 0)
+          (values produced
+                  (and (plusp produced) (foreign-p format)
+                       (subseq (connection-in connection) from (+ from consumed))))))))
 
 (defun read-characters-into (connection string start end)
-  "Fill STRING from START to END; the index of the first that was not filled, END unless end of file
-came.
+  "Fill STRING from START to END. Values: the index of the first that was not filled, END unless end
+of file came; what PUT-BACK-TEXT has to know of them.
 What a call that ends early had read goes back into the buffer in the octets that it came in."
   (declare (type characters string) (type index start end))
   (with-input (connection)
@@ -451,20 +454,25 @@ What a call that ends early had read goes back into the buffer in the octets tha
            (loop
              (when (plusp (buffered-input connection))
                (call-deferred
-                 (incf position (the index (take-characters connection string position end)))
+                 (multiple-value-bind (count octets)
+                     (take-characters connection string position end)
+                   (declare (type index count))
+                   (when octets
+                     (push (list* position (+ position count) octets) odd))
+                   (incf position count))
                  (setf noted (octets-read connection))))
              (when (= position end)
                (setf done t)
-               (return position))
+               (return (values position odd)))
              ;; What stopped the run: nothing buffered, a character cut off, an error, a line's end.
              (multiple-value-setq (character limit) (next-character-by connection limit))
              (when (eq character :eof)
                (setf done t)
-               (return position))
+               (return (values position odd)))
              (setf (schar string position) character)
              (let ((octets (odd-octets connection string position)))
                (when octets
-                 (push (cons position octets) odd)))
+                 (push (list* position (1+ position) octets) odd)))
              (call-deferred
                (incf position)
                (setf noted (octets-read connection))))

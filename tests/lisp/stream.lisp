@@ -397,6 +397,39 @@ value is what is left on it up to its end of file."
     (signals type-error (write-byte 256 a))
     (signals type-error (write-sequence '(#\a -1) a))))
 
+(defun left-unread (format octets failure room)
+  "What is unread of OCTETS after a call of READ-SEQUENCE in FORMAT with ROOM, which signals
+FAILURE, a type."
+  (with-pair (a b)
+    (write-sequence octets a)
+    (finish-output a)
+    (setf (stream-external-format b) format
+          (socket-timeout b :input) 1/50)
+    (when (eq failure 'type-error)
+      (close a))
+    (is (typep (handler-case (read-sequence room b)
+                 (error (condition) condition))
+               failure))
+    (close a)
+    (coerce (everything b) 'list)))
+
+(define-test stream.what-has-no-room-stays-as-it-was (:behaviour (43 45))
+  "What a sequence cannot hold is unread, in the octets that it came in, whatever they spell."
+  (loop for (format . octets) in '(((:utf-8 :eol :crlf) 97 10 195 169)
+                                   ((:utf-8 :eol :crlf) 97 13 10 13 195 169)
+                                   ((:utf-8 :replacement #\?) 97 255 98 195 169)
+                                   (:cp932 97 #xFA #x5B 98))
+        do (is (equal octets (left-unread format octets 'type-error
+                                          (make-string 9 :element-type 'base-char)))
+               "~S" format)))
+
+(define-test stream.octets-of-two-spellings (:behaviour (11 43))
+  "A call that times out leaves the octets of a character that the encoding has twice."
+  (loop for (format . octets) in '((:cp932 97 #xFA #x5B 98) (:gbk 97 #xFE #xA0 98 99)
+                                   (:utf-16be 0 97 0 98 0))
+        do (dolist (room (list (make-string 9) (make-list 9)))
+             (is (equal octets (left-unread format octets 'timeout room)) "~S" format))))
+
 (define-test stream.zero-length (:behaviour 40)
   (do-pairs (a b)
     (let ((none (octets)))
