@@ -150,7 +150,7 @@ by GIVE-UP, a function of a status, if it has passed."
       limit))
 
 (defun read-seconds ()
-  (format *query-io* "Seconds to wait (NIL: for ever): ")
+  (ask "Seconds to wait (NIL: for ever): ")
   (list (read *query-io*)))
 
 ;;; Waiting

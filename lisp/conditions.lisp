@@ -585,11 +585,16 @@ as of FAILURE; without a MESSAGE the library's own phrase is the reason."
 
 ;;; Restarts
 
+(defun ask (control &rest arguments)
+  "Ask at *QUERY-IO* what CONTROL and ARGUMENTS say."
+  (fresh-line *query-io*)
+  (apply #'format *query-io* control arguments)
+  (finish-output *query-io*))
+
 (defun read-new-value (what)
   "Ask for a line at *QUERY-IO* that replaces WHAT, a string; a list of it, as restarts take
 arguments."
-  (format *query-io* "~&New ~A: " what)
-  (finish-output *query-io*)
+  (ask "New ~A: " what)
   (list (read-line *query-io*)))
 
 (defun call-with-retry-restarts (function value &key (doing "it") (what "value"))

@@ -178,7 +178,7 @@ the restart REPLACE-CHARACTER of the DECODING-ERROR says."
         (replace-character (&optional (character (code-char #xFFFD)))
           :report "Read another character in place of the octets."
           :interactive read-a-character
-          character))))
+          (check-replacement :read character)))))
 
 (defun encode-character (format character)
   "Values: the octets of CHARACTER in FORMAT; false if it has none."
@@ -198,8 +198,15 @@ REPLACE-CHARACTER of the ENCODING-ERROR."
     (replace-character (&optional (replacement #\?))
       :report "Write another character in its place."
       :interactive read-a-character
-      replacement)))
+      (check-replacement :write replacement))))
 
 (defun read-a-character ()
-  (format *query-io* "A character: ")
-  (list (char (read-line *query-io*) 0)))
+  "A list of the one character on the line that is asked for; of none, for the usual one."
+  (loop
+    (ask "A character (nothing: the usual one): ")
+    (let ((line (read-line *query-io*)))
+      (when (<= (length line) 1)
+        (return (coerce line 'list))))))
+
+(defun check-replacement (operation character)
+  (check-argument operation character 'character "a character for REPLACE-CHARACTER"))

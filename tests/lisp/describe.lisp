@@ -98,3 +98,48 @@
           (unwind-protect (same-p poller)
             (close poller))))
       (same-p (make-datagram-batch 3)))))
+
+;;; Restarts that ask at the terminal, which is a socket here
+
+(defun answered (class name answers function)
+  "Values: what FUNCTION returns where CLASS is met by the restart NAME and the user gives ANSWERS,
+lines; the questions that he has seen."
+  (with-pair (terminal user)
+    (send-octets user answers)
+    (let ((value (handler-bind
+                     ((network (lambda (condition)
+                                 (when (typep condition class)
+                                   (let ((*query-io* terminal))
+                                     (invoke-restart-interactively
+                                      (find-restart name condition)))))))
+                   (funcall function))))
+      (multiple-value-bind (unread unsent) (buffered-octets terminal)
+        (declare (ignore unread))
+        (is (= 0 unsent) "asked what nobody has seen"))
+      (close terminal)
+      (values value (babel:octets-to-string (everything user))))))
+
+(define-test "describe.restarts-that-ask" ()
+  "The question is there before the answer is read; an answer that is none is asked for again."
+  (with-pair (a b)
+    (write-sequence #(97 255 254 10) b)
+    (finish-output b)
+    (is (equal (format nil "a?~C" (code-char #xFFFD))
+               (answered 'decoding-error 'replace-character (format nil "no~%?~%~%")
+                         (lambda () (read-line a)))))
+    (setf (stream-external-format b) :ascii)
+    (multiple-value-bind (value asked)
+        (answered 'encoding-error 'replace-character (format nil "~%")
+                  (lambda () (write-line "é" b) (finish-output b) (read-line a)))
+      (is (equal "?" value))
+      (is (search "A character" asked)))
+    (setf (socket-timeout a :input) 1/50)
+    (multiple-value-bind (value asked)
+        (answered 'timeout 'wait-longer (format nil "5~%")
+                  (lambda ()
+                    (handler-bind ((timeout (lambda (condition)
+                                              (declare (ignore condition))
+                                              (send-octets b (format nil "late~%")))))
+                      (read-line a))))
+      (is (equal "late" value))
+      (is (search "Seconds to wait" asked)))))
