@@ -106,6 +106,8 @@ at once counts no more than any other: nothing is asked after the limit."
 
 (defun resolve-once (host family timeout)
   (family-designator family)
+  (when timeout
+    (check-seconds timeout))
   (let ((target (host-designator host :resolve)))
     (if (address-p target)
         (check-family target family)

@@ -75,6 +75,13 @@
                          (funcall write)))
                      "a character")))))
 
+(define-test arguments.limits-that-nobody-waits-for (:behaviour 9)
+  "A limit of a call that ends at once is looked at all the same."
+  (dolist (timeout '(-1 "1" t))
+    (is-mistyped (lambda () (resolve "127.0.0.1" :timeout timeout)) "seconds")
+    (is-mistyped (lambda () (open-unix-socket "@port-test-nobody" :kind :datagram :timeout timeout))
+                 "seconds")))
+
 (define-test arguments.function ()
   (dolist (function '(nil no-function-of-this-name when if "f"))
     (is-mistyped (lambda () (serve function 0)) "a function of a socket"))
