@@ -126,7 +126,8 @@ the caller gave them, TIMEOUT in seconds, and the attempts are for the condition
                      (setf socket (adopt-handle result
                                                 (lambda (handle)
                                                   (make-link kind handle settings
-                                                             (reached dial)))))))
+                                                             (peer-block handle
+                                                                         (reached dial))))))))
                  (cond (socket (return socket))
                        ((= (lport-status-kind result) +lport-in-progress+)
                         (lport-dial-wait dial limit)

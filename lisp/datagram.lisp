@@ -68,8 +68,9 @@ NIL."
       (setf result (funcall open))
       (when (plusp result)
         (setf socket (adopt-handle result (lambda (handle)
-                                            (make-datagram-socket handle settings remote
-                                                                  family))))))
+                                            (make-datagram-socket
+                                             handle settings
+                                             (and remote (peer-block handle remote)) family))))))
     (or socket result)))
 
 (defun open-datagram (local remote flags settings family)

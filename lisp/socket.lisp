@@ -143,6 +143,13 @@ NIL."
                                             (funcall ask handle pointer))))
       block)))
 
+(defun peer-block (handle asked)
+  "The block of the peer of HANDLE, which was connected to ASKED: that, unless it is a wildcard, for
+which the system takes an address of this machine."
+  (or (and (not (find 0 asked :start +block-octets+ :test #'/=))
+           (asked-block handle #'lport-socket-peer))
+      asked))
+
 (defun local-block (endpoint)
   (or (endpoint-local endpoint)
       (setf (endpoint-local endpoint)

@@ -26,6 +26,15 @@
           (is (string= "hello" (read-line peer)))
           (close peer))))))
 
+(define-test client.peer-of-a-wildcard (:behaviour 62)
+  "What listens everywhere is reached at an address of this machine, and that is the peer."
+  (with-socket-server (server 0)
+    (loop for (wildcard address) in '(("0.0.0.0" "127.0.0.1") ("::" "::1"))
+          do (with-open-socket (client wildcard (port-of server))
+               (is (equal (list address (port-of server))
+                          (subseq (multiple-value-list (socket-host/port client)) 0 2)))
+               (close (socket-accept server :wait 5))))))
+
 (define-test client.old-argument-and-keywords ()
   (with-socket-server (server 0 :host "127.0.0.1")
     (let ((number (port-of server)))

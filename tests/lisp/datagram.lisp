@@ -87,6 +87,18 @@ port; the full length if it was cut off."
         (socket-send client odd)
         (is (= 3 (socket-receive server odd)))))))
 
+(define-test datagram.sender-behind-a-wildcard (:behaviour 63)
+  (loop for (wildcard address) in '(("0.0.0.0" "127.0.0.1") ("::" "::1"))
+        do (with-datagram-socket (server :host address)
+             (with-datagram-socket (client :remote-host wildcard :remote-port (own-port server))
+               (send-message client "x")
+               (is (equal address (socket-host/port client)))
+               (multiple-value-bind (text host port) (received server)
+                 (declare (ignore text))
+                 (send-message server "y" :host host :port port))
+               (is (equal (list "y" address (own-port server) nil)
+                          (multiple-value-list (received client))))))))
+
 (define-test datagram.sender-is-exact (:behaviour 63)
   "Whoever sends in between, each message has its own sender."
   (with-udp (server first)
