@@ -305,20 +305,22 @@ where it is unknown.")
       (list operation (substitute #\Space #\- (string-downcase operation)) "on"
             :remote :given :local)))
 
+(defun fact-text (fact)
+  "FACT, a host or a port, as a line shows it, or NIL."
+  (cond ((null fact) nil)
+        ((equal fact "") "\"\"")
+        (t (plain-text fact))))
+
 (defun host-text (condition)
   "The host in CONDITION as a line shows it, or NIL."
-  (let ((host (network-host condition)))
-    (cond ((null host) nil)
-          ((equal host "") "\"\"")
-          (t (plain-text host)))))
+  (fact-text (network-host condition)))
 
 (defun given-text (condition)
   "Host and port as the caller gave them, or NIL."
   (let ((host (host-text condition))
-        (port (network-port condition)))
+        (port (fact-text (network-port condition))))
     (when (or host port)
-      (format nil "~@[~A~]~:[~; ~]~@[port ~A~]" host (and host port)
-              (and port (plain-text port))))))
+      (format nil "~@[~A~]~:[~; ~]~@[port ~A~]" host (and host port) port))))
 
 (defun end-text (end condition)
   "The text of END, a keyword of *PHRASES*, or NIL."

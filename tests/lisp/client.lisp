@@ -66,6 +66,8 @@
 
 (define-test client.bad-ends (:behaviour 56)
   (let ((before (lport-socket-count)))
+    (is-failure (address-syntax :address-syntax "connect to port \"\" failed")
+      (open-socket "127.0.0.1" ""))
     (dolist (port '(0 65536 -1 " 80" "080x" "80x" "" 1.5 nil))
       (let ((condition (failure-of (open-socket "127.0.0.1" port))))
         (is (typep condition '(or address-syntax service-not-found))
