@@ -45,13 +45,15 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
             (number (with-retry (port "connect" "port")
                       (port-designator port "tcp" :connect)))
             (family-number (family-designator family :connect))
-            (local (local-end local-host local-port family))
+            (limit (operation-deadline timeout))
+            (local (with-deadline (timeout)
+                     (local-end local-host local-port family)))
             (flags (logior (if nodelay +lport-nodelay+ 0)
                            (if keepalive +lport-keepalive+ 0))))
         (when (address-p target)
           (check-zone target host :connect local))
         (dial-to (lambda () (open-dial target number family-number local flags))
-                 host port timeout settings)))))
+                 host port limit settings)))))
 
 (setf *connect-keywords* (keywords-of 'connect-to))
 
@@ -102,12 +104,12 @@ are."
 
 ;;; Driving a dial
 
-(defun dial-to (open host port timeout settings &optional (kind :stream))
-  "Open a dial with OPEN and step it until there is a connection; the socket with SETTINGS around
-it. The dial is closed on every exit, and the attempts that still go on with it. HOST and PORT, as
-the caller gave them, TIMEOUT in seconds, and the attempts are for the condition."
-  (let ((dial 0) (begun (lport-clock-now)) (limit (operation-deadline timeout)) (socket nil))
-    (declare (type moment limit))
+(defun dial-to (open host port limit settings &optional (kind :stream))
+  "Open a dial with OPEN and step it until there is a connection, by LIMIT; the socket with SETTINGS
+around it. The dial is closed on every exit, and the attempts that still go on with it. HOST and
+PORT, as the caller gave them, and the attempts are for the condition."
+  (declare (type moment limit))
+  (let ((dial 0) (begun (lport-clock-now)) (socket nil))
     (flet ((give-up (status)
              (fail status :connect :host host :port port
                                    :seconds (/ (- (lport-clock-now) begun) 1000000000.0)

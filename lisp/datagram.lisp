@@ -199,6 +199,12 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
            (end-block destination))
           (t (new-destination-block messenger host port)))))
 
+(defun look-up-seconds (messenger)
+  "The seconds that MESSENGER, which is to send, has for the look-up of a name; NIL: no limit."
+  (let ((timeout (span-seconds messenger :output))
+        (left (seconds-until (channel-deadline messenger :output))))
+    (if (and timeout left) (min timeout left) (or timeout left))))
+
 (defun new-destination-block (messenger host port)
   "As DESTINATION-BLOCK; what needed no look-up is remembered."
   (if (eq (messenger-family messenger) :local)
@@ -211,7 +217,9 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
                                   (address-block (first (check-family (unmapped target) family))
                                                  number)
                                   host port)
-            (address-block (first (resolve target :family family)) number)))))
+            (address-block (first (resolve target :family family
+                                                  :timeout (look-up-seconds messenger)))
+                           number)))))
 
 (defun remember-destination (messenger block host port)
   "BLOCK; the string HOST is copied, as its owner may change it."

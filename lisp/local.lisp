@@ -63,7 +63,7 @@ ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: u
         (if (eq kind :datagram)
             (open-path-datagram block path settings)
             (dial-to (lambda () (open-path-dial block number))
-                     path nil timeout settings kind))))))
+                     path nil (operation-deadline timeout) settings kind))))))
 
 (defun open-path-datagram (block path settings)
   "A datagram socket connected to the local name PATH, which is that in BLOCK."

@@ -109,6 +109,12 @@
        (is (<= 0.2 seconds 2))
        (is (= 1 (length (network-attempts condition))))))))
 
+(define-test client.timeout-is-for-the-own-name-too (:behaviour 50)
+  (is-failure (timeout :timed-out "resolve nobody.invalid failed: timed out")
+    (open-socket "127.0.0.1" 1 :local-host "nobody.invalid" :timeout 0))
+  (is-failure (host-not-found :host-not-found)
+    (open-socket "127.0.0.1" 1 :local-host "nobody.invalid" :timeout 10)))
+
 (define-test client.wait-longer-while-connecting ()
   (call-with-black-hole
    (lambda (port)

@@ -162,6 +162,20 @@ port; the full length if it was cut off."
       (setf (socket-deadline server :input) 0)
       (is (typep (join blocked) 'timeout)))))
 
+(define-test datagram.limits-of-a-look-up (:behaviour 9)
+  "The limits of a send are for the name that it has to look up, too."
+  (with-datagram-socket (socket :host "127.0.0.1")
+    (flet ((send ()
+             (send-message socket "x" :host "nobody.invalid" :port 9)))
+      (setf (socket-timeout socket :output) 0)
+      (is-failure (timeout :timed-out) (send))
+      (setf (socket-timeout socket :output) 10)
+      (is-failure (host-not-found :host-not-found) (send))
+      (setf (socket-deadline socket :output) 0)
+      (is-failure (timeout :timed-out) (send))
+      (setf (socket-deadline socket :output) nil)
+      (is-failure (host-not-found :host-not-found) (send)))))
+
 (define-test datagram.answers-early-and-late (:behaviour (63 38))
   "Whether the answer is there when it is asked for, or comes later, as a socket does not expect."
   (with-udp (server client)
