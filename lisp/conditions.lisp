@@ -386,9 +386,11 @@ one."
           (t "more than 1000000000 s"))))
 
 (defun octets-text (condition)
+  "What was moved: octets, or of a batch messages."
   (let ((octets (network-octets condition)))
     (when (and octets (plusp octets))
-      (format nil "~D octet~:P moved" octets))))
+      (format nil "~D ~:[octet~;message~]~2:*~P moved" octets
+              (eq (network-operation condition) :send)))))
 
 (defun privilege-text (condition)
   (when (and (eq (network-operation condition) :listen)

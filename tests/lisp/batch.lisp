@@ -130,6 +130,17 @@
         (is (= 1 (send-batch server in :start (1- (datagram-batch-count in)))))
         (is (string= "EEE" (received client 3)))))))
 
+(define-test batch.a-failure-counts-messages (:weather nil)
+  "What was sent before a failure is said in messages, as it is counted."
+  (with-udp (server client)
+    (let ((batch (make-datagram-batch 3)))
+      (dotimes (index 2)
+        (batch-add batch (octets 1 2) :host "127.0.0.1" :port (own-port server)))
+      (batch-add batch (octets 1 2))
+      (let ((failure (is-failure (usage-error :not-connected "(2 messages moved)")
+                       (send-batch server batch))))
+        (is (= 2 (network-octets failure)))))))
+
 (define-test batch.what-was-cut-off ()
   "It cannot be sent on as if it were whole."
   (with-udp (server client)
