@@ -149,6 +149,12 @@ to."
                                                      "seconds"
                                                      (option-unit option))
                                                  name)))
+          ;; A name of what there is not: an algorithm, a device.
+          ((and (stringp (first value)) (= code +lport-other+))
+           (fail-as 'usage-error :option :invalid
+                    :socket socket :errno (status-errno status)
+                    :message "the system does not take ~S for ~S here, ~A"
+                    :arguments (list (first value) name (status-text status))))
           (t (fail status :option :socket socket
                                   :message "~S: ~A"
                                   :arguments (list name (status-text status)))))))
