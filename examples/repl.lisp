@@ -4,10 +4,10 @@
 
 (format t "~&port ~A is loaded. To begin with:
 
-  (defvar *server* (port:open-socket-server))
-  (defvar *number* (nth-value 1 (port:socket-server-host/port *server*)))
-  (defvar *client* (port:open-socket \"localhost\" *number*))
-  (defvar *peer* (port:socket-accept *server*))
+  (defparameter *server* (port:open-socket-server))
+  (defparameter *number* (nth-value 1 (port:socket-server-host/port *server*)))
+  (defparameter *client* (port:open-socket \"localhost\" *number*))
+  (defparameter *peer* (port:socket-accept *server*))
   (format *client* \"hello~~%\") (finish-output *client*)
   (read-line *peer*)
 

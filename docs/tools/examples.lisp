@@ -3,7 +3,8 @@
 ;;;;
 ;;;; A chapter is what stands under a heading of the second level. Its blocks ```lisp are read and
 ;;;; evaluated in order, in a package of the chapter's own, so that the blocks of a chapter share
-;;;; what they define and chapters share nothing. After a form, comments say what it does:
+;;;; what they define and chapters share nothing; and all of them once more in one package, as who
+;;;; reads on types them. After a form, comments say what it does:
 ;;;;
 ;;;;     ;=> value     a value, as the REPL prints it; one such line for each value that matters
 ;;;;     ;-> line      a line that the form prints
@@ -208,15 +209,22 @@
     (unwind-protect (funcall function)
       (delete-package package))))
 
+(defun run-here (chapter)
+  "As RUN-CHAPTER, in the package that is current."
+  (let ((*numbers* '()))
+    (handler-bind ((warning #'muffle-warning))
+      (dolist (block (chapter-blocks chapter))
+        (dolist (example (examples block))
+          (let ((problem (run-example example)))
+            (when problem
+              (return-from run-here (explain chapter example problem)))))))))
+
 (defun run-chapter (chapter)
   "Run the examples of CHAPTER up to the first that is not as the document says: NIL, or a text that
 explains."
-  (let ((*numbers* '()))
-    (call-in-chapter-package
-     (lambda ()
-       (handler-bind ((warning #'muffle-warning))
-         (dolist (block (chapter-blocks chapter))
-           (dolist (example (examples block))
-             (let ((problem (run-example example)))
-               (when problem
-                 (return-from run-chapter (explain chapter example problem)))))))))))
+  (call-in-chapter-package (lambda () (run-here chapter))))
+
+(defun run-session (chapters)
+  "As RUN-CHAPTER for all of CHAPTERS, one after the other in one package, as they are typed by who
+reads on."
+  (call-in-chapter-package (lambda () (some #'run-here chapters))))

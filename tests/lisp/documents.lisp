@@ -18,6 +18,11 @@
            (let ((problem (port-docs:run-chapter chapter)))
              (is (null problem) "~A" problem))))))))
 
+(define-test "documents.session" (:limit 120 :weather nil)
+  "Who types all of them into one Lisp meets nothing of an earlier chapter in a later one."
+  (let ((problem (port-docs:run-session (mapcan #'port-docs:chapters (copy-list *documents*)))))
+    (is (null problem) "~A" problem)))
+
 ;;; The service that the guide builds, as the program of its own that it ends as
 
 (defun definitions (document title)
