@@ -86,6 +86,12 @@
   (write-character (connection-of socket) #\Newline)
   nil)
 
+(defmethod stream-fresh-line ((socket socket))
+  (check-open (connection-of socket) :write)
+  (unless (stream-start-line-p socket)
+    (stream-terpri socket)
+    t))
+
 (defmethod stream-line-column ((socket socket))
   (let ((column (current-column (connection-of socket))))
     (and (< column +no-column+) column)))

@@ -201,6 +201,7 @@ called within WITH-OUTPUT-NOW."
 (defun clear-pending-output (connection)
   "Forget what has not been sent."
   (with-output (connection)
+    (check-open connection :write)
     (call-deferred
       (note-passed connection (connection-out connection) 0 (connection-out-start connection)
                    (connection-column connection))

@@ -470,6 +470,8 @@ poll(2)."
     (check-argument :wait sockets 'proper-list "a proper list of sockets")
     (dolist (socket sockets)
       (check-open (endpoint-channel (check-endpoint socket :wait)) :wait))
+    (unless (or timeout (< *deadline* +never+))
+      (check-argument :wait sockets 'cons "a socket, as there is no limit of time"))
     (with-waiting (handle (lport-poller-open +lport-poller-poll+))
         (if (minusp handle)
             (fail handle :wait)

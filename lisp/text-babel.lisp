@@ -13,7 +13,10 @@
   (newline #() :type simple-array)      ; its octets
   ;; Of one where each octet is a character: those that the octets stand for, and the other way.
   (characters nil :type (or null simple-vector) :read-only t)
-  (octets nil :type (or null hash-table) :read-only t))
+  (octets nil :type (or null hash-table) :read-only t)
+  ;; Of the others what was found for characters, by the high octet of their code: NIL, or a vector
+  ;; by the low one.
+  (found (make-array 256 :initial-element nil) :type (simple-vector 256) :read-only t))
 
 (defvar *charsets* '()
   "Those that were asked for, by their names.")
@@ -144,10 +147,30 @@ none, an octet of ASCII among them still is one."
   "The octets of CHARACTER in CHARSET, or NIL."
   (cond ((charset-octets charset) (values (gethash character (charset-octets charset))))
         ((eq (charset-name charset) :utf-8b) (utf-8b-octets character))
-        (t (let ((octets (babel-octets (charset-name charset) character)))
-             (and octets
-                  (eql character (babel-character (charset-name charset) octets))
-                  octets)))))
+        ((or (> (charset-unit charset) 1) (> (char-code character) #xFFFF))
+         (checked-octets charset character))
+        (t (remembered-octets charset character))))
+
+(defun checked-octets (charset character)
+  "What babel writes for CHARACTER in CHARSET if that reads back as the same, or NIL."
+  (let ((octets (babel-octets (charset-name charset) character)))
+    (and octets
+         (eql character (babel-character (charset-name charset) octets))
+         octets)))
+
+;;; Some tables of babel's have only one way to search them for a character: from their beginning.
+;;; Two threads that look for the same one at once find the same.
+
+(defun remembered-octets (charset character)
+  "As CHECKED-OCTETS; looked for once."
+  (multiple-value-bind (high low) (floor (char-code character) 256)
+    (let* ((found (charset-found charset))
+           (page (or (svref found high)
+                     (setf (svref found high) (make-array 256 :initial-element :unknown))))
+           (octets (svref page low)))
+      (if (eq octets :unknown)
+          (setf (svref page low) (checked-octets charset character))
+          octets))))
 
 (defun babel-octets (name character)
   "What babel writes for CHARACTER in encoding NAME, or NIL."

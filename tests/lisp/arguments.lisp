@@ -96,6 +96,12 @@
     (is-mistyped (lambda () (wait-for-input (list* a b))) "list of sockets")
     (is (null (wait-for-input (list a b) :timeout 0)))))
 
+(define-test arguments.nothing-to-wait-for ()
+  "No socket and no limit would be a wait for ever."
+  (is-mistyped (lambda () (wait-for-input '())) "a socket, as there is no limit of time")
+  (is (null (wait-for-input '() :timeout 0)))
+  (is (typep (failure-of (with-deadline (0.01) (wait-for-input '()))) 'timeout)))
+
 (define-test arguments.stream-of-table ()
   (dolist (stream (list 3 nil "x" (make-string-input-stream "")))
     (is-mistyped (lambda () (print-open-sockets stream)) "an output stream")))

@@ -47,6 +47,7 @@ once."
     (close a :abort t)
     (dolist (operation (list (lambda () (read-char a)) (lambda () (write-char #\x a))
                              (lambda () (finish-output a)) (lambda () (listen a))
+                             (lambda () (clear-output a)) (lambda () (fresh-line a))
                              (lambda () (socket-shutdown a :output))
                              (lambda () (socket-descriptor a))))
       (is (typep (failure-of (funcall operation)) 'socket-closed))))
