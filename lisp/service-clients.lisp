@@ -24,7 +24,9 @@
   (fresh t)                             ; the function has not been called on it yet
   (header-span nil)                     ; its PROXY header has not been read yet, see proxy.lisp
   (header-end +never+ :type moment)     ; and has to be by then
-  (stopping nil)                        ; its function is in STOP-SERVER; guarded as the service
+  (stopping 0 :type fixnum)             ; calls of STOP-SERVER that its function is in; guarded as
+                                        ; the service
+  (leaving nil)                         ; it is closed when its turn comes, see END-IN-TURN
   (next nil))                           ; in the line
 
 (defstruct (service (:copier nil) (:predicate nil))
@@ -178,6 +180,19 @@ were silent for too long."
         (plusp (the (signed-byte 64) (receive-into-buffer connection))))))
 
 (defconstant +last-looks+ 16 "Buffers of input that are passed over at the end of a connection.")
+
+(defun end-in-turn (service client)
+  "Let CLIENT, which is this thread's and has output left, be closed when its turn comes: the flush
+may take its time, and the calling thread has others to look after."
+  (setf (client-leaving client) t)
+  (line-up service client))
+
+(defun output-left-p (client)
+  "True if CLIENT, which is this thread's and was parked, has output, somebody else's, that the
+system does not take at once."
+  (let ((connection (socket-connection (client-socket client))))
+    (not (or (zerop (pending-output connection))
+             (eq t (with-output-now (connection) (flush-quickly connection)))))))
 
 (defun end-cleanly (service client)
   "Close the connection of CLIENT, which is this thread's, so that its peer reads an end of file: a
@@ -338,9 +353,10 @@ in the poller. False if it cannot: it is still this thread's then."
 
 (defun end-silent (service client)
   "CLIENT, which is this thread's, has waited for too long."
-  (if (client-header-span client)
-      (line-up service client)          ; what its header was to be is told where errors are
-      (end-client service client nil)))
+  (cond ((client-header-span client)
+         (line-up service client))      ; what its header was to be is told where errors are
+        ((output-left-p client) (end-in-turn service client))
+        (t (end-client service client nil))))
 
 (defconstant +header-grain+ 50000000
   "Nanoseconds between two looks for headers that are late, at the least.")

@@ -205,9 +205,10 @@ passed."
   (do-parked service
     (lambda (client)
       (when (change-state client :parked :running)
-        (if (passed-p until)
-            (end-cleanly service client)
-            (end-or-serve service client))))))
+        (cond ((and (not (passed-p until)) (input-now-p client))
+               (line-up service client))
+              ((output-left-p client) (end-in-turn service client))
+              (t (end-cleanly service client)))))))
 
 (defun end-threads (service)
   "Every thread looks at the line for the last time."
@@ -230,7 +231,7 @@ passed."
     (flet ((note (stopping)
              (%with-lock ((service-lock service))
                (when client
-                 (setf (client-stopping client) stopping))
+                 (incf (client-stopping client) (if stopping 1 -1)))
                (when thread
                  (if stopping
                      (push thread (service-stoppers service))
@@ -245,11 +246,14 @@ passed."
                  (funcall function))
         (note nil)))))
 
+(defun stopping-p (client)
+  "True if CLIENT, one or NIL, has a function that is just stopping its service."
+  (and client (plusp (client-stopping client))))
+
 (defun others-p (service)
   "True if there is a client whose function is not just stopping SERVICE. With the lock held."
   (> (service-client-count service)
-     (count-if (lambda (client) (and client (client-stopping client)))
-               (service-clients service))))
+     (count-if #'stopping-p (service-clients service))))
 
 (defun threads-p (service)
   "True if there is a thread that is not just stopping SERVICE. With the lock held."
@@ -271,7 +275,7 @@ passed."
 (defun abort-clients (service)
   "Close the connections under the functions that have them, but those that are stopping SERVICE."
   (loop for client across (service-clients service)
-        unless (or (null client) (client-stopping client))
+        unless (or (null client) (stopping-p client))
           do (close (client-socket client) :abort t)))
 
 (defun stop-server (server &rest options &key (drain 5) &allow-other-keys)
@@ -287,11 +291,14 @@ Local paths are unlinked. Nobody has to connect for any of this."
   (check-own-keywords 'stop-server :serve options)
   (let ((service (check-service server))
         (until (moment-after drain)))
-    (when (begin-stop service)
-      (accept-last service until)
-      (mapc #'close (server-listeners server))
-      (end-parked service until)
-      (end-threads service))
+    (with-waiting (first-p (begin-stop service))
+        (when first-p
+          (accept-last service until)
+          (mapc #'close (server-listeners server))
+          (end-parked service until))
+      (when first-p                     ; who was unwound there would leave half a service
+        (mapc #'close (server-listeners server))
+        (end-threads service)))
     (call-as-stopper
      service
      (lambda ()

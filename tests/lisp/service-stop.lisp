@@ -229,3 +229,65 @@ nothing has, reads the end of file."
           (is (< seconds 8)))
         (is-answered-and-ended half)
         (is-answered-and-ended silent)))))
+
+(define-test service.stop-leaves-the-deaf (:limit 60 :weather nil)
+  "Who waits for input and does not read what others have sent him has no more time than the drain."
+  (let* ((cell (list nil))
+         (server (serve (keep-served cell) 0 :host "127.0.0.1"))
+         (number (port-of (first (server-listeners server)))))
+    (call-with-deaf-client
+     (lambda ()
+       (multiple-value-bind (seconds ended) (seconds-of (lambda () (stop-server server :drain 0.3)))
+         (is-true ended)
+         (is (<= 0.3 seconds 4))))
+     number server cell)))
+
+(define-test service.stop-sends-what-is-left ()
+  "What others have written to a connection that waits, and not flushed, is sent, whatever the
+drain."
+  (dolist (drain '(5 0))
+    (let* ((cell (list nil))
+           (server (serve (keep-served cell) 0 :host "127.0.0.1"))
+           (number (port-of (first (server-listeners server)))))
+      (with-open-socket (client "127.0.0.1" number :input-timeout 10)
+        (is (equal "keep" (ask client "keep")))
+        (is-true (wait-until (lambda () (eq :parked (port::client-state (only-client server))))))
+        (write-line "late" (car cell))
+        (is-true (stop-server server :drain drain))
+        (is-answered-and-ended client "late")))))
+
+(define-test service.stop-within-a-stop ()
+  "The end of a stop within another, as one that a signal makes, leaves the function to the outer
+one."
+  (let ((server nil))
+    (flet ((stop (socket)
+             (format socket "~{~A~^ ~}~%"
+                     (multiple-value-list
+                      (port::call-as-stopper
+                       (service-of server)
+                       (lambda ()
+                         (values (stop-server server :drain 0)
+                                 (port::others-p (service-of server))
+                                 (port::threads-p (service-of server)))))))))
+      (setf server (serve #'stop 0 :host "127.0.0.1"))
+      (with-open-socket (client "127.0.0.1" (port-of (first (server-listeners server)))
+                                :input-timeout 10)
+        (is-answered-and-ended client "T NIL NIL"))
+      (is-true (stop-server server)))))
+
+(define-test service.stop-unwound (:behaviour 26)
+  "Who is thrown out of a stop before the threads are told leaves no service that can neither serve
+nor end."
+  (let* ((server (serve #'echo-one-line 0 :host "127.0.0.1"))
+         (number (port-of (first (server-listeners server)))))
+    (is (equal "x" (ask-once number "x")))
+    (unwind-protect
+         (progn (sb-int:encapsulate 'port::end-parked 'test
+                                    (lambda (function &rest arguments)
+                                      (declare (ignore function arguments))
+                                      (throw 'out nil)))
+                (catch 'out (stop-server server)))
+      (sb-int:unencapsulate 'port::end-parked 'test))
+    (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused))
+    (is-true (wait-until (lambda () (zerop (port::service-thread-count (service-of server))))))
+    (is-true (stop-server server))))

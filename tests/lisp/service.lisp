@@ -359,3 +359,48 @@ function closes although it asks to be called again."
       (is (typep (failure-of (ask-once number "abort")) 'connection-reset))
       (is (equal "fine" (ask-once number "fine"))))
     (is (= 1 (port::service-thread-count (service-of server))))))
+
+;;; A connection that waits, with output that its peer does not read
+
+(defun clog (socket)
+  "Write into SOCKET, of a service, until the system takes no more and some of it is left."
+  (setf (socket-option socket :send-buffer) 8192 ; so that it does not grow later
+        (socket-timeout socket :output) 0.1)
+  (is (typep (failure-of (write-octets socket (octets-of-size 10000000))) 'timeout))
+  (is (typep (failure-of (loop (write-string (make-string 5000 :initial-element #\x) socket)
+                               (finish-output socket)))
+             'timeout))
+  (is (plusp (port::pending-output (port::socket-connection socket))))
+  (setf (socket-timeout socket :output) 60))
+
+(defun keep-served (cell)
+  "A function for a service that echoes lines and puts the socket that says `keep' into CELL."
+  (lambda (socket)
+    (let ((line (read-line socket nil)))
+      (when (equal line "keep")
+        (setf (car cell) socket))
+      (when line
+        (write-line line socket)
+        :again))))
+
+(defun call-with-deaf-client (function number server cell)
+  "Call FUNCTION while a client of SERVER is parked that does not read what others have sent it."
+  (with-open-socket (deaf "127.0.0.1" number :input-timeout 10)
+    (setf (socket-option deaf :receive-buffer) 4096)
+    (is (equal "keep" (ask deaf "keep")))
+    (is-true (wait-until (lambda () (eq :parked (port::client-state (only-client server))))))
+    (clog (car cell))
+    (funcall function)
+    (close deaf :abort t)))
+
+(define-test service.silent-and-deaf (:limit 60 :weather nil)
+  "Nobody waits for the flush of a connection that was silent for too long."
+  (let ((cell (list nil)))
+    (with-service (server number (keep-served cell) :timeout 1)
+      (call-with-deaf-client
+       (lambda ()
+         (is-true (wait-until (lambda () (not (open-stream-p (car cell)))) 10))
+         (dotimes (i 3)
+           (is (> 2 (seconds-of (lambda () (is (equal "x" (ask-once number "x"))))))))
+         (is-true (stop-server server :drain 0)))
+       number server cell))))
