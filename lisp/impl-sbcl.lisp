@@ -147,16 +147,26 @@ see that an object is one is less."
   "As %WITH-LOCK, but BODY may wait on conditions, and interrupts may unwind it."
   `(sb-thread:with-mutex (,lock) ,@body))
 
+(defmacro %guarded (&body body)
+  "Run BODY with interrupts of this thread deferred, but where it waits for a lock of
+%WITH-OPEN-LOCK or for a condition, and within %INTERRUPTIBLE."
+  `(sb-sys:without-interrupts
+     (sb-sys:allow-with-interrupts ,@body)))
+
+(defmacro %interruptible (&body body)
+  "Within %GUARDED: let interrupts in while BODY runs."
+  `(sb-sys:with-interrupts ,@body))
+
 (defun %make-condition ()
   (sb-thread:make-waitqueue))
 
 (defun %condition-wait (condition lock &optional seconds)
   "Give LOCK up until CONDITION is notified or SECONDS (NIL: no limit) have passed, or for no
-reason; this thread has it afterwards."
-  (unless (sb-thread:condition-wait condition lock :timeout seconds)
-    ;; A wait that timed out may come back without the lock.
+reason; this thread has it afterwards, in the cleanup of one that is unwound too."
+  (unwind-protect (sb-thread:condition-wait condition lock :timeout seconds)
+    ;; A wait that timed out, or was unwound, may come back without the lock.
     (unless (sb-thread:holding-mutex-p lock)
-      (sb-thread:grab-mutex lock))))
+      (sb-sys:without-interrupts (sb-thread:grab-mutex lock)))))
 
 (defun %condition-notify (condition)
   "Let one thread that waits on CONDITION go on. The caller has the lock."

@@ -138,7 +138,7 @@
 
 (defun report-error (service condition socket)
   "Call the hook. What it signals itself is not allowed to end the service; a line says it."
-  (handler-case (funcall (service-on-error service) condition socket)
+  (handler-case (%interruptible (funcall (service-on-error service) condition socket))
     (serious-condition (failure) (log-hook-failure failure condition))))
 
 (defun log-hook-failure (failure condition)
@@ -166,12 +166,13 @@ were silent for too long."
     (finish-output *error-output*)))
 
 (defun end-client (service client abort)
-  "Close the connection of CLIENT, which is this thread's, and forget it."
-  (setf (client-state client) :closed)
+  "Close the connection of CLIENT, which is this thread's, and forget it, whoever unwinds this."
   (let ((socket (client-socket client)) (*remember-ends* nil))
-    (handler-case (close socket :abort abort)
-      (network (condition) (report-error service condition socket))))
-  (forget-client service client))
+    (with-cleanup
+        (handler-case (close socket :abort abort)
+          (network (condition) (report-error service condition socket)))
+      (setf (client-state client) :closed)
+      (forget-client service client))))
 
 (defun input-now-p (client)
   "True if CLIENT, which is this thread's, has input that nobody has read. Never blocks."

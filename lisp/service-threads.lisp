@@ -24,8 +24,9 @@ be parked just now."
 (defun lead (service batch)
   "Wait once for whatever happens, as the one thread that does, and put it into the line."
   (let* ((set (service-set service))
-         (result (wait-in-set set batch (min (service-sweep-at service)
-                                             (service-resume-at service))))
+         (result (%interruptible
+                   (wait-in-set set batch (min (service-sweep-at service)
+                                               (service-resume-at service)))))
          (first nil) (last nil))
     (flet ((line (from to)
              (when from
@@ -45,10 +46,10 @@ be parked just now."
                      ((change-state client :parked :running)
                       (line client client))
                      (t (mute service client)))))
-    (look-at-clock service)
     (when first
       (%with-lock ((service-lock service))
         (append-clients service first last)))
+    (look-at-clock service)
     (when (consp (service-failure service))
       (tell-of-failure service))))
 
@@ -212,16 +213,18 @@ wait for one, and a thread more would only be in their way. With the lock held."
         (lead service batch)))))
 
 (defun work (service)
-  "What each thread of SERVICE does."
+  "What each thread of SERVICE does. Who ends it, whenever he does, interrupts the function, a flush
+or a wait, and nothing that would leave a client with nobody."
   (let ((batch (make-batch nil +first-batch+))
         (*before-wait* (lambda () (hand-over service))))
-    (%with-lock ((service-lock service))
-      (decf (service-coming service)))
-    (unwind-protect
-         (loop for client = (next-client service batch)
-               while client
-               do (serve-client service client))
-      (leave-service service))))
+    (%guarded
+      (%with-lock ((service-lock service))
+        (decf (service-coming service)))
+      (unwind-protect
+           (loop for client = (next-client service batch)
+                 while client
+                 do (serve-client service client))
+        (leave-service service)))))
 
 (defun leave-service (service)
   "This thread ends; somebody else has its part, unless the service stops: a new thread where the
@@ -231,7 +234,8 @@ function has ended this one."
       (when (eq (service-leader service) self) (setf (service-leader service) nil))
       (when (eq (service-ticker service) self)
         (setf (service-ticker service) nil
-              (service-ticker-asleep service) nil))
+              (service-ticker-asleep service) nil
+              (service-wanted service) nil))
       (setf (service-threads service) (delete self (service-threads service)))
       (decf (service-thread-count service))
       (when (service-stopping service)
@@ -266,15 +270,15 @@ first, and the header was all that has come."
     (if (and first (service-await-input service) (socket-link socket)
              (zerop (buffered-input (socket-connection socket))))
         :again
-        (funcall (service-function service) socket))))
+        (%interruptible (funcall (service-function service) socket)))))
 
 (defun settle (service client value)
   "The function has returned VALUE for CLIENT: close it, or let it wait, or serve it again at once."
   (let ((connection (socket-connection (client-socket client))))
     (cond ((not (eq value :again))
-           (end-client service client nil))
+           (%interruptible (end-client service client nil)))
           ((progn (unless (zerop (pending-output connection))
-                    (flush-output connection))
+                    (%interruptible (flush-output connection)))
                   (plusp (buffered-input connection)))
            (line-up service client))
           (t (drop-input connection)
@@ -291,10 +295,10 @@ first, and the header was all that has come."
                                 (report-error service condition (client-socket client))
                                 (return-from attempt))))
                (cond ((client-leaving client)
-                      (end-cleanly service client))
+                      (%interruptible (end-cleanly service client)))
                      ((or (null (client-header-span client)) (header-ready-p client))
                       (settle service client (call-function service client)))
                      (t (park-or-end service client)))
                (setf mine nil))))
-      (when mine
+      (unless (or (not mine) (eq (client-state client) :closed))
         (end-client service client t)))))

@@ -404,3 +404,32 @@ function closes although it asks to be called again."
            (is (> 2 (seconds-of (lambda () (is (equal "x" (ask-once number "x"))))))))
          (is-true (stop-server server :drain 0)))
        number server cell))))
+
+(define-test service.killed-threads (:behaviour 26 :limit 60)
+  "Who ends the thread of a function, and comes too late for it, leaves no connection with nobody
+and no service without a leader."
+  (let ((last nil) (stop nil) (late 0) (state (sb-ext:seed-random-state 8)))
+    (with-service (server number (lambda (socket)
+                                   (setf last sb-thread:*current-thread*)
+                                   (echo-one-line socket))
+                          :threads 3)
+      (let ((clients (loop repeat 4
+                           collect (in-thread
+                                    (lambda ()
+                                      (loop until stop
+                                            do (handler-case (ask-once number "x")
+                                                 (timeout () (incf late))
+                                                 (network () nil))))))))
+        (loop with killed = nil
+              repeat 500
+              do (when (wait-until (lambda () (not (eq last killed))))
+                   (setf killed last)
+                   (sleep (random 0.002 state))
+                   (handler-case (sb-thread:terminate-thread killed)
+                     (sb-thread:interrupt-thread-error () nil))))
+        (setf stop t)
+        (mapc #'join clients))
+      (is (zerop late))
+      (is-true (wait-until (lambda () (zerop (client-count server)))))
+      (is (equal "x" (ask-once number "x")))
+      (is (<= 1 (port::service-thread-count (service-of server)) 3)))))
