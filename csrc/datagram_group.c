@@ -30,8 +30,10 @@ static int64_t change(int fd, int number, const uint8_t *group, int32_t interfac
     if (lport_os.setsockopt(fd, level, number, value, len) == 0) {
         return 0;
     }
-    return errno == ENODEV ? lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE)
-                           : lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    /* The system says EINVAL of a source to leave where the group is not joined at all. */
+    int nowhere = errno == ENODEV || (errno == EINVAL && number == MCAST_LEAVE_SOURCE_GROUP);
+    return nowhere ? lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE)
+                   : lport_status_from_errno(LPORT_IN_GENERAL, errno);
 }
 
 static int64_t change_on(int64_t socket, int number, const uint8_t *group, int32_t interface,

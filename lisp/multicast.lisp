@@ -37,9 +37,12 @@
          (number (if interface (interface-number interface operation) (address-scope address)))
          (channel (endpoint-channel socket)))
     (check-open channel operation)
-    (let ((status (with-octets (pointer block)
-                    (with-optional-octets (sender from)
-                      (funcall change (channel-handle channel) pointer number sender)))))
+    ;; The system lets a socket of IPv6 only join groups of IPv4, and then delivers nothing.
+    (let ((status (if (member (messenger-family channel) (list nil (address-family address)))
+                      (with-octets (pointer block)
+                        (with-optional-octets (sender from)
+                          (funcall change (channel-handle channel) pointer number sender)))
+                      (lport-status-make +lport-not-supported+))))
       (when (minusp status)
         (fail-of-kind socket status operation
                       (format nil "a UDP socket of family ~S or of both"

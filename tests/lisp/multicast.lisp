@@ -43,7 +43,18 @@
       (join-multicast receiver *group* :interface "lo" :source (parse-address "127.0.0.1"))
       (is (hears-p receiver sender))
       (leave-multicast receiver *group* :interface "lo" :source "127.0.0.1")
-      (is (not (hears-p receiver sender))))))
+      (is (not (hears-p receiver sender)))
+      (leave-multicast receiver *group* :interface "lo")
+      (is-failure (address-not-available :address-not-available "leave 232.1.2.3")
+        (leave-multicast receiver *group* :interface "lo" :source "127.0.0.9")))))
+
+(define-test multicast.other-family ()
+  "A socket of one family is told that it would never hear a group of the other one."
+  (loop for (family group) in `((:inet6 ,*group*) (:inet "ff31::8000:1234"))
+        do (with-datagram-socket (socket :family family)
+             (dolist (change (list #'join-multicast #'leave-multicast))
+               (is (typep (failure-of (funcall change socket group :interface "lo"))
+                          'not-supported))))))
 
 (define-test multicast.inet6 ()
   "Joined and left; loopback has no route for groups of IPv6, so nothing is heard there."
