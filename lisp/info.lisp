@@ -116,7 +116,8 @@ Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_
       (t (values nil nil)))))
 
 (defun socket-entry-of (endpoint now)
-  "The entry for ENDPOINT at the moment NOW; NIL if it is closed, or closes meanwhile."
+  "The entry for ENDPOINT at the moment NOW; NIL if it is closed, or closes meanwhile, or if its
+descriptor is no socket any more, as somebody else has closed it."
   (handler-case
       (when (endpoint-open-p endpoint)
         (let ((kind (entry-kind endpoint)))
@@ -124,7 +125,7 @@ Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_
             (multiple-value-bind (received sent) (octets-counted endpoint)
               (make-socket-entry endpoint kind local remote received sent
                                  (/ (- now (endpoint-born endpoint)) 1000000000.0d0))))))
-    (socket-closed () nil)))
+    (network () nil)))
 
 (defun list-open-sockets ()
   "Return what sockets of this library are open now, a list of SOCKET-ENTRYs, the oldest first: each

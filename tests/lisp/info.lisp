@@ -67,6 +67,17 @@
     (is (null (entry-of a)))
     (is (entry-of b))))
 
+(define-test info.descriptor-taken-away ()
+  "One socket whose descriptor somebody else has closed, and a file has now, is passed over."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (with-pair (a b)
+      (with-open-file (file (checkout-file "port.asd") :element-type '(unsigned-byte 8))
+        (cffi:foreign-funcall "dup2" :int (port::%stream-descriptor file)
+                                     :int (socket-descriptor a) :int))
+      (is (null (entry-of a)))
+      (is (entry-of b))
+      (is (entry-of server)))))
+
 (define-test info.open-sockets-of-every-kind ()
   (let* ((path (temporary-path))
          (sockets (append (multiple-value-list (open-socket-pair))
