@@ -109,10 +109,10 @@ PARSED."
       nil
       family))
 
-(defun adopt-checked (fd family kind state settings)
+(defun adopt-checked (fd family kind state settings parsed)
   "The object around FD, of FAMILY and KIND and in STATE, with the stream keywords SETTINGS, a
-plist."
-  (let ((parsed (apply #'parse-settings settings)) (result 0) (endpoint nil))
+plist, and the same PARSED."
+  (let ((result 0) (endpoint nil))
     (call-deferred
       (setf result (lport-descriptor-adopt fd))
       (when (plusp result)
@@ -143,7 +143,7 @@ does not listen for streams. Source: fcntl(2), socket(7)."
     (multiple-value-bind (family kind state) (check-descriptor fd family kind listening)
       (when proxy-protocol
         (check-proxied fd kind state))
-      (adopt-checked fd family kind state settings))))
+      (adopt-checked fd family kind state settings (apply #'parse-settings settings)))))
 
 (note-keywords 'adopt-descriptor)
 
@@ -169,7 +169,8 @@ Conditions: USAGE-ERROR, NOT-SUPPORTED if the variables or a descriptor are not 
 nothing is taken then. Source: sd_listen_fds(3), systemd.socket(5)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-own-keywords 'activated-servers :adopt settings)
-  (let ((count (lport-activation-count)))
+  (let ((count (lport-activation-count))
+        (parsed (apply #'parse-settings settings))) ; before anything is taken
     (when (minusp count)
       (fail count :adopt :message "LISTEN_PID or LISTEN_FDS of the environment is not a number"))
     (let* ((names (loop for index below count collect (activation-name index)))
@@ -180,7 +181,7 @@ nothing is taken then. Source: sd_listen_fds(3), systemd.socket(5)."
       (when found
         (lport-activation-forget))
       (values (loop for (fd family kind state) in found
-                    collect (adopt-checked fd family kind state settings))
+                    collect (adopt-checked fd family kind state settings parsed))
               names))))
 
 (note-keywords 'activated-servers)

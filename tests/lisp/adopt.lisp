@@ -191,6 +191,11 @@ way to a socket."
     (with-variables (princ-to-string (process-id)) "many"
       (lambda ()
         (is-failure (usage-error :invalid "LISTEN_FDS" "not a number") (activated-servers))))
+    ;; keywords that are none: the variables are still there
+    (with-variables (princ-to-string (process-id)) "0"
+      (lambda ()
+        (is (typep (failure-of (activated-servers :external-format :no-such)) 'not-supported))
+        (is (string= "0" (uiop:getenv "LISTEN_FDS")))))
     ;; more than there are: nothing is taken
     (with-variables (princ-to-string (process-id)) "100000"
       (lambda ()
