@@ -338,6 +338,12 @@ another field."
     (when body-p
       (port:write-octets socket body))))
 
+(defun open-file (path)
+  "A stream of the octets of the file PATH; NIL if it cannot be opened, as a link to nothing or one
+that nobody may read."
+  (handler-case (open path :element-type '(unsigned-byte 8))
+    (file-error () nil)))
+
 (defun write-body (socket keep body-p body type)
   "Write a response with BODY, octets, a string, or the pathname of a file."
   (etypecase body
@@ -347,11 +353,14 @@ another field."
      (when body-p
        (port:write-octets socket body)))
     (pathname
-     (with-open-file (file body :element-type '(unsigned-byte 8))
-       (let ((length (file-length file)))
-         (write-head socket 200 (or type (type-of-file body)) length keep)
-         (when (and body-p (/= length (port:send-file socket file :end length)))
-           (error "~A has become shorter while it was sent" body)))))))
+     (let ((file (open-file body)))
+       (if (null file)
+           (write-status socket 404 keep body-p)
+           (with-open-stream (file file)
+             (let ((length (file-length file)))
+               (write-head socket 200 (or type (type-of-file body)) length keep)
+               (when (and body-p (/= length (port:send-file socket file :end length)))
+                 (error "~A has become shorter while it was sent" body)))))))))
 
 (defun respond (socket request handler)
   "Answer REQUEST with what HANDLER says."

@@ -107,8 +107,9 @@
       (write-file "grüße.txt" "hello" root)
       (write-file "index.html" "<p>sub</p>" (merge-pathnames "sub/" root))
       (write-file "secret" "secret" parent))
-    (uiop:run-program (list "ln" "-s" "../secret" (uiop:native-namestring
-                                                   (merge-pathnames "link" root))))
+    (loop for (target name) in '(("../secret" "link") ("loop" "loop") ("nothing" "dangling"))
+          do (uiop:run-program (list "ln" "-s" target (uiop:native-namestring
+                                                       (merge-pathnames name root)))))
     (values root parent)))
 
 (defmacro with-web ((number) &body body)
@@ -136,7 +137,7 @@
       (is (string= "<p>sub</p>" (curl number "/sub" "-L")))
       (is (string= "200 text/html; charset=utf-8" (status "/sub/")))
       (dolist (path '("/nothing" "/../secret" "/sub/../../secret" "/%2e%2e/secret" "/..%2fsecret"
-                      "/link" "//etc/passwd" "/index.html/" "/a%20b*"))
+                      "/link" "/loop" "/dangling" "//etc/passwd" "/index.html/" "/a%20b*"))
         (is (string= "404 text/plain; charset=utf-8" (status path)) path))
       (is (search "400" (status "/%zz")))
       (is (search "400" (status "/%00")))
