@@ -148,14 +148,14 @@ see that an object is one is less."
   `(sb-thread:with-mutex (,lock) ,@body))
 
 (defmacro %guarded (&body body)
-  "Run BODY with interrupts of this thread deferred, but where it waits for a lock of
-%WITH-OPEN-LOCK or for a condition, and within %INTERRUPTIBLE."
-  `(sb-sys:without-interrupts
-     (sb-sys:allow-with-interrupts ,@body)))
+  "Run BODY with interrupts of this thread deferred, but within %INTERRUPTIBLE; nor may a lock that
+is waited for or the collector's hooks let them in."
+  `(sb-sys:without-interrupts ,@body))
 
 (defmacro %interruptible (&body body)
-  "Within %GUARDED: let interrupts in while BODY runs."
-  `(sb-sys:with-interrupts ,@body))
+  "Within %GUARDED, and nothing else that defers interrupts: let them in while BODY runs."
+  `(let ((sb-sys:*allow-with-interrupts* t))
+     (sb-sys:with-interrupts ,@body)))
 
 (defun %make-condition ()
   (sb-thread:make-waitqueue))

@@ -160,10 +160,13 @@ wait for one, and a thread more would only be in their way. With the lock held."
                  (incf quiet)
                  (setf quiet 0))
              (cond ((< quiet +quiet-ticks+)
-                    (%condition-wait (service-tick-condition service) (service-lock service)
-                                     *tick*))
+                    (%interruptible
+                      (%condition-wait (service-tick-condition service) (service-lock service)
+                                       *tick*)))
                    (t (setf (service-ticker-asleep service) t)
-                      (%condition-wait (service-tick-condition service) (service-lock service))
+                      (%interruptible
+                        (%condition-wait (service-tick-condition service)
+                                         (service-lock service)))
                       (setf (service-ticker-asleep service) nil
                             quiet 0))))
     (setf (service-ticker service) nil
@@ -190,7 +193,8 @@ wait for one, and a thread more would only be in their way. With the lock held."
     (incf (service-idle service))
     (unwind-protect
          (loop while (cdr idler)
-               do (%condition-wait (car idler) (service-lock service)))
+               do (%interruptible
+                    (%condition-wait (car idler) (service-lock service))))
       (cond ((cdr idler)
              (setf (service-idlers service) (delete idler (service-idlers service)))
              (decf (service-idle service)))
