@@ -171,6 +171,8 @@ were silent for too long."
     (with-cleanup
         (handler-case (close socket :abort abort)
           (network (condition) (report-error service condition socket)))
+      (unless (channel-closing (socket-connection socket)) ; this was unwound before it began
+        (close socket :abort t))
       (setf (client-state client) :closed)
       (forget-client service client))))
 

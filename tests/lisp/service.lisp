@@ -362,7 +362,7 @@ function closes although it asks to be called again."
 
 ;;; A connection that waits, with output that its peer does not read
 
-(defun clog (socket)
+(defun fill-the-system (socket)
   "Write into SOCKET, of a service, until the system takes no more and some of it is left."
   (setf (socket-option socket :send-buffer) 8192 ; so that it does not grow later
         (socket-timeout socket :output) 0.1)
@@ -389,7 +389,7 @@ function closes although it asks to be called again."
     (setf (socket-option deaf :receive-buffer) 4096)
     (is (equal "keep" (ask deaf "keep")))
     (is-true (wait-until (lambda () (eq :parked (port::client-state (only-client server))))))
-    (clog (car cell))
+    (fill-the-system (car cell))
     (funcall function)
     (close deaf :abort t)))
 
