@@ -41,31 +41,48 @@ character or :EOF; LIMIT or a later one."
 ;;; Octets that are no character are where the stream stands while a handler is asked about them, in
 ;;; every call: what it reads is gone, the character that it names is what the call gets in their
 ;;; place, and the call goes on with what is there then.
+;;;
+;;; An interrupt may read too, so that what is found and what is taken are one step.
 
 (defun take-character (connection last-p)
   "Take the character that the unread octets begin with; NIL where more octets are needed. LAST-P as
 for CHARACTER-AT-START."
-  (let ((position (octets-read connection)))
-    (multiple-value-bind (character width) (character-at-start connection last-p)
-      ;; A handler that has read has taken the octets itself.
-      (when (and character (= position (octets-read connection)))
-        (call-deferred
-          (incf (connection-in-start connection) width)
-          (setf (connection-last-width connection) width)))
-      character)))
+  (multiple-value-bind (character wrong position)
+      (call-deferred
+        (multiple-value-bind (character width) (character-at-start connection last-p)
+          (if character
+              (skip-character connection width)
+              (setf width (and width (unread-octets connection width))))
+          (values character width (octets-read connection))))
+    (cond (character)
+          (wrong (character-for-octets connection wrong position)))))
 
-(defun character-for-octets (connection start width)
-  "The character for the WIDTH octets from index START of the buffer, which are none."
-  (let ((in (connection-in connection)) (end (connection-in-end connection)))
-    ;; What the handler has read last cannot be taken back as if this call had read it.
-    (with-cleanup
-        (character-for (connection-format connection) (subseq in start (+ start width)) connection
-                       (- (connection-octets-in connection) (- end start)))
-      (setf (connection-last-width connection) 0))))
+(defun skip-character (connection width)
+  "The character of WIDTH octets that the unread ones begin with has been read."
+  (incf (connection-in-start connection) width)
+  (setf (connection-last-width connection) width))
+
+(defun unread-octets (connection count)
+  "A copy of the first COUNT unread octets."
+  (let ((start (connection-in-start connection)))
+    (subseq (connection-in connection) start (+ start count))))
+
+(defun character-for-octets (connection octets position)
+  "Take OCTETS, which are none and are unread at POSITION; the character for them."
+  ;; What the handler has read last cannot be taken back as if this call had read it.
+  (let ((character (with-cleanup
+                       (character-for (connection-format connection) octets connection position)
+                     (setf (connection-last-width connection) 0))))
+    (call-deferred
+      ;; A handler that has read has taken the octets itself.
+      (when (= position (octets-read connection))
+        (skip-character connection (length octets))))
+    character))
 
 (defun character-at-start (connection last-p)
-  "The character that the unread octets begin with, and its width; NIL where more octets are needed.
-LAST-P: there are no more; then what is cut off is an error, and NIL means that there is nothing."
+  "The character that the unread octets begin with, and its width; NIL and how many octets are none;
+NIL alone where more octets are needed. LAST-P: there are no more; then what is cut off is none, and
+NIL alone means that there is nothing. To be called with interrupts deferred."
   (let* ((in (connection-in connection))
          (start (connection-in-start connection))
          (end (connection-in-end connection))
@@ -82,10 +99,8 @@ LAST-P: there are no more; then what is cut off is an error, and NIL means that 
            (multiple-value-bind (consumed produced) (decode format in start end scratch 0 1)
              (if (= produced 1)
                  (values (schar scratch 0) consumed)
-                 (let ((width (or (problem format in start end)
-                                  (and last-p (- end start)))))
-                   (when width
-                     (values (character-for-octets connection start width) width)))))))))
+                 (values nil (or (problem format in start end)
+                                 (and last-p (- end start))))))))))
 
 (defun carriage-return-p (connection)
   "True if the next octet is a carriage return that may be the first half of a line's end."
@@ -175,7 +190,7 @@ of file, as LISTEN wants it, and while another thread is just reading. Never blo
   (with-free-direction (connection :input)
     (check-open connection :read)
     (loop with last-p = nil
-          do (when (next-element-there-p connection last-p)
+          do (when (call-deferred (next-element-there-p connection last-p))
                (return t))
              (when last-p
                (return nil))
@@ -184,6 +199,7 @@ of file, as LISTEN wants it, and while another thread is just reading. Never blo
                (0 (setf last-p t))))))
 
 (defun next-element-there-p (connection last-p)
+  "True if the unread octets begin with an element. To be called with interrupts deferred."
   (let ((in (connection-in connection))
         (start (connection-in-start connection))
         (end (connection-in-end connection))
@@ -342,15 +358,17 @@ stream stands."
         (position (octets-read connection)))
     (declare (type index scanned))
     (loop
-      (let ((newline (find-newline connection (+ (connection-in-start connection) scanned))))
-        (when (or newline (zerop count))
-          (return (take-line connection newline limit)))
-        (setf scanned (buffered-input connection))
-        (multiple-value-setq (count limit) (fill-input connection limit))
-        ;; Somebody was asked to wait longer, and has read meanwhile.
-        (unless (= position (octets-read connection))
-          (setf scanned 0
-                position (octets-read connection)))))))
+      (multiple-value-bind (line last-p)
+          (call-deferred
+            ;; Somebody was asked to wait longer, or interrupted this, and has read meanwhile.
+            (unless (= position (octets-read connection))
+              (setf scanned 0
+                    position (octets-read connection)))
+            (take-line connection scanned (zerop count)))
+        (cond ((stringp line) (return (values line last-p)))
+              (line (return (read-line-by-characters connection limit)))))
+      (setf scanned (buffered-input connection))
+      (multiple-value-setq (count limit) (fill-input connection limit)))))
 
 (defun read-line-by-characters (connection limit)
   "READ-TEXT-LINE where octet 10 may be part of another character, or a handler is to be asked."
@@ -409,17 +427,20 @@ else NIL."
         (unless (equalp octets (spell connection string position (1+ position)))
           octets)))))
 
-(defun take-line (connection newline limit)
-  "Take the line that ends at index NEWLINE of the buffer; NIL: at end of file. Values as
-READ-TEXT-LINE."
+(defun take-line (connection scanned last-p)
+  "Take the next line, whose end is not among the SCANNED octets that it begins with; at LAST-P all
+that is left. Values as READ-TEXT-LINE; NIL where more octets are needed; T where a handler has to
+be asked for some of them. To be called with interrupts deferred."
   (let* ((start (connection-in-start connection))
-         (stop (or newline (connection-in-end connection)))
-         (end (if newline (line-end connection start stop) stop))
-         (string (decode-span connection start end)))
-    (cond ((null string) (read-line-by-characters connection limit))
-          (t (setf (connection-in-start connection) (if newline (1+ stop) stop))
-             (release-idle-input connection)
-             (values string (null newline))))))
+         (newline (find-newline connection (+ start scanned))))
+    (when (or newline last-p)
+      (let* ((stop (or newline (connection-in-end connection)))
+             (end (if newline (line-end connection start stop) stop))
+             (string (decode-span connection start end)))
+        (when string
+          (setf (connection-in-start connection) (if newline (1+ stop) stop))
+          (release-idle-input connection))
+        (values (or string t) (null newline))))))
 
 ;;; Strings
 

@@ -104,7 +104,7 @@
 (defun answered (class name answers function)
   "Values: what FUNCTION returns where CLASS is met by the restart NAME and the user gives ANSWERS,
 lines; the questions that he has seen."
-  (with-pair (terminal user)
+  (with-pair (terminal user :inet) ; a local one has room for some hundred pieces
     (send-octets user answers)
     (let ((value (handler-bind
                      ((network (lambda (condition)
