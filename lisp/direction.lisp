@@ -33,7 +33,9 @@
 ;;; Owners
 
 (defmacro take-direction (channel direction)
-  "Take the place of the owner of DIRECTION for this thread: true if it was free."
+  "Take the place of the owner of DIRECTION for this thread: true if it was free. To be called with
+interrupts deferred: an interrupt that finds this thread the owner may use the socket, and one that
+unwinds it gives the place back, so neither may come while a resident is inside still."
   `(when (null (%compare-and-swap (owner ,channel ,direction) nil (%current-thread)))
      (unless (or (null (resident ,channel ,direction))
                  (eq (resident ,channel ,direction) (%current-thread)))
@@ -58,9 +60,9 @@ hold for CHANNEL."
              (,run)
              (with-cleanup
                   (progn
-                    (unless (take-direction ,place ,direction)
+                    (unless (call-nowait (take-direction ,place ,direction))
                       (take-contended ,place ,direction
-                                      (lambda () (take-direction ,place ,direction))
+                                      (lambda () (call-nowait (take-direction ,place ,direction)))
                                       (lambda () (owner ,place ,direction))))
                     (,run))
                (when (eq (owner ,place ,direction) (%current-thread))
@@ -98,7 +100,7 @@ of BODY, or NIL where another thread has it."
        (if (eq (owner ,place ,direction) (%current-thread))
            (progn ,@body)
            (with-cleanup
-               (when (take-direction ,place ,direction)
+               (when (call-nowait (take-direction ,place ,direction))
                  ,@body)
              (when (eq (owner ,place ,direction) (%current-thread))
                (leave-direction ,place ,direction)))))))
@@ -109,7 +111,7 @@ DIRECTION; its value, or NIL. This is what a call can afford that finds all it n
   (let ((place (gensym "CHANNEL")))
     `(let ((,place ,channel))
        (call-nowait
-         (when (take-direction ,place ,direction)
+         (when (and (%stack-room-p) (take-direction ,place ,direction))
            (prog1 (progn ,@body)
              (leave-direction ,place ,direction)))))))
 
@@ -140,7 +142,8 @@ After one has had to leave, there is none any more."
 DIRECTION and does not own it; its value, or NIL."
   (let ((place (gensym "CHANNEL")))
     `(let ((,place ,channel))
-       (when (eq (resident ,place ,direction) (%current-thread))
+       (when (and (eq (resident ,place ,direction) (%current-thread))
+                  (%stack-room-p))
          (call-undisturbed
            (setf (inside ,place ,direction) t)
            ;; Whoever has ended the residence since has made a fence for us here.
@@ -160,11 +163,9 @@ once it is out."
 
 (defun evict (channel end inside)
   (declare (type function end inside))
-  ;; As a whole: nobody may find the owner's place free, and no resident, while one is inside.
-  (call-nowait
-    (setf (channel-shared channel) t)
-    (funcall end)
-    (lport-fence)
-    (loop while (funcall inside)
-          do (%yield))
-    (%acquire-barrier)))
+  (setf (channel-shared channel) t)
+  (funcall end)
+  (lport-fence)
+  (loop while (funcall inside)
+        do (%yield))
+  (%acquire-barrier))

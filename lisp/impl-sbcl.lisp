@@ -122,6 +122,18 @@ see that an object is one is less."
   "Let other threads run first."
   (sb-thread:thread-yield))
 
+(defconstant +stack-room+ 131072
+  "Octets before the end of the stack: what is guarded, and what a call of the library needs.")
+
+(declaim (inline %stack-room-p))
+(defun %stack-room-p ()
+  "True if the stack will not end within calls of the library, which would unwind them."
+  (> (let ((here (sb-sys:sap-int (sb-kernel:current-sp))))
+       ;; On x86-64 it grows downward.
+       #+x86-64 (- here (sb-kernel:get-lisp-obj-address sb-vm:*control-stack-start*))
+       #-x86-64 (- (sb-kernel:get-lisp-obj-address sb-vm:*control-stack-end*) here))
+     +stack-room+))
+
 (defmacro %compiler-barrier ()
   "What is read behind is read again, as somebody else may have made a fence for this thread."
   '(sb-thread:barrier (:compiler)))

@@ -339,9 +339,10 @@ be called within WITH-INPUT-NOW."
 (defun take-line-there (connection)
   "As TAKE-LINE-QUICKLY, where this thread is the resident reader and more than the line is there.
 In two steps, as the string is made in between; an interrupt that reads there is found by where the
-stream stands."
+stream stands, one that sets another format by that."
   (declare (type connection connection))
   (let* ((position (octets-read connection))
+         (format (connection-format connection))
          (line (with-input-there (connection)
                  (line-there connection))))
     (when line
@@ -349,6 +350,7 @@ stream stands."
         (let ((string (make-string length)))
           (with-input-there (connection)
             (when (and (= position (octets-read connection))
+                       (eq format (connection-format connection))
                        (< (1+ octets) (buffered-input connection)))
               (take-measured-line connection octets string))))))))
 
@@ -364,10 +366,10 @@ stream stands."
             (unless (= position (octets-read connection))
               (setf scanned 0
                     position (octets-read connection)))
-            (take-line connection scanned (zerop count)))
+            (multiple-value-prog1 (take-line connection scanned (zerop count))
+              (setf scanned (buffered-input connection))))
         (cond ((stringp line) (return (values line last-p)))
               (line (return (read-line-by-characters connection limit)))))
-      (setf scanned (buffered-input connection))
       (multiple-value-setq (count limit) (fill-input connection limit)))))
 
 (defun read-line-by-characters (connection limit)
@@ -438,7 +440,8 @@ be asked for some of them. To be called with interrupts deferred."
              (end (if newline (line-end connection start stop) stop))
              (string (decode-span connection start end)))
         (when string
-          (setf (connection-in-start connection) (if newline (1+ stop) stop))
+          (setf (connection-in-start connection) (if newline (1+ stop) stop)
+                (connection-last-width connection) 0)
           (release-idle-input connection))
         (values (or string t) (null newline))))))
 

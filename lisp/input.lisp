@@ -66,9 +66,10 @@ To be called with interrupts deferred until the count is noted."
   (let* ((in (connection-in connection))
          (count (receive connection in (connection-in-end connection) (length in) flags)))
     (declare (type (signed-byte 64) count))
-    (when (plusp count)
-      (incf (connection-in-end connection) count)
-      (note-buffered connection))
+    (cond ((plusp count)
+           (incf (connection-in-end connection) count)
+           (note-buffered connection))
+          (t (release-idle-input connection)))
     count))
 
 (defun receive-into-buffer (connection &optional (flags 0))
@@ -251,7 +252,7 @@ octets, or NIL. To be called within WITH-INPUT-NOW."
   (with-input (connection)
     (let ((limit (begin-call connection :input)) (count 1))
       (loop
-        (let ((octet (next-octet connection)))
+        (let ((octet (call-nowait (next-octet connection))))
           (cond (octet (return (element-taken connection octet)))
                 ((zerop count) (return :eof))))
         (multiple-value-setq (count limit) (fill-input connection limit))))))

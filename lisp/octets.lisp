@@ -103,14 +103,14 @@ only a part of it. NIL: more octets have to come, which is what AT-END rules out
   "Move the line that the buffer begins with into OCTETS. Values as READ-LINE-OCTETS; NIL as
 FIND-OCTET-LINE."
   (declare (type octets octets) (type index start end))
-  (multiple-value-bind (count width what) (find-octet-line connection (- end start) at-end)
-    (when count
-      (copy-buffered connection octets start count)
-      (call-deferred
+  (call-deferred
+    (multiple-value-bind (count width what) (find-octet-line connection (- end start) at-end)
+      (when count
+        (copy-buffered connection octets start count)
         (incf (connection-in-start connection) (+ count width))
         (setf (connection-last-width connection) 0)
-        (release-idle-input connection))
-      (values (+ start count) what))))
+        (release-idle-input connection)
+        (values (+ start count) what)))))
 
 (defun read-octet-line (connection octets start end)
   (declare (type connection connection))

@@ -84,8 +84,11 @@ from some way before END."
 (defun current-column (connection)
   "The column at which the next character will stand."
   (declare (type connection connection))
-  (column-behind (connection-format connection) (connection-out connection)
-                 0 (connection-out-end connection) (connection-column connection)))
+  (let ((out (connection-out connection)))
+    ;; Who asks need not be the writer, and the buffer may be another one by now.
+    (column-behind (connection-format connection) out
+                   0 (min (connection-out-end connection) (length out))
+                   (connection-column connection))))
 
 (defun long-line-p (octets start end)
   "True if OCTETS from START to END end with a line that is longer than what is counted."
@@ -236,7 +239,7 @@ later one. TAKEN: octets of the call so far, for a condition."
   "True if COUNT octets find room without anything being sent: in the buffer, or in one that is
 taken for them."
   (declare (type index count))
-  (when (and (zerop (length (connection-out connection))) (<= count +buffer-size+))
+  (when (and (zerop (length (connection-out connection))) (<= 1 count +buffer-size+))
     (setf (connection-out connection) (take-buffer)))
   (<= count (the index (output-room connection))))
 
@@ -427,7 +430,9 @@ NETWORK-OCTETS tells how many octets of them were taken, by the buffer or the ke
         (let ((outer (shiftf (connection-taken connection) 0)))
           (with-cleanup
               (write-text connection string start end (begin-call connection :output))
-            (setf (connection-taken connection) outer))))))
+            (setf (connection-taken connection) outer)
+            (when (zerop (pending-output connection))
+              (forget-output connection)))))))
 
 (defconstant +short-run+ 32 "Characters up to which a loop is cheaper than a call of the codec.")
 

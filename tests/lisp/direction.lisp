@@ -172,3 +172,162 @@ here and in interrupts of this thread, one after the other, until the end: a lis
            (is (null (port::channel-input-resident (channel-of b))))
            (is (null (port::channel-output-resident (channel-of a)))))
       (setf port::*fences-p* fences))))
+
+;;; Moments that are hit with certainty: an interrupt that comes while a function is called
+
+(defun call-interrupting (name function interrupt)
+  "Call FUNCTION; when it first calls the function NAME, interrupt this thread by INTERRUPT before
+and after that."
+  (let ((left 1))
+    (flet ((interrupt ()
+             (sb-thread:interrupt-thread sb-thread:*current-thread* interrupt)))
+      (sb-int:encapsulate name 'interrupting
+                          (lambda (original &rest arguments)
+                            (if (minusp (decf left))
+                                (apply original arguments)
+                                (progn (interrupt)
+                                       (multiple-value-prog1 (apply original arguments)
+                                         (interrupt))))))
+      (unwind-protect (funcall function)
+        (sb-int:unencapsulate name 'interrupting)))))
+
+(defun fill-buffer (socket count)
+  "Receive until COUNT octets are in the buffer of SOCKET."
+  (let ((connection (channel-of socket)))
+    (port::with-input (connection)
+      (loop until (>= (port::buffered-input connection) count)
+            do (port::fill-input connection port::+never+)))))
+
+(defun settle (socket writer &rest octets)
+  "Make this thread the resident reader of SOCKET, with OCTETS, written to WRITER, and many more
+unread."
+  (apply #'send-octets writer octets)
+  (write-octets writer (blank 5000))
+  (finish-output writer)
+  (fill-buffer socket 5000)
+  (let ((connection (channel-of socket)))
+    (is (eq sb-thread:*current-thread* (port::channel-input-resident connection)))))
+
+(define-test direction.an-interrupt-of-who-evicts (:weather nil)
+  "An interrupt may use what its thread owns: it comes once no resident is inside any more."
+  (with-pair (a b)
+    (settle b a)
+    (let ((seen '()) (connection (channel-of b)))
+      (join (in-thread
+             (lambda ()
+               (call-interrupting
+                'port::evict
+                (lambda () (clear-input b))
+                (lambda ()
+                  (port::with-input (connection)
+                    (push (port::channel-input-resident connection) seen)))))))
+      (is (equal '(nil nil) seen)))))
+
+(define-test direction.a-format-set-within-a-line (:weather nil)
+  "The line is read in the old format or in the new one."
+  (loop for (old new line . expected)
+          in '((:utf-8 (:utf-8 :eol :crlf) (97 98 13 10) "ab" #.(format nil "ab~C" #\Return))
+               ((:utf-8 :eol :crlf) :utf-8 (97 98 13 10) "ab" #.(format nil "ab~C" #\Return))
+               (:latin-1 :utf-8 (97 195 169 10)
+                #.(map 'string #'code-char '(97 195 169)) #.(map 'string #'code-char '(97 233)))
+               (:latin-1 :gbk (97 98 10) "ab"))
+        do (with-pair (a b)
+             (setf (stream-external-format b) old)
+             (apply #'settle b a line)
+             (is (member (call-interrupting 'port::line-there
+                                            (lambda () (read-line b))
+                                            (lambda () (setf (stream-external-format b) new)))
+                         expected
+                         :test #'string=)))))
+
+(defun stack-left ()
+  "Octets of the stack of this thread that are left."
+  (- (sb-alien:extern-alien "thread_control_stack_size" sb-alien:unsigned)
+     (sb-kernel::control-stack-usage)))
+
+(defun call-deep (function)
+  "Call FUNCTION where the stack has few octets left."
+  (if (< (stack-left) 110000)
+      (values (funcall function))
+      (let ((value (call-deep function)))
+        (values value))))
+
+(define-test direction.the-end-of-the-stack (:weather nil)
+  "Nobody is inside, with interrupts deferred, where calls can meet it."
+  (with-pair (a b)
+    (settle b a "one" 10 "two" 10)
+    (write-octets a (blank 2000))
+    (finish-output a)
+    (is (eq sb-thread:*current-thread* (port::channel-output-resident (channel-of a))))
+    (let ((inside '()))
+      (flet ((note (original &rest arguments)
+               (push sb-sys:*interrupts-enabled* inside)
+               (apply original arguments)))
+        (sb-int:encapsulate 'port::line-there 'noting #'note)
+        (sb-int:encapsulate 'port::append-run 'noting #'note)
+        (unwind-protect
+             (progn
+               (is (string= "one" (call-deep (lambda () (read-line b)))))
+               (call-deep (lambda () (write-string "three" a)))
+               (is (null inside))
+               (is (string= "two" (read-line b)))
+               (write-string "four" a)
+               (is (not (null inside))))
+          (sb-int:unencapsulate 'port::line-there 'noting)
+          (sb-int:unencapsulate 'port::append-run 'noting))))))
+
+(defun buffers (socket)
+  "The sizes of the buffers that SOCKET has: for input, for output."
+  (let ((connection (channel-of socket)))
+    (list (length (port::connection-in connection)) (length (port::connection-out connection)))))
+
+(define-test direction.nothing-takes-no-buffer ()
+  "What has neither brought nor left an octet has left no buffer either."
+  (do-pairs (a b)
+    (write-string "" a)
+    (write-string (coerce "" 'simple-base-string) a)
+    (write-octets a (octets))
+    (setf (stream-external-format a) :ascii)
+    (signals encoding-error (write-string (string (code-char 233)) a))
+    (is (equal '(0 0) (buffers a)))
+    (is (null (read-char-no-hang b)))
+    (is (equal '(0 0) (buffers b)))
+    (socket-shutdown a :output)
+    (dolist (read (list (lambda () (read-byte b nil)) (lambda () (read-char b nil))
+                        (lambda () (read-line b nil)) (lambda () (read-octets b (blank 1)))
+                        (lambda () (read-line-octets b (blank 1)))
+                        (lambda () (peek-octets b (blank 1))) (lambda () (listen b))))
+      (funcall read)
+      (is (equal '(0 0) (buffers b))))))
+
+(define-test direction.a-column-while-the-buffer-goes ()
+  "Who asks for the column may find the end of one buffer and the octets of another."
+  (with-pair (a b)
+    (write-string "abc" a)
+    (let ((connection (channel-of a)))
+      (setf (port::connection-out connection) port::*no-octets*)
+      (is (numberp (port::stream-line-column a)))
+      (setf (port::connection-out-end connection) 0))))
+
+(define-test direction.an-interrupt-that-reads-lines (:weather nil)
+  "Each line is read once, whatever the call that is interrupted has found already."
+  (flet ((check (name read interrupt)
+           (with-pair (a b)
+             (setf (stream-external-format b) '(:utf-8 :replacement #\?))
+             (send-octets a 255 10 "b" 10 "c" 10 "d" 10)
+             (fill-buffer b 8)
+             (let* ((lines '())
+                    (first (call-interrupting name
+                                              (lambda () (funcall read b))
+                                              (lambda () (push (funcall interrupt b) lines)))))
+               (is (equal '("?" "b" "c" "d")
+                          (sort (list* first (read-line b) lines) #'string<)) "~S" name))))
+         (octet-line (socket)
+           (let* ((line (blank 10)) (end (read-line-octets socket line)))
+             (substitute #\? (code-char 255) (map 'string #'code-char (subseq line 0 end))))))
+    (check 'port::decode-span #'read-line #'read-line)
+    (check 'port::find-octet-line
+           (lambda (b)
+             (port::read-octet-line (channel-of b) (blank 10) 0 10)
+             "?")
+           #'octet-line)))
