@@ -128,11 +128,13 @@ see that an object is one is less."
 (declaim (inline %stack-room-p))
 (defun %stack-room-p ()
   "True if the stack will not end within calls of the library, which would unwind them."
-  (> (let ((here (sb-sys:sap-int (sb-kernel:current-sp))))
-       ;; On x86-64 it grows downward.
-       #+x86-64 (- here (sb-kernel:get-lisp-obj-address sb-vm:*control-stack-start*))
-       #-x86-64 (- (sb-kernel:get-lisp-obj-address sb-vm:*control-stack-end*) here))
-     +stack-room+))
+  ;; On x86-64 it grows downward.
+  #+x86-64 (sb-sys:sap> (sb-kernel:current-sp)
+                        (sb-sys:sap+ (sb-int:descriptor-sap sb-vm:*control-stack-start*)
+                                     +stack-room+))
+  #-x86-64 (sb-sys:sap< (sb-kernel:current-sp)
+                        (sb-sys:sap+ (sb-int:descriptor-sap sb-vm:*control-stack-end*)
+                                     (- +stack-room+))))
 
 (defmacro %compiler-barrier ()
   "What is read behind is read again, as somebody else may have made a fence for this thread."
