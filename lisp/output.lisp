@@ -260,8 +260,14 @@ taken for them."
 (defun write-octet-slowly (connection octet)
   (with-output (connection)
     (check-writable connection)
-    (make-output-room connection (begin-call connection :output))
-    (append-octet connection octet)))
+    (let ((limit (begin-call connection :output)))
+      (loop
+        (setf limit (make-output-room connection limit))
+        (when (call-nowait
+                (when (plusp (output-room connection))
+                  (append-octet connection octet)
+                  t))
+          (return))))))
 
 (defun append-octets (connection octets start end)
   "Copy OCTETS from START to END, for which there is room, into the buffer."
@@ -269,6 +275,15 @@ taken for them."
   (let ((at (connection-out-end connection)))
     (replace (connection-out connection) octets :start1 at :start2 start :end2 end)
     (setf (connection-out-end connection) (+ at (- end start)))))
+
+(defun append-if-room (connection octets start end)
+  "APPEND-OCTETS, if there is room still: an interrupt may have written, or taken the buffer away.
+True if there was."
+  (declare (type octets octets) (type index start end))
+  (call-nowait
+    (when (<= (- end start) (output-room connection))
+      (append-octets connection octets start end)
+      t)))
 
 (defun send-with-pending (connection octets start end)
   "Send what is pending and then OCTETS from START to END, without blocking. How many of OCTETS
@@ -320,8 +335,8 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
                                 (not (foreign-p (connection-format connection)))))
                        (note-direct)
                        (setf limit (make-output-room connection limit 1 (- position start)))
-                       (append-octets connection octets position end)
-                       (return))
+                       (when (append-if-room connection octets position end)
+                         (return)))
                       (t
                        (multiple-value-setq (count limit)
                          (sending (connection limit (- position start))
@@ -359,8 +374,10 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
   "Put OCTETS behind what is pending as part of the text. LIMIT or a later one."
   (declare (type octets octets))
   (check-writable connection)
-  (setf limit (make-output-room connection limit (length octets) (connection-taken connection)))
-  (append-octets connection octets 0 (length octets))
+  (loop
+    (setf limit (make-output-room connection limit (length octets) (connection-taken connection)))
+    (when (append-if-room connection octets 0 (length octets))
+      (return)))
   (incf (connection-taken connection) (length octets))
   limit)
 

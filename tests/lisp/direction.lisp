@@ -79,6 +79,14 @@
                         always (= (mod octet 128) (mod (aref next side) 128))
                         do (incf (aref next side)))))))))))
 
+(defun warm-up (a b)
+  "Use B and A once: SBCL may be interrupted in many things, but not in finishing a class."
+  (send-octets a "ab" 10 "c" 10)
+  (is (eql 97 (read-byte b)))
+  (is (eql #\b (read-char b)))
+  (read-char b)
+  (is (string= "c" (read-line b))))
+
 (defun read-interrupted (read)
   "What READ, a function that reads the next element, or NIL at the end, and does not block, reads
 here and in interrupts of this thread, one after the other, until the end: a list, in no order."
@@ -107,6 +115,7 @@ here and in interrupts of this thread, one after the other, until the end: a lis
   "Call WRITE with a socket that has room for all that it writes, and then READ with the other end."
   (dotimes (round (if (weather-p) 1 10))
     (with-pair (a b :inet)
+      (warm-up a b)
       (let ((writer (in-thread (lambda () (funcall write a) (close a)))))
         (join writer)
         (funcall read b)))))
@@ -143,6 +152,41 @@ here and in interrupts of this thread, one after the other, until the end: a lis
      (lambda (socket)
        (is (equal lines (sort (read-interrupted (lambda () (read-line socket nil)))
                               #'string<)))))))
+
+(define-test direction.an-interrupt-that-writes (:behaviour 26 :limit 60)
+  "The same, of writing and flushing: each octet is written once."
+  (with-pair (a b)
+    (warm-up a b)
+    (let* ((reader (in-thread (lambda () (counts-of (everything b)))))
+           (self sb-thread:*current-thread*)
+           (done nil) (others 0)
+           (answered (sb-thread:make-semaphore))
+           (interrupter (in-thread
+                         (lambda ()
+                           (loop until done
+                                 do (sb-thread:interrupt-thread
+                                     self
+                                     (lambda ()
+                                       (unless done
+                                         (incf others)
+                                         (write-char #\! a)
+                                         (finish-output a))
+                                       (sb-thread:signal-semaphore answered)))
+                                    (sb-thread:wait-on-semaphore answered)))))
+           (octets (fill (blank 100) 1)) (string (make-string 100 :initial-element #\Ā))
+           (rounds (amount 20000)))
+      (dotimes (i rounds)
+        (write-byte 2 a)
+        (write-sequence octets a)
+        (write-string string a))
+      (setf done t)
+      (join interrupter)
+      (close a)
+      (let ((counts (join reader)))
+        (is (= rounds (aref counts 2)))
+        (is (= (* 100 rounds) (aref counts 1)))
+        (is (= (* 100 rounds) (aref counts #xC4) (aref counts #x80)))
+        (is (= others (aref counts (char-code #\!))))))))
 
 (define-test direction.a-close-from-elsewhere (:behaviour 13 :limit 60)
   "Ends a resident's reading at any moment."
