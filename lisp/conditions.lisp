@@ -284,7 +284,7 @@ where it is unknown.")
     (:write "write" "to" :remote :given :local)
     (:handshake "handshake" "with" :remote :given)
     (:proxy "PROXY header" "from" :remote :local)
-    (:send "send" "to" :given :remote :local)
+    (:send "send" "to" :given :remote (:local "from"))
     (:receive "receive" "on" :local :remote)
     (:credentials "credentials" "of" :remote :local)
     (:join "join" nil :given)
@@ -297,7 +297,8 @@ where it is unknown.")
     (:adopt "adopt a descriptor" nil)
     (:interfaces "list the interfaces" nil)
     (:host-name "read the host's name" nil))
-  "Rows (operation verb preposition end...): the first of the ends that is known is named.")
+  "Rows (operation verb preposition end...): the first of the ends that is known is named, with a
+preposition of its own where it is a list.")
 
 (defun phrase (operation)
   "The row of *PHRASES* for OPERATION, made up for one that has none."
@@ -333,8 +334,12 @@ where it is unknown.")
 (defun action-text (condition)
   "What was done, with the end that is known: \"read from 127.0.0.1:80\"."
   (destructuring-bind (verb preposition &rest ends) (rest (phrase (network-operation condition)))
-    (let ((end (some (lambda (end) (end-text end condition)) ends)))
-      (format nil "~A~@[ ~A~]~@[ ~A~]" verb (and end preposition) end))))
+    (loop for end in ends
+          for (name own) = (if (listp end) end (list end preposition))
+          for text = (end-text name condition)
+          when text
+            return (format nil "~A~@[ ~A~] ~A" verb own text)
+          finally (return verb))))
 
 ;;; Why
 

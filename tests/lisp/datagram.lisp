@@ -126,6 +126,12 @@ port; the full length if it was cut off."
             (is (= 5 (send-message client "works")))
             (is (string= "works" (received again)))))))))
 
+(define-test datagram.where-to-is-missing ()
+  "The report names the own end as what it is."
+  (with-datagram-socket (socket :host "127.0.0.1")
+    (is-report (failure-of (socket-send socket (octets 1)))
+               "send from 127.0.0.1:" "expected :HOST and :PORT")))
+
 (define-test datagram.too-long (:behaviour (63 41))
   (with-udp (server client)
     (is-failure (message-too-long :message-too-long "send to 127.0.0.1")
