@@ -303,7 +303,7 @@ came."
                (setf done t)
                (return position))
              (multiple-value-setq (count limit)
-               (if (>= (- end position) +direct-size+)
+               (if (>= (- end start) +direct-size+)
                    (receiving (connection limit (- position start)) (flags)
                      (call-deferred
                        (let ((count (receive connection octets position end flags)))
