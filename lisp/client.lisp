@@ -38,16 +38,14 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
   (let ((settings (parse-settings :bin bin :element-type element-type
                                   :external-format external-format
                                   :input-timeout input-timeout :output-timeout output-timeout)))
-    (when timeout
-      (check-seconds timeout))
+    (check-timeout timeout)
     (with-retry (host "connect" "host")
       (let ((target (host-designator host :connect))
             (number (with-retry (port "connect" "port")
                       (port-designator port "tcp" :connect)))
             (family-number (family-designator family :connect))
             (limit (operation-deadline timeout))
-            (local (with-deadline (timeout)
-                     (local-end local-host local-port family)))
+            (local (local-end local-host local-port family timeout))
             (flags (logior (if nodelay +lport-nodelay+ 0)
                            (if keepalive +lport-keepalive+ 0))))
         (when (address-p target)
@@ -61,13 +59,13 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
                    `(host port &optional bin
                           ,@(remove 'bin (member '&key (%lambda-list 'connect-to)))))
 
-(defun local-end (host port family)
+(defun local-end (host port family timeout)
   "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both
-are."
+are. TIMEOUT, in seconds, holds for the look-up of HOST."
   (when (or host port)
     (let ((number (if port (port-designator port "tcp" :connect :minimum 0) 0)))
       (if host
-          (address-block (one-address host family :connect) number)
+          (address-block (with-deadline (timeout) (one-address host family :connect)) number)
           (any-block number)))))
 
 (defun any-block (port)

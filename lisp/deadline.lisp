@@ -37,6 +37,11 @@
   "SECONDS if it is a span of time; else a TYPE-ERROR."
   (check-argument :limit seconds 'seconds "a number of seconds, not negative, or NIL"))
 
+(defun check-timeout (seconds)
+  "Check SECONDS, a limit of time or NIL, of a call that may end before it has to look at it."
+  (when seconds
+    (check-seconds seconds)))
+
 (defun nanoseconds (seconds)
   "SECONDS in nanoseconds, rounded up, at most +NEVER+."
   (if (or (%infinity-p seconds) (>= seconds (/ +never+ 1000000000)))

@@ -22,8 +22,14 @@ before."
        (directory-namestring sb-ext:*runtime-pathname*)))
 
 (defmacro call-deferred (&body body)
-  "Run BODY, short and never blocking, with interrupts of this thread deferred until it is done."
+  "Run BODY, short and never blocking but within %INTERRUPTIBLE, with interrupts of this thread
+deferred until it is done; nor may a lock that is waited for or the collector's hooks let them in."
   `(sb-sys:without-interrupts ,@body))
+
+(defmacro let-in-pending (enabled)
+  "Let in the interrupts that have come since ENABLED said whether they may."
+  `(when (and ,enabled sb-sys:*interrupt-pending*)
+     (sb-unix::receive-pending-interrupt)))
 
 (defmacro call-nowait (&body body)
   "As CALL-DEFERRED, for a BODY that besides never signals and never leaves but by its end, such as
@@ -35,8 +41,7 @@ else."
                                    ;; nor may the collector's hooks let them in
                                    (sb-sys:*allow-with-interrupts* nil))
                                ,@body)
-         (when (and ,enabled sb-sys:*interrupt-pending*)
-           (sb-unix::receive-pending-interrupt))))))
+         (let-in-pending ,enabled)))))
 
 (defmacro call-undisturbed (&body body)
   "As CALL-NOWAIT, for a BODY that besides allocates nothing: neither the end of the memory can
@@ -47,8 +52,7 @@ back, which costs less than to bind it."
        (setf sb-sys:*interrupts-enabled* nil)
        (multiple-value-prog1 (progn ,@body)
          (setf sb-sys:*interrupts-enabled* ,enabled)
-         (when (and ,enabled sb-sys:*interrupt-pending*)
-           (sb-unix::receive-pending-interrupt))))))
+         (let-in-pending ,enabled)))))
 
 (defmacro with-waiting ((variable acquire) wait &body release)
   "Bind VARIABLE to the value of ACQUIRE, run WAIT, which may block, then RELEASE, and return the
@@ -161,13 +165,9 @@ see that an object is one is less."
   "As %WITH-LOCK, but BODY may wait on conditions, and interrupts may unwind it."
   `(sb-thread:with-mutex (,lock) ,@body))
 
-(defmacro %guarded (&body body)
-  "Run BODY with interrupts of this thread deferred, but within %INTERRUPTIBLE; nor may a lock that
-is waited for or the collector's hooks let them in."
-  `(sb-sys:without-interrupts ,@body))
-
 (defmacro %interruptible (&body body)
-  "Within %GUARDED, and nothing else that defers interrupts: let them in while BODY runs."
+  "Within CALL-DEFERRED, and nothing else that defers interrupts: let them in while BODY, which may
+block, runs."
   `(let ((sb-sys:*allow-with-interrupts* t))
      (sb-sys:with-interrupts ,@body)))
 
@@ -180,7 +180,7 @@ reason; this thread has it afterwards, in the cleanup of one that is unwound too
   (unwind-protect (sb-thread:condition-wait condition lock :timeout seconds)
     ;; A wait that timed out, or was unwound, may come back without the lock.
     (unless (sb-thread:holding-mutex-p lock)
-      (sb-sys:without-interrupts (sb-thread:grab-mutex lock)))))
+      (call-deferred (sb-thread:grab-mutex lock)))))
 
 (defun %condition-notify (condition)
   "Let one thread that waits on CONDITION go on. The caller has the lock."

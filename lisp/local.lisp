@@ -56,8 +56,7 @@ ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: u
   (check-own-keywords 'open-unix-socket :connect settings)
   (let ((settings (apply #'parse-settings (without-keys settings '(:kind :timeout))))
         (number (kind-number kind)))
-    (when timeout
-      (check-seconds timeout))
+    (check-timeout timeout)
     (with-retry (path "connect" "path")
       (let ((block (path-block path :connect)))
         (if (eq kind :datagram)

@@ -106,8 +106,7 @@ at once counts no more than any other: nothing is asked after the limit."
 
 (defun resolve-once (host family timeout)
   (family-designator family)
-  (when timeout
-    (check-seconds timeout))
+  (check-timeout timeout)
   (let ((target (host-designator host :resolve)))
     (if (address-p target)
         (check-family target family)

@@ -221,7 +221,7 @@ wait for one, and a thread more would only be in their way. With the lock held."
 or a wait, and nothing that would leave a client with nobody."
   (let ((batch (make-batch nil +first-batch+))
         (*before-wait* (lambda () (hand-over service))))
-    (%guarded
+    (call-deferred
       (%with-lock ((service-lock service))
         (decf (service-coming service)))
       (unwind-protect

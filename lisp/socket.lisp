@@ -146,7 +146,7 @@ NIL."
 (defun peer-block (handle asked)
   "The block of the peer of HANDLE, which was connected to ASKED: that, unless it is a wildcard, for
 which the system takes an address of this machine."
-  (or (and (not (find 0 asked :start +block-octets+ :test #'/=))
+  (or (and (not (find-if #'plusp asked :start +block-octets+))
            (asked-block handle #'lport-socket-peer))
       asked))
 

@@ -87,10 +87,10 @@
   (read-char b)
   (is (string= "c" (read-line b))))
 
-(defun read-interrupted (read)
-  "What READ, a function that reads the next element, or NIL at the end, and does not block, reads
-here and in interrupts of this thread, one after the other, until the end: a list, in no order."
-  (let* ((all '()) (done nil)
+(defun call-interrupted (function interrupt)
+  "Call FUNCTION while this thread is interrupted by INTERRUPT, again each time that it has been;
+the values of FUNCTION."
+  (let* ((done nil)
          (self sb-thread:*current-thread*)
          (answered (sb-thread:make-semaphore))
          (interrupter (in-thread
@@ -99,16 +99,23 @@ here and in interrupts of this thread, one after the other, until the end: a lis
                                do (sb-thread:interrupt-thread
                                    self
                                    (lambda ()
-                                     (let ((element (and (not done) (funcall read))))
-                                       (when element
-                                         (sb-sys:without-interrupts (push element all))))
+                                     (unless done
+                                       (funcall interrupt))
                                      (sb-thread:signal-semaphore answered)))
                                   (sb-thread:wait-on-semaphore answered))))))
-    (loop for element = (funcall read)
-          while element
-          do (sb-sys:without-interrupts (push element all)))
-    (setf done t)
-    (join interrupter)
+    (unwind-protect (funcall function)
+      (setf done t)
+      (join interrupter))))
+
+(defun read-interrupted (read)
+  "What READ, a function that reads the next element, or NIL at the end, and does not block, reads
+here and in interrupts of this thread until the end: a list, in no order."
+  (let ((all '()))
+    (flet ((read-one ()
+             (let ((element (funcall read)))
+               (when element
+                 (sb-sys:without-interrupts (push element all))))))
+      (call-interrupted (lambda () (loop while (read-one))) #'read-one))
     all))
 
 (defun call-with-all-there (write read)
@@ -116,9 +123,9 @@ here and in interrupts of this thread, one after the other, until the end: a lis
   (dotimes (round (if (weather-p) 1 10))
     (with-pair (a b :inet)
       (warm-up a b)
-      (let ((writer (in-thread (lambda () (funcall write a) (close a)))))
-        (join writer)
-        (funcall read b)))))
+      (funcall write a)
+      (close a)
+      (funcall read b))))
 
 (define-test direction.an-interrupt-that-reads (:behaviour 26 :limit 60)
   "The same thread reads what it is interrupted in reading: each octet is read once."
@@ -157,30 +164,18 @@ here and in interrupts of this thread, one after the other, until the end: a lis
   "The same, of writing and flushing: each octet is written once."
   (with-pair (a b)
     (warm-up a b)
-    (let* ((reader (in-thread (lambda () (counts-of (everything b)))))
-           (self sb-thread:*current-thread*)
-           (done nil) (others 0)
-           (answered (sb-thread:make-semaphore))
-           (interrupter (in-thread
-                         (lambda ()
-                           (loop until done
-                                 do (sb-thread:interrupt-thread
-                                     self
-                                     (lambda ()
-                                       (unless done
-                                         (incf others)
-                                         (write-char #\! a)
-                                         (finish-output a))
-                                       (sb-thread:signal-semaphore answered)))
-                                    (sb-thread:wait-on-semaphore answered)))))
-           (octets (fill (blank 100) 1)) (string (make-string 100 :initial-element #\Ā))
-           (rounds (amount 20000)))
-      (dotimes (i rounds)
-        (write-byte 2 a)
-        (write-sequence octets a)
-        (write-string string a))
-      (setf done t)
-      (join interrupter)
+    (let ((reader (in-thread (lambda () (counts-of (everything b)))))
+          (octets (fill (blank 100) 1)) (string (make-string 100 :initial-element #\Ā))
+          (rounds (amount 20000)) (others 0))
+      (call-interrupted (lambda ()
+                          (dotimes (i rounds)
+                            (write-byte 2 a)
+                            (write-sequence octets a)
+                            (write-string string a)))
+                        (lambda ()
+                          (incf others)
+                          (write-char #\! a)
+                          (finish-output a)))
       (close a)
       (let ((counts (join reader)))
         (is (= rounds (aref counts 2)))
