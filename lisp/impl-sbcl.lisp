@@ -310,12 +310,17 @@ itself; how it is called does not change."
   (handler-case (uiop:native-namestring pathname)
     (error () nil)))                    ; wild, without a name, or of an unknown logical host
 
-(defun %regular-file-size (stream)
-  "How many octets the file of STREAM, an open file stream, has; NIL if it is no regular file."
+(defun %regular-file-size (file)
+  "How many octets FILE, an open file stream or the system's name of a file, has; :SPECIAL if it is
+no regular file, NIL if there is none."
   (multiple-value-bind (ok device inode mode links user group type size)
-      (sb-unix:unix-fstat (%stream-descriptor stream))
+      (if (streamp file)
+          (sb-unix:unix-fstat (%stream-descriptor file))
+          (sb-unix:unix-stat file))
     (declare (ignore device inode links user group type))
-    (and ok (= #o100000 (logand #o170000 mode)) size)))
+    (cond ((not ok) nil)
+          ((= #o100000 (logand #o170000 mode)) size)
+          (t :special))))
 
 (defmacro %with-vector ((vector start end) (sequence sequence-start sequence-end) &body body)
   "Run BODY with VECTOR bound to the simple vector under SEQUENCE, a vector of any kind, and START

@@ -179,24 +179,30 @@ TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
       (with-open-file (stream (one-file file) :element-type '(unsigned-byte 8))
         (send-file-stream socket stream file start end))))
 
+(defun fail-irregular (file)
+  (fail-argument :write file '(or pathname string file-stream) "a regular file"))
+
 (defun one-file (file)
-  "The pathname of FILE, a pathname or a string as the system has it, if it can name one file."
-  (let ((pathname (if (pathnamep file)
-                      file
-                      (and (not (find (code-char 0) file)) (uiop:parse-native-namestring file)))))
-    (if (and pathname (%native-path (merge-pathnames pathname)))
-        pathname
-        (fail-argument :write file '(or pathname string) "the name of one file"))))
+  "The pathname of FILE, a pathname or a string as the system has it, if it can name one file, and
+is not that of a pipe or a device, which an open could wait for."
+  (let* ((pathname (if (pathnamep file)
+                       file
+                       (and (not (find (code-char 0) file)) (uiop:parse-native-namestring file))))
+         (native (and pathname (%native-path (merge-pathnames pathname)))))
+    (cond ((null native)
+           (fail-argument :write file '(or pathname string) "the name of one file"))
+          ((eq :special (%regular-file-size native))
+           (fail-irregular file))
+          (t pathname))))
 
 (defun send-file-stream (socket stream file start end)
   "SEND-FILE of STREAM; FILE is what the caller gave."
   (check-argument :write stream '(and (satisfies open-stream-p) (satisfies input-stream-p))
                   "an open input stream")
   (let ((descriptor (%stream-descriptor stream))
-        (size (or (%regular-file-size stream)
-                  (fail-argument :write file '(or pathname string file-stream)
-                                 "a regular file"))))
-    (declare (type fixnum size))
+        (size (%regular-file-size stream)))
+    (unless (typep size 'fixnum)
+      (fail-irregular file))
     ;; Files that the system makes up while they are read say that they are empty.
     (when (plusp size)
       (check-argument :write start `(integer 0 ,size) "an offset within the file")

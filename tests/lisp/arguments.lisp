@@ -134,6 +134,11 @@
       (is-mistyped (lambda () (send-file a path)) "a regular file" (format nil "~S" path)))
     (with-open-file (stream "/dev/zero" :element-type '(unsigned-byte 8))
       (is-mistyped (lambda () (send-file a stream)) "a regular file" "/dev/zero"))
+    (let ((pipe (temporary-path)))
+      (uiop:run-program (list "mkfifo" pipe))
+      (unwind-protect
+           (is-mistyped (lambda () (send-file a pipe)) "a regular file" pipe) ; at once
+        (delete-file pipe)))
     (signals file-error (send-file a "/x/[x].txt"))
     (is (null (wait-for-input b :timeout 0)))))
 
