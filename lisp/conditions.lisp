@@ -343,10 +343,17 @@ preposition of its own where it is a list.")
 
 ;;; Why
 
+(defun message-text (condition)
+  "The words that CONDITION was made with, or NIL; as they stand where they are no format control
+for its arguments, since old programs put there what a peer has said."
+  (let ((control (net-mesg condition)))
+    (and control
+         (handler-case (apply #'format nil control (net-args condition))
+           (error () (plain-text control))))))
+
 (defun reason-text (condition)
   "Why CONDITION came: its own words, else those of its code."
-  (if (net-mesg condition)
-      (apply #'format nil (net-mesg condition) (net-args condition))
+  (or (message-text condition)
       (substitute #\Space #\- (string-downcase (or (network-code condition) "unknown reason")))))
 
 (defconstant +most-attempts+ 16 "How many attempts a report lists.")
@@ -415,8 +422,7 @@ one."
   "As programs of 1999 know it: [PROC] \"host\":port message."
   (plain-format "[~S] ~S:~D~@[ ~A~]~@[ [timeout ~A sec]~]"
                 (net-proc condition) (net-host condition) (net-port condition)
-                (and (net-mesg condition)
-                     (apply #'plain-format (net-mesg condition) (net-args condition)))
+                (with-plain-printer () (message-text condition))
                 (and (typep condition 'timeout) (plusp (timeout-time condition))
                      (timeout-time condition))))
 

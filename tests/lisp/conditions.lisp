@@ -331,6 +331,15 @@
                           (list (net-mesg condition) (net-args condition)))))
   (is (equal "old h" (princ-to-string (make-condition 'old-failure :host "h")))))
 
+(define-test "conditions.historical-unformattable" ()
+  "Words that are no format control for the arguments, such as a reply of a peer, are shown as they
+stand."
+  (loop for (control . arguments) in '(("550 ~joe: no such file") ("~A and ~A" 1) ("~"))
+        do (is (equal (format nil "[LIST] \"h\":21 ~A" control)
+                      (princ-to-string (make-condition 'net-path :proc 'list :host "h" :port 21
+                                                                 :mesg control
+                                                                 :args arguments))))))
+
 ;;; Restarts
 
 (define-test "conditions.retry" ()
