@@ -4,6 +4,19 @@
 
 (define-suite clocc "The interface of 1999.")
 
+(defun find-external-symbol (name package)
+  "The symbol called NAME that PACKAGE exports, or NIL."
+  (multiple-value-bind (symbol status) (find-symbol name package)
+    (and (eq status :external) symbol)))
+
+(define-test "clocc.names-in-common" ()
+  "Who uses PORT beside what CL-USER uses has to choose between no other names than the guide says."
+  (dolist (package (package-use-list :common-lisp-user))
+    (do-external-symbols (symbol :port)
+      (is (or (member (find-external-symbol (symbol-name symbol) package) (list nil symbol))
+              (member symbol '(retry stream-external-format timeout)))
+          "~S is a name of ~A too" symbol (package-name package)))))
+
 (define-test "clocc.ipaddr" (:behaviour 56)
   "Integers and dotted strings; no octal and no short forms."
   (loop for (dotted ipaddr) in '(("0.0.0.0" 0) ("127.0.0.1" 2130706433)
