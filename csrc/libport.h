@@ -410,9 +410,10 @@ LPORT_API int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remot
 /* [nowait] Sends the LEN octets at OCTETS as one message, to ADDRESS, or where SOCKET is connected
  * to if that is NULL; LEN. LPORT_WOULD_BLOCK: wait for LPORT_OUTPUT. LPORT_BACKLOG_FULL: the
  * receiver of a local name has no room, which no wait tells: try again a little later.
- * LPORT_MESSAGE_TOO_LONG. LPORT_NOT_CONNECTED: ADDRESS is NULL, and it is not. A connected socket
- * reports here or at a receive what ICMP said of an earlier message (LPORT_CONNECTION_REFUSED,
- * LPORT_HOST_UNREACHABLE ...), once; then this message was not sent, and the socket works on.
+ * LPORT_MESSAGE_TOO_LONG. LPORT_NOT_CONNECTED: ADDRESS is NULL, and it is not. Sequenced packets go
+ * to their peer, whatever ADDRESS is. A connected socket reports here or at a receive what ICMP
+ * said of an earlier message (LPORT_CONNECTION_REFUSED, LPORT_HOST_UNREACHABLE ...), once; then
+ * this message was not sent, and the socket works on.
  * Source: send(2), sendto(2). */
 LPORT_API int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
                                       const uint8_t *address);

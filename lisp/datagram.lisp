@@ -297,7 +297,8 @@ status."
   "Send OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) as one
 message, and return how many octets that were: all. SOCKET: a DATAGRAM-SOCKET. HOST and PORT: where
 to, a host as for OPEN-SOCKET and a port or a service, or the path of a local socket; NIL: where
-SOCKET is connected to. A name is looked up at each call, its first address is taken.
+SOCKET is connected to. A name is looked up at each call, its first address is taken. Sequenced
+packets go to their one peer, whatever HOST is.
 A message of no octets is one. That it was sent says nothing about its arrival.
 Conditions: MESSAGE-TOO-LONG; CONNECTION-REFUSED, HOST-UNREACHABLE and their kin, what is known by
 now of an earlier message, or, of a local name, of this one: this message was not sent, and SOCKET
