@@ -418,11 +418,23 @@ one."
 
 ;;; Reports
 
+(defun public-name (condition)
+  "The name of the class of CONDITION that users see."
+  (let ((name (type-of condition)))
+    (gethash name *public-names* name)))
+
+(defun name-text (condition)
+  "The name of the class of CONDITION as words, or NIL where programs of 1999 know another text."
+  (let ((name (public-name condition)))
+    (unless (or (member name '(network timeout login net-path))
+                (not (eq (symbol-package name) (symbol-package 'network))))
+      (substitute #\Space #\- (string-downcase name)))))
+
 (defun historical-text (condition)
   "As programs of 1999 know it: [PROC] \"host\":port message."
   (plain-format "[~S] ~S:~D~@[ ~A~]~@[ [timeout ~A sec]~]"
                 (net-proc condition) (net-host condition) (net-port condition)
-                (with-plain-printer () (message-text condition))
+                (or (with-plain-printer () (message-text condition)) (name-text condition))
                 (and (typep condition 'timeout) (plusp (timeout-time condition))
                      (timeout-time condition))))
 
@@ -442,10 +454,8 @@ one."
 (defmethod print-object ((condition network) stream)
   "Print CONDITION under its public name with its report; without escape the report alone."
   (if *print-escape*
-      (let ((name (type-of condition)))
-        (print-unreadable-object (condition stream)
-          (write-string (plain-format "~S ~A" (gethash name *public-names* name) condition)
-                        stream)))
+      (print-unreadable-object (condition stream)
+        (write-string (plain-format "~S ~A" (public-name condition) condition) stream))
       (call-next-method)))
 
 ;;; Making and signalling

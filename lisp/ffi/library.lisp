@@ -23,8 +23,8 @@
   "What was loaded: a pathname, or a string for one that the system's loader found.")
 
 (define-condition library-error (error)
-  ((wanted :initarg :wanted :reader library-error-wanted)
-   (findings :initarg :findings :reader library-error-findings))
+  ((wanted :initarg :wanted :initform *expected-abi* :reader library-error-wanted)
+   (findings :initarg :findings :initform '() :reader library-error-findings))
   (:documentation "No library that fits was found: what was looked for, where, what was there.")
   (:report (lambda (condition stream)
              (format stream "PORT needs its C library ~A with ABI ~D and found none that fits:~

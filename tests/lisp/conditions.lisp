@@ -327,6 +327,8 @@
   (is (equal "[NIL] \"\":0 [timeout 3 sec]"
              (princ-to-string (make-condition 'timeout :time 3))))
   (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'net-path))))
+  (is (equal "[LIST] \"h\":7 connection refused"
+             (princ-to-string (make-condition 'connection-refused :proc 'list :host "h" :port 7))))
   (is (equal '(nil nil) (let ((condition (make-condition 'network)))
                           (list (net-mesg condition) (net-args condition)))))
   (is (equal "old h" (princ-to-string (make-condition 'old-failure :host "h")))))
