@@ -436,9 +436,14 @@ not followed."
   "Serve HTTP on PORT and return the server, for PORT:STOP-SERVER. HANDLER: a function of a path, a
 string that begins with /, decoded; it returns a body, which is a string, octets or the pathname of
 a file, and its content type; or NIL if there is nothing. OPTIONS: further keywords for PORT:SERVE."
-  (apply #'port:serve (lambda (socket) (answer socket handler)) port
-         (append options (list :name "http" :timeout *idle-seconds* :await-input t
-                               :external-format '(:latin-1 :eol :crlf)))))
+  (let ((server (apply #'port:serve (lambda (socket) (answer socket handler)) port
+                       (append options (list :name "http" :timeout *idle-seconds* :await-input t
+                                             :external-format '(:latin-1 :eol :crlf))))))
+    ;; A client speaks first: the system keeps it for a second until it does.
+    (when (integerp port)
+      (dolist (listener (port:server-listeners server))
+        (setf (port:socket-option listener :defer-accept) 1)))
+    server))
 
 (defun run (&key (port 8080) (directory "."))
   "Serve the files of DIRECTORY on PORT of this machine until the user interrupts."
