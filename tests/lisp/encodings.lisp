@@ -60,6 +60,9 @@ much for octets that come one by one, of which other tests have some."
 
 (define-test encodings.known-octets ()
   (loop for (format text . octets) in '((:gbk "中文a" #xD6 #xD0 #xCE #xC4 97)
+                                        (:gbk "座亍亟齄" #xD7 #xF9 #xD8 #xA1 #xD8 #xBD #xF7 #xFE)
+                                        (:gbk "丂龥…﨎﨩" #x81 #x40 #xFD #x9B #xA1 #xAD
+                                         #xFE #x42 #xFE #x4F)
                                         (:eucjp "日a" #xC6 #xFC 97)
                                         (:cp932 "日a" #x93 #xFA 97)
                                         (:cp437 "éa" #x82 97)
@@ -134,6 +137,9 @@ much for octets that come one by one, of which other tests have some."
   (loop for (format octets . rest) in '((:cp1252 (#x81) 98 99 10)
                                         (:gbk (#xD6) 32 97)
                                         (:gbk (#xFE #xFE) 32)
+                                        (:gbk (#xD7 #xFA) 97)
+                                        (:gbk (#xFE) #x50)
+                                        (:ebcdic-international (#x41) #x81)
                                         (:utf-16le (0 #xDC) 97 0)
                                         (:utf-32be (0 17 0 0) 0 0 0 98))
         do (with-pair (a b)

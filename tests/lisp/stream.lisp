@@ -425,7 +425,7 @@ FAILURE, a type."
 
 (define-test stream.octets-of-two-spellings (:behaviour (11 43))
   "A call that times out leaves the octets of a character that the encoding has twice."
-  (loop for (format . octets) in '((:cp932 97 #xFA #x5B 98) (:gbk 97 #xFE #xA0 98 99)
+  (loop for (format . octets) in '((:cp932 97 #xFA #x5B 98) (:cp932 97 #xFA #x59 98)
                                    (:utf-16be 0 97 0 98 0))
         do (dolist (room (list (make-string 9) (make-list 9)))
              (is (equal octets (left-unread format octets 'timeout room)) "~S" format))))
