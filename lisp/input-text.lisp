@@ -276,6 +276,12 @@ has to be asked what stands for some of them."
       (1- stop)
       stop))
 
+(defun lines-of-octets-p (format)
+  "True if nothing but octet 10 ends a line in FORMAT: neither the octets of another character nor
+what stands for octets that are none."
+  (and (text-format-ascii-p format)
+       (not (eql (text-format-replacement format) #\Newline))))
+
 (defun read-text-line (connection)
   "Values: the next line without its end, as a string; true if end of file ended it. Nothing is
 taken from the buffer before the line is whole, so a line that times out is there for the next
@@ -289,7 +295,7 @@ call."
         (with-input (connection)
           (check-open connection :read)
           (setf (connection-last-width connection) 0)
-          (if (text-format-ascii-p (connection-format connection))
+          (if (lines-of-octets-p (connection-format connection))
               (read-line-by-octets connection)
               (read-line-by-characters connection (begin-call connection :input)))))))
 

@@ -167,6 +167,18 @@
     (is (char= #\? (read-char b)))
     (is (eq :eof (read-char b nil :eof)))))
 
+(define-test stream.a-replacement-that-ends-lines (:behaviour (43 44))
+  "A newline that stands for octets that are no character is one for READ-LINE too."
+  (dolist (format '((:utf-8 :replacement #\Newline) (:gbk :replacement #\Newline)))
+    (with-pair (a b)
+      (setf (stream-external-format b) format
+            (socket-timeout b :input) 5)
+      (send-octets a "one" 255 "two" 255 "three")
+      (is (string= "one" (read-line b)))
+      (is (string= "two" (read-line b)))
+      (send-octets a 10)
+      (is (string= "three" (read-line b))))))
+
 (define-test stream.unencodable-characters ()
   (with-pair (a b)
     (setf (stream-external-format a) :latin-1
