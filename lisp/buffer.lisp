@@ -76,7 +76,8 @@
   (out-end 0 :type index)
   (taken 0 :type index)                 ; octets of the text that a call is writing, so far
   (output-shut nil)                     ; no more output: SOCKET-SHUTDOWN was here
-  (column 0 :type index)                ; where the buffer begins, see CURRENT-COLUMN
+  (column 0 :type index)                ; where the octet at COUNTED is, see CURRENT-COLUMN
+  (counted 0 :type index)               ; octets of the buffer before those of this format
   (octets-out 0 :type (unsigned-byte 62))
   ;; Text
   (format *utf-8* :type text-format)
@@ -117,7 +118,8 @@
   (let ((buffer (connection-out connection)))
     (setf (connection-out connection) (%global *no-octets*)
           (connection-out-start connection) 0
-          (connection-out-end connection) 0)
+          (connection-out-end connection) 0
+          (connection-counted connection) 0)
     (give-buffer buffer)))
 
 (defun drop-input (connection)

@@ -32,7 +32,7 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
 ;;; The column, for FRESH-LINE and ~T
 ;;;
 ;;; Nobody counts while writing: who asks counts back from the end of the buffer, and a buffer that
-;;; has been sent leaves its column behind, as does what goes past it.
+;;; has been sent leaves its column behind, as does what goes past it, and a format that ends.
 
 (defconstant +longest-count+ 1024 "Octets that are looked at for a column at the most.")
 
@@ -84,11 +84,21 @@ from some way before END."
 (defun current-column (connection)
   "The column at which the next character will stand."
   (declare (type connection connection))
-  (let ((out (connection-out connection)))
-    ;; Who asks need not be the writer, and the buffer may be another one by now.
+  (let* ((out (connection-out connection))
+         ;; Who asks need not be the writer, and the buffer may be another one by now.
+         (end (min (connection-out-end connection) (length out))))
     (column-behind (connection-format connection) out
-                   0 (min (connection-out-end connection) (length out))
+                   (min (connection-counted connection) end) end
                    (connection-column connection))))
+
+(defun count-column (connection)
+  "Count what is pending, in the format that it was written in: another one is about to be set."
+  (declare (type connection connection))
+  (when (plusp (pending-output connection))
+    (with-free-direction (connection :output)
+      (call-deferred
+        (setf (connection-column connection) (current-column connection)
+              (connection-counted connection) (connection-out-end connection))))))
 
 (defun long-line-p (octets start end)
   "True if OCTETS from START to END end with a line that is longer than what is counted."
@@ -122,7 +132,8 @@ nothing is left."
           ((= own pending)
            (setf (connection-column connection) (current-column connection)
                  (connection-out-start connection) 0
-                 (connection-out-end connection) 0))
+                 (connection-out-end connection) 0
+                 (connection-counted connection) 0))
           (t (incf (connection-out-start connection) own)))
     (- count own)))
 
@@ -206,8 +217,11 @@ called within WITH-OUTPUT-NOW."
   (with-output (connection)
     (check-open connection :write)
     (call-deferred
-      (note-passed connection (connection-out connection) 0 (connection-out-start connection)
-                   (connection-column connection))
+      (if (<= (connection-counted connection) (connection-out-start connection))
+          (note-passed connection (connection-out connection)
+                       (connection-counted connection) (connection-out-start connection)
+                       (connection-column connection))
+          (setf (connection-column connection) +no-column+)) ; that of something not sent
       (forget-output connection))))
 
 ;;; Room

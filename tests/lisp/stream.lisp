@@ -505,6 +505,21 @@ FAILURE, a type."
              (is-true (fresh-line a))
              (is-false (fresh-line a)))))
 
+(define-test stream.columns-across-formats ()
+  "What is pending counts in the format that it was written in."
+  (loop for (column . steps) in '((0 :utf-16le "xy~%" :utf-8) (0 :latin-1 "abc" :utf-16le "xy~%")
+                                  (3 :utf-16le "x~%abc" :utf-8) (0 :ebcdic-us "ab~%" :latin-1)
+                                  (3 :utf-8 "éé" :latin-1 "é") (4 :utf-16be "ab" :utf-8 "cd"))
+        do (with-pair (a b)
+             (dolist (step steps)
+               (if (stringp step)
+                   (format a step)
+                   (setf (stream-external-format a) step)))
+             (is (= column (sb-gray:stream-line-column a)) "~S" steps)
+             (finish-output a)
+             (is (= column (sb-gray:stream-line-column a)) "~S" steps)
+             (is (eq (plusp column) (and (fresh-line a) t))))))
+
 (define-test stream.columns-past-the-buffer ()
   "What is too long for the buffer moves the column as well."
   (flet ((check (write line-p)
@@ -556,7 +571,13 @@ FAILURE, a type."
     (is (typep (failure-of (finish-output a)) 'timeout))
     (write-string "never" a)
     (clear-output a)
-    (is (= 0 (sb-gray:stream-line-column a)))))
+    (is (= 0 (sb-gray:stream-line-column a))))
+  (with-pair (a b)
+    (write-string "never" a)
+    (setf (stream-external-format a) :latin-1)
+    (clear-output a)
+    (is (null (sb-gray:stream-line-column a)))
+    (is-true (fresh-line a))))
 
 (define-test stream.clearing ()
   (with-pair (a b)
