@@ -114,6 +114,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "stream")
                (:file "encodings")
                (:file "octets")
+               (:file "scripts")
                (:file "client")
                (:file "server")
                (:file "arguments")
