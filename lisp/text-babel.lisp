@@ -181,9 +181,10 @@ none, an octet of ASCII among them still is one."
 
 (defun babel-octets (name character)
   "What babel writes for CHARACTER in encoding NAME, or NIL."
-  (if (eq name :gbk)
-      (gbk-octets character)
-      (table-octets name character)))
+  (case name
+    (:gbk (gbk-octets character))
+    (:eucjp (eucjp-octets character))
+    (t (table-octets name character))))
 
 (defun table-octets (name character)
   "As BABEL-OCTETS, as babel's own tables have it."
@@ -257,6 +258,28 @@ none, an octet of ASCII among them still is one."
     (if (and place (>= place +gbk-hole+))
         (gbk-pair (+ place *gbk-lacks*))
         octets)))
+
+;;; EUC-JP: babel reads the characters of three octets, and cannot write them.
+
+(defvar *eucjp-long* nil
+  "A table from those characters to their octets; NIL before it was asked for.")
+
+(defun eucjp-octets (character)
+  "As BABEL-OCTETS, of CHARACTER."
+  (or (table-octets :eucjp character)
+      (values (gethash character (or *eucjp-long*
+                                     (setf *eucjp-long* (long-characters)))))))
+
+(defun long-characters ()
+  "A table from each character that has three octets in EUC-JP to these."
+  (let ((table (make-hash-table)))
+    (loop for high from #xA1 to #xFE
+          do (loop for low from #xA1 to #xFE
+                   for octets = (coerce (list #x8F high low) 'octets)
+                   for character = (table-character :eucjp octets)
+                   when character
+                     do (setf (gethash character table) octets)))
+    table))
 
 ;;; UTF-8B: UTF-8 in which an octet that is none stands for itself, as a character of its own
 

@@ -64,6 +64,7 @@ much for octets that come one by one, of which other tests have some."
                                         (:gbk "丂龥…﨎﨩" #x81 #x40 #xFD #x9B #xA1 #xAD
                                          #xFE #x42 #xFE #x4F)
                                         (:eucjp "日a" #xC6 #xFC 97)
+                                        (:eucjp "é丂" #x8F #xAB #xB1 #x8F #xB0 #xA1)
                                         (:cp932 "日a" #x93 #xFA 97)
                                         (:cp437 "éa" #x82 97)
                                         (:cp1252 "€a" #x80 97)
