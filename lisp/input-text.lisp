@@ -162,11 +162,16 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
             (take-back connection)
             character)))
       (with-input (connection)
-        (let ((character (next-character connection)))
-          ;; Nothing is to be taken back where a handler has read the octets of a replacement.
-          (when (plusp (connection-last-width connection))
-            (unread-character connection))
-          character))))
+        (let ((position (octets-read connection)) (done nil))
+          (with-cleanup
+              (prog1 (next-character connection)
+                (setf done t))
+            ;; Nothing is to be taken back where a handler has read the octets of a replacement, nor
+            ;; where the call was unwound before it had taken something.
+            (let ((width (connection-last-width connection)))
+              (when (and (plusp width)
+                         (or done (= (octets-read connection) (+ position width))))
+                (take-back connection))))))))
 
 (defun read-character-now (connection)
   "The next character if it is there, NIL if it is not or another thread is just reading, :EOF at

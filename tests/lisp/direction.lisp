@@ -279,6 +279,24 @@ unread."
                          expected
                          :test #'string=)))))
 
+(define-test direction.a-peek-that-is-thrown-out (:behaviour 11)
+  "The character that it had found is there for the next read, and the one read before is not."
+  (with-pair (a b)
+    (setf (socket-timeout b :input) 5)
+    (send-octets a "éab")
+    (peek-octets b (blank 4))
+    (let ((first t))
+      (is (eq :out (catch 'out
+                     (call-interrupting 'port::skip-character
+                                        (lambda () (peek-char nil b))
+                                        (lambda ()
+                                          (when (shiftf first nil)
+                                            (throw 'out :out))))))))
+    (is (char= #\é (read-char b)))
+    (is (char= #\a (read-char b)))
+    (is (typep (failure-of (with-deadline (0) (peek-char nil b))) 'timeout))
+    (is (char= #\b (read-char b)))))
+
 (defun stack-left ()
   "Octets of the stack of this thread that are left."
   (- (sb-alien:extern-alien "thread_control_stack_size" sb-alien:unsigned)
