@@ -30,6 +30,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "channel")
                (:file "direction")
                (:file "text")
+               (:file "text-tables")
                (:file "text-babel")
                (:file "buffer")
                (:file "input")
