@@ -2,8 +2,9 @@
  * of transfer; stands on os, status, handle.
  *
  * sendfile(2) has no MSG_NOSIGNAL: where it would raise SIGPIPE the signal is held back in this
- * thread and taken away again, unless one was pending before. What the system cannot send in this
- * way (a file system without page cache, a kind of socket) is read and sent instead. */
+ * thread and taken away again, unless one was pending before. It raises one too where a part went
+ * out before the connection broke, and then it returns that part. What the system cannot send in
+ * this way (a file system without page cache, a kind of socket) is read and sent instead. */
 #include "libport.h"
 #include "os.h"
 #include "patience.h"
@@ -47,7 +48,8 @@ static ssize_t send_without_signal(int fd, int file, off_t offset, size_t len) {
         count = lport_os.sendfile(fd, file, &offset, len);
     } while (count < 0 && errno == EINTR);
     int error = errno;
-    if (count < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE)) {
+    int may_have_broken = count < 0 ? error == EPIPE : (size_t)count < len;
+    if (may_have_broken && !sigismember(&pending, SIGPIPE)) {
         while (sigtimedwait(&broken_pipe, NULL, &at_once) < 0 && errno == EINTR) {
         }
     }
