@@ -119,7 +119,8 @@ static struct dial *dial_of(int64_t handle) {
         return NULL;
     }
     struct dial *dial = dial_at((uint32_t)handle & ((UINT32_C(1) << INDEX_BITS) - 1));
-    return dial != NULL && atomic_load(&dial->generation) == (uint32_t)(handle >> INDEX_BITS)
+    uint32_t generation = (uint32_t)(handle >> INDEX_BITS);
+    return dial != NULL && generation % 2 == 1 && atomic_load(&dial->generation) == generation
                ? dial
                : NULL;
 }

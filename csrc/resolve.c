@@ -3,7 +3,7 @@
  *
  * A query's memory comes from a pool and is never unmapped, so that a stale query is recognised by
  * its generation and a wait may look at its word at any time. The word is generation << 1 |
- * answered.
+ * answered; the generation is odd while the query is open, so that no integer names a free one.
  *
  * Invariant: everything in a query but its word is read and written under pool.lock, except what
  * the question is and what the answer will be while its thread works on it (phase RUNNING), which
@@ -108,7 +108,10 @@ static struct query *query_of(int64_t handle) {
         return NULL;
     }
     struct query *query = query_at((uint32_t)handle & ((UINT32_C(1) << INDEX_BITS) - 1));
-    return query != NULL && atomic_load(&query->word) >> 1 == generation_in(handle) ? query : NULL;
+    uint32_t generation = generation_in(handle);
+    return query != NULL && generation % 2 == 1 && atomic_load(&query->word) >> 1 == generation
+               ? query
+               : NULL;
 }
 
 /* query_of, with the lock taken; it stays taken where the result is not NULL. */
@@ -137,7 +140,6 @@ static struct query *fresh_query(void) {
     pool.used = index + 1;
     struct query *query = query_at(index);
     query->index = index;
-    atomic_store(&query->word, 1 << 1);
     return query;
 }
 
@@ -540,6 +542,7 @@ static int64_t ask(const struct query *question) {
         pool.head = query;
     }
     pool.tail = query;
+    atomic_fetch_add(&query->word, 1 << 1);
     result = handle_of(query);
 unlock:
     pthread_mutex_unlock(&pool.lock);
@@ -651,10 +654,9 @@ int64_t lport_resolve_close(int64_t handle) {
     if (query == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
-    uint32_t generation = (generation_in(handle) + 1) & (UINT32_MAX >> 1);
     query->open = 0;
     query->event = -1;
-    atomic_store(&query->word, (generation == 0 ? 1 : generation) << 1);
+    atomic_store(&query->word, (generation_in(handle) + 1) << 1);
     lport_os_wake_word((uint32_t *)&query->word); /* a wait on it finds it stale */
     if (query->phase == QUEUED) {
         remove_from_queue(query);

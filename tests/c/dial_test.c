@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -406,6 +407,26 @@ Test(dial, a_closed_dial_is_stale_for_every_function) {
     cr_assert_eq(kind(lport_dial_attempt(next, 0, address)), LPORT_INVALID);
     cr_assert_eq(lport_dial_count(next), 0);
     lport_dial_close(next);
+    check_nothing_left();
+}
+
+/* One that was never opened, whose memory says that descriptor 0 is its own, and the one that its
+ * memory could be taken for next. */
+Test(dial, no_integer_names_a_dial_that_is_not_open) {
+    int64_t dial = open_dial("127.0.0.1", 1);
+    int input = open("/dev/null", O_RDONLY);
+    cr_assert_eq(dup2(input, 0), 0);
+    lport_dial_close(dial);
+    for (int64_t wrong = 0; wrong < 16; wrong++) {
+        cr_assert_eq(kind(lport_dial_count(wrong)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_dial_step(wrong)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_dial_close(wrong)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_dial_close(dial + (wrong << 20))), LPORT_INVALID);
+    }
+    cr_assert_geq(fcntl(0, F_GETFD), 0, "nobody has closed it");
+    if (input != 0) {
+        close(input);
+    }
     check_nothing_left();
 }
 

@@ -369,6 +369,23 @@ Test(resolve, a_closed_query_is_stale_for_every_function) {
     lport_resolve_close(next);
 }
 
+/* One that was never opened, and the one that its memory could be taken for next. */
+Test(resolve, no_integer_names_a_query_that_is_not_open) {
+    int64_t query = asked("many.test", 0);
+    lport_resolve_close(query);
+    for (int64_t wrong = 0; wrong < 64; wrong++) {
+        cr_assert_eq(kind(lport_resolve_close(wrong)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_close(query + (wrong << 20))), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_count(wrong)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_wait(wrong, LPORT_NEVER)), LPORT_INVALID);
+    }
+    cr_assert_eq(lport_resolve_pending(), 0);
+    int64_t first = asked("many.test", 0), second = asked("many.test", 0);
+    cr_assert_neq(first, second);
+    cr_assert_eq(lport_resolve_close(first), 0);
+    cr_assert_eq(lport_resolve_close(second), 0);
+}
+
 Test(resolve, an_abandoned_query_comes_back_once_its_thread_does) {
     shut_gate();
     for (int i = 0; i < 5; i++) {
