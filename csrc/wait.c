@@ -25,7 +25,7 @@ struct lport_waiter {
     atomic_int woken;
     void *data; /* see lport_wait_data */
     uint32_t index;
-    uint32_t generation; /* odd while the wait is under way */
+    _Atomic uint32_t generation; /* odd while the wait is under way */
 };
 
 /* Nanoseconds from look to look of a wait without an eventfd. */
@@ -53,28 +53,29 @@ static struct lport_waiter *waiter_of(int64_t wait) {
     }
     struct lport_waiter *waiter = waiter_at((uint32_t)wait & ((UINT32_C(1) << INDEX_BITS) - 1));
     uint32_t generation = (uint32_t)(wait >> INDEX_BITS);
-    return waiter != NULL && waiter->generation == generation && generation % 2 == 1 ? waiter
-                                                                                     : NULL;
+    return waiter != NULL && generation % 2 == 1 && atomic_load(&waiter->generation) == generation
+               ? waiter
+               : NULL;
 }
 
-/* A new wait, without an eventfd, never used before. With the pool's lock held. */
-static int64_t fresh_waiter(struct lport_waiter **waiter) {
+/* A new wait, without an eventfd, never used before, or NULL. With the pool's lock held. */
+static struct lport_waiter *fresh_waiter(void) {
     uint32_t index = pool.used;
     if (index >= UINT32_C(1) << INDEX_BITS) {
-        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+        return NULL;
     }
     if (waiter_at(index) == NULL) {
         struct lport_waiter *chunk = lport_os.calloc(CHUNK_WAITERS, sizeof *chunk);
         if (chunk == NULL) {
-            return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+            return NULL;
         }
         atomic_store(&pool.chunks[index >> CHUNK_BITS], chunk);
     }
     pool.used = index + 1;
-    *waiter = waiter_at(index);
-    (*waiter)->index = index;
-    (*waiter)->event = -1;
-    return 0;
+    struct lport_waiter *waiter = waiter_at(index);
+    waiter->index = index;
+    waiter->event = -1;
+    return waiter;
 }
 
 /* Forks. The eventfds are shared with the parent, and its threads wait on them: the child drops
@@ -95,7 +96,7 @@ static void after_fork_in_child(void) {
         if (waiter->event >= 0) {
             lport_os.close(waiter->event);
         }
-        waiter->generation += waiter->generation & 1;
+        atomic_fetch_add(&waiter->generation, atomic_load(&waiter->generation) & 1);
     }
     pool.used = 0;
     pool.free = NULL;
@@ -106,31 +107,31 @@ static void watch_forks(void) {
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-static int64_t take_waiter(struct lport_waiter **waiter) {
+/* A wait under way, or NULL. */
+static struct lport_waiter *take_waiter(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    int64_t status = 0;
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&pool.lock);
-    if (pool.free != NULL) {
-        *waiter = pool.free;
-        pool.free = (*waiter)->next;
+    struct lport_waiter *waiter = pool.free;
+    if (waiter != NULL) {
+        pool.free = waiter->next;
     } else {
-        status = fresh_waiter(waiter);
+        waiter = fresh_waiter();
     }
-    if (status == 0) {
-        (*waiter)->generation++;
+    if (waiter != NULL) {
+        atomic_fetch_add(&waiter->generation, 1);
         pool.under_way++;
-        if ((*waiter)->event < 0) {
-            (*waiter)->event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (waiter->event < 0) {
+            waiter->event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         }
     }
     pthread_mutex_unlock(&pool.lock);
-    return status;
+    return waiter;
 }
 
 static void give_back_waiter(struct lport_waiter *waiter) {
     pthread_mutex_lock(&pool.lock);
-    waiter->generation++;
+    atomic_fetch_add(&waiter->generation, 1);
     waiter->next = pool.free;
     pool.free = waiter;
     pool.under_way--;
@@ -163,7 +164,6 @@ static void unlink_waiter(struct lport_slot *slot, struct lport_waiter *waiter) 
 
 int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     struct lport_slot *slot;
-    struct lport_waiter *waiter = NULL;
     if ((interest & ~(LPORT_INPUT | LPORT_OUTPUT)) != 0) {
         return lport_status_make(LPORT_INVALID);
     }
@@ -171,10 +171,10 @@ int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     if (status < 0) {
         return status;
     }
-    status = take_waiter(&waiter);
-    if (status < 0) {
+    struct lport_waiter *waiter = take_waiter();
+    if (waiter == NULL) {
         lport_handle_leave(slot);
-        return status;
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
     waiter->slot = slot;
     waiter->interest = (uint32_t)interest;
@@ -183,7 +183,7 @@ int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     /* Linked first, looked at the closing mark later (in poll): close marks first and goes through
      * the list later, so one of the two sees the other. */
     link_waiter(slot, waiter);
-    return (int64_t)waiter->generation << INDEX_BITS | waiter->index;
+    return (int64_t)atomic_load(&waiter->generation) << INDEX_BITS | waiter->index;
 }
 
 static short poll_events(uint32_t interest) {

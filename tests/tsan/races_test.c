@@ -98,6 +98,8 @@ static int64_t wait_for(int64_t socket, int32_t interest, int64_t ns) {
     }
     int64_t ready = lport_wait_poll(wait, lport_clock_after(ns), 0);
     lport_wait_end(wait);
+    int64_t again = lport_wait_end(wait); /* another thread may have it by now, with another name */
+    check(is_kind(again, LPORT_INVALID), "a wait was ended twice", again);
     atomic_fetch_add(&test.waited, 1);
     return ready;
 }
