@@ -208,7 +208,8 @@ LPORT_API const char *lport_manifest(void);
 
 /* ---- status: what went wrong ----------------------------------------------------------------- */
 
-/* [pure] The status of KIND without a number, for a binding that finds a failure itself. */
+/* [pure] The status of KIND without a number, for a binding that finds a failure itself. That of
+ * LPORT_INVALID where there is no such kind. */
 LPORT_API int64_t lport_status_make(int32_t kind);
 
 /* [pure] The kind of STATUS (LPORT_OTHER ...); 0 if STATUS is zero or more, that is, a result. */

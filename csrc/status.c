@@ -209,7 +209,7 @@ static uint64_t unpack(int64_t status) {
 }
 
 int64_t lport_status_make(int32_t kind) {
-    return pack(kind, DOMAIN_SYSTEM, 0);
+    return pack(kind > 0 && kind < LPORT_KIND_END ? kind : LPORT_INVALID, DOMAIN_SYSTEM, 0);
 }
 
 int64_t lport_status_from_errno(enum lport_context context, int errno_value) {

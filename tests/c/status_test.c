@@ -205,6 +205,14 @@ Test(status, results_have_no_kind_and_no_errno) {
     }
 }
 
+/* 0 would be a result, and a kind below 0 would make one too. */
+Test(status, of_no_kind_is_invalid) {
+    static const int32_t kinds[] = {0, -1, INT32_MIN, LPORT_KIND_END, INT32_MAX};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        cr_assert_eq(lport_status_make(kinds[i]), lport_status_make(LPORT_INVALID));
+    }
+}
+
 Test(status, negative_numbers_that_are_no_status_are_other) {
     static const int64_t strange[] = {-1, -111, -((int64_t)LPORT_KIND_END << 24), INT64_MIN,
                                       INT64_MIN + 1};
