@@ -591,8 +591,8 @@ LPORT_API int64_t lport_activation_forget(void);
 LPORT_API int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_t flags);
 
 /* [nowait] Sends at most LEN octets; how many the system took. LPORT_WOULD_BLOCK: no room now.
- * LPORT_OUTPUT_SHUT after a shutdown of ours. LPORT_CONNECTION_RESET and its kin as above. No
- * SIGPIPE. Source: send(2) with MSG_NOSIGNAL. */
+ * LPORT_OUTPUT_SHUT after a shutdown of ours. LPORT_CONNECTION_RESET and its kin as above.
+ * LPORT_NOT_CONNECTED: a listener. No SIGPIPE. Source: send(2) with MSG_NOSIGNAL. */
 LPORT_API int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len);
 
 /* [nowait] The same for two pieces in one system call: first all of A, then B. Source: sendmsg(2).

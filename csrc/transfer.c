@@ -86,9 +86,12 @@ int64_t lport_transfer_ended(struct lport_slot *slot) {
                                                                      : 0;
 }
 
+/* The system says EPIPE of a listener, as if it had been a connection. */
 int64_t lport_transfer_forbidden(struct lport_slot *slot) {
-    if ((atomic_load(&slot->flags) & LPORT_STATE_OUTPUT_SHUT) != 0) {
-        return lport_status_make(LPORT_OUTPUT_SHUT);
+    uint32_t flags = atomic_load(&slot->flags);
+    if ((flags & (LPORT_STATE_OUTPUT_SHUT | LPORT_STATE_LISTENING)) != 0) {
+        return lport_status_make((flags & LPORT_STATE_LISTENING) != 0 ? LPORT_NOT_CONNECTED
+                                                                      : LPORT_OUTPUT_SHUT);
     }
     return atomic_load(&slot->broken);
 }

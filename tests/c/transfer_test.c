@@ -587,6 +587,19 @@ SOCKET_TEST(transfer, a_refused_datagram_is_told_and_the_socket_goes_on) {
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
 }
 
+/* A listener has no connection that could break either, whatever is tried on it. */
+SOCKET_TEST(transfer, a_listener_is_not_connected) {
+    for (int i = 0; i < FAMILIES; i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE];
+        int64_t listener = listen_on_loopback(families[i], address);
+        assert_kind(lport_socket_send(listener, address, 1), LPORT_NOT_CONNECTED);
+        assert_kind(lport_socket_send2(listener, address, 1, NULL, 0), LPORT_NOT_CONNECTED);
+        assert_kind(lport_socket_send_file(listener, 0, 0, 1), LPORT_NOT_CONNECTED);
+        cr_assert_eq(lport_socket_state(listener), LPORT_STATE_LISTENING);
+        cr_assert_eq(lport_socket_close(listener, 0), 0);
+    }
+}
+
 /* Datagrams have no connection that could break. */
 SOCKET_TEST(transfer, a_datagram_socket_is_never_broken) {
     int64_t ends[2];
