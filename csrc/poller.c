@@ -444,9 +444,11 @@ int64_t lport_poller_end(int64_t poller, int64_t turn) {
     if (entered == NULL || turn < 0) {
         return lport_status_make(LPORT_INVALID);
     }
-    entered->backend->end(entered, turn);
-    lport_handle_leave(entered->slot);
-    return 0;
+    int64_t status = entered->backend->end(entered, turn);
+    if (status == 0) {
+        lport_handle_leave(entered->slot);
+    }
+    return status;
 }
 
 int64_t lport_poller_wake(int64_t poller) {

@@ -42,9 +42,10 @@ struct lport_poller_backend {
     /* MEMBER comes in, with no interest yet, or goes. 0 or a status; removing never fails. */
     int64_t (*add)(struct lport_poller *poller, struct lport_member *member);
     void (*remove)(struct lport_poller *poller, struct lport_member *member);
-    /* The beginning and the end of a wait, both [nowait]. A turn, or a status. */
+    /* The beginning and the end of a wait, both [nowait]. A turn, or a status; 0, or a status and
+     * nothing has ended. */
     int64_t (*begin)(struct lport_poller *poller, int64_t handle);
-    void (*end)(struct lport_poller *poller, int64_t turn);
+    int64_t (*end)(struct lport_poller *poller, int64_t turn);
     /* Waits once. How many events; 0: somebody has woken, or nothing; LPORT_TIMED_OUT;
      * LPORT_INTERRUPTED; LPORT_WOULD_BLOCK. Holds nothing. */
     int64_t (*wait)(struct lport_poller *poller, int64_t turn, int64_t *events, int32_t cap,

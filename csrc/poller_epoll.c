@@ -83,9 +83,9 @@ static int64_t epoll_begin(struct lport_poller *poller, int64_t handle) {
     return 0;
 }
 
-static void epoll_end(struct lport_poller *poller, int64_t turn) {
+static int64_t epoll_end(struct lport_poller *poller, int64_t turn) {
     (void)poller;
-    (void)turn;
+    return turn == 0 ? 0 : lport_status_make(LPORT_INVALID);
 }
 
 /* Milliseconds until DEADLINE, rounded up; -1 for never. */

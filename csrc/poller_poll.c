@@ -159,18 +159,24 @@ static int64_t poll_begin(struct lport_poller *poller, int64_t handle) {
         lport_wait_end(turn);
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
-    *lport_wait_data(turn) = copy;
+    *lport_wait_data(turn, poller->slot) = copy;
     return turn;
 }
 
-static void poll_end(struct lport_poller *poller, int64_t turn) {
-    void **data = lport_wait_data(turn);
-    (void)poller;
-    if (data != NULL) {
-        free(*data);
-        *data = NULL;
-        lport_wait_end(turn);
+/* Where the copy of TURN is; NULL where that is no turn of POLLER under way. */
+static void **copy_place(struct lport_poller *poller, int64_t turn) {
+    void **data = lport_wait_data(turn, poller->slot);
+    return data == NULL || *data == NULL ? NULL : data;
+}
+
+static int64_t poll_end(struct lport_poller *poller, int64_t turn) {
+    void **place = copy_place(poller, turn);
+    if (place == NULL) {
+        return lport_status_make(LPORT_INVALID);
     }
+    free(*place);
+    *place = NULL;
+    return lport_wait_end(turn);
 }
 
 /* At most CAP events of COPY, from place FIRST on, around the end; how many. Where the next wait is
@@ -194,11 +200,11 @@ static int64_t collect(struct copy *copy, uint32_t first, int64_t *events, int32
 static int64_t poll_wait(struct lport_poller *poller, int64_t turn, int64_t *events, int32_t cap,
                          int64_t deadline) {
     struct member_set *set = poller->data;
-    void **data = lport_wait_data(turn);
-    if (data == NULL) {
+    void **place = copy_place(poller, turn);
+    if (place == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
-    struct copy *copy = *data;
+    struct copy *copy = *place;
     if (copy->changes != atomic_load(&set->changes)) {
         return lport_status_make(LPORT_WOULD_BLOCK);
     }

@@ -318,9 +318,9 @@ int64_t lport_wait_wake(int64_t socket, int32_t interest) {
     return woken;
 }
 
-void **lport_wait_data(int64_t wait) {
+void **lport_wait_data(int64_t wait, const struct lport_slot *slot) {
     struct lport_waiter *waiter = waiter_of(wait);
-    return waiter == NULL ? NULL : &waiter->data;
+    return waiter == NULL || waiter->slot != slot ? NULL : &waiter->data;
 }
 
 int64_t lport_wait_count(void) {

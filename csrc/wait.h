@@ -3,6 +3,8 @@
 #ifndef LPORT_WAIT_H
 #define LPORT_WAIT_H
 
+#include "handle.h"
+
 #include <poll.h>
 #include <stdint.h>
 
@@ -10,8 +12,8 @@
  * are not 0 once it has been woken. */
 int lport_wait_with(int64_t wait, struct pollfd *fds, nfds_t count, int64_t deadline);
 
-/* A place for what belongs to WAIT, under way, NULL when it begins; whoever fills it empties it
- * before the end. NULL: no such wait. */
-void **lport_wait_data(int64_t wait);
+/* A place for what belongs to WAIT, under way on SLOT, NULL when it begins; whoever fills it
+ * empties it before the end. NULL: no such wait. */
+void **lport_wait_data(int64_t wait, const struct lport_slot *slot);
 
 #endif

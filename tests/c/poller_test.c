@@ -199,6 +199,46 @@ POLLER_TEST(refuses_what_makes_no_sense) {
     assert_kind(take(poller, &event, 1, 0), LPORT_CLOSED);
 }
 
+/* Neither an integer that somebody makes up nor a wait of another kind is a turn; who takes one for
+ * it does not let go of what the turns under way hold. */
+POLLER_TEST(knows_what_is_no_turn_of_it) {
+    struct event event;
+    int64_t ends[2], poller = open_poller(backend), other = open_poller(LPORT_POLLER_POLL);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    int64_t turn = lport_poller_begin(poller), others = lport_poller_begin(other);
+    int64_t of_socket = lport_wait_begin(ends[0], LPORT_INPUT),
+            of_poller = lport_wait_begin(poller, 0);
+    int64_t wrong[] = {77, INT64_MAX, others, of_socket, of_poller};
+    for (int i = 0; i < 5; i++) {
+        if (backend == LPORT_POLLER_POLL) {
+            assert_kind(lport_poller_wait(poller, wrong[i], (int64_t *)&event, 1, 0, 0),
+                        LPORT_INVALID);
+        }
+        assert_kind(lport_poller_end(poller, wrong[i]), LPORT_INVALID);
+    }
+    cr_assert_eq(lport_wait_end(of_socket), 0);
+    cr_assert_eq(lport_wait_end(of_poller), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 1, "the turn holds it");
+    assert_kind(lport_poller_wait(poller, turn, (int64_t *)&event, 1, 0, 0), LPORT_CLOSED);
+    cr_assert_eq(lport_poller_end(poller, turn), 0);
+    assert_kind(lport_poller_end(poller, turn), LPORT_INVALID);
+    cr_assert_eq(lport_socket_gone(poller, 0), 0);
+    cr_assert_eq(lport_poller_end(other, others), 0);
+    cr_assert_eq(lport_socket_close(other, 0), 0);
+    close_both(ends);
+}
+
+/* A second end of a turn takes nothing from the turn of somebody else. */
+SOCKET_TEST(poller, ends_a_turn_of_poll_once) {
+    int64_t poller = open_poller(LPORT_POLLER_POLL);
+    int64_t first = lport_poller_begin(poller), second = lport_poller_begin(poller);
+    cr_assert_eq(lport_poller_end(poller, first), 0);
+    assert_kind(lport_poller_end(poller, first), LPORT_INVALID);
+    cr_assert_eq(lport_socket_close(poller, 0), 1, "the second holds it");
+    cr_assert_eq(lport_poller_end(poller, second), 0);
+    cr_assert_eq(lport_socket_gone(poller, 0), 0);
+}
+
 /* ---- closing under it --------------------------------------------------------------------------
  */
 
