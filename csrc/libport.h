@@ -382,7 +382,8 @@ LPORT_API int64_t lport_socket_pair(int32_t kind, int64_t *pair);
 
 /* [nowait] Shuts down LPORT_INPUT, LPORT_OUTPUT or both. Output: the peer reads end of file once it
  * has read what was sent. Input: later calls to receive return end of file, whatever arrives.
- * Repeating it, or doing it after a reset, is quiet (0). Source: shutdown(2). */
+ * Repeating it, or doing it after a reset, is quiet (0). LPORT_NOT_CONNECTED: a listener.
+ * Source: shutdown(2). */
 LPORT_API int64_t lport_socket_shutdown(int64_t socket, int32_t direction);
 
 /* [nowait] The address that SOCKET has, or its peer's, into ADDRESS; IPv4-mapped addresses as plain
@@ -466,9 +467,9 @@ LPORT_API int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int
  * (LPORT_DATAGRAM), on the local name ADDRESS. MODE: permission bits for the path, or below 0 for
  * what the umask says. With LPORT_UNLINK in FLAGS a stale path (a socket that refuses connections)
  * is removed first, a live one and other files never. LPORT_ADDRESS_IN_USE, LPORT_PATH_UNUSABLE,
- * LPORT_PERMISSION_DENIED ...; nothing is left behind. Source: unix(7). * (Between its bind and its
- * listen a server refuses connections as if it were stale: of two that start at the same moment on
- * one path, one may take it from the other.) */
+ * LPORT_PERMISSION_DENIED ...; nothing is left behind. (Between its bind and its listen a server
+ * refuses connections as if it were stale: of two that start at the same moment on one path, one
+ * may take it from the other.) Source: unix(7). */
 LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog,
                                      int32_t mode, int32_t flags);
 
@@ -488,19 +489,19 @@ LPORT_API int64_t lport_local_send(int64_t socket, const uint8_t *octets, size_t
  * the descriptors that came with them into DESCRIPTORS, which has MAX elements; those left over are
  * set to -1. They are close-on-exec and the caller's to close; descriptors above MAX are closed.
  * Those that this process cannot have, because it is at the limit of its descriptors, are lost, and
- * their places are -1. Returns how many octets. LPORT_END: end of file. LPORT_WOULD_BLOCK.
- * Source: recvmsg(2) with MSG_CMSG_CLOEXEC. */
+ * their places are -1. Returns how many octets; what a message has above LEN is gone. LPORT_END:
+ * end of file. LPORT_WOULD_BLOCK. With a status no descriptor has come, whatever DESCRIPTORS has
+ * then. Source: recvmsg(2) with MSG_CMSG_CLOEXEC. */
 LPORT_API int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len,
                                       int64_t *descriptors, int32_t max);
 
 /* ---- option: one table of names -------------------------------------------------------------- */
 
-/* A value is a number of zero or more; LPORT_NEVER stands for none where the option has that. By
- * its kind:  boolean    0 or 1 integer    a count of its unit time       nanoseconds; its unit is
- * the step that the system rounds up to choice     a place in its list, lport_option_choice
- *        interface  the index of an interface, lport_interface_index
- *        text       no number: the functions with `text` in their names; a text of length 0 is none
- */
+/* A value is a number of zero or more; LPORT_NEVER stands for none where the option has that. A
+ * boolean is 0 or 1; an integer a count of its unit; a time is in nanoseconds, which the system
+ * rounds up to its unit; a choice is a place in its list, lport_option_choice; an interface is its
+ * index, lport_interface_index. A text is no number: the functions with `text` in their names have
+ * it, and one of length 0 is none. */
 
 /* [pure] Of option INDEX (0, 1, ...): its name, such as "nodelay"; its kind, as above; its unit,
  * such as "octets", or "" for none; the sockets that it is for, such as "TCP"; a sentence on what
@@ -753,7 +754,8 @@ LPORT_API int64_t lport_service_list(char *text, size_t cap);
  * over FAMILY (LPORT_ANY, _INET, _INET6), from the address LOCAL (NULL: the system picks; its
  * family may be LPORT_ANY to give only a port). FLAGS: LPORT_NODELAY, LPORT_KEEPALIVE. Attempts
  * follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one thread.
- * LPORT_ADDRESS_SYNTAX: NAME can only be a literal and is not one. */
+ * LPORT_ADDRESS_SYNTAX: NAME can only be a literal and is not one, or PORT is none; what stands at
+ * lport_resolve_open of a name. */
 LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
                                   const uint8_t *local, int32_t flags);
 
