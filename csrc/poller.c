@@ -275,14 +275,8 @@ static int64_t publish(struct lport_poller *poller, struct lport_slot *slot, int
     return handle;
 }
 
-int64_t lport_poller_open(int32_t number) {
-    const struct lport_poller_backend *backend = backend_of(number);
+static int64_t open_with(const struct lport_poller_backend *backend) {
     struct lport_slot *slot;
-    if (backend == NULL) {
-        return lport_status_make(number < LPORT_POLLER_BEST || number > LPORT_POLLER_POLL
-                                     ? LPORT_INVALID
-                                     : LPORT_NOT_SUPPORTED);
-    }
     struct lport_poller *poller = new_poller(backend);
     if (poller == NULL) {
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
@@ -312,6 +306,21 @@ free_poller:
     pthread_mutex_destroy(&poller->lock);
     free(poller);
     return status;
+}
+
+int64_t lport_poller_open(int32_t number) {
+    const struct lport_poller_backend *backend = backend_of(number);
+    if (backend == NULL) {
+        return lport_status_make(number < LPORT_POLLER_BEST || number > LPORT_POLLER_POLL
+                                     ? LPORT_INVALID
+                                     : LPORT_NOT_SUPPORTED);
+    }
+    int64_t poller = open_with(backend);
+    if (number == LPORT_POLLER_BEST && lport_status_kind(poller) == LPORT_NOT_SUPPORTED) {
+        poller =
+            open_with(&lport_poller_on_poll); /* the library knows epoll, the system does not */
+    }
+    return poller;
 }
 
 /* Enters the slot of POLLER: 0 and the poller into *ENTERED, or a status. */

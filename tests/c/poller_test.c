@@ -568,6 +568,20 @@ static void remove_from(void *data, int64_t result) {
     assert_kind(status, result < 0 ? LPORT_INVALID : 0);
 }
 
+/* A kernel without epoll, or a filter of system calls that does not know it. */
+SOCKET_TEST(poller, the_best_is_poll_where_the_system_has_no_epoll) {
+    int64_t ends[2];
+    faults_fail(CALL_EPOLL_CREATE1, 1, INT64_MAX, ENOSYS);
+    assert_kind(lport_poller_open(LPORT_POLLER_EPOLL), LPORT_NOT_SUPPORTED);
+    int64_t poller = open_poller(LPORT_POLLER_BEST);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_OUTPUT), 0);
+    assert_ready(poller, ends[0], LPORT_OUTPUT);
+    faults_clear();
+    close_both(ends);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
 /* Behaviour 64. */
 POLLER_TEST(any_failing_call_leaves_nothing_behind) {
     int64_t ends[2];
