@@ -44,6 +44,13 @@ int lport_address_unmap(uint8_t *address) {
     return 1;
 }
 
+const uint8_t *lport_address_plain(const uint8_t *address, uint8_t room[LPORT_ADDRESS_SIZE]) {
+    if (address[LPORT_AT_FAMILY] != LPORT_INET6)
+        return address;
+    memcpy(room, address, LPORT_ADDRESS_SIZE);
+    return lport_address_unmap(room) ? room : address;
+}
+
 /* Zones of link-local and interface-local scope; those of wider scope have no use for one. */
 static bool has_zone(const uint8_t *octets) {
     if (octets[0] == 0xfe)

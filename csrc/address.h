@@ -2,6 +2,8 @@
 #ifndef LPORT_ADDRESS_H
 #define LPORT_ADDRESS_H
 
+#include "libport.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -24,8 +26,12 @@ void lport_address_set(uint8_t *address, int32_t family, const uint8_t *octets, 
 /* Makes ADDRESS, if it is IPv4-mapped, the IPv4 address that it maps. True (1) if it was. */
 int lport_address_unmap(uint8_t *address);
 
+/* ADDRESS, or, if it is IPv4-mapped, the IPv4 address that it maps, in ROOM. */
+const uint8_t *lport_address_plain(const uint8_t *address, uint8_t room[LPORT_ADDRESS_SIZE]);
+
 /* The kernel's form of ADDRESS into STORAGE; its length, or LPORT_INVALID. LPORT_ANY becomes the
- * IPv6 wildcard. Where MAPPED is not 0 an IPv4 address becomes an IPv4-mapped IPv6 one. */
+ * IPv6 wildcard. Where MAPPED is not 0 an IPv4 address becomes an IPv4-mapped IPv6 one, else that
+ * becomes the IPv4 address. */
 int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
                                 struct sockaddr_storage *storage);
 

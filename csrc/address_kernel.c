@@ -43,9 +43,12 @@ static int64_t to_local(const uint8_t *address, struct sockaddr_storage *storage
 
 int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
                                 struct sockaddr_storage *storage) {
+    uint8_t room[LPORT_ADDRESS_SIZE];
     if (!is_block(address))
         return lport_status_make(LPORT_INVALID);
     memset(storage, 0, sizeof *storage);
+    if (!mapped)
+        address = lport_address_plain(address, room);
     if (address[LPORT_AT_FAMILY] == LPORT_LOCAL)
         return to_local(address, storage);
     if (address[LPORT_AT_FAMILY] == LPORT_INET && !mapped)

@@ -73,6 +73,9 @@ static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remo
 }
 
 int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags) {
+    uint8_t own_room[LPORT_ADDRESS_SIZE], room[LPORT_ADDRESS_SIZE];
+    local = lport_address_plain(local, own_room);
+    remote = remote == NULL ? NULL : lport_address_plain(remote, room);
     int32_t family = local[LPORT_AT_FAMILY];
     int32_t remote_family = remote == NULL ? family : remote[LPORT_AT_FAMILY];
     if (remote != NULL &&

@@ -362,7 +362,8 @@ LPORT_API int64_t lport_wait_wake(int64_t socket, int32_t interest);
 /* ---- socket: making, accepting, naming ------------------------------------------------------- */
 
 /* [nowait] A listening stream socket on ADDRESS. Family LPORT_ANY: the wildcard, one IPv6 socket
- * that takes IPv4 too, or an IPv4 one where the system has no IPv6. Port 0: the system picks. For a
+ * that takes IPv4 too, or an IPv4 one where the system has no IPv6. An IPv4-mapped address is the
+ * IPv4 address. Port 0: the system picks. For a
  * local name see lport_local_listen. BACKLOG 0 or more; below 0: the system's maximum. FLAGS:
  * LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY, and _NODELAY _KEEPALIVE, which connections inherit.
  * Returns the socket. LPORT_ADDRESS_IN_USE, LPORT_ADDRESS_NOT_AVAILABLE, LPORT_PERMISSION_DENIED,
@@ -400,13 +401,14 @@ LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
  * is NULL, connected to REMOTE: then it sends there, receives only from there, and reports what
  * ICMP says of it. LOCAL: family LPORT_ANY is the wildcard of REMOTE's family; without a REMOTE it
  * is one IPv6 socket for IPv4 too, or an IPv4 one where the system has no IPv6. A local name of
- * length 0 lets the system pick an abstract one. FLAGS: LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY
- * _BROADCAST _JOINED. The last lets the system hand over messages of one length from one sender as
- * one, where it knows how to, which lport_datagram_receive_batch takes apart; no other function
- * receives on such a socket. LPORT_INVALID: LOCAL and REMOTE are of different families. Else as
- * lport_socket_listen, and what a connect may meet (LPORT_NETWORK_UNREACHABLE ...); nothing is left
- * behind. For a local name with a mode and without stale files see lport_local_listen.
- * Source: socket(2) bind(2) connect(2) udp(7). */
+ * length 0 lets the system pick an abstract one. IPv4-mapped addresses are IPv4. FLAGS:
+ * LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY _BROADCAST _JOINED. The last lets the system hand over
+ * messages of one length from one sender as one, where it knows how to, which
+ * lport_datagram_receive_batch takes apart; no other function receives on such a socket.
+ * LPORT_INVALID: LOCAL and REMOTE are of different families. Else as lport_socket_listen, and what
+ * a connect may meet (LPORT_NETWORK_UNREACHABLE ...); nothing is left behind. For a local name with
+ * a mode and without stale files see lport_local_listen. Source: socket(2) bind(2) connect(2)
+ * udp(7). */
 LPORT_API int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags);
 
 /* [nowait] Sends the LEN octets at OCTETS as one message, to ADDRESS, or where SOCKET is connected

@@ -178,6 +178,8 @@ int lport_socket_lacks_inet6(int64_t status) {
 }
 
 int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t flags) {
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    address = lport_address_plain(address, room);
     int32_t family = address[LPORT_AT_FAMILY];
     if (family == LPORT_LOCAL) {
         return lport_status_make(LPORT_INVALID);

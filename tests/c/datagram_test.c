@@ -135,6 +135,27 @@ SOCKET_TEST(datagram, a_port_of_our_own_with_a_remote_end) {
     }
 }
 
+SOCKET_TEST(datagram, a_mapped_address_is_the_ipv4_one) {
+    uint8_t any[LPORT_ADDRESS_SIZE] = {0}, mapped[LPORT_ADDRESS_SIZE], octet = 7;
+    cr_assert_eq(lport_address_parse("::ffff:127.0.0.1", 16, 0, mapped), LPORT_INET6);
+    int64_t receiver = lport_datagram_open(mapped, NULL, 0);
+    cr_assert_gt(receiver, 0, "%lld", (long long)receiver);
+    cr_assert_eq(lport_socket_name(receiver, any), LPORT_INET);
+    lport_address_set_port(mapped, lport_address_port(any));
+    any[0] = LPORT_ANY;
+    lport_address_set_port(any, 0);
+    int64_t connected = lport_datagram_open(any, mapped, 0);
+    cr_assert_gt(connected, 0, "%lld", (long long)connected);
+    cr_assert_eq(undisturbed(lport_datagram_send(connected, &octet, 1, NULL)), 1);
+    cr_assert_eq(undisturbed(lport_datagram_send(receiver, &octet, 1, mapped)), 1);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(wait_for(receiver, LPORT_INPUT, soon()), LPORT_INPUT);
+        cr_assert_eq(undisturbed(lport_datagram_receive(receiver, &octet, 1, NULL, 0)), 1);
+    }
+    cr_assert_eq(lport_socket_close(connected, 0), 0);
+    cr_assert_eq(lport_socket_close(receiver, 0), 0);
+}
+
 SOCKET_TEST(datagram, ends_that_do_not_fit_are_refused) {
     uint8_t inet[LPORT_ADDRESS_SIZE], inet6[LPORT_ADDRESS_SIZE], any[LPORT_ADDRESS_SIZE] = {0};
     loopback(LPORT_INET, 9, inet);

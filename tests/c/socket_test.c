@@ -149,6 +149,19 @@ SOCKET_TEST(socket, ipv6_listeners_are_ipv6_only) {
 }
 
 /* The manual: an IPv4 one where the system has no IPv6. */
+/* An IPv6 socket for IPv6 alone, as which they would be opened, takes no IPv4-mapped address. */
+SOCKET_TEST(socket, a_mapped_address_is_listened_on_as_the_ipv4_one) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    cr_assert_eq(lport_address_parse("::ffff:127.0.0.1", 16, 0, address), LPORT_INET6);
+    int64_t listener = lport_socket_listen(address, -1, 0);
+    cr_assert_gt(listener, 0, "%lld", (long long)listener);
+    cr_assert_eq(lport_socket_name(listener, address), LPORT_INET);
+    int64_t client = connect_to(address);
+    cr_assert_gt(client, 0);
+    assert_closes(client);
+    assert_closes(listener);
+}
+
 SOCKET_TEST(socket, without_ipv6_the_wildcard_is_ipv4) {
     static const struct {
         enum call call;
