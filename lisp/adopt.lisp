@@ -112,15 +112,12 @@ PARSED."
 (defun adopt-checked (fd family kind state settings parsed)
   "The object around FD, of FAMILY and KIND and in STATE, with the stream keywords SETTINGS, a
 plist, and the same PARSED."
-  (let ((result 0) (endpoint nil))
-    (call-deferred
-      (setf result (lport-descriptor-adopt fd))
-      (when (plusp result)
-        (setf endpoint (adopt-handle result
-                                     (lambda (handle)
-                                       (make-adopted handle family kind state settings
-                                                     parsed))))))
-    (or endpoint (fail result :adopt))))
+  (let ((result (open-endpoint (lambda () (lport-descriptor-adopt fd))
+                               (lambda (handle)
+                                 (make-adopted handle family kind state settings parsed)))))
+    (if (integerp result)
+        (fail result :adopt)
+        result)))
 
 (defun adopt-descriptor (fd &rest settings
                          &key family kind (listening :any) bin element-type external-format

@@ -107,7 +107,7 @@ are. TIMEOUT, in seconds, holds for the look-up of HOST."
 around it. The dial is closed on every exit, and the attempts that still go on with it. HOST and
 PORT, as the caller gave them, and the attempts are for the condition."
   (declare (type moment limit))
-  (let ((dial 0) (begun (lport-clock-now)) (socket nil))
+  (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil))
     (flet ((give-up (status)
              (fail status :connect :host host :port port
                                    :seconds (/ (- (lport-clock-now) begun) 1000000000.0)
@@ -126,15 +126,18 @@ PORT, as the caller gave them, and the attempts are for the condition."
                      (setf socket (adopt-handle result
                                                 (lambda (handle)
                                                   (make-link kind handle settings
-                                                             (peer-block handle
-                                                                         (reached dial))))))))
-                 (cond (socket (return socket))
+                                                             (peer-block handle (reached dial))))))
+                     (lport-dial-close (shiftf dial 0))))
+                 (cond (socket (setf kept t)
+                               (return socket))
                        ((= (lport-status-kind result) +lport-in-progress+)
                         (lport-dial-wait dial limit)
                         (setf limit (check-moment limit #'give-up)))
                        (t (give-up result))))))
         (when (plusp dial)
-          (call-deferred (lport-dial-close dial)))))))
+          (lport-dial-close dial))
+        (unless (or kept (null socket)) ; an interrupt that has come meanwhile has unwound this
+          (close socket :abort t))))))
 
 (defun attempt-block (dial index)
   "Values: the address block of attempt INDEX of DIAL; its status."

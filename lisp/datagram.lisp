@@ -63,15 +63,10 @@ NIL."
 
 (defun adopt-datagram (open settings remote family)
   "The datagram socket around the handle that OPEN returns, or its status."
-  (let ((result 0) (socket nil))
-    (call-deferred
-      (setf result (funcall open))
-      (when (plusp result)
-        (setf socket (adopt-handle result (lambda (handle)
-                                            (make-datagram-socket
-                                             handle settings
-                                             (and remote (peer-block handle remote)) family))))))
-    (or socket result)))
+  (open-endpoint open
+                 (lambda (handle)
+                   (make-datagram-socket handle settings
+                                         (and remote (peer-block handle remote)) family))))
 
 (defun open-datagram (local remote flags settings family)
   "A datagram socket with the blocks LOCAL and REMOTE (or NIL) for its ends, or a status."

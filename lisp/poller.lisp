@@ -54,15 +54,13 @@ POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epo
 
 (defun make-poller-with (backend)
   "A poller on BACKEND, one of the numbers +LPORT-POLLER-...+."
-  (let ((result 0) (poller nil))
-    (call-deferred
-      (setf result (lport-poller-open backend))
-      (when (plusp result)
-        (setf poller (adopt-handle result
-                                   (lambda (handle)
-                                     (make-instance 'poller
-                                                    :channel (make-poll-set :handle handle)))))))
-    (or poller (fail result :open))))
+  (let ((result (open-endpoint (lambda () (lport-poller-open backend))
+                               (lambda (handle)
+                                 (make-instance 'poller
+                                                :channel (make-poll-set :handle handle))))))
+    (if (integerp result)
+        (fail result :open)
+        result)))
 
 ;;; Entries
 

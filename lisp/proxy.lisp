@@ -105,20 +105,15 @@ whole. Never blocks. Signals PROXY-ERROR."
              until (eq ,list (%compare-and-swap (car ,cell) ,list ,new))))))
 
 (defun accept-header (server socket span)
-  "SOCKET, which SERVER has just accepted, once its header has come, within SPAN. It is closed on
-every other exit."
-  (let ((done nil) (channel (endpoint-channel server)))
+  "Take the header of SOCKET, which SERVER has just accepted, within SPAN."
+  (let ((channel (endpoint-channel server)))
     (unwind-protect
          (progn
            (update-pending (server pending) (cons socket pending))
            (check-open channel :accept)
            (handler-case (await-header socket span)
-             (socket-closed () (fail-closed channel :accept)))
-           (setf done t)
-           socket)
-      (update-pending (server pending) (remove socket pending))
-      (unless done
-        (close socket :abort t)))))
+             (socket-closed () (fail-closed channel :accept))))
+      (update-pending (server pending) (remove socket pending)))))
 
 (defun close-pending (server)
   "Close the connections that SERVER, closed, has accepted and not handed out yet."

@@ -72,15 +72,13 @@ connections."
 (defun make-server (listen &key host port settings (kind :stream))
   "The server around the handle that LISTEN returns; SETTINGS, a plist, are those of its
 connections, KIND is theirs."
-  (let ((result 0) (server nil) (parsed (apply #'parse-settings settings)))
-    (call-deferred
-      (setf result (funcall listen))
-      (when (plusp result)
-        (setf server (adopt-handle result
-                                   (lambda (handle)
-                                     (make-listener handle kind settings parsed))))))
-    (or server
-        (fail result :listen :host host :port port))))
+  (let* ((parsed (apply #'parse-settings settings))
+         (result (open-endpoint listen
+                                (lambda (handle)
+                                  (make-listener handle kind settings parsed)))))
+    (if (integerp result)
+        (fail result :listen :host host :port port)
+        result)))
 
 (defun socket-accept (server &rest settings
                       &key bin wait element-type external-format input-timeout output-timeout
@@ -110,31 +108,30 @@ Source: accept4(2)."
 
 (note-keywords 'socket-accept)
 
-(defun accept-now (server settings)
-  "The next connection as a socket with SETTINGS; or the status why there is none."
-  (let ((channel (endpoint-channel server))
+(defun accept-now (server settings &optional prepare)
+  "The next connection as a socket with SETTINGS, once PREPARE has been called with it; or the
+status why there is none."
+  (let ((handle (channel-handle (endpoint-channel server)))
         (kind (server-kind server))
         (peer (octets-of-size +lport-address-size+)))
-    (call-deferred
-      (let ((result (with-octets (pointer peer)
-                      (lport-socket-accept (channel-handle channel) pointer))))
-        (if (plusp result)
-            (adopt-handle result
-                          (lambda (handle) (make-link kind handle settings peer)))
-            result)))))
+    (open-endpoint (lambda ()
+                     (with-octets (pointer peer)
+                       (lport-socket-accept handle pointer)))
+                   (lambda (handle)
+                     (make-link kind handle settings peer))
+                   prepare)))
 
 (defun accept-until (server moment settings)
   "The next connection of SERVER with SETTINGS; NIL once MOMENT has passed without one."
   (let* ((channel (endpoint-channel server))
-         (limit (call-limit channel :input)))
+         (limit (call-limit channel :input))
+         (span (settings-header-span settings))
+         (prepare (and span (lambda (socket) (accept-header server socket span)))))
     (loop
       (check-open channel :accept)
       (setf limit (check-deadline channel :input :accept limit 0))
-      (let ((result (accept-now server settings)))
-        (cond ((typep result 'endpoint)
-               (return (if (settings-header-span settings)
-                           (accept-header server result (settings-header-span settings))
-                           result)))
+      (let ((result (accept-now server settings prepare)))
+        (cond ((not (integerp result)) (return result))
               ((not (would-block-p result)) (fail-on channel result :accept))
               (t (setf limit (or (await-connection channel limit moment)
                                  (return nil)))))))))

@@ -83,6 +83,22 @@ when the object becomes garbage. To be called with interrupts deferred since HAN
     (%finalize endpoint (lambda () (lport-socket-close handle 0)))
     endpoint))
 
+(defun open-endpoint (open make &optional prepare)
+  "The object that MAKE, called with it, makes around the handle that OPEN returns; or its status.
+Both are called with interrupts deferred. What has come meanwhile is let in before anybody has the
+object: if that unwinds this, or PREPARE, a function of the object, does not return, it is closed."
+  (declare (type function open make) (type (or null function) prepare))
+  (let ((kept nil))
+    (with-waiting (made (let ((result (funcall open)))
+                          (if (plusp result) (adopt-handle result make) result)))
+        (progn
+          (when (and prepare (not (integerp made)))
+            (funcall prepare made))
+          (setf kept t)
+          made)
+      (unless (or kept (integerp made))
+        (close made :abort t)))))
+
 (defstruct (settings (:copier nil) (:predicate nil))
   "What the stream keywords of a constructor say, checked and parsed, before anything is opened."
   (element-type 'character :read-only t)

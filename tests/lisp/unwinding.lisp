@@ -24,8 +24,7 @@ had names for."
   socket)
 
 (defun talk-once (number server)
-  "Dial, accept, read, time out, close. What is accepted may be a client that an earlier round left
-dead."
+  "Dial, accept, read, time out, close."
   (setf (blow-held *blow*) '())
   (begin-step :dial)
   (handler-case
@@ -78,9 +77,9 @@ dead."
             (loop (funcall talk))))
       (sb-ext:timeout () nil))))
 
-(defun strike-often (count talk)
-  "Strike TALK by all three kinds in turn, COUNT times. Values: a plist from each step to how often
-it was struck; the sockets that could not be closed afterwards."
+(defun strike-often (count talk server)
+  "Strike TALK, which accepts from SERVER, by all three kinds in turn, COUNT times. Values: a plist
+from each step to how often it was struck; the sockets that could not be closed afterwards."
   (let ((state (sb-ext:seed-random-state (test-seed))) (steps '()) (stuck '()))
     (dotimes (round count)
       (let ((blow (make-blow)))
@@ -88,6 +87,7 @@ it was struck; the sockets that could not be closed afterwards."
                  blow talk (/ (1+ (random 500 state)) 1000000))
         (incf (getf steps (blow-struck blow) 0))
         (setf stuck (nconc (delete-if #'closed-for-good-p (blow-held blow)) stuck))
+        (take-all server)                ; dead clients, which nobody could read from
         (when (zerop (mod round 1000))   ; what was struck before it had a name
           (sb-ext:gc :full t))))
     (values steps stuck)))
@@ -107,7 +107,7 @@ it was struck; the sockets that could not be closed afterwards."
       ;; undisturbed: what the Lisp compiles at the first use it compiles here
       (let ((*blow* (make-blow)))
         (funcall talk))
-      (multiple-value-bind (steps stuck) (strike-often count talk)
+      (multiple-value-bind (steps stuck) (strike-often count talk server)
         (is (null stuck) "cannot be closed: ~A" stuck)
         (dolist (step '(:dial :accept :read :close))
           (is (<= (floor count 50) (getf steps step 0)) "of ~D blows: ~S" count steps)))
@@ -117,3 +117,35 @@ it was struck; the sockets that could not be closed afterwards."
                         (null (leaks before)))
                       10)
           "~A" (leaks before)))))
+
+;;; At the moment of the making, with certainty; nothing is left for the collector.
+
+(defun opening-ways (server)
+  "Functions that open something, one of them by taking a connection from SERVER."
+  (let ((number (port-of server)) (path (temporary-path)))
+    (list (lambda () (open-socket "127.0.0.1" number))
+          (lambda () (socket-accept server))
+          (lambda () (open-socket-server 0))
+          (lambda () (open-unix-server path))
+          (lambda () (open-datagram-socket :host "127.0.0.1"))
+          (lambda () (open-socket-pair))
+          (lambda () (open-socket-pair :kind :datagram))
+          (lambda () (make-poller))
+          (lambda () (adopt-descriptor (duplicate server))))))
+
+(define-test unwinding.what-was-just-made (:behaviour 26 :weather nil)
+  "An interrupt that comes while a socket is made, and unwinds, leaves nothing open."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (dolist (way (opening-ways server))
+      (with-open-socket (client "127.0.0.1" (port-of server)) ; for who accepts
+        (mapc #'close (multiple-value-list (funcall way))) ; what is compiled at the first use is
+        (take-all server)
+        (with-open-socket (client "127.0.0.1" (port-of server))
+          (let ((before (open-things)) (armed t))
+            (is (eq :out (catch 'out
+                           (call-interrupting 'port::register-endpoint way
+                                              (lambda ()
+                                                (when (shiftf armed nil)
+                                                  (throw 'out :out)))))))
+            (is (null (leaks before)) "~A" (leaks before)))))
+      (take-all server))))
