@@ -134,8 +134,8 @@ Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
       (with-waiting (status (let ((status (with-octets (pointer pair)
                                             (lport-socket-pair number pointer))))
                               (when (zerop status)
-                                (adopt-end 8)
-                                (adopt-end 0))
+                                (adopt-end 0)
+                                (adopt-end 8))
                               status))
           (if (minusp status)
               (fail status :open)
@@ -143,7 +143,7 @@ Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
         (unless kept                    ; as in OPEN-ENDPOINT
           (dolist (end ends)
             (close end :abort t)))))
-    (values-list ends)))
+    (values-list (reverse ends))))
 
 (note-keywords 'open-socket-pair)
 
