@@ -77,11 +77,15 @@ Source: SO_PEERCRED, unix(7)."
 
 (defun pass-octets (channel octets descriptors)
   "Send OCTETS with DESCRIPTORS, a vector of numbers: how many octets were sent."
-  (transferring (channel :output :send)
-    (with-octets (pointer octets)
-      (with-octets (numbers descriptors)
-        (lport-local-send (channel-handle channel) pointer (length octets)
-                          numbers (floor (length descriptors) 8))))))
+  (let ((sent (transferring (channel :output :send)
+                (with-octets (pointer octets)
+                  (with-octets (numbers descriptors)
+                    (lport-local-send (channel-handle channel) pointer (length octets)
+                                      numbers (floor (length descriptors) 8)))))))
+    (if (typep channel 'messenger)
+        (%add-atomically (messenger-octets-out channel) sent)
+        (incf (connection-octets-out channel) sent))
+    sent))
 
 (defun send-descriptors (socket fds &rest options
                          &key (octets (octets-of-size 1)) &allow-other-keys)
@@ -105,7 +109,6 @@ NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7).
             (fail-as 'usage-error :send :invalid
                      :socket socket :message "expected at least one octet on a stream, got none"))
           (let ((sent (pass-octets channel octets numbers)))
-            (incf (connection-octets-out channel) sent)
             (note-passed channel octets 0 sent (connection-column channel))
             (when (< sent (length octets))
               (write-octets-from channel octets sent (length octets))

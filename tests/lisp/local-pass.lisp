@@ -109,7 +109,25 @@
     (setf (socket-timeout b :input) 0.05)
     (is (typep (failure-of (receive-descriptors b 1)) 'timeout))
     (setf (socket-timeout b :input) nil)
+    ;; a deadline that has passed holds whatever is there
+    (is (typep (failure-of (with-deadline (0) (send-descriptors a '(0)))) 'timeout))
+    (send-descriptors a '(0))
+    (is (typep (failure-of (with-deadline (0) (receive-descriptors b 1))) 'timeout))
+    (system-call "close" (first (receive-descriptors b 1)))
     (is-woken-by-close b (lambda () (receive-descriptors b 1)))))
+
+(define-test local-pass.octets ()
+  "They are of any vector, are counted, and count for the column."
+  (do-local-pairs (a b)
+    (let ((octets (make-array 3 :element-type '(unsigned-byte 8) :adjustable t
+                                :initial-contents '(97 98 99))))
+      (is (= 3 (send-descriptors a '(0) :octets octets)))
+      (multiple-value-bind (fds first) (receive-descriptors b 1)
+        (system-call "close" (first fds))
+        (is (equalp octets (completed first 3 b)))))
+    (is (equal '(3 3) (list (socket-entry-sent (entry-of a)) (socket-entry-received (entry-of b)))))
+    (when (typep a 'socket)
+      (is-true (fresh-line a)))))
 
 (define-test local-pass.bad-arguments ()
   (do-local-pairs (a b)
