@@ -78,9 +78,7 @@
   "Write the characters START to END of STRING, a simple string of any kind."
   (etypecase string
     (characters (write-characters-from connection string start end))
-    (base-characters (write-base-characters-from connection string start end))
-    (string ; whose elements have the type NIL: there are none
-     (write-characters-from connection (make-string 0) 0 0))))
+    (base-characters (write-base-characters-from connection string start end))))
 
 (defmethod stream-terpri ((socket socket))
   (write-character (connection-of socket) #\Newline)
