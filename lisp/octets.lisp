@@ -95,7 +95,7 @@ only a part of it. NIL: more octets have to come, which is what AT-END rules out
     (cond ((and end (<= (- end start) room))
            (values (- end start) (- (1+ newline) end) :line))
           ;; Two octets more could have been a line's end.
-          ((or newline (>= buffered (+ room 2)) (and at-end (> buffered room)))
+          ((or (>= buffered (+ room 2)) (and at-end (> buffered room)))
            (values room 0 :more))
           (at-end (values buffered 0 :end-of-file)))))
 
