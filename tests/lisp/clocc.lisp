@@ -63,6 +63,20 @@
   (is-failure (address-syntax :address-syntax) (resolve-host-ipaddr "127.1"))
   (is-failure (timeout :timed-out) (with-deadline (0) (resolve-host-ipaddr "one.test"))))
 
+(define-test "clocc.resolve-host-ipaddr-restarts" ()
+  "RETRY asks again, USE-VALUE asks for another host."
+  (with-names ()
+    (let ((asked '()))
+      (is (equal "four.test"
+                 (hostent-name
+                  (handler-bind ((host-not-found (lambda (condition)
+                                                   (push (network-host condition) asked)
+                                                   (if (rest asked)
+                                                       (use-value "four.test" condition)
+                                                       (retry condition)))))
+                    (resolve-host-ipaddr "nosuch.invalid")))))
+      (is (equal '("nosuch.invalid" "nosuch.invalid") asked)))))
+
 (define-test "clocc.ipaddr-closure" ()
   "The tables lead from hosts to entries and back; it ends although names lead back to where it
 began."
@@ -77,6 +91,7 @@ began."
 (define-test "clocc.ipaddr-closure-gaps" ()
   "What cannot be looked up on the way is left out; a failure of the argument itself is signalled."
   (is (null (related-hostent "127.1")))
+  (is-failure (timeout :timed-out) (with-deadline (0) (related-hostent "one.test")))
   (with-names ()
     (is (null (related-hostent "nosuch.invalid")))
     (is-true (gethash "127.0.0.9" (nth-value 1 (ipaddr-closure "dead.test"))))
@@ -103,7 +118,15 @@ began."
     (is (equal '("http" 80 :tcp) (facts (socket-service-port 80))))
     (is (equal '("domain" 53 :udp) (facts (socket-service-port "domain" "udp"))))
     (is (= 53 (servent-port (socket-service-port "domain" nil))))
-    (is (member "www" (servent-aliases (socket-service-port "http")) :test #'equal))))
+    (is (member "www" (servent-aliases (socket-service-port "http")) :test #'equal))
+    (is (= 80 (servent-port (let ((*print-base* 16)) (socket-service-port 80)))))))
+
+(define-test "clocc.servents-are-in-lower-case" ()
+  "However the system's table has them."
+  (let ((entry (port::row-servent "Web 80/TCP WWW Http")))
+    (is (equal "web" (servent-name entry)))
+    (is (equal '("www" "http") (servent-aliases entry)))
+    (is (equal '(80 :tcp) (list (servent-port entry) (servent-proto entry))))))
 
 (define-test "clocc.socket-service-port-fails" ()
   (is-failure (service-not-found :service-not-found "look up service port no-such-service failed")
@@ -112,6 +135,7 @@ began."
     (socket-service-port "syslog" "xtp"))
   (is (typep (failure-of (socket-service-port 70000)) 'address-syntax))
   (is (typep (failure-of (socket-service-port "")) 'address-syntax))
+  (is-failure (service-not-found :service-not-found "port ~ failed") (socket-service-port #\~))
   (is (typep (failure-of (socket-service-port 1.5)) '(and address-syntax type-error)))
   (is (= 80 (servent-port (handler-bind ((network (lambda (condition)
                                                     (declare (ignore condition))

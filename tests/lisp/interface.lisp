@@ -8,6 +8,7 @@
   (let* ((all (network-interfaces))
          (loopback (find "lo" all :key #'network-interface-name :test #'string=)))
     (is (every #'network-interface-p all))
+    (is (apply #'< (mapcar #'network-interface-index all)))
     (is (typep loopback 'network-interface))
     (is (plusp (network-interface-index loopback)))
     (is (< 1000 (network-interface-mtu loopback)))
@@ -27,6 +28,16 @@
       (dolist (address (network-interface-addresses interface))
         (with-socket-server (server 0 :host address)
           (is (string= (princ-to-string address) (socket-server-host/port server))))))))
+
+(define-test interface.rows ()
+  "What the library says of an interface, in words."
+  (let ((interface (port::parse-interface "7 tun/0 0 - 10.0.0.1/32 fe80::1/64")))
+    (is (equal '(7 "tun/0" 0 () ("10.0.0.1" "fe80::1") (32 64))
+               (list (network-interface-index interface) (network-interface-name interface)
+                     (network-interface-mtu interface) (network-interface-flags interface)
+                     (texts (network-interface-addresses interface))
+                     (network-interface-prefixes interface)))))
+  (is (eql #x7fffffff (port::interface-text #x7fffffff)) "there is none of that index"))
 
 (define-test interface.host-name ()
   (is (string= (string-trim '(#\Newline) (uiop:run-program "uname -n" :output :string))

@@ -44,7 +44,8 @@
                        (resolve "nosuch.invalid"))))
       (is (equal '(:resolve "nosuch.invalid" nil)
                  (list (network-operation condition) (network-host condition)
-                       (network-port condition)))))
+                       (network-port condition))))
+      (is (plusp (port::network-seconds condition)))) ; after how long
     (is-failure (host-not-found :host-not-found) (resolve "one.test" :family :inet6))))
 
 (define-test "resolve.timeout" (:behaviour (1 9 50))
@@ -55,6 +56,7 @@
     (is (= 0 (timeout-time condition))))
   (is-failure (timeout :timed-out)
     (call-with-deadline 0 (lambda () (reverse-resolve "127.0.0.4" :timeout nil))))
+  (is (= 0 (timeout-time (failure-of (with-deadline (9) (resolve "one.test" :timeout 0))))))
   (is (= 1/1000000000 (timeout-time (failure-of (resolve "one.test" :timeout 1/1000000000)))))
   (with-names ()
     (is (equal '("127.0.0.1") (texts (resolve "one.test" :timeout (expt 10 40)))))))
@@ -88,7 +90,11 @@
                                 (when (< (incf failures) 3)
                                   (invoke-restart 'retry)))))
         (with-deadline (0) (resolve "one.test"))))
-    (is (= 3 failures))))
+    (is (= 3 failures)))
+  (with-names ()
+    (is (equal "four.test" (handler-bind ((host-not-found (lambda (condition)
+                                                            (use-value "127.0.0.4" condition))))
+                             (reverse-resolve "127.9.9.9"))))))
 
 (define-test "resolve.reverse" ()
   "The name of an address, whatever form it is given in."
@@ -103,6 +109,8 @@
   (is-failure (address-syntax :address-syntax "expected an IPv4 or IPv6 address")
     (reverse-resolve "one.test"))
   (is-failure (address-syntax :address-syntax) (reverse-resolve "127.1"))
+  (is-failure (address-syntax :address-syntax "a local socket has no name")
+    (reverse-resolve (port::make-address :local (octets-like "/x"))))
   (is (typep (failure-of (reverse-resolve :localhost)) 'type-error))
   (is-failure (timeout :timed-out) (reverse-resolve "127.0.0.4" :timeout 0)))
 
