@@ -76,7 +76,10 @@ one."
         for condition = (is-failure (address-syntax :address-syntax "connect to" expected)
                           (host-designator host :connect))
         do (is (equal host (network-host condition)))
-           (is (not (typep condition 'type-error)))))
+           (is (not (typep condition 'type-error))))
+  (dolist (name (list (make-string 255 :initial-element #\a)
+                      (concatenate 'string "a" (make-string 127 :initial-element #\ä))))
+    (is (equal name (host-designator name :connect)))))
 
 (define-test "address.no-characters" ()
   "Strings of what is no character are refused or passed on, and never another kind of error."
@@ -99,6 +102,9 @@ one."
   (is (= 80 (port-designator "80" "tcp" :connect)))
   (is (= 0 (port-designator 0 "tcp" :listen :minimum 0)))
   (is (= 80 (port-designator "http" "tcp" :connect)))
+  (dolist (name '("+http" "-http"))     ; meant as a number, perhaps, but never a service
+    (is-failure (address-syntax :address-syntax "got" name)
+      (port-designator name "tcp" :connect)))
   (is (= 514 (port-designator "syslog" "udp" :connect)))
   (dolist (port '(65536 -1 0 "0" "65536" "080x" "80 " "" " " "-" "+80"))
     (is-failure (address-syntax :address-syntax

@@ -40,7 +40,9 @@
     (let ((number (port-of server)))
       (loop for (type . arguments) in '((character) (character nil) ((unsigned-byte 8) t)
                                         ((unsigned-byte 8) t :timeout 5) (character :timeout 5)
-                                        ((unsigned-byte 8) :element-type (unsigned-byte 8)))
+                                        ((unsigned-byte 8) :element-type (unsigned-byte 8))
+                                        ((unsigned-byte 8) :bin) ; true, as any keyword of old
+                                        (character t :element-type character))
             do (let ((client (apply #'open-socket "127.0.0.1" number arguments)))
                  (is (equal type (stream-element-type client)))
                  (close client)))
@@ -62,7 +64,8 @@
     (is (integerp (network-errno condition)))
     (is (= 1 (length (network-attempts condition))))
     (is (string= "127.0.0.1" (princ-to-string (car (first (network-attempts condition))))))
-    (is (typep (cdr (first (network-attempts condition))) 'connection-refused))))
+    (is (typep (cdr (first (network-attempts condition))) 'connection-refused))
+    (is (eql number (network-port (cdr (first (network-attempts condition))))))))
 
 (define-test client.bad-ends (:behaviour 56)
   (let ((before (lport-socket-count)))
@@ -107,7 +110,10 @@
        (is (typep condition 'timeout))
        (is (not (typep condition 'connect-error)))
        (is (<= 0.2 seconds 2))
-       (is (= 1 (length (network-attempts condition))))))))
+       (is (<= 0.2 (timeout-time condition) 2))
+       (is (= 1 (length (network-attempts condition))))
+       ;; nobody waits any longer for what still went on
+       (is (typep (cdr (first (network-attempts condition))) 'timeout))))))
 
 (define-test client.timeout-is-for-the-own-name-too (:behaviour 50)
   (is-failure (timeout :timed-out "resolve nobody.invalid failed: timed out")
@@ -138,6 +144,8 @@
           (is (= (port-of server) port))
           (is (string= "127.0.0.3" local-host))
           (is (= own local-port)))))
+    (with-open-socket (client "127.0.0.1" (port-of server) :local-port 0)
+      (is (plusp (nth-value 3 (socket-host/port client)))))
     (with-open-socket (client "localhost" (port-of server) :family :inet)
       (is (string= "127.0.0.1" (socket-host/port client))))
     (is (typep (failure-of (open-socket "127.0.0.1" (port-of server) :local-host "192.0.2.77"))
@@ -211,7 +219,10 @@
       (is (string= (socket-string a) (princ-to-string a)))
       (close a)
       (is (search "(closed)" (socket-string a)))
-      (is (search host (socket-string a)))))
+      (is (search host (socket-string a))))
+    ;; the own end, too, which nobody has asked for before
+    (close b)
+    (is (= (nth-value 1 (socket-host/port a)) (nth-value 3 (socket-host/port b)))))
   (with-pair (a b)
     (is (search "unnamed" (socket-string a)))))
 

@@ -127,6 +127,17 @@
       (close client)
       (close peer))))
 
+(define-test server.settings-of-one-connection ()
+  "What SOCKET-ACCEPT is told holds for that connection; the rest is as the server says."
+  (with-socket-server (server 0 :host "127.0.0.1" :external-format :latin-1)
+    (loop for (expected . settings) in '((:latin-1 :input-timeout 3) (:latin-1 :wait 5)
+                                         (:ascii :external-format :ascii) (:latin-1))
+          do (with-open-socket (client "127.0.0.1" (port-of server))
+               (let ((peer (apply #'socket-accept server settings)))
+                 (is (eq expected (stream-external-format peer)))
+                 (is (eql (getf settings :input-timeout) (socket-timeout peer :input)))
+                 (close peer))))))
+
 (define-test server.dual-stack-conflicts (:behaviour 55)
   "A listener for everything takes the port of both families; one of IPv6 alone leaves IPv4 free."
   (with-socket-server (server 0)
