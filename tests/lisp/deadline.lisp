@@ -165,7 +165,8 @@ pass."
 (define-test deadline.what-is-a-span (:behaviour 9)
   (with-pair (a b)
     (dolist (never (list 1d300 (expt 10 40) most-positive-fixnum
-                         sb-ext:double-float-positive-infinity))
+                         sb-ext:double-float-positive-infinity
+                         4611686018))   ; a span that there is, but no moment so far away
       (setf (socket-timeout b :input) never)
       (send-octets a "x")
       (is (char= #\x (read-char b)))
@@ -177,6 +178,8 @@ pass."
     (setf (socket-timeout b :input) nil)
     (dolist (wrong (list -1 -0.5 "1" :forever #c(1 2) *not-a-number*))
       (signals type-error (setf (socket-timeout b :input) wrong))
+      (unless (member wrong '(-1 -0.5)) ; calls fail now
+        (signals type-error (setf (socket-deadline b :input) wrong)))
       (signals type-error (with-deadline (wrong) nil))
       (signals type-error (open-socket "127.0.0.1" 1 :timeout wrong)))))
 
@@ -260,6 +263,21 @@ after a call that has timed out. A deadline that has passed forbids that."
         (is (= 4 (read-sequence text b)))
         (is (string= "é€zz" text))))))
 
+;; What does not go through the buffer, too.
+(define-test deadline.large-reads-tell-what-they-took (:behaviour 11)
+  (do-pairs (a b)
+    (let ((vector (blank 40000)))
+      (setf (socket-timeout b :input) 0.02)
+      (send-octets a 1 2 3)
+      (is (wait-for-stream b 5))
+      (is (= 3 (network-octets (failure-of (read-sequence vector b)))))
+      (setf (socket-timeout b :input) nil)
+      (write-sequence (blank 39997) a)
+      (finish-output a)
+      (fill vector 99)
+      (is (= 40000 (read-sequence vector b)))
+      (is (= 2 (mismatch vector (octets 1 2 0)))))))
+
 (define-test deadline.text-comes-back-in-its-octets (:behaviour 11)
   "What a string read that times out had taken is there again as it came, not as it is spelled."
   (loop for (format . sent) in (list (list '(:utf-8 :replacement #\!) 97 #xFF #xC3 #xA9 #xC0 98)
@@ -314,6 +332,41 @@ after a call that has timed out. A deadline that has passed forbids that."
           (close a)
           (is (equalp (octets-like text) (join reader))))))))
 
+(define-test deadline.what-was-taken-is-sent-or-buffered (:behaviour 11)
+  "So many octets of its own a write that fails has taken, whatever made it fail; of a flush it is
+what was sent."
+  (flet ((sent (socket)
+           (port::connection-octets-out (port::socket-connection socket)))
+         (buffered (socket)
+           (nth-value 1 (buffered-octets socket))))
+    (let ((text (make-string 2000000 :initial-element #\Newline)))
+      (dolist (format '(:utf-8 (:utf-8 :eol :crlf) :utf-16le (:ascii :replacement #\!)))
+        (with-pair (a b)
+          (setf (stream-external-format a) format
+                (socket-timeout a :output) 0.02)
+          (when (listp format)
+            (setf (char text 7) #\é))
+          (is (= (network-octets (is-failure (timeout :timed-out) (write-string text a)))
+                 (+ (sent a) (buffered a)))
+              "~S" format)
+          (clear-output a))))
+    (with-pair (a b)
+      (let ((writer (start-blocked (lambda () (write-much a)))))
+        (close b :abort t)
+        (let ((condition (join writer)))
+          (is (typep condition 'connection-lost))
+          (is (plusp (network-octets condition)))
+          (is (= (network-octets condition) (+ (sent a) (buffered a)))))
+        (clear-output a)))
+    (with-pair (a b)
+      (setf (socket-option a :send-buffer) 4096)
+      (dotimes (i 3)
+        (write-octets a (blank 20000)))
+      (let ((condition (failure-of (with-deadline (0.05) (finish-output a)))))
+        (is (typep condition 'timeout))
+        (is (= (sent a) (network-octets condition) (- 60000 (buffered a)))))
+      (clear-output a))))
+
 (define-test deadline.wait-longer ()
   (with-pair (a b)
     (setf (socket-timeout b :input) 0.05)
@@ -347,4 +400,10 @@ after a call that has timed out. A deadline that has passed forbids that."
     (setf (socket-timeout a :output) 1/4)
     (is (= 1/4 (socket-timeout a :output)))
     (is (null (socket-timeout a :input)))
-    (signals type-error (socket-timeout a :sideways))))
+    (setf (socket-timeout a :output) 1/3000000000) ; rounded up
+    (is (= 1/1000000000 (socket-timeout a :output)))
+    (dolist (call (list (lambda () (socket-timeout a :sideways))
+                        (lambda () (setf (socket-timeout a :sideways) 1))
+                        (lambda () (socket-deadline a :sideways))
+                        (lambda () (setf (socket-deadline a :sideways) 1))))
+      (signals type-error (funcall call)))))
