@@ -64,6 +64,22 @@
         (is (= 1 (socket-receive b (make-array 9 :element-type '(unsigned-byte 8)))))
         (mapc #'close (list a b adopted))))))
 
+(define-test adopt.datagrams-of-both-families (:behaviour 61)
+  "One of IPv6 that is not for IPv6 only sends to both."
+  (dolist (host '("127.0.0.1" "::1"))
+    (with-datagram-socket (receiver :host host)
+      (with-datagram-socket (both)
+        (let ((adopted (adopt-descriptor (duplicate both))))
+          (send-message adopted "x" :host host :port (own-port receiver))
+          (is (string= "x" (received receiver)))
+          (close adopted)))
+      (with-datagram-socket (one :family :inet6)
+        (let ((adopted (adopt-descriptor (duplicate one))))
+          (is (eq (string= host "::1")
+                  (null (failure-of (send-message adopted "x" :host host
+                                                  :port (own-port receiver))))))
+          (close adopted))))))
+
 (define-test adopt.close-on-exec (:behaviour 60)
   "dup(2) gives a descriptor without it; once adopted it has it, and so have those of every other
 way to a socket."

@@ -65,6 +65,12 @@
       (setf (socket-timeout server :input) 0.05)
       (is-failure (timeout :timed-out "receive on 127.0.0.1") (receive-batch server batch))
       (setf (socket-timeout server :input) nil)
+      ;; a deadline that has passed holds whatever is there
+      (batch-add batch (octets 1 2 3))
+      (send-batch client batch)
+      (is (typep (failure-of (with-deadline (0) (receive-batch server batch))) 'timeout))
+      (is (= 1 (receive-batch server batch)))
+      (clear-batch batch)
       (is-woken-by-close server (lambda () (receive-batch server batch)))
       (batch-add batch (octets 1 2 3))
       (send-batch client batch)
@@ -85,7 +91,7 @@
                           (lambda () (send-batch client 42))
                           (lambda () (receive-batch 42 batch))))
         (is (typep (failure-of (funcall call)) 'usage-error)))
-      (batch-add batch (octets 1))
+      (is (= 0 (batch-add batch (octets 1 2 3 4))))
       (is (typep (failure-of (batch-add batch (octets 1))) 'usage-error))))
   (multiple-value-bind (a b) (open-socket-pair :kind :seqpacket)
     (is (typep (failure-of (receive-batch a (make-datagram-batch 1))) 'not-supported))
@@ -99,6 +105,31 @@
   `(with-datagram-socket (,server :host "127.0.0.1" :joined t :input-timeout 10)
      (with-datagram-socket (,client :remote-host "127.0.0.1" :remote-port (own-port ,server))
        ,@body)))
+
+(define-test batch.local-receiver-without-room (:behaviour (4 11))
+  "A send that times out tells how many messages went, and goes on behind them."
+  (multiple-value-bind (a b) (open-socket-pair :kind :datagram)
+    (let* ((count (amount 2000)) (sent 0) (seen 0) (failed nil)
+           (out (make-datagram-batch count :size 4)) (in (make-datagram-batch count :size 4)))
+      (dotimes (index count)
+        (batch-add out (octets-like (format nil "~D" index))))
+      (loop
+        (let ((failure (failure-of (with-deadline (0.05) (send-batch a out :start sent)))))
+          (when failure
+            (is (typep failure 'timeout))
+            (setf failed t))
+          (incf sent (if failure (network-octets failure) (- count sent)))
+          (loop while (< seen sent)
+                do (dotimes (index (with-deadline (5) (receive-batch b in)))
+                     (is (string= (format nil "~D" seen) (batch-text in index)))
+                     (incf seen)))
+          (unless failure
+            (return))))
+      (is (= count sent seen))
+      (is-true (or failed (weather-p)))
+      (is (null (wait-for-input b :timeout 0))))
+    (close a)
+    (close b)))
 
 (define-test batch.count-is-its-own ()
   "How many messages are in a batch is for those alone to say who put them there."

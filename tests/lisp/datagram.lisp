@@ -52,6 +52,67 @@ port; the full length if it was cut off."
         (send-message server "by name" :host "localhost" :port (own-port other))
         (is (string= "by name" (received other)))))))
 
+(define-test datagram.each-goes-where-it-is-sent (:behaviour 63)
+  "What is remembered of the last destination is told from the next one."
+  (with-datagram-socket (sender :family :inet)
+    (with-datagram-socket (first :host "127.0.0.1")
+      (with-datagram-socket (second :host "127.0.0.1")
+        (with-datagram-socket (third :host "127.0.0.2" :port (own-port first))
+          (let ((host (copy-seq "127.0.0.1")) (receivers (list first second first)))
+            (loop for receiver in receivers
+                  for text in '("1" "2" "3")
+                  do (send-message sender text :host host :port (own-port receiver)))
+            (setf (char host 8) #\2)     ; the owner of the string may change it
+            (send-message sender "4" :host host :port (own-port first))
+            ;; as does who is answered
+            (send-message first "question" :host "127.0.0.1" :port (own-port sender))
+            (is (string= "question" (received sender)))
+            (send-message sender "5" :host "127.0.0.1" :port (own-port second))
+            (is (equal '("1" "3") (list (received first) (received first))))
+            (is (equal '("2" "5") (list (received second) (received second))))
+            (is (string= "4" (received third)))
+            (is (null (wait-for-input receivers :timeout 0)))))))))
+
+(define-test datagram.mapped-destinations (:behaviour 63)
+  "An address of IPv4 in the clothes of IPv6 is one of IPv4."
+  (with-datagram-socket (receiver :host "127.0.0.1")
+    (let ((where (list :host "::ffff:127.0.0.1" :port (own-port receiver)))
+          (batch (make-datagram-batch 1)))
+      (with-datagram-socket (sender :family :inet)
+        (apply #'send-message sender "one" where)
+        (apply #'batch-add batch (octets-like "two") where)
+        (send-batch sender batch))
+      (with-datagram-socket (sender :family :inet :remote-host "::ffff:127.0.0.1"
+                                    :remote-port (own-port receiver))
+        (send-message sender "three"))
+      (is (equal '("one" "two" "three") (loop repeat 3 collect (received receiver)))))))
+
+(define-test datagram.every-address-is-tried ()
+  "A failure lists them in the order of the look-up."
+  (with-names ()
+    (let ((failure (is-failure (address-not-available :address-not-available)
+                     (open-datagram-socket :host "192.0.2.77"
+                                           :remote-host "many.test" :remote-port 9))))
+      (is (equal (texts (resolve "many.test" :family :inet))
+                 (texts (mapcar #'car (network-attempts failure))))))))
+
+(define-test datagram.octets-are-counted ()
+  "Those that were stored, one by one and in batches."
+  (with-udp (server client)
+    (let ((out (make-datagram-batch 2 :size 6)) (in (make-datagram-batch 2 :size 4)))
+      (batch-add out (octets 1 2 3 4 5 6))
+      (batch-add out (octets 1))
+      (flet ((counts ()
+               (list (socket-entry-sent (entry-of client))
+                     (socket-entry-received (entry-of server)))))
+        (is (= 5 (send-message client "12345")))
+        (received server 3)
+        (is (equal '(5 3) (counts)))
+        (is (= 2 (send-batch client out)))
+        (loop for count = 0 then (+ count (receive-batch server in))
+              until (= count 2))
+        (is (equal '(12 8) (counts)))))))
+
 (define-test datagram.one-family ()
   (with-datagram-socket (server :family :inet6)
     (is-failure (host-not-found :host-not-found "expected an address of family :INET6")
@@ -75,7 +136,10 @@ port; the full length if it was cut off."
     (multiple-value-bind (text host number length) (received server 6)
       (declare (ignore host number))
       (is (equal '("a long" 14) (list text length))))
-    (is (string= "next" (received server)))
+    (is (equal '("next" nil)            ; as it has just room
+               (multiple-value-bind (text host number length) (received server 4)
+                 (declare (ignore host number))
+                 (list text length))))
     (let ((vector (octets 9 9 9 9 9)))
       (send-message client "abc")
       (is (= 2 (socket-receive server vector :start 1 :end 3)))
@@ -136,6 +200,8 @@ port; the full length if it was cut off."
   (with-udp (server client)
     (is-failure (message-too-long :message-too-long "send to 127.0.0.1")
       (socket-send client (make-array 65508 :element-type '(unsigned-byte 8))))
+    (is-failure (message-too-long :message-too-long "send to 127.0.0.1 port 9 ")
+      (socket-send server (blank 65508) :host "127.0.0.1" :port 9))
     (let ((most (random-octets 65507 (sb-ext:seed-random-state 5)))
           (room (make-array 70000 :element-type '(unsigned-byte 8))))
       (is (= 65507 (socket-send client most)))
@@ -234,6 +300,16 @@ port; the full length if it was cut off."
     (is (typep (failure-of (received server)) 'socket-closed))
     (is (typep (failure-of (send-message server "x" :host "127.0.0.1" :port 9)) 'socket-closed))
     (is (search "(closed)" (princ-to-string server)))))
+
+(define-test datagram.shutdown ()
+  (dolist (kind '(:datagram :seqpacket))
+    (loop for (direction . shut) in '((:input) (:output t) (:io t))
+          do (multiple-value-bind (a b) (open-socket-pair :kind kind)
+               (socket-shutdown a direction)
+               (is (eq (first shut) (and (failure-of (socket-send a (octets 1))) t))
+                   "~S ~S" kind direction)
+               (close a)
+               (close b)))))
 
 (define-test datagram.ends-and-printing (:behaviour 62)
   (with-udp (server client)

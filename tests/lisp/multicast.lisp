@@ -56,6 +56,24 @@
                (is (typep (failure-of (funcall change socket group :interface "lo"))
                           'not-supported))))))
 
+(define-test multicast.zone ()
+  "Where no interface is given, a group's own is the one."
+  (with-datagram-socket (receiver)
+    (join-multicast receiver "ff02::1234%lo")
+    (leave-multicast receiver "ff02::1234" :interface "lo")))
+
+(define-test multicast.source-by-name ()
+  "Of its addresses the first in the family of the group."
+  (with-names ()
+    (with-datagram-socket (receiver)
+      (join-multicast receiver *group* :interface "lo" :source "many.test")
+      (join-multicast receiver "ff31::8000:1234" :interface "lo" :source "many.test"))))
+
+(define-test multicast.groups ()
+  (loop for (address . group-p) in '(("223.255.255.255") ("224.0.0.0" . t) ("239.255.255.255" . t)
+                                     ("240.0.0.0") ("fe80::1") ("ff02::1" . t))
+        do (is (eq group-p (and (port::group-p (parse-address address)) t)) address)))
+
 (define-test multicast.inet6 ()
   "Joined and left; loopback has no route for groups of IPv6, so nothing is heard there."
   (dolist (family '(:inet6 nil))
