@@ -87,10 +87,15 @@
         (is (equal "one" (read-line a)))
         (is (equal `((,a nil :input)) (poller-wait poller :timeout 5)))
         (is (equal `((,a nil :input)) (poller-wait poller :timeout 5)))
+        (poller-modify poller a :input nil)
+        (is (null (events-now poller)))
+        (poller-modify poller a :input t)
+        (is (equal `((,a nil :input)) (events-now poller)))
         (send-octets d 1)
         (is (= 2 (length (poller-wait poller :timeout 5))))
-        (send-octets b 3)               ; in the buffer and in the system: one event
-        (is (= 2 (length (poller-wait poller :timeout 5))))
+        (send-octets b 3)               ; in the buffer and in the system: one event, one flag
+        (is (wait-for-stream a 5))
+        (is (equal '((:input) (:input)) (mapcar #'cddr (poller-wait poller :timeout 5))))
         (poller-modify poller a :input nil)
         (is (equal `((,c nil :input)) (events-now poller)))
         (poller-modify poller a :input t)
@@ -109,6 +114,27 @@
         (is (null (events-now poller)))
         (unread-char #\y a)
         (is (equal `((,a nil :input)) (events-now poller)))))))
+
+(define-test poller.buffered-beside-many ()
+  "Where a wait has no room for it, buffered input is reported by the next."
+  (do-pollers (poller)
+    (let ((pairs (loop repeat 65 collect (multiple-value-list (open-socket-pair)))))
+      (loop for (a b) in pairs
+            do (send-octets b 1 2)
+               (poller-add poller a))
+      (let ((buffered (first (first pairs))))
+        (read-byte buffered)
+        (is (= 1 (read-byte (first (second pairs)))))
+        (is-true (loop repeat 3
+                         thereis (assoc buffered (poller-wait poller :timeout 5)))))
+      (is (= 65 (length (poller-wait poller :timeout 5))))
+      (mapc #'close (apply #'append pairs)))))
+
+(define-test poller.keeps-nothing-for-ended-threads ()
+  (with-poller (poller)
+    (dotimes (i 20)
+      (join (in-thread (lambda () (events-now poller)))))
+    (is (> 3 (length (port::poll-set-batches (port::endpoint-channel poller)))))))
 
 (define-test poller.buffered-while-waiting ()
   "A thread that reads fills the buffer under one that waits: the rest is reported."
@@ -140,6 +166,7 @@
       (is (typep (failure-of (with-deadline (0.01) (poller-wait poller))) 'timeout))
       (close poller)
       (close poller)
+      (is (search "(closed)" (princ-to-string poller)))
       (is-failure (socket-closed :closed) (poller-wait poller))
       (is-failure (socket-closed :closed) (poller-wake poller))
       (is-failure (socket-closed :closed) (poller-add poller a)))))
