@@ -237,6 +237,15 @@ left to the caller."
       (dotimes (i 3)
         (is (equal "192.0.2.1 56324 198.51.100.2 443 " (ask-behind number *header*)))))))
 
+(define-test proxy.service-speaks-first ()
+  "Without :AWAIT-INPUT a header is all that a proxy has to send."
+  (with-service (server number (lambda (socket) (format socket "hello ~A~%" (first (ends socket))))
+                        :proxy-protocol t)
+    (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+      (write-string *header* socket)
+      (finish-output socket)
+      (is (equal "hello 192.0.2.1" (read-line socket))))))
+
 (define-test proxy.service-awaits-input ()
   "With :AWAIT-INPUT it is the client's input that is waited for, not the proxy's."
   (let ((called nil))

@@ -134,9 +134,34 @@
   (let ((text (make-string-output-stream)))
     (let ((*error-output* text))
       (port::log-error (make-condition 'simple-error :format-control "odd") "socket")
-      (port::log-error (make-condition 'connection-reset) "socket")
-      (port::log-error (make-condition 'end-of-file :stream *standard-input*) "socket"))
-    (is (equal (format nil "socket: odd~%") (get-output-stream-string text)))))
+      (dolist (condition (list (make-condition 'connection-reset)
+                               (make-condition 'end-of-file :stream *standard-input*)
+                               (make-condition 'timeout) (make-condition 'socket-closed)
+                               (make-condition 'proxy-error :code :timed-out)
+                               (make-condition 'proxy-error :code :connection-truncated)))
+        (port::log-error condition "socket"))
+      (port::log-error (make-condition 'proxy-error :operation :proxy :code :proxy-syntax)
+                       "socket"))
+    (is (equal (format nil "socket: odd~%socket: PROXY header failed: proxy syntax~%")
+               (get-output-stream-string text)))))
+
+(define-test service.a-close-that-fails-is-told ()
+  "What a function has written, and cannot be sent any more, is an error of its connection."
+  (let ((seen '()))
+    (with-service (server number (lambda (socket)
+                                   (write-line "hello" socket)
+                                   (finish-output socket)
+                                   (wait-for-stream socket 5)
+                                   (write-line "lost" socket))
+                          :on-error (lambda (condition socket)
+                                      (push (list condition socket) seen)))
+      (let ((client (open-socket "127.0.0.1" number)))
+        (is (equal "hello" (read-line client)))
+        (close client :abort t))
+      (is-true (wait-until (lambda () seen)))
+      (is (typep (first (first seen)) 'connection-lost))
+      (is (typep (second (first seen)) 'socket))
+      (is-true (wait-until (lambda () (zerop (client-count server))))))))
 
 (define-test service.default-hook-is-a-line ()
   "Whatever the condition reports: no line more, and none without end."
@@ -151,6 +176,8 @@
                                                    :expected-type 'string)
                        (make-string 100000 :initial-element #\s))
       (is (> 3000 (length (get-output-stream-string text)))))))
+
+(define-condition serious-of-mine (serious-condition) ())
 
 (define-condition silent-condition (error) ()
   (:report (lambda (condition stream)
@@ -168,7 +195,10 @@
   "A hook that signals, or a condition without a report, ends nothing and is told by a line."
   (dolist (hook (list nil (lambda (condition socket)
                             (declare (ignore condition socket))
-                            (error 'silent-condition))))
+                            (error 'silent-condition))
+                      (lambda (condition socket)
+                        (declare (ignore condition socket))
+                        (error 'serious-of-mine))))
     (let ((text (make-string-output-stream)))
       (flet ((answer (socket)
                (unless (equal "fine" (read-line socket))
@@ -228,6 +258,7 @@
                         :host '("127.0.0.1" "::1") :mode #o600))
          (listeners (server-listeners server)))
     (is (= 5 (length listeners)))
+    (is (string= "600" (permissions path)))
     (is (string= "127.0.0.1" (socket-server-host/port (first listeners))))
     (is (string= "::1" (socket-server-host/port (second listeners))))
     (is (eq own (third listeners)))
@@ -242,6 +273,30 @@
     (is (search "stopped" (princ-to-string server)))
     (is (null (probe-file path)))
     (is-failure (socket-closed :closed) (socket-accept own :wait 0))))
+
+(define-test service.settings ()
+  "What SERVE is told of listeners and connections is what they have."
+  (flet ((facts (socket)
+           (format socket "~{~S~^ ~}~%"
+                   (list* (socket-timeout socket :input) (socket-timeout socket :output)
+                          (stream-external-format socket) (stream-element-type socket)
+                          (mapcar (lambda (name) (socket-option socket name))
+                                  '(:domain :nodelay :keepalive))))))
+    (loop for (facts . settings)
+            in '(("NIL NIL :UTF-8 CHARACTER :INET T T")
+                 ("9 9 :LATIN-1 CHARACTER :INET NIL T"
+                  :timeout 9 :external-format :latin-1 :nodelay nil)
+                 ("9 3 :UTF-8 (UNSIGNED-BYTE 8) :INET T NIL"
+                  :timeout 9 :output-timeout 3 :bin t :keepalive nil)
+                 ("4 NIL :UTF-8 CHARACTER :INET T T" :input-timeout 4))
+          do (let ((server (apply #'serve #'facts 0 :host "127.0.0.1" settings)))
+               (with-open-socket (socket "127.0.0.1" (port-of (first (server-listeners server))))
+                 (is (equal facts (read-line socket)) "~S" settings))
+               (is-true (stop-server server)))))
+  (let ((server (serve #'echo-lines 0 :family :inet6)))
+    (is (equal "::" (socket-server-host/port (first (server-listeners server)))))
+    (is (eq t (socket-option (first (server-listeners server)) :v6-only)))
+    (is-true (stop-server server))))
 
 (define-test service.reuse-port ()
   "Two services on one port, as two processes would have."
@@ -292,6 +347,8 @@
   (signals type-error (serve #'echo-lines 0 :max-connections 0))
   (signals type-error (serve #'echo-lines 0 :timeout -1))
   (signals type-error (serve #'echo-lines 0 :on-error 5))
+  (signals type-error (serve #'echo-lines 0 :name :echo))
+  (signals type-error (serve #'echo-lines "@port-test-nobody" :backlog -1))
   (let ((packets (open-unix-server (format nil "@port-packets-~D" (process-id))
                                    :kind :seqpacket)))
     (is-failure (not-supported :not-supported) (serve #'echo-lines packets))
@@ -309,7 +366,12 @@
     (is (typep (failure-of (serve #'echo-lines (list server "bad port"))) 'network))
     (is (typep (failure-of (serve #'echo-lines (list server server))) 'usage-error))
     (is (typep (nth-value 1 (ignore-errors (serve 'no-such-function server))) 'error))
-    (is (null (socket-accept server :wait 0)))))
+    (is (null (socket-accept server :wait 0)))
+    ;; nor is anything left of what was opened for the service itself
+    (let ((other (open-socket-server 0 :host "127.0.0.1")))
+      (close other)
+      (is-failure (socket-closed :closed) (serve #'echo-lines (list 0 server other)))
+      (is (null (socket-accept server :wait 0))))))
 
 (define-test service.closed-by-others ()
   "A connection that waits, closed by another thread, leaves the service, as does one that the
