@@ -46,7 +46,47 @@
       (is (equal '(unsigned-byte 8) (stream-element-type a)) "~S" type))
     (dolist (type `(base-char standard-char ,(find-class 'character) character))
       (set-socket-stream-format a type)
-      (is (eq 'character (stream-element-type a)) "~S" type))))
+      (is (eq 'character (stream-element-type a)) "~S" type))
+    (is (eq :binary (set-socket-stream-format a :binary)))
+    (is (equal '(unsigned-byte 8) (stream-element-type a)))
+    (is (eq :text (set-socket-stream-format a :text)))
+    (is (eq 'character (stream-element-type a)))))
+
+(define-test arguments.sockets-of-another-class ()
+  "A socket that an operator is not for is a wrong argument like any other, and nothing happens."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (with-datagram-socket (messages :host "127.0.0.1")
+      (with-pair (a b :inet)
+        (let ((batch (make-datagram-batch 1)) (room (blank 1)))
+          (loop for (expected . calls)
+                  in `(("a SOCKET, got"
+                        (read-octets ,server ,room) (read-some ,server ,room)
+                        (peek-octets ,messages ,room) (read-line-octets ,messages ,room)
+                        (write-octets ,messages ,room) (buffered-octets ,server)
+                        (send-file ,server "/etc/hosts") (wait-for-stream ,server)
+                        (set-socket-stream-format ,server :text)
+                        (socket-proxy-host/port ,server))
+                       ("a SOCKET-SERVER, got"
+                        (socket-accept ,a) (socket-server-close ,a) (socket-server-close ,messages)
+                        (socket-server-host/port ,a))
+                       ("a SOCKET or a DATAGRAM-SOCKET, got"
+                        (socket-host/port ,server) (socket-shutdown ,server :io)
+                        (socket-peer-credentials ,server) (send-descriptors ,server (0))
+                        (receive-descriptors ,server 1))
+                       ("a DATAGRAM-SOCKET, got"
+                        (socket-send ,a ,room) (socket-receive ,a ,room) (send-batch ,a ,batch)
+                        (receive-batch ,a ,batch) (join-multicast ,a "239.0.0.1")
+                        (leave-multicast ,server "239.0.0.1"))
+                       ("a SOCKET, a DATAGRAM-SOCKET or a SOCKET-SERVER, got"
+                        (socket-info ,room) (socket-string ,room) (socket-descriptor ,room)
+                        (wait-for-input ,room :timeout 0) (socket-option ,batch :nodelay))
+                       ("a DATAGRAM-BATCH, got"
+                        (send-batch ,messages ,a) (receive-batch ,messages ,room)
+                        (clear-batch ,a) (datagram-batch-count ,a) (batch-message ,a 0)
+                        (batch-end ,room 0) (batch-add ,a ,room)))
+                do (dolist (call calls)
+                     (is-mistyped (lambda () (apply (first call) (rest call))) expected)))
+          (is (every #'port::endpoint-open-p (list a b server messages))))))))
 
 (define-test arguments.protocol ()
   (is-mistyped (lambda () (socket-service-port "http" 3)) "protocol" "got 3"))

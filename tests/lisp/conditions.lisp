@@ -254,8 +254,15 @@
   (let ((host (format nil "a~Cb~Cc~Cd~Ce" #\Newline #\Return (code-char 27) (code-char #x202E))))
     (is (equal "connect to a\\nb\\rc\\x1Bd\\x202Ee failed: x"
                (report-of 'network :connect :x :host host))))
-  (is (> 3000 (length (report-of 'network :connect :x
-                                 :host (make-string 100000 :initial-element #\a)))))
+  (loop for (first last) in '((0 31) (127 159) (#x2028 #x202E) (#x2066 #x2069) (#xD800 #xDFFF))
+        do (is (equal '(t nil nil t)
+                      (mapcar (lambda (code) (and (port::harmless-p (code-char code)) t))
+                              (list (max 32 (1- first)) first last (1+ last))))
+               "~X" first))
+  (let ((report (report-of 'network :connect :x
+                           :host (make-string 100000 :initial-element #\a))))
+    (is (> 3000 (length report)))
+    (is (eql (- (length report) 3) (search "..." report)) "it says that there is more"))
   (let ((*print-readably* t) (*print-base* 2) (*print-pretty* t) (*print-right-margin* 10))
     (is (equal "listen on port 80 failed: address in use"
                (report-of 'address-in-use :listen :address-in-use :port 80)))))
@@ -316,6 +323,8 @@
   (:report (lambda (condition stream)
              (format stream "old ~A" (net-host condition)))))
 
+(define-condition failure-of-mine (network) ())
+
 (define-test "conditions.historical" ()
   "The initargs, defaults, readers and reports of CLOCC."
   (let ((condition (make-condition 'network :proc 'list :host "h" :port 7 :mesg "~a" :args '(1))))
@@ -331,7 +340,9 @@
              (princ-to-string (make-condition 'connection-refused :proc 'list :host "h" :port 7))))
   (is (equal '(nil nil) (let ((condition (make-condition 'network)))
                           (list (net-mesg condition) (net-args condition)))))
-  (is (equal "old h" (princ-to-string (make-condition 'old-failure :host "h")))))
+  (is (equal "old h" (princ-to-string (make-condition 'old-failure :host "h"))))
+  ;; the name of a class of somebody else's says nothing
+  (is (equal "[NIL] \"h\":0" (princ-to-string (make-condition 'failure-of-mine :host "h")))))
 
 (define-test "conditions.historical-unformattable" ()
   "Words that are no format control for the arguments, such as a reply of a peer, are shown as they

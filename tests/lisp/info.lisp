@@ -94,6 +94,13 @@
     (mapc #'close sockets)
     (is (notany #'entry-of sockets))))
 
+(define-test info.of-the-closed ()
+  "That it is closed is what is said, nothing of another kind."
+  (with-pair (a b :inet)
+    (close a)
+    (let ((failure (is-failure (socket-closed :closed) (socket-info a))))
+      (is (not (search "expected" (princ-to-string failure)))))))
+
 (define-test info.table ()
   (with-pair (a b :inet)
     (let* ((count nil)
