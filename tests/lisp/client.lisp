@@ -4,16 +4,21 @@
 
 (define-suite client "Connections.")
 
-(defun call-with-black-hole (function)
-  "Call FUNCTION with a port of 127.0.0.1 whose queue is full: connects to it hang."
-  (with-socket-server (server 0 :host "127.0.0.1" :backlog 0)
+(defun call-with-black-hole (function &optional (host "127.0.0.1"))
+  "Call FUNCTION with a port of HOST whose queue is full: connects to it hang, until a function that
+is the second argument is called."
+  (with-socket-server (server 0 :host host :backlog 0)
     (let ((fillers (loop repeat 3
                          for filler = (handler-case
-                                          (open-socket "127.0.0.1" (port-of server) :timeout 0.2)
+                                          (open-socket host (port-of server) :timeout 0.2)
                                         (timeout () nil))
                          while filler
                          collect filler)))
-      (unwind-protect (funcall function (port-of server))
+      (unwind-protect (funcall function (port-of server)
+                               (lambda ()
+                                 (loop for peer = (socket-accept server :wait 0)
+                                       while peer
+                                       do (close peer))))
         (dolist (filler fillers)
           (close filler :abort t))))))
 
@@ -104,7 +109,8 @@
 
 (define-test client.timeout-is-total (:behaviour 50)
   (call-with-black-hole
-   (lambda (port)
+   (lambda (port open)
+     (declare (ignore open))
      (multiple-value-bind (seconds condition)
          (seconds-of (lambda () (failure-of (open-socket "127.0.0.1" port :timeout 0.2))))
        (is (typep condition 'timeout))
@@ -115,6 +121,30 @@
        ;; nobody waits any longer for what still went on
        (is (typep (cdr (first (network-attempts condition))) 'timeout))))))
 
+(define-test client.the-first-of-several-at-last (:behaviour 51)
+  "An address that answers when all others have refused is the one that was reached."
+  (with-names ()
+    (let ((first (first (resolve "many.test"))))
+      (call-with-black-hole
+       (lambda (port open)
+         (let ((dialer (start-blocked (lambda () (open-socket "many.test" port :timeout 15)))))
+           (sleep 0.7)                  ; an attempt each quarter of a second, RFC 8305
+           (funcall open)
+           (let ((client (join dialer)))
+             (is (string= (princ-to-string first) (socket-host/port client)))
+             (close client :abort t))))
+       first))))
+
+(define-test client.leaves-no-dial ()
+  (flet ((place ()
+           (let ((dial (port::open-dial (parse-address "127.0.0.1") 9 port.ffi:+lport-any+ nil 0)))
+             (prog1 (place-in dial)
+               (port.ffi:lport-dial-close dial)))))
+    (let ((number (unused-port)) (before (place)))
+      (dotimes (i 500)
+        (failure-of (open-socket "127.0.0.1" number)))
+      (is (> 250 (- (place) before))))))
+
 (define-test client.timeout-is-for-the-own-name-too (:behaviour 50)
   (is-failure (timeout :timed-out "resolve nobody.invalid failed: timed out")
     (open-socket "127.0.0.1" 1 :local-host "nobody.invalid" :timeout 0))
@@ -123,7 +153,8 @@
 
 (define-test client.wait-longer-while-connecting ()
   (call-with-black-hole
-   (lambda (port)
+   (lambda (port open)
+     (declare (ignore open))
      (let ((asked 0))
        (is (typep (failure-of
                     (handler-bind ((timeout (lambda (condition)

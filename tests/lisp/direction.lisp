@@ -58,6 +58,22 @@
             (join writer)
             (is (equalp (counts-of out) (counts-of in)))))))))
 
+(define-test direction.a-wait-for-it-has-limits (:behaviour (4 10))
+  "Those of the call that waits, whatever holds for the one that is in it."
+  (with-pair (a b)
+    (let ((reader (start-blocked (lambda () (read-char b)))))
+      (is (typep (failure-of (with-deadline (0.05) (read-line b))) 'timeout))
+      (setf (socket-timeout b :input) 0.05)
+      (is (typep (failure-of (read-byte b)) 'timeout))
+      (send-octets a "x")
+      (is (eql #\x (join reader)))
+      (clog a)
+      (let ((writer (start-blocked (lambda () (write-much a)))))
+        (is (typep (failure-of (with-deadline (0.05) (write-line "x" a))) 'timeout))
+        (close b :abort t)
+        (is (typep (join writer) 'connection-lost)))
+      (clear-output a))))
+
 (define-test direction.a-second-writer (:behaviour 21 :limit 60)
   "Comes at any moment: each octet is written once, each thread's in their order."
   (let ((state (sb-ext:seed-random-state (test-seed))))

@@ -27,6 +27,23 @@
     (dotimes (i 3)
       (close (open-socket-server number)))))
 
+(define-test server.restarts ()
+  "RETRY listens again, USE-VALUE on another port."
+  (with-socket-server (taken 0 :host "127.0.0.1")
+    (let ((ports '()))
+      (with-socket-server (server (handler-bind ((address-in-use
+                                                   (lambda (condition)
+                                                     (push (network-port condition) ports)
+                                                     (if (rest ports)
+                                                         (use-value 0 condition)
+                                                         (retry condition)))))
+                                    (let ((server (open-socket-server (port-of taken)
+                                                                      :host "127.0.0.1")))
+                                      (prog1 (port-of server)
+                                        (close server)))))
+        (is (equal (list (port-of taken) (port-of taken)) ports))
+        (is (/= (port-of taken) (port-of server)))))))
+
 (define-test server.privileged ()
   (let ((result (handler-case (open-socket-server 81 :host "127.0.0.1")
                   (network (condition) condition))))

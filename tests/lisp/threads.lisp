@@ -132,7 +132,8 @@ minutes of it: `make stress`.)"
 (define-test threads.thrown-out-of-a-connect (:behaviour (17 26))
   "A connect in progress has no object yet to be closed: a throw ends it and leaves nothing."
   (call-with-black-hole
-   (lambda (port)
+   (lambda (port open)
+     (declare (ignore open))
      (dolist (timeout '(nil 30))
        (let* ((before (lport-socket-count))
               (thread (in-thread (lambda ()
