@@ -382,6 +382,26 @@ what was sent."
                      (read-line b))))
       (is (= 3 asked)))))
 
+(define-test deadline.wait-longer-than-a-deadline ()
+  "The call goes on behind the deadline that it has met, and a socket's own is the new one."
+  (flet ((read-late (a b)
+           (let ((asked 0))
+             (is (string= "late" (handler-bind ((timeout (lambda (condition)
+                                                           (when (= 1 (incf asked))
+                                                             ;; no deadline holds there
+                                                             (join (in-thread
+                                                                    (lambda ()
+                                                                      (send-octets a "late" 10))))
+                                                             (wait-longer 100 condition)))))
+                                   (read-line b))))
+             (is (= 1 asked)))))
+    (with-pair (a b)
+      (with-deadline (0.02)
+        (read-late a b))
+      (setf (socket-deadline b :input) 0.02)
+      (read-late a b)
+      (is (< 50 (socket-deadline b :input) 101)))))
+
 (define-test deadline.nested ()
   (with-pair (a b)
     (let ((seconds (seconds-of (lambda ()

@@ -282,9 +282,11 @@ lists of the text and what it is."
             (close a)
             (is (= size (length (join reader)))))))
       (with-pair (a b)
-        (clog a)
-        (write-octets a (blank 1000))   ; which go first
+        (setf (socket-option a :send-buffer) 4096)
+        (dotimes (i 3)
+          (write-octets a (blank 20000))) ; which go first, and are none of the file
         (is (= 0 (network-octets (failure-of (with-deadline (0.05) (send-file a path))))))
+        (is (< 0 (nth-value 1 (buffered-octets a)) 60000))
         (clear-output a))
       (with-pair (a b)
         (close b :abort t)

@@ -302,6 +302,12 @@ nobody."
                           (is (= 7 (read-byte socket)))
                           (incf heard)))
         (is (= heard (ceiling count 50))))
+      ;; of very many at once there are 512 at the most, however often there are more
+      (loop for index below (min count 600)
+            do (write-sequence octet (second (svref pairs index)))
+               (finish-output (second (svref pairs index))))
+      (is (= (min 512 count)
+             (loop repeat 8 maximize (length (poller-wait poller :timeout 1)))))
       (loop for (a b) across pairs
             do (close a)
                (close b))
