@@ -802,7 +802,7 @@ FAILURE, a type."
                (is (< (floor (- (usage) before) 400) 1024)))
           (mapc #'close sockets))))))
 
-(define-test stream.only-a-character-just-read-is-taken-back ()
+(define-test stream.only-a-character-just-read-is-taken-back (:weather nil)
   "Behind any other operation that reads, UNREAD-CHAR is an error, and takes nothing back."
   (flet ((check (b read)
            (is (char= #\a (read-char b)))
