@@ -87,6 +87,14 @@ port; the full length if it was cut off."
         (send-message sender "three"))
       (is (equal '("one" "two" "three") (loop repeat 3 collect (received receiver)))))))
 
+(define-test datagram.reuse-port ()
+  "Who shares a port shares it with those that do so too."
+  (with-datagram-socket (first :host "127.0.0.1" :reuse-port t)
+    (with-datagram-socket (second :host "127.0.0.1" :port (own-port first) :reuse-port t)
+      (is (= (own-port first) (own-port second)))
+      (is (typep (failure-of (open-datagram-socket :host "127.0.0.1" :port (own-port first)))
+                 'address-in-use)))))
+
 (define-test datagram.every-address-is-tried ()
   "A failure lists them in the order of the look-up."
   (with-names ()
