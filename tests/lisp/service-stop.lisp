@@ -215,8 +215,9 @@ nothing has, reads the end of file."
         (is-true (nth-value 1 (join stopping))))
       (mapc #'close (list busy late)))))
 
-(define-test service.stop-ends-halves-of-headers ()
-  "Who has sent half a PROXY header when the service stops is not waited for."
+(define-test service.stop-ends-halves-of-headers (:weather nil)
+  "Who has sent half a PROXY header when the service stops is not waited for. (In bad weather a part
+of that can look as if it had not come yet, and a close with it unread is a reset.)"
   (let* ((server (serve #'echo-lines 0 :host "127.0.0.1" :proxy-protocol 20))
          (number (port-of (first (server-listeners server)))))
     (with-open-socket (half "127.0.0.1" number :input-timeout 10)
