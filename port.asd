@@ -113,6 +113,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "address")
                (:file "resolver")
                (:file "stream")
+               (:file "text-errors")
+               (:file "columns")
                (:file "encodings")
                (:file "octets")
                (:file "scripts")

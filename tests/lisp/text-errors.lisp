@@ -1,0 +1,236 @@
+;;;; text-errors - octets that are no character, characters that have no octets, and what handlers
+;;;; of such errors may do.
+
+(in-package :port/test)
+
+(define-suite text-errors "Text that does not convert.")
+
+(define-test text-errors.invalid-octets (:behaviour 43)
+  (with-pair (a b)
+    (send-octets a "ok" #xE2 #x28 "A")
+    (is (char= #\o (read-char b)))
+    (is (char= #\k (read-char b)))
+    (let ((condition (failure-of (read-char b))))
+      (is (typep condition 'decoding-error))
+      (is (stringp (network-remote condition)))
+      (is (typep condition 'stream-error))
+      (is (equalp #(#xE2) (text-error-octets condition)))
+      (is (= 2 (text-error-position condition))))
+    ;; nothing was taken: the restart reads on
+    (is (char= #\! (handler-bind ((decoding-error
+                                    (lambda (condition)
+                                      (declare (ignore condition))
+                                      (invoke-restart 'replace-character #\!))))
+                     (read-char b))))
+    (is (char= #\( (read-char b)))
+    (is (char= #\A (read-char b)))
+    (setf (stream-external-format b) '(:utf-8 :replacement #\?))
+    (send-octets a "x" #xFF #xC0 #x80 "y" #xE2 #x82 10)
+    (is (string= "x???y?" (read-line b)))
+    (send-octets a #xF0 #x9F "z")
+    (let ((text (make-string 2)))
+      (is (= 2 (read-sequence text b)))
+      (is (string= "?z" text)))
+    (send-octets a #xE2 #x82)
+    (close a)
+    (is (char= #\? (read-char b)))
+    (is (eq :eof (read-char b nil :eof)))))
+
+(define-test text-errors.a-replacement-that-ends-lines (:behaviour (43 44))
+  "A newline that stands for octets that are no character is one for READ-LINE too."
+  (dolist (format '((:utf-8 :replacement #\Newline) (:gbk :replacement #\Newline)))
+    (with-pair (a b)
+      (setf (stream-external-format b) format
+            (socket-timeout b :input) 5)
+      (send-octets a "one" 255 "two" 255 "three")
+      (is (string= "one" (read-line b)))
+      (is (string= "two" (read-line b)))
+      (send-octets a 10)
+      (is (string= "three" (read-line b))))))
+
+(define-test text-errors.unencodable-characters ()
+  (with-pair (a b)
+    (setf (stream-external-format a) :latin-1
+          (stream-external-format b) :latin-1)
+    (send-octets a "é" 10)
+    (is (string= "é" (read-line b)))
+    (let ((condition (failure-of (write-string "a€b" a))))
+      (is (typep condition 'encoding-error))
+      (is (char= #\€ (text-error-character condition))))
+    (clear-output a)
+    (handler-bind ((encoding-error (lambda (condition)
+                                     (declare (ignore condition))
+                                     (invoke-restart 'replace-character #\E))))
+      (send-octets a "a€b" 10))
+    (is (string= "aEb" (read-line b)))
+    (setf (stream-external-format a) '(:ascii :replacement #\*))
+    (send-octets a "é€" 10)
+    (is (string= "**" (read-line b)))
+    (signals usage-error (setf (stream-external-format a) '(:utf-8 :eol :cr)))
+    (signals not-supported (setf (stream-external-format a) :ebcdic))))
+
+;;; A handler may use the socket whose call it is asked about.
+
+(defmacro replacing ((class replacement &rest during) &body body)
+  "Run BODY; whenever it signals CLASS, do the forms DURING and read or write REPLACEMENT instead."
+  `(handler-bind ((,class (lambda (condition)
+                            ,@during
+                            (replace-character ,replacement condition))))
+     ,@body))
+
+(defun written-meanwhile (text function &optional (format :latin-1))
+  "What arrives where TEXT is written in FORMAT and FUNCTION is called with the socket at each
+character without octets, which becomes E; latin-1."
+  (with-pair (a b)
+    (setf (stream-external-format a) format
+          (stream-external-format b) :latin-1)
+    (replacing (encoding-error #\E (funcall function a))
+      (write-string text a))
+    (close a)
+    (babel:octets-to-string (everything b) :encoding :latin-1)))
+
+(define-test text-errors.handlers-that-write ()
+  (with-pair (x y)
+    ;; what another connection has left in a buffer of the pool
+    (send-octets x "SECRET")
+    (is (string= "SECRET" (let ((six (make-string 6))) (read-sequence six y) six))))
+  (is (string= "E" (written-meanwhile "€" #'finish-output)))
+  (is (string= "aEbEc" (written-meanwhile "a€b€c" #'finish-output)))
+  (is (string= "aEbEc" (written-meanwhile "a€b€c" #'force-output)))
+  (is (string= "Ec" (written-meanwhile "a€b€c" #'clear-output)))
+  (is (string= "axEbxEc" (written-meanwhile "a€b€c" (lambda (a) (write-char #\x a)))))
+  (is (string= (format nil "a~C~%xEb~C~%c" #\Return #\Return)
+               (written-meanwhile (format nil "a~%€b~%c") (lambda (a) (write-char #\x a))
+                                  '(:latin-1 :eol :crlf))))
+  (let ((much (make-string (amount 200000) :initial-element #\x)))
+    (with-pair (a b)
+      (let ((reader (in-thread (lambda () (everything b)))))
+        (setf (stream-external-format a) :latin-1)
+        (replacing (encoding-error #\E (write-sequence much a))
+          (write-string "a€b" a))
+        (close a)
+        (is (equalp (octets-like (concatenate 'string "a" much "Eb")) (join reader)))))))
+
+(define-test text-errors.handlers-that-end-the-output ()
+  (with-pair (a b)
+    (setf (stream-external-format a) :latin-1)
+    (is-failure (socket-closed :closed)
+      (replacing (encoding-error #\E (close a))
+        (write-string "a€b" a)))
+    (is (equalp (octets-like "a") (everything b))))
+  (with-pair (a b)
+    (setf (stream-external-format a) :latin-1)
+    (signals error
+      (replacing (encoding-error #\E (socket-shutdown a :output))
+        (write-string "a€b" a)))
+    (is (equalp (octets-like "a") (everything b)))))
+
+(define-test text-errors.handlers-that-set-the-format ()
+  (with-pair (a b)
+    (setf (stream-external-format a) :latin-1)
+    (replacing (encoding-error #\é (setf (stream-external-format a) '(:utf-8 :eol :crlf)))
+      (write-string (format nil "é~%€€~%") a))
+    (close a)
+    (is (equalp (octets #xE9 10 #xC3 #xA9 #xE2 #x82 #xAC 13 10) (everything b)))))
+
+(define-test text-errors.handlers-that-write-and-a-failure ()
+  "NETWORK-OCTETS counts those of the call that fails, not those of one within it."
+  (with-pair (a b)
+    (clog a)
+    (setf (stream-external-format a) :latin-1
+          (socket-timeout a :output) 0.02)
+    (let* ((inner (concatenate 'string "€" (make-string 29999 :initial-element #\i)))
+           (outer (concatenate 'string "ab€" (make-string 70000 :initial-element #\o)))
+           (condition (failure-of
+                        (replacing (encoding-error #\E
+                                     (setf (stream-external-format a)
+                                           '(:latin-1 :replacement #\E))
+                                     (write-string inner a))
+                          (write-string outer a)))))
+      (is (typep condition 'timeout))
+      (is (<= 30000 (network-octets condition) 36000)))
+    (clear-output a)))
+
+(defun read-meanwhile (read during &rest octets)
+  "The value of READ, called with a socket that has OCTETS; at each of them that is no character
+DURING is called with the socket, and it becomes !. Then the socket has to be sound: the second
+value is what is left on it up to its end of file."
+  (with-pair (a b)
+    (apply #'send-octets a octets)
+    (wait-for-stream b)
+    (let ((value (replacing (decoding-error #\! (funcall during b))
+                   (funcall read b))))
+      (is (<= 0 (buffered-octets b)))
+      (send-octets a "<end>")
+      (close a)
+      (setf (stream-external-format b) :latin-1)
+      (values value (read-line b nil)))))
+
+(defun read-three (socket)
+  (let ((text (make-string 3)))
+    (subseq text 0 (read-sequence text socket))))
+
+(define-test text-errors.handlers-that-read (:behaviour 43)
+  "A handler finds the octets in question where the stream stands; what it reads is gone."
+  (flet ((check (value rest read during &rest octets)
+           (is (equal (list value rest)
+                      (multiple-value-list (apply #'read-meanwhile read during octets)))))
+         (now (socket) (at-once (lambda () (read-char-no-hang socket))))
+         (peek (socket) (list (peek-char nil socket) (peek-char nil socket)))
+         (stay (socket) (read-byte socket) (unread-char (read-char socket) socket)))
+    (dolist (during (list #'read-byte #'stay #'identity))
+      (check "ab!c" "<end>" #'read-line during "ab" 255 "c" 10)
+      (check "ab!c!" "<end>" #'read-line during "ab" 255 "c" 255 10)
+      (check #\! "c<end>" #'read-char during 255 "c")
+      (check #\! "c<end>" #'now during 255 "c")
+      (check "a!c" "d<end>" #'read-three during "a" 255 "cd"))
+    (check '(#\! #\c) "c<end>" #'peek #'read-byte 255 "c")
+    (check '(#\! #\!) (format nil "~Cc<end>" (code-char 255)) #'peek #'identity 255 "c")
+    (check "ab!e" "<end>" #'read-line (lambda (socket) (read-byte socket) (read-line socket))
+           "ab" 255 "c" 10 "e" 10)
+    (check '(#\! #\d) "d<end>" #'peek
+           (lambda (socket) (read-byte socket) (read-char socket)) 255 "cd")))
+
+(define-test text-errors.handlers-that-read-and-wait-longer ()
+  "Who reads what there is of a line, and lets the call go on, gets the line that begins there."
+  (do-pairs (a b)
+    (send-octets a "abc")
+    (setf (socket-timeout b :input) 0.01)
+    (let ((text (make-string 3)))
+      (is (string= "x" (handler-bind ((timeout (lambda (condition)
+                                                 (read-sequence text b)
+                                                 (send-octets a "x" 10 "y" 10)
+                                                 (wait-longer 10 condition))))
+                         (wait-until (lambda () (listen b)))
+                         (read-line b))))
+      (is (string= "abc" text))
+      (is (string= "y" (read-line b))))))
+
+(define-test text-errors.handlers-that-clear-the-input (:behaviour 43 :weather nil)
+  ;; what it does not see it would leave, in bad weather
+  (dolist (read (list #'read-char #'read-char-no-hang (lambda (socket) (peek-char nil socket))))
+    (is (equal '(#\! "<end>")
+               (multiple-value-list (read-meanwhile read #'clear-input 255 "c")))))
+  (with-pair (a b)
+    (send-octets a "ab" 255 "c" 10)
+    (let ((reader (start-blocked (lambda ()
+                                   (replacing (decoding-error #\! (clear-input b))
+                                     (list (read-line b) (read-line b)))))))
+      (send-octets a "d" 10 "next" 10)
+      (is (equal '("ab!d" "next") (join reader))))
+    (is (= 0 (buffered-octets b)))))
+
+(define-test text-errors.handlers-that-read-and-leave (:behaviour 43)
+  "What the call had taken is there again, what the handler has read is not."
+  (loop for read in (list #'read-line #'read-three)
+        do (with-pair (a b)
+             (send-octets a "ab" 255 "cd" 10)
+             (wait-for-stream b)
+             (is (eq :left (catch 'leave
+                             (handler-bind ((decoding-error (lambda (condition)
+                                                              (declare (ignore condition))
+                                                              (read-byte b)
+                                                              (read-char b)
+                                                              (throw 'leave :left))))
+                               (funcall read b)))))
+             (is (string= "abd" (read-line b))))))
