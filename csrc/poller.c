@@ -317,8 +317,8 @@ int64_t lport_poller_open(int32_t number) {
     }
     int64_t poller = open_with(backend);
     if (number == LPORT_POLLER_BEST && lport_status_kind(poller) == LPORT_NOT_SUPPORTED) {
-        poller =
-            open_with(&lport_poller_on_poll); /* the library knows epoll, the system does not */
+        /* The library knows epoll, the system does not. */
+        return open_with(&lport_poller_on_poll);
     }
     return poller;
 }

@@ -43,7 +43,6 @@ struct query {
     _Atomic uint32_t word;
     uint32_t index;
     enum phase phase;
-    int open;           /* not closed by its owner */
     int event;          /* eventfd to write to, or -1 */
     struct query *next; /* in the queue, or in the list of free ones */
     /* the question */
@@ -114,6 +113,11 @@ static struct query *query_of(int64_t handle) {
                : NULL;
 }
 
+/* False once its owner has closed it. */
+static int is_open(const struct query *query) {
+    return (atomic_load(&query->word) >> 1) % 2 == 1;
+}
+
 /* query_of, with the lock taken; it stays taken where the result is not NULL. */
 static struct query *enter(int64_t handle) {
     pthread_mutex_lock(&pool.lock);
@@ -153,7 +157,6 @@ static struct query *take_query(void) {
     }
     if (query != NULL) {
         pool.pending++;
-        query->open = 1;
         query->event = -1;
         query->next = NULL;
         query->status = 0;
@@ -418,7 +421,7 @@ static void *thread_body(void *unused) {
             answer_forward(query);
         }
         pthread_mutex_lock(&pool.lock);
-        if (query->open) {
+        if (is_open(query)) {
             announce(query);
         } else {
             give_back_query(query);
@@ -497,7 +500,7 @@ static void after_fork_in_child(void) {
         query->address_count = query->name_count = 0;
         query->event = -1; /* the parent waits on it, and dial.c knows of the fork by itself */
         query->status = lport_status_make(LPORT_RESOLVER_TRY_AGAIN);
-        if (query->open) {
+        if (is_open(query)) {
             announce(query);
         } else {
             give_back_query(query);
@@ -654,7 +657,6 @@ int64_t lport_resolve_close(int64_t handle) {
     if (query == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
-    query->open = 0;
     query->event = -1;
     atomic_store(&query->word, (generation_in(handle) + 1) << 1);
     lport_os_wake_word((uint32_t *)&query->word); /* a wait on it finds it stale */

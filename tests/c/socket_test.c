@@ -148,7 +148,6 @@ SOCKET_TEST(socket, ipv6_listeners_are_ipv6_only) {
     }
 }
 
-/* The manual: an IPv4 one where the system has no IPv6. */
 /* An IPv6 socket for IPv6 alone, as which they would be opened, takes no IPv4-mapped address. */
 SOCKET_TEST(socket, a_mapped_address_is_listened_on_as_the_ipv4_one) {
     uint8_t address[LPORT_ADDRESS_SIZE];
@@ -162,6 +161,7 @@ SOCKET_TEST(socket, a_mapped_address_is_listened_on_as_the_ipv4_one) {
     assert_closes(listener);
 }
 
+/* The manual: an IPv4 one where the system has no IPv6. */
 SOCKET_TEST(socket, without_ipv6_the_wildcard_is_ipv4) {
     static const struct {
         enum call call;
