@@ -112,12 +112,10 @@ PARSED."
 (defun adopt-checked (fd family kind state settings parsed)
   "The object around FD, of FAMILY and KIND and in STATE, with the stream keywords SETTINGS, a
 plist, and the same PARSED."
-  (let ((result (open-endpoint (lambda () (lport-descriptor-adopt fd))
-                               (lambda (handle)
-                                 (make-adopted handle family kind state settings parsed)))))
-    (if (integerp result)
-        (fail result :adopt)
-        result)))
+  (opened (open-endpoint (lambda () (lport-descriptor-adopt fd))
+                         (lambda (handle)
+                           (make-adopted handle family kind state settings parsed)))
+          :adopt))
 
 (defun adopt-descriptor (fd &rest settings
                          &key family kind (listening :any) bin element-type external-format

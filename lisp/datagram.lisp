@@ -128,10 +128,8 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
           ((= number +lport-local+) :local))))
 
 (defun open-bound (local host port flags settings)
-  (let ((socket (open-datagram local nil flags settings (block-family local))))
-    (if (integerp socket)
-        (fail socket :bind :host host :port port)
-        socket)))
+  (opened (open-datagram local nil flags settings (block-family local))
+          :bind :host host :port port))
 
 (defun open-connected (local host port family flags settings)
   "A socket connected to the first address of HOST to which there is a way."

@@ -66,10 +66,8 @@ ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: u
 
 (defun open-path-datagram (block path settings)
   "A datagram socket connected to the local name PATH, which is that in BLOCK."
-  (let ((socket (open-datagram (unnamed-block) block 0 settings :local)))
-    (if (integerp socket)
-        (fail socket :connect :host path)
-        socket)))
+  (opened (open-datagram (unnamed-block) block 0 settings :local)
+          :connect :host path))
 
 (note-keywords 'open-unix-socket)
 
@@ -111,10 +109,8 @@ USE-VALUE, another path. Source: unix(7)."
 
 (defun receive-at-path (bind path)
   "The datagram socket around the handle that BIND returns, which is that of PATH."
-  (let ((socket (adopt-datagram bind (parse-settings) nil :local)))
-    (if (integerp socket)
-        (fail socket :bind :host path)
-        socket)))
+  (opened (adopt-datagram bind (parse-settings) nil :local)
+          :bind :host path))
 
 (defun open-socket-pair (&rest options &key (kind :stream) bin &allow-other-keys)
   "Return 2 values: two SOCKETs that are connected with each other; for KIND :DATAGRAM or :SEQPACKET

@@ -54,13 +54,10 @@ POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epo
 
 (defun make-poller-with (backend)
   "A poller on BACKEND, one of the numbers +LPORT-POLLER-...+."
-  (let ((result (open-endpoint (lambda () (lport-poller-open backend))
-                               (lambda (handle)
-                                 (make-instance 'poller
-                                                :channel (make-poll-set :handle handle))))))
-    (if (integerp result)
-        (fail result :open)
-        result)))
+  (opened (open-endpoint (lambda () (lport-poller-open backend))
+                         (lambda (handle)
+                           (make-instance 'poller :channel (make-poll-set :handle handle))))
+          :open))
 
 ;;; Entries
 

@@ -72,13 +72,11 @@ connections."
 (defun make-server (listen &key host port settings (kind :stream))
   "The server around the handle that LISTEN returns; SETTINGS, a plist, are those of its
 connections, KIND is theirs."
-  (let* ((parsed (apply #'parse-settings settings))
-         (result (open-endpoint listen
-                                (lambda (handle)
-                                  (make-listener handle kind settings parsed)))))
-    (if (integerp result)
-        (fail result :listen :host host :port port)
-        result)))
+  (let ((parsed (apply #'parse-settings settings)))
+    (opened (open-endpoint listen
+                           (lambda (handle)
+                             (make-listener handle kind settings parsed)))
+            :listen :host host :port port)))
 
 (defun socket-accept (server &rest settings
                       &key bin wait element-type external-format input-timeout output-timeout

@@ -99,6 +99,13 @@ object: if that unwinds this, or PREPARE, a function of the object, does not ret
       (unless (or kept (integerp made))
         (close made :abort t)))))
 
+(defun opened (result operation &rest facts)
+  "RESULT, as of OPEN-ENDPOINT, if it is an object; signals what it says if it is the status of
+OPERATION. FACTS as for FAIL."
+  (if (integerp result)
+      (apply #'fail result operation facts)
+      result))
+
 (defstruct (settings (:copier nil) (:predicate nil))
   "What the stream keywords of a constructor say, checked and parsed, before anything is opened."
   (element-type 'character :read-only t)
