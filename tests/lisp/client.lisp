@@ -15,10 +15,7 @@ is the second argument is called."
                          while filler
                          collect filler)))
       (unwind-protect (funcall function (port-of server)
-                               (lambda ()
-                                 (loop for peer = (socket-accept server :wait 0)
-                                       while peer
-                                       do (close peer))))
+                               (lambda () (take-all server)))
         (dolist (filler fillers)
           (close filler :abort t))))))
 

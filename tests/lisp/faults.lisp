@@ -69,11 +69,6 @@ n until no call is left to fail. A failure is a NETWORK with a report and leaves
       (check-every-call "a local connection" (lambda () (list (open-unix-socket path))))
       (take-all server))))
 
-(defun take-all (server)
-  (loop for peer = (socket-accept server :wait 0)
-        while peer
-        do (close peer)))
-
 (define-test faults.names (:behaviour 64 :faults t)
   (with-names ()
     (with-socket-server (server 0)

@@ -17,10 +17,6 @@
       (mapc #'close (list client peer server))
       (is (not (probe-file path))))))
 
-(defun permissions (path)
-  "The permission bits of PATH, octal digits."
-  (uiop:run-program (list "stat" "-c" "%a" path) :output '(:string :stripped t)))
-
 (define-test local.pathnames-and-modes (:behaviour 59)
   (let* ((path (temporary-path))
          (server (open-unix-server (uiop:parse-native-namestring path) :mode #o600)))

@@ -9,6 +9,12 @@
 (defun port-of (server)
   (nth-value 1 (socket-server-host/port server)))
 
+(defun take-all (server)
+  "Accept and close what is in the queue of SERVER."
+  (loop for peer = (socket-accept server :wait 0)
+        while peer
+        do (close peer)))
+
 (defun unused-port ()
   "A port of 127.0.0.1 on which nobody listens."
   (with-socket-server (server 0 :host "127.0.0.1")
@@ -134,6 +140,10 @@ busy at one or the other."
   "A path in the directory for temporary files at which there is nothing."
   (format nil "~Aport-test-~D-~D.sock" (uiop:native-namestring (uiop:temporary-directory))
           (process-id) (incf *path-count*)))
+
+(defun permissions (path)
+  "The permission bits of PATH, octal digits."
+  (uiop:run-program (list "stat" "-c" "%a" path) :output '(:string :stripped t)))
 
 (defun process-id ()
   (cffi:foreign-funcall "getpid" :int))
