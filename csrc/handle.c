@@ -15,79 +15,45 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    SLOT_BITS = 24, /* a socket is generation << SLOT_BITS | index */
-    CHUNK_BITS = 10,
-    CHUNK_SLOTS = 1 << CHUNK_BITS,
-    CHUNK_COUNT = 1 << (SLOT_BITS - CHUNK_BITS),
-};
-
 #define CLOSING (UINT64_C(1) << 31)
 #define USERS   (CLOSING - 1)
-#define NO_SLOT UINT32_MAX
 
 _Atomic uint32_t lport_handle_forks;
 
-/* Chunks are allocated once and never freed, so a slot's address is good for ever. */
-static struct {
-    pthread_mutex_t lock;      /* guards used and free */
-    uint32_t used;             /* slots handed out at least once */
-    uint32_t free;             /* head of the list of free slots, or NO_SLOT */
-    uint32_t first_generation; /* of this process's slots, see choose_generation */
-    _Atomic int64_t open;      /* published and not yet marked closing */
-    _Atomic(struct lport_slot *) chunks[CHUNK_COUNT];
-} table = {.lock = PTHREAD_MUTEX_INITIALIZER, .free = NO_SLOT};
+static uint32_t first_generation;  /* of this process's slots, see choose_generation */
+static _Atomic int64_t open_count; /* published and not yet marked closing */
+
+static void prepare_slot(void *object) {
+    struct lport_slot *slot = object;
+    pthread_mutex_init(&slot->lock, NULL);
+    atomic_store(&slot->state, (uint64_t)first_generation << 32 | CLOSING);
+}
+
+static struct lport_pool slots = LPORT_POOL(struct lport_slot, prepare_slot);
 
 static uint64_t generation_of(uint64_t state) {
     return state >> 32;
 }
 
 static struct lport_slot *slot_at(uint32_t index) {
-    struct lport_slot *chunk =
-        atomic_load_explicit(&table.chunks[index >> CHUNK_BITS], memory_order_acquire);
-    return chunk == NULL ? NULL : &chunk[index & (CHUNK_SLOTS - 1)];
+    return lport_pool_at(&slots, index);
 }
 
 /* The slot of SOCKET, whatever its generation; NULL where there was never one. Generation 0 is that
  * of slots never used, which have no closing mark yet. */
 static struct lport_slot *slot_of(int64_t socket) {
-    if (socket >> SLOT_BITS <= 0 || (socket >> SLOT_BITS) > UINT32_MAX) {
-        return NULL;
-    }
-    return slot_at((uint32_t)socket & ((UINT32_C(1) << SLOT_BITS) - 1));
+    int64_t generation = lport_pool_generation(socket);
+    return generation <= 0 || generation > UINT32_MAX ? NULL : slot_at(lport_pool_index(socket));
 }
 
 static uint64_t generation_in(int64_t socket) {
-    return (uint64_t)socket >> SLOT_BITS;
-}
-
-/* A slot that was never used, its chunk allocated when it is the first of it. With the lock held.
- */
-static struct lport_slot *fresh_slot(void) {
-    uint32_t index = table.used;
-    if (index >= UINT32_C(1) << SLOT_BITS) {
-        return NULL;
-    }
-    if ((index & (CHUNK_SLOTS - 1)) == 0 && slot_at(index) == NULL) {
-        struct lport_slot *chunk = lport_os.calloc(CHUNK_SLOTS, sizeof *chunk);
-        if (chunk == NULL) {
-            return NULL;
-        }
-        atomic_store_explicit(&table.chunks[index >> CHUNK_BITS], chunk, memory_order_release);
-    }
-    table.used = index + 1;
-    struct lport_slot *slot = slot_at(index);
-    slot->index = index;
-    pthread_mutex_init(&slot->lock, NULL);
-    atomic_store(&slot->state, (uint64_t)table.first_generation << 32 | CLOSING);
-    return slot;
+    return (uint64_t)lport_pool_generation(socket);
 }
 
 void lport_handle_release(struct lport_slot *slot) {
-    pthread_mutex_lock(&table.lock);
-    slot->next_free = table.free;
-    table.free = slot->index;
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_lock(&slots.lock);
+    lport_pool_give_back(&slots, slot);
+    pthread_mutex_unlock(&slots.lock);
 }
 
 int64_t lport_handle_publish(struct lport_slot *slot, int fd, int32_t family, int32_t kind) {
@@ -102,9 +68,9 @@ int64_t lport_handle_publish(struct lport_slot *slot, int fd, int32_t family, in
     slot->retire = NULL;
     atomic_store(&slot->flags, 0);
     atomic_store(&slot->broken, 0);
-    atomic_fetch_add(&table.open, 1);
+    atomic_fetch_add(&open_count, 1);
     atomic_store(&slot->state, generation << 32);
-    return (int64_t)(generation << SLOT_BITS | slot->index);
+    return (int64_t)(generation << LPORT_POOL_INDEX_BITS | slot->pooled.index);
 }
 
 int64_t lport_handle_enter(int64_t socket, struct lport_slot **slot) {
@@ -162,12 +128,12 @@ static int has_descriptor(struct lport_slot *slot) {
 
 int lport_handle_has(int fd) {
     int found = 0;
-    pthread_mutex_lock(&table.lock);
-    for (uint32_t index = 0; index < table.used && !found; index++) {
+    pthread_mutex_lock(&slots.lock);
+    for (uint32_t index = 0; index < slots.used && !found; index++) {
         struct lport_slot *slot = slot_at(index);
         found = has_descriptor(slot) && slot->fd == fd;
     }
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&slots.lock);
     return found;
 }
 
@@ -238,12 +204,12 @@ void lport_handle_leave(struct lport_slot *slot) {
  */
 
 static void before_fork(void) {
-    pthread_mutex_lock(&table.lock);
+    pthread_mutex_lock(&slots.lock);
     atomic_fetch_add(&lport_handle_forks, 1);
 }
 
 static void after_fork_in_parent(void) {
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_unlock(&slots.lock);
 }
 
 /* The other threads are not in SLOT any more, and never will be; what they would have closed as
@@ -260,12 +226,12 @@ uint32_t lport_handle_process;
 
 static void after_fork_in_child(void) {
     lport_handle_process++;
-    pthread_mutex_init(&table.lock, NULL);
-    for (uint32_t index = 0; index < table.used; index++) {
+    pthread_mutex_init(&slots.lock, NULL);
+    for (uint32_t index = 0; index < slots.used; index++) {
         pthread_mutex_init(&slot_at(index)->lock, NULL);
         slot_at(index)->waiters = NULL;
     }
-    for (uint32_t index = 0; index < table.used; index++) {
+    for (uint32_t index = 0; index < slots.used; index++) {
         forget_other_threads(slot_at(index));
     }
 }
@@ -275,9 +241,9 @@ static void after_fork_in_child(void) {
 static void choose_generation(void) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    table.first_generation =
+    first_generation =
         ((uint32_t)now.tv_sec << 12 | (uint32_t)(now.tv_nsec >> 18)) & (UINT32_MAX >> 1);
-    table.first_generation += table.first_generation == 0;
+    first_generation += first_generation == 0;
 }
 
 static void prepare_table(void) {
@@ -288,14 +254,9 @@ static void prepare_table(void) {
 int64_t lport_handle_reserve(struct lport_slot **slot) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, prepare_table);
-    pthread_mutex_lock(&table.lock);
-    if (table.free != NO_SLOT) {
-        *slot = slot_at(table.free);
-        table.free = (*slot)->next_free;
-    } else {
-        *slot = fresh_slot();
-    }
-    pthread_mutex_unlock(&table.lock);
+    pthread_mutex_lock(&slots.lock);
+    *slot = lport_pool_take(&slots);
+    pthread_mutex_unlock(&slots.lock);
     return *slot == NULL ? lport_status_make(LPORT_MEMORY_EXHAUSTED) : 0;
 }
 
@@ -325,7 +286,7 @@ int64_t lport_socket_close(int64_t socket, int32_t flags) {
     int first = mark_closing(slot);
     if (first) {
         atomic_fetch_or(&slot->flags, (flags & LPORT_RESET) != 0 ? LPORT_SLOT_RESET : 0);
-        atomic_fetch_sub(&table.open, 1);
+        atomic_fetch_sub(&open_count, 1);
         lport_wait_wake_slot(slot, LPORT_INPUT | LPORT_OUTPUT);
         tell_watches(slot);
     }
@@ -382,5 +343,5 @@ int64_t lport_socket_state(int64_t socket) {
 }
 
 int64_t lport_socket_count(void) {
-    return atomic_load(&table.open);
+    return atomic_load(&open_count);
 }

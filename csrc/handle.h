@@ -6,6 +6,7 @@
 #ifndef LPORT_HANDLE_H
 #define LPORT_HANDLE_H
 
+#include "pool.h"
 #include "status.h"
 
 #include <pthread.h>
@@ -36,17 +37,16 @@ struct lport_watch {
 };
 
 struct lport_slot {
-    _Atomic uint64_t state;   /* generation << 32 | closing << 31 | users */
-    int fd;                   /* valid while the slot is published */
-    uint32_t index;           /* of this slot in the table */
-    uint32_t next_free;       /* index of the next free slot, while this one is free */
-    uint32_t forks;           /* lport_handle_forks when it was published */
-    int32_t family, kind;     /* LPORT_INET ..., LPORT_STREAM ...; fixed when published */
-    _Atomic uint32_t flags;   /* LPORT_STATE_ and LPORT_SLOT_ bits */
-    _Atomic uint32_t awaited; /* somebody has been in lport_socket_gone */
-    _Atomic uint32_t epoch;   /* counts the descriptors closed in this slot */
-    _Atomic int64_t broken;   /* the status that broke the connection, or 0 */
-    pthread_mutex_t lock;     /* guards waiters and watches */
+    struct lport_pooled pooled; /* first, see pool.h; the generation is in the state */
+    _Atomic uint64_t state;     /* generation << 32 | closing << 31 | users */
+    int fd;                     /* valid while the slot is published */
+    uint32_t forks;             /* lport_handle_forks when it was published */
+    int32_t family, kind;       /* LPORT_INET ..., LPORT_STREAM ...; fixed when published */
+    _Atomic uint32_t flags;     /* LPORT_STATE_ and LPORT_SLOT_ bits */
+    _Atomic uint32_t awaited;   /* somebody has been in lport_socket_gone */
+    _Atomic uint32_t epoch;     /* counts the descriptors closed in this slot */
+    _Atomic int64_t broken;     /* the status that broke the connection, or 0 */
+    pthread_mutex_t lock;       /* guards waiters and watches */
     struct lport_waiter *waiters;
     struct lport_watch *watches;
     void *owner;                             /* what RETIRE frees, or NULL */

@@ -17,125 +17,74 @@
 #include <sys/eventfd.h>
 
 struct lport_waiter {
-    struct lport_waiter *next,
-        *previous; /* in the slot's list, or (next) in the list of free ones */
+    struct lport_pooled pooled;           /* first, see pool.h */
+    struct lport_waiter *next, *previous; /* in the slot's list */
     struct lport_slot *slot;
     int event; /* eventfd, non-blocking; -1: there was no descriptor for it */
     uint32_t interest;
     atomic_int woken;
     void *data; /* see lport_wait_data */
-    uint32_t index;
-    _Atomic uint32_t generation; /* odd while the wait is under way */
 };
 
 /* Nanoseconds from look to look of a wait without an eventfd. */
 #define SLICE INT64_C(4000000)
 
-enum { INDEX_BITS = 20, CHUNK_BITS = 8, CHUNK_WAITERS = 1 << CHUNK_BITS };
-
-static struct {
-    pthread_mutex_t lock; /* guards all but the insides of waits under way */
-    struct lport_waiter *free;
-    uint32_t used;
-    int64_t under_way;
-    _Atomic(struct lport_waiter *) chunks[1 << (INDEX_BITS - CHUNK_BITS)];
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static struct lport_waiter *waiter_at(uint32_t index) {
-    struct lport_waiter *chunk = atomic_load(&pool.chunks[index >> CHUNK_BITS]);
-    return chunk == NULL ? NULL : &chunk[index & (CHUNK_WAITERS - 1)];
+static void prepare_waiter(void *object) {
+    struct lport_waiter *waiter = object;
+    waiter->event = -1;
 }
+
+static struct lport_pool waiters = LPORT_POOL(struct lport_waiter, prepare_waiter);
 
 /* The wait under way that the integer WAIT names, or NULL. */
 static struct lport_waiter *waiter_of(int64_t wait) {
-    if (wait <= 0 || (wait >> INDEX_BITS) > UINT32_MAX) {
-        return NULL;
-    }
-    struct lport_waiter *waiter = waiter_at((uint32_t)wait & ((UINT32_C(1) << INDEX_BITS) - 1));
-    uint32_t generation = (uint32_t)(wait >> INDEX_BITS);
-    return waiter != NULL && generation % 2 == 1 && atomic_load(&waiter->generation) == generation
-               ? waiter
-               : NULL;
-}
-
-/* A new wait, without an eventfd, never used before, or NULL. With the pool's lock held. */
-static struct lport_waiter *fresh_waiter(void) {
-    uint32_t index = pool.used;
-    if (index >= UINT32_C(1) << INDEX_BITS) {
-        return NULL;
-    }
-    if (waiter_at(index) == NULL) {
-        struct lport_waiter *chunk = lport_os.calloc(CHUNK_WAITERS, sizeof *chunk);
-        if (chunk == NULL) {
-            return NULL;
-        }
-        atomic_store(&pool.chunks[index >> CHUNK_BITS], chunk);
-    }
-    pool.used = index + 1;
-    struct lport_waiter *waiter = waiter_at(index);
-    waiter->index = index;
-    waiter->event = -1;
-    return waiter;
+    return lport_pool_find(&waiters, wait);
 }
 
 /* Forks. The eventfds are shared with the parent, and its threads wait on them: the child drops
  * them all and begins a pool of its own. Only generations stay, so that old waits stay old. */
 
 static void before_fork(void) {
-    pthread_mutex_lock(&pool.lock);
+    pthread_mutex_lock(&waiters.lock);
 }
 
 static void after_fork_in_parent(void) {
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&waiters.lock);
 }
 
 static void after_fork_in_child(void) {
-    pthread_mutex_init(&pool.lock, NULL);
-    for (uint32_t index = 0; index < pool.used; index++) {
-        struct lport_waiter *waiter = waiter_at(index);
+    for (uint32_t index = 0; index < waiters.used; index++) {
+        struct lport_waiter *waiter = lport_pool_at(&waiters, index);
         if (waiter->event >= 0) {
             lport_os.close(waiter->event);
+            waiter->event = -1;
         }
-        atomic_fetch_add(&waiter->generation, atomic_load(&waiter->generation) & 1);
     }
-    pool.used = 0;
-    pool.free = NULL;
-    pool.under_way = 0;
+    lport_pool_take_back(&waiters);
 }
 
 static void watch_forks(void) {
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* A wait under way, or NULL. */
+/* A wait that nothing names yet, or NULL. */
 static struct lport_waiter *take_waiter(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
-    pthread_mutex_lock(&pool.lock);
-    struct lport_waiter *waiter = pool.free;
-    if (waiter != NULL) {
-        pool.free = waiter->next;
-    } else {
-        waiter = fresh_waiter();
+    pthread_mutex_lock(&waiters.lock);
+    struct lport_waiter *waiter = lport_pool_take(&waiters);
+    if (waiter != NULL && waiter->event < 0) {
+        waiter->event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     }
-    if (waiter != NULL) {
-        atomic_fetch_add(&waiter->generation, 1);
-        pool.under_way++;
-        if (waiter->event < 0) {
-            waiter->event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        }
-    }
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&waiters.lock);
     return waiter;
 }
 
 static void give_back_waiter(struct lport_waiter *waiter) {
-    pthread_mutex_lock(&pool.lock);
-    atomic_fetch_add(&waiter->generation, 1);
-    waiter->next = pool.free;
-    pool.free = waiter;
-    pool.under_way--;
-    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_lock(&waiters.lock);
+    lport_pool_unname(waiter);
+    lport_pool_give_back(&waiters, waiter);
+    pthread_mutex_unlock(&waiters.lock);
 }
 
 static void link_waiter(struct lport_slot *slot, struct lport_waiter *waiter) {
@@ -183,7 +132,7 @@ int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     /* Linked first, looked at the closing mark later (in poll): close marks first and goes through
      * the list later, so one of the two sees the other. */
     link_waiter(slot, waiter);
-    return (int64_t)atomic_load(&waiter->generation) << INDEX_BITS | waiter->index;
+    return lport_pool_name(waiter);
 }
 
 static short poll_events(uint32_t interest) {
@@ -324,8 +273,5 @@ void **lport_wait_data(int64_t wait, const struct lport_slot *slot) {
 }
 
 int64_t lport_wait_count(void) {
-    pthread_mutex_lock(&pool.lock);
-    int64_t count = pool.under_way;
-    pthread_mutex_unlock(&pool.lock);
-    return count;
+    return lport_pool_taken(&waiters);
 }

@@ -4,6 +4,7 @@
 #include "faults.h"
 #include "libport.h"
 #include "os.h"
+#include "pool.h"
 #include "resolve.h"
 #include "socket.h"
 #include "support.h"
@@ -421,7 +422,8 @@ Test(dial, no_integer_names_a_dial_that_is_not_open) {
         cr_assert_eq(kind(lport_dial_count(wrong)), LPORT_INVALID);
         cr_assert_eq(kind(lport_dial_step(wrong)), LPORT_INVALID);
         cr_assert_eq(kind(lport_dial_close(wrong)), LPORT_INVALID);
-        cr_assert_eq(kind(lport_dial_close(dial + (wrong << 20))), LPORT_INVALID);
+        cr_assert_eq(kind(lport_dial_close(dial + (wrong << LPORT_POOL_INDEX_BITS))),
+                     LPORT_INVALID);
     }
     cr_assert_geq(fcntl(0, F_GETFD), 0, "nobody has closed it");
     if (input != 0) {

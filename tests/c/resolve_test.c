@@ -2,6 +2,7 @@
  * last tests ask the system, for what every system has. */
 #include "libport.h"
 #include "os.h"
+#include "pool.h"
 #include "resolve.h"
 #include "support.h"
 
@@ -375,7 +376,8 @@ Test(resolve, no_integer_names_a_query_that_is_not_open) {
     lport_resolve_close(query);
     for (int64_t wrong = 0; wrong < 64; wrong++) {
         cr_assert_eq(kind(lport_resolve_close(wrong)), LPORT_INVALID);
-        cr_assert_eq(kind(lport_resolve_close(query + (wrong << 20))), LPORT_INVALID);
+        cr_assert_eq(kind(lport_resolve_close(query + (wrong << LPORT_POOL_INDEX_BITS))),
+                     LPORT_INVALID);
         cr_assert_eq(kind(lport_resolve_count(wrong)), LPORT_INVALID);
         cr_assert_eq(kind(lport_resolve_wait(wrong, LPORT_NEVER)), LPORT_INVALID);
     }
