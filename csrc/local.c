@@ -17,10 +17,20 @@
 
 enum { LOCAL_MAX = 108 }; /* octets of a local name, libport.h */
 
-/* The path that ADDRESS names, terminated, into PATH; 0 if it names no file (abstract, unnamed). */
+/* What else a bind to a path does. */
+enum {
+    RECLAIM = 1, /* a stale file in its place goes before */
+    REMEMBER = 2 /* its own file goes with the socket */
+};
+
+/* The path that ADDRESS, of any family, names, terminated, into PATH; 0 if it names no file
+ * (abstract, unnamed, too long). */
 static int path_of(const uint8_t *address, char path[112]) {
     size_t len = address[LPORT_AT_LENGTH];
     memset(path, 0, 112);
+    if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || len > LOCAL_MAX) {
+        return 0;
+    }
     memcpy(path, address + LPORT_AT_OCTETS, len);
     return path[0] != '\0';
 }
@@ -76,17 +86,16 @@ static int64_t remember_path(struct lport_slot *slot, const char *path) {
 /* Binds SOCKET, whose SLOT and FD the caller has entered. The mode is set before the path exists,
  * so that nobody slips in between, and once more after, since bind applies the umask to it. */
 static int64_t bind_path(int64_t socket, struct lport_slot *slot, int fd, const uint8_t *address,
-                         const char *path, int32_t mode, int32_t flags) {
+                         const char *path, int32_t mode, int what) {
     if (mode >= 0 && lport_os.fchmod(fd, (mode_t)mode) < 0) {
         return lport_status_from_errno(LPORT_IN_BIND, errno);
     }
-    int64_t status = (flags & LPORT_UNLINK) != 0
-                         ? bind_reclaiming(socket, address, slot->kind, path)
-                         : lport_socket_bind(socket, address);
+    int64_t status = (what & RECLAIM) != 0 ? bind_reclaiming(socket, address, slot->kind, path)
+                                           : lport_socket_bind(socket, address);
     if (status < 0) {
         return status;
     }
-    status = (flags & LPORT_UNLINK) != 0 ? remember_path(slot, path) : 0;
+    status = (what & REMEMBER) != 0 ? remember_path(slot, path) : 0;
     if (status == 0 && mode >= 0 && lport_os.chmod(path, (mode_t)mode) < 0) {
         status = lport_status_from_errno(LPORT_IN_BIND, errno);
     }
@@ -96,7 +105,7 @@ static int64_t bind_path(int64_t socket, struct lport_slot *slot, int fd, const 
     return status;
 }
 
-static int64_t bind_local(int64_t socket, const uint8_t *address, int32_t mode, int32_t flags) {
+static int64_t bind_local(int64_t socket, const uint8_t *address, int32_t mode, int what) {
     struct lport_slot *slot;
     char path[112];
     int64_t fd = lport_handle_enter(socket, &slot);
@@ -104,28 +113,14 @@ static int64_t bind_local(int64_t socket, const uint8_t *address, int32_t mode, 
         return fd;
     }
     int64_t status = path_of(address, path)
-                         ? bind_path(socket, slot, (int)fd, address, path, mode, flags)
+                         ? bind_path(socket, slot, (int)fd, address, path, mode, what)
                          : lport_socket_bind(socket, address);
     lport_handle_leave(slot);
     return status;
 }
 
 int64_t lport_local_bind(int64_t socket, const uint8_t *address) {
-    struct lport_slot *slot;
-    char path[112];
-    int64_t fd = lport_handle_enter(socket, &slot);
-    if (fd < 0) {
-        return fd;
-    }
-    int64_t status = lport_socket_bind(socket, address);
-    if (status == 0 && address[LPORT_AT_FAMILY] == LPORT_LOCAL && path_of(address, path)) {
-        status = remember_path(slot, path);
-        if (status < 0) {
-            lport_os.unlink(path);
-        }
-    }
-    lport_handle_leave(slot);
-    return status;
+    return bind_local(socket, address, -1, REMEMBER);
 }
 
 void lport_local_keep(int64_t socket) {
@@ -155,7 +150,8 @@ int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog
     if (socket < 0) {
         return socket;
     }
-    int64_t status = bind_local(socket, address, mode, flags);
+    int what = (flags & LPORT_UNLINK) != 0 ? RECLAIM | REMEMBER : 0;
+    int64_t status = bind_local(socket, address, mode, what);
     if (status == 0 && kind != LPORT_DATAGRAM) {
         status = lport_socket_start_listening(socket, backlog);
         if (status < 0) {

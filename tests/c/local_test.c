@@ -86,6 +86,19 @@ SOCKET_TEST(local, names_that_are_too_long_or_hold_a_zero_are_refused) {
     assert_kind(lport_address_local(name, 20, address), LPORT_ADDRESS_SYNTAX);
 }
 
+/* What comes of a dial to a local name from the own end LOCAL. */
+static int64_t dial_from(const uint8_t *local) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    lport_address_local("@port", 5, address);
+    int64_t dial = lport_dial_open_addresses(address, 1, LPORT_STREAM, local, 0);
+    if (dial < 0) {
+        return dial;
+    }
+    int64_t result = lport_dial_step(dial);
+    lport_dial_close(dial);
+    return result;
+}
+
 /* Blocks made by hand. */
 SOCKET_TEST(local, blocks_that_say_they_are_longer_than_they_can_be_are_refused) {
     for (int len = 109; len < 256; len++) {
@@ -93,6 +106,8 @@ SOCKET_TEST(local, blocks_that_say_they_are_longer_than_they_can_be_are_refused)
         memset(address + LPORT_AT_OCTETS, 'x', sizeof address - LPORT_AT_OCTETS);
         assert_kind(lport_local_listen(address, LPORT_STREAM, 0, 0600, LPORT_UNLINK),
                     LPORT_INVALID);
+        assert_kind(lport_datagram_open(address, NULL, 0), LPORT_INVALID);
+        assert_kind(dial_from(address), LPORT_INVALID);
     }
     enter_place("s");
     assert_kind(listen_here(LPORT_STREAM, 010000, 0), LPORT_INVALID);
