@@ -54,7 +54,7 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all library writable deps check-deps demo echo chat http repl test test-c test-tsan test-lisp \
-        test-browser test-faults stress check bench docs docs-html install uninstall clean help
+        test-browser test-arm64 test-faults stress fuzz check bench docs docs-html install uninstall clean help
 
 ## all (the default): the library, build/libport.so.1
 all: build/libport.so
@@ -79,6 +79,7 @@ CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind
 DOCS_PACKAGES  = pandoc
 BENCH_PACKAGES = nodejs cl-hunchentoot
 BROWSER_PACKAGES = chromium
+ARM64_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 
 writable:
 	@{ mkdir -p build && [ -w build ]; } 2>/dev/null || \
@@ -148,6 +149,22 @@ test-browser: writable deps
 	@$(MAKE) -s --no-print-directory all
 	@PORT_TEST=browser. $(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
 
+## test-arm64: the codec against the plain one, and the races, for 64-bit ARM on an emulated processor
+test-arm64: writable
+	@tests/checks/packages $(ARM64_PACKAGES)
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build/arm64/text build/arm64/races
+	@$(WATCHDOG) $(ARM64_RUN) build/arm64/text
+	@$(WATCHDOG) $(ARM64_RUN) build/arm64/races
+
+ARM64_RUN  = qemu-aarch64 -L /usr/aarch64-linux-gnu
+ARM64_LINK = aarch64-linux-gnu-gcc -O2 -g $(DIALECT) $(WARNINGS) -DLPORT_TEST -Icsrc -Itests/faults -pthread
+build/arm64/text: tests/fuzz/replay.c tests/fuzz/text_fuzz.c $(INPUTS)
+	@mkdir -p $(@D)
+	@$(ARM64_LINK) -o $@ $(filter tests/%,$^) $(SOURCES)
+build/arm64/races: $(wildcard tests/tsan/*.c) $(INPUTS)
+	@mkdir -p $(@D)
+	@$(ARM64_LINK) -o $@ $(filter tests/%,$^) $(SOURCES)
+
 # The weather: each receive and send moves one octet, three in ten calls are interrupted or would
 # block, by a seed that is printed. First the tests that make single calls fail themselves.
 FAULT_SEED ?= $(or $(PORT_TEST_SEED),$(shell od -An -N4 -tu4 /dev/urandom))
@@ -163,6 +180,22 @@ test-faults: deps
 	@$(WEATHER) $(TEST_ENV) $(WATCHDOG) build/test/suite $(CRITERION)
 	@PORT_TEST=faults. $(FAULTY_LISP) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
 	@$(WEATHER) $(FAULTY_LISP) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+
+## fuzz [SECONDS=60]: the targets of tests/fuzz, SECONDS each; what they find is in build/fuzz
+fuzz: writable check-deps
+	@$(MAKE) -s --no-print-directory -j$(JOBS) $(FUZZ)
+	@for target in $(FUZZ); do \
+	    log=$$target.log; \
+	    $(WATCHDOG) $$target -max_total_time=$(SECONDS) -max_len=1400 -artifact_prefix=$$target. \
+	        >$$log 2>&1 || { tail -n 60 $$log >&2; exit 1; }; \
+	    echo "$${target##*/}: $$(tail -n 1 $$log)"; \
+	done
+
+FUZZ := $(patsubst tests/fuzz/%_fuzz.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/*_fuzz.c)))
+$(FUZZ): build/fuzz/%: tests/fuzz/%_fuzz.c $(INPUTS)
+	@mkdir -p $(@D)
+	@clang -O1 -g $(DIALECT) $(WARNINGS) -DLPORT_TEST -Icsrc -pthread -fsanitize=fuzzer,address,undefined \
+	    -fno-sanitize-recover=undefined -o $@ $< $(SOURCES)
 
 ## stress [SECONDS=60]: signals, collections, throws, kills and closes at random moments; counts
 SECONDS ?= 60
@@ -199,7 +232,7 @@ build/faults/libport.so.1: $(INPUTS) $(FAULTS) tests/faults/faults.h tests/fault
 
 # ---- checks ---------------------------------------------------------------------------------------
 
-CHECKS ?= format lint cppcheck warnings layers symbols manifest docs install sanitize
+CHECKS ?= format lint cppcheck warnings layers symbols manifest docs install sanitize fuzz
 
 ## check: formatting, lint, warnings, layers, exports, installation, and the C suite under sanitizers
 check: writable deps check-deps

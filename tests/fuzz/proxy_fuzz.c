@@ -1,9 +1,4 @@
-/* proxy_fuzz - a libFuzzer target: lport_proxy_parse on any octets.
- *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -D_GNU_SOURCE
- * \
- *       -DLPORT_TEST -Icsrc tests/fuzz/proxy_fuzz.c csrc/proxy.c csrc/address*.c csrc/status.c \
- *       -o proxy_fuzz && ./proxy_fuzz -max_len=600
+/* proxy_fuzz - a libFuzzer target, see `make fuzz': lport_proxy_parse on any octets.
  *
  * The octets are given as they are and, so that the fuzzer need not find it, behind the signature
  * of version 2. What has to hold: no prefix of a header is a header or bad, what is bad stays bad

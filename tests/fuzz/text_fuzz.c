@@ -1,7 +1,5 @@
-/* text_fuzz - a libFuzzer target: every variant of the codec against the plain one, on any octets.
- *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -D_GNU_SOURCE
- * \ -Icsrc tests/fuzz/text_fuzz.c csrc/text*.c -o text_fuzz && ./text_fuzz -max_len=1200
+/* text_fuzz - a libFuzzer target, see `make fuzz': every variant of the codec against the plain
+ * one, on any octets.
  *
  * The first two octets choose the room, the rest is the text: decoded as UTF-8, and encoded as the
  * code points that each four octets of it spell. */
