@@ -114,6 +114,41 @@ SOCKET_TEST(transfer_file, a_part_and_the_end) {
     close(file);
 }
 
+SOCKET_TEST(transfer_file, a_last_octet_that_is_read_is_sent) {
+    static uint8_t octets[SIZE];
+    uint8_t last;
+    int64_t ends[2];
+    int file = make_file();
+    make_connection(LPORT_INET, ends);
+    faults_fail(CALL_SENDFILE, 1, INT64_MAX, EINVAL);
+    cr_assert_eq(lport_socket_send_file(ends[0], file, SIZE - 1, 10), 1);
+    faults_resume();
+    cr_assert_eq(receive_all(ends[1], &last, 1, soon()), 1);
+    fill(octets, SIZE, 1);
+    cr_assert_eq(last, octets[SIZE - 1]);
+    close_both(ends);
+    close(file);
+}
+
+/* Whether the system sends the file or it is read. */
+SOCKET_TEST(transfer_file, an_interruption_is_over_with_the_next_call) {
+    int64_t ends[2];
+    int file = make_file();
+    make_connection(LPORT_INET, ends);
+    for (int reading = 0; reading < 2; reading++) {
+        static const int64_t offsets[] = {0, SIZE};
+        for (int i = 0; i < 2; i++) {
+            faults_fail(CALL_SENDFILE, 1, reading ? INT64_MAX : 1, reading ? ENOSYS : EINTR);
+            faults_fail(CALL_PREAD, 1, 1, EINTR);
+            faults_fail(CALL_SEND, 1, 1, EINTR);
+            cr_assert_eq(lport_socket_send_file(ends[0], file, offsets[i], 10), i == 0 ? 10 : 0);
+        }
+    }
+    faults_resume();
+    close_both(ends);
+    close(file);
+}
+
 SOCKET_TEST(transfer_file, bad_arguments) {
     int64_t ends[2];
     int pipe_ends[2];
@@ -225,6 +260,18 @@ SOCKET_TEST(transfer_file, no_signal_for_a_connection_that_breaks_half_way) {
     cr_assert_eq(signals, 0);
     cr_assert_not(pipe_is_pending());
     sigaction(SIGPIPE, &before, NULL);
+    close(file);
+}
+
+/* Looking for the signal leaves what the system said of the connection. */
+SOCKET_TEST(transfer_file, a_broken_connection_without_a_signal_is_told) {
+    int64_t ends[2];
+    int file = make_file();
+    make_connection(LPORT_INET, ends);
+    faults_fail(CALL_SENDFILE, 1, 1, EPIPE);
+    assert_kind(lport_socket_send_file(ends[0], file, 0, 10), LPORT_CONNECTION_RESET);
+    faults_resume();
+    close_both(ends);
     close(file);
 }
 

@@ -313,6 +313,27 @@ SOCKET_TEST(transfer, nothing_can_be_moved_at_once_and_is_no_end_of_file) {
     }
 }
 
+/* Behaviour 42: what an interruption leaves in errno says nothing of the call that follows it. */
+SOCKET_TEST(transfer, an_interruption_is_over_with_the_next_call) {
+    const uint8_t octet = 'a';
+    uint8_t octets[8];
+    for (int i = 0; i < FAMILIES; i++) {
+        int64_t ends[2];
+        make_connection(families[i], ends);
+        faults_fail(CALL_SEND, 1, 1, EINTR);
+        cr_assert_eq(lport_socket_send(ends[0], &octet, 1), 1);
+        faults_fail(CALL_SENDMSG, 1, 1, EINTR);
+        cr_assert_eq(lport_socket_send2(ends[0], &octet, 1, &octet, 1), 2);
+        cr_assert_eq(lport_socket_shutdown(ends[0], LPORT_OUTPUT), 0);
+        faults_fail(CALL_RECV, 1, 1, EINTR);
+        cr_assert_eq(receive_all(ends[1], octets, sizeof octets, soon()), 3);
+        faults_fail(CALL_RECV, 1, 1, EINTR);
+        cr_assert_eq(lport_socket_receive(ends[1], octets, sizeof octets, 0), 0);
+        faults_resume();
+        close_both(ends);
+    }
+}
+
 SOCKET_TEST(transfer, peek_leaves_the_octets) {
     uint8_t octets[8];
     for (int i = 0; i < FAMILIES; i++) {
