@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 TestSuite(patience, .timeout = 20);
@@ -52,6 +53,33 @@ SOCKET_TEST(patience, it_comes_back_soon_where_nothing_comes) {
     int64_t began = lport_clock_now();
     assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
     cr_assert_lt(lport_clock_now() - began, 1000000000);
+    close_both(ends);
+}
+
+/* It may be there to end more than the call. */
+SOCKET_TEST(patience, a_signal_ends_it) {
+    uint8_t octet;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    faults_watch();
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    int64_t calls = faults_calls(CALL_RECV);
+    faults_fail(CALL_RECV, 1, 1, EINTR);
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    cr_assert_eq(faults_calls(CALL_RECV) - calls, 1);
+    faults_resume();
+    close_both(ends);
+}
+
+SOCKET_TEST(patience, a_half_closed_connection_is_waited_for_too) {
+    uint8_t octet;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_socket_shutdown(ends[0], LPORT_OUTPUT), 0);
+    faults_watch();
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    cr_assert_eq(faults_calls(CALL_FCNTL), 1, "it is made to block");
+    faults_resume();
     close_both(ends);
 }
 
@@ -300,4 +328,73 @@ SOCKET_TEST(patience, every_other_call_for_messages_still_does_not_block) {
         close_both(ends);
     }
     faults_resume();
+}
+
+/* ---- what the system is asked for --------------------------------------------------------------
+ */
+
+/* Receives go through here: how many, and the flags that all of them had. */
+static struct {
+    struct lport_os os;
+    int calls, flags;
+} asked;
+
+static void note(int flags) {
+    asked.calls++;
+    asked.flags &= flags;
+}
+
+static ssize_t noted_recv(int fd, void *octets, size_t len, int flags) {
+    note(flags);
+    return asked.os.recv(fd, octets, len, flags);
+}
+
+static ssize_t noted_recvfrom(int fd, void *octets, size_t len, int flags, struct sockaddr *address,
+                              socklen_t *address_len) {
+    note(flags);
+    return asked.os.recvfrom(fd, octets, len, flags, address, address_len);
+}
+
+static ssize_t noted_recvmsg(int fd, struct msghdr *message, int flags) {
+    note(flags);
+    return asked.os.recvmsg(fd, message, flags);
+}
+
+static int noted_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    note(flags);
+    return asked.os.recvmmsg(fd, messages, count, flags);
+}
+
+/* What the limit of a descriptor that blocks would hide: a receive that is not patient would take
+ * as long as one that is. */
+SOCKET_TEST(patience, no_other_receive_waits_even_that_long) {
+    uint8_t octet, sender[LPORT_ADDRESS_SIZE];
+    int64_t stream[2], udp[2], packets[2], descriptor, length;
+    make_connection(LPORT_LOCAL, stream);
+    make_messengers(UDP, udp);
+    make_messengers(LPORT_SEQPACKET, packets);
+    faults_watch();
+    assert_kind(receive_patiently(stream[0], &octet, 1), LPORT_WOULD_BLOCK);
+    assert_kind(receive_message_patiently(udp[0], &octet), LPORT_WOULD_BLOCK);
+    assert_kind(receive_message_patiently(packets[0], &octet), LPORT_WOULD_BLOCK);
+    asked.os = lport_os;
+    asked.flags = ~0;
+    lport_os.recv = noted_recv;
+    lport_os.recvfrom = noted_recvfrom;
+    lport_os.recvmsg = noted_recvmsg;
+    lport_os.recvmmsg = noted_recvmmsg;
+    assert_kind(lport_socket_receive(stream[0], &octet, 1, 0), LPORT_WOULD_BLOCK);
+    assert_kind(lport_local_receive(stream[0], &octet, 1, &descriptor, 1), LPORT_WOULD_BLOCK);
+    assert_kind(lport_datagram_receive(udp[0], &octet, 1, NULL, 0), LPORT_WOULD_BLOCK);
+    assert_kind(lport_datagram_receive(udp[0], &octet, 1, sender, 0), LPORT_WOULD_BLOCK);
+    assert_kind(lport_datagram_receive(packets[0], &octet, 1, sender, 0), LPORT_WOULD_BLOCK);
+    assert_kind(lport_datagram_receive_batch(udp[0], &octet, 1, &length, sender, 1),
+                LPORT_WOULD_BLOCK);
+    lport_os = asked.os;
+    faults_resume();
+    cr_assert_eq(asked.calls, 6);
+    cr_assert_neq(asked.flags & MSG_DONTWAIT, 0);
+    close_both(stream);
+    close_both(udp);
+    close_both(packets);
 }
