@@ -235,6 +235,23 @@ SOCKET_TEST(handle, state_tells_what_happened) {
     cr_assert_eq(lport_socket_close(ends[1], 0), 0);
 }
 
+SOCKET_TEST(handle, what_broke_a_connection_is_forgotten_with_it) {
+    int64_t ends[2], next[2];
+    uint8_t octet = 1;
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_socket_close(ends[0], LPORT_RESET), 0);
+    assert_kind(receive_some(ends[1], &octet, 1, soon()), LPORT_CONNECTION_RESET);
+    assert_kind(send_some(ends[1], &octet, 1, soon()), LPORT_CONNECTION_RESET);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, next), 0);
+    cr_assert_eq(next[0] & LPORT_SOCKET_INDEX, ends[1] & LPORT_SOCKET_INDEX);
+    cr_assert_eq(send_some(next[0], &octet, 1, soon()), 1);
+    cr_assert_eq(receive_some(next[1], &octet, 1, soon()), 1);
+    cr_assert_eq(lport_socket_close(next[1], 0), 0);
+    cr_assert_eq(receive_some(next[0], &octet, 1, soon()), 0);
+    cr_assert_eq(lport_socket_close(next[0], 0), 0);
+}
+
 SOCKET_TEST(handle, thousands_are_open_at_once_and_each_is_its_own) {
     enum { COUNT = 3000 };
     static int64_t sockets[COUNT];
