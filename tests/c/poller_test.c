@@ -95,8 +95,9 @@ POLLER_TEST(reports_what_is_ready_as_long_as_it_is) {
     assert_ready(poller, ends[0], LPORT_OUTPUT);
     assert_kind(clog_up(ends[0]), LPORT_WOULD_BLOCK);
     assert_quiet(poller);
-    cr_assert_eq(lport_poller_modify(poller, ends[0], LPORT_OUTPUT), 0);
     say(ends[1]);
+    assert_ready(poller, ends[0], LPORT_INPUT);
+    cr_assert_eq(lport_poller_modify(poller, ends[0], LPORT_OUTPUT), 0);
     assert_quiet(poller);
     cr_assert_eq(lport_poller_remove(poller, ends[0]), 0);
     close_both(ends);
@@ -127,6 +128,19 @@ POLLER_TEST(tells_an_end_of_file_from_an_error) {
         close_both(ended);
         cr_assert_eq(lport_socket_close(poller, 0), 0);
     }
+}
+
+/* The system calls such a socket writable, not readable, though the next receive tells the error.
+ */
+POLLER_TEST(reports_an_error_to_who_waits_for_input) {
+    int64_t ends[2], poller = open_poller(backend);
+    make_datagram_ends(ends);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    say(ends[0]);
+    assert_ready(poller, ends[0], LPORT_INPUT | LPORT_FAILED);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
 /* A hangup has no place to be reported to; it must not spin. */
@@ -276,7 +290,7 @@ struct taking {
 
 static int64_t taking(void *data) {
     struct taking *self = data;
-    return take(self->poller, self->events, 8, soon());
+    return take(self->poller, self->events, 8, LPORT_NEVER); /* a deadline would hide a lost wake */
 }
 
 /* Whatever the backend, a thread that waits in a poller sleeps; poll's is counted as a wait. */
@@ -357,6 +371,27 @@ POLLER_TEST(obeys_changes_while_a_thread_waits) {
     cr_assert_eq(lport_socket_close(data.poller, 0), 0);
 }
 
+/* No other thread, so nothing but the change itself can end the turn. */
+POLLER_TEST(obeys_changes_between_the_beginning_of_a_turn_and_its_wait) {
+    struct event event;
+    int64_t ends[2], poller = open_poller(backend);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
+    say(ends[1]);
+    for (int removed = 0; removed < 2; removed++) {
+        int64_t turn = lport_poller_begin(poller);
+        cr_assert_eq(removed ? lport_poller_remove(poller, ends[0])
+                             : lport_poller_modify(poller, ends[0], 0),
+                     0);
+        assert_kind(lport_poller_wait(poller, turn, (int64_t *)&event, 1, 0, 0),
+                    backend == LPORT_POLLER_POLL ? LPORT_WOULD_BLOCK : LPORT_TIMED_OUT);
+        cr_assert_eq(lport_poller_end(poller, turn), 0);
+        cr_assert(removed || lport_poller_modify(poller, ends[0], LPORT_INPUT) == 0);
+    }
+    close_both(ends);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
 /* ---- time ------------------------------------------------------------------------------------ */
 
 /* Behaviour 7. */
@@ -372,6 +407,35 @@ POLLER_TEST(deadlines_are_neither_early_nor_late) {
                   (long long)took, (long long)spans[i]);
     }
     assert_kind(take(poller, &event, 1, INT64_MIN), LPORT_TIMED_OUT);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+static int asked_ms;
+
+static int noting_epoll_wait(int epoll, struct epoll_event *events, int cap, int timeout_ms) {
+    (void)epoll, (void)events, (void)cap;
+    asked_ms = timeout_ms;
+    errno = EINTR;
+    return -1;
+}
+
+/* The system is asked in milliseconds; a wait is to be a millisecond late at most. */
+SOCKET_TEST(poller, on_epoll_rounds_a_deadline_up_and_no_further) {
+    struct event event;
+    int64_t poller = open_poller(LPORT_POLLER_EPOLL), turn = lport_poller_begin(poller);
+    faults_watch(); /* a call is replaced by its own */
+    lport_os.epoll_wait = noting_epoll_wait;
+    int64_t deadline = lport_clock_after(100 * MS), before = lport_clock_now();
+    assert_kind(lport_poller_wait(poller, turn, (int64_t *)&event, 1, deadline, 1),
+                LPORT_INTERRUPTED);
+    int64_t after = lport_clock_now();
+    cr_assert(asked_ms * MS >= deadline - after && asked_ms * MS < deadline - before + MS, "%d",
+              asked_ms);
+    assert_kind(lport_poller_wait(poller, turn, (int64_t *)&event, 1, LPORT_NEVER - 1, 1),
+                LPORT_INTERRUPTED);
+    cr_assert_eq(asked_ms, INT32_MAX);
+    faults_clear();
+    cr_assert_eq(lport_poller_end(poller, turn), 0);
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
