@@ -350,6 +350,20 @@ Test(dial, a_connection_that_was_waited_for_can_be_patient) {
     check_nothing_left();
 }
 
+/* The second is made in the memory of the first. */
+Test(dial, nothing_is_left_to_a_dial_by_one_that_was_given_up) {
+    struct silence silence;
+    keep_silent(&silence, "127.0.0.1", 0);
+    for (int i = 0; i < 2; i++) {
+        int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
+        cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+        check_attempt(dial, 0, "127.0.0.1", LPORT_IN_PROGRESS);
+        lport_dial_close(dial);
+    }
+    end_silence(&silence);
+    check_nothing_left();
+}
+
 Test(dial, a_deadline_in_the_past_looks_once) { /* behaviour 1 */
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
@@ -611,6 +625,62 @@ Test(dial, a_name_with_one_address) {
     check_nothing_left();
 }
 
+/* The answer is there and the connection is not: the query is over, whatever comes next. */
+Test(dial, a_name_whose_address_takes_its_time) {
+    int64_t listener = listen_at("127.0.0.2", 0, -1);
+    fake.texts[0] = "127.0.0.2";
+    faults_fail(CALL_GETPEERNAME, 1, 2, ENOTCONN);
+    int64_t dial = open_dial("one.test", port_of(listener));
+    int64_t socket = finish_soon(dial);
+    cr_assert_eq(faults_struck(), 2);
+    faults_resume();
+    check_peer(socket, "127.0.0.2", port_of(listener));
+    lport_dial_close(dial);
+    lport_socket_close(socket, 0);
+    lport_socket_close(listener, 0);
+    check_nothing_left();
+}
+
+/* What is looked at is the event of the query, which belongs to no address. */
+Test(dial, a_look_that_fails_while_a_name_is_asked_for) {
+    int64_t listener = listen_at("127.0.0.2", 0, -1);
+    fake.gated = 1;
+    fake.texts[0] = "127.0.0.2";
+    int64_t dial = open_dial("slow.test", port_of(listener));
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    faults_fail(CALL_PPOLL, 1, 1, ENOMEM);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    cr_assert_eq(faults_struck(), 1);
+    faults_resume();
+    cr_assert_eq(lport_dial_count(dial), 0);
+    sem_post(&fake.gate);
+    int64_t socket = finish_soon(dial);
+    check_peer(socket, "127.0.0.2", port_of(listener));
+    lport_dial_close(dial);
+    lport_socket_close(socket, 0);
+    lport_socket_close(listener, 0);
+    check_nothing_left();
+}
+
+/* As a program without a standard input gets it. */
+Test(dial, descriptor_0_may_tell_of_the_answer) {
+    int64_t listener = listen_at("127.0.0.2", 0, -1);
+    int input = dup(0);
+    close(0);
+    fake.texts[0] = "127.0.0.2";
+    int64_t dial = open_dial("one.test", port_of(listener));
+    cr_assert_geq(fcntl(0, F_GETFD), 0);
+    int64_t socket = finish_soon(dial);
+    check_peer(socket, "127.0.0.2", port_of(listener));
+    lport_dial_close(dial);
+    lport_socket_close(socket, 0);
+    lport_socket_close(listener, 0);
+    cr_assert_eq(fcntl(0, F_GETFD), -1);
+    cr_assert_eq(dup2(input, 0), 0);
+    close(input);
+    check_nothing_left();
+}
+
 Test(dial, a_name_that_is_not_found) {
     fake.result = EAI_NONAME;
     int64_t dial = open_dial("no.test", 80);
@@ -670,6 +740,20 @@ Test(dial, a_fork_wakes_no_dial_of_the_parent) {
     sem_post(&fake.gate);
     cr_assert_eq(lport_dial_wait(dial, lport_clock_after(10 * S)), 0);
     lport_dial_close(dial);
+    check_nothing_left();
+}
+
+static int dial_in_child(void *port) {
+    int64_t dial = lport_dial_open("127.0.0.1", 9, *(int32_t *)port, LPORT_ANY, NULL, 0);
+    return dial > 0 && finish_soon(dial) > 0 ? 0 : 1;
+}
+
+Test(dial, a_child_of_fork_can_dial) {
+    int64_t listener = listen_at("127.0.0.1", 0, -1);
+    int32_t port = port_of(listener);
+    lport_dial_close(open_dial("127.0.0.1", port)); /* who has dialled is who sees to the fork */
+    cr_assert_eq(in_child(dial_in_child, &port), 0);
+    lport_socket_close(listener, 0);
     check_nothing_left();
 }
 
