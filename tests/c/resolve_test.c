@@ -401,6 +401,31 @@ Test(resolve, an_abandoned_query_comes_back_once_its_thread_does) {
     cr_assert_eq(fake.lists, 0);
 }
 
+/* Their memory comes from the list of free ones, which is not the queue. */
+Test(resolve, one_query_after_several_is_one) {
+    int64_t queries[3];
+    for (int i = 0; i < 3; i++) {
+        queries[i] = ask("many.test", 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
+        lport_resolve_close(queries[i]);
+    }
+    for (int i = 0; i < 20; i++) {
+        lport_resolve_close(asked("many.test", 0));
+    }
+    settle(lport_resolve_pending, 0);
+    for (int i = 0; i < 3; i++) {
+        queries[i] = ask("many.test", 0);
+        cr_assert(i == 0 || queries[i] != queries[i - 1]);
+    }
+    settle(lport_resolve_pending, 3);
+    for (int i = 0; i < 3; i++) {
+        lport_resolve_close(queries[i]);
+    }
+    settle(lport_resolve_pending, 0);
+}
+
 Test(resolve, more_queries_than_threads_queue_up) {
     int64_t queries[40];
     shut_gate();
@@ -575,6 +600,39 @@ Test(resolve, a_child_of_fork_can_resolve) {
     cr_assert_eq(lport_resolve_count(query), 3, "the parent's own is not touched");
     lport_resolve_close(query);
     settle(lport_resolve_pending, 0);
+}
+
+/* Returns which query was not answered, 0 if all were. */
+static int ask_again_and_again(void *unused) {
+    (void)unused;
+    for (int i = 1; i <= 10; i++) {
+        int64_t query = lport_resolve_open("many.test", 9, LPORT_ANY, 0);
+        if (lport_resolve_wait(query, lport_clock_after(10 * S)) != 0) {
+            return i;
+        }
+        lport_resolve_close(query);
+    }
+    return 0;
+}
+
+/* What the child's threads wait on has no memory of the threads that waited there at the fork: one
+ * of those would be woken instead. The answer of a query is given with the lock held until its
+ * thread is idle. */
+Test(resolve, a_child_of_fork_wakes_its_own_threads) {
+    lport_resolver.idle_ns = 60 * S;
+    shut_gate();
+    int64_t queries[3];
+    for (int i = 0; i < 3; i++) {
+        queries[i] = ask("slow.test", 0);
+        sem_wait(&fake.entered);
+    }
+    open_gate(3);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
+        lport_resolve_close(queries[i]);
+    }
+    fake.gated = 0;
+    cr_assert_eq(in_child(ask_again_and_again, NULL), 0);
 }
 
 static int no_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
