@@ -116,6 +116,21 @@ SOCKET_TEST(datagram_batch, one_call_is_enough) {
     close_both(ends);
 }
 
+/* More than one system call is given; fewer are there than there is room for. */
+SOCKET_TEST(datagram_batch, a_call_moves_all_that_there_is) {
+    int64_t ends[2];
+    uint8_t at[2][LPORT_ADDRESS_SIZE];
+    open_ends(LPORT_INET, ends, at);
+    fill_out(6, growing);
+    faults_watch(); /* or a message may be left for the next call */
+    cr_assert_eq(send_out(ends[1], 0, 100), 100);
+    cr_assert_eq(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, MOST),
+                 100);
+    cr_assert_arr_eq(in.lengths, out.lengths, 100);
+    faults_resume();
+    close_both(ends);
+}
+
 /* Systems and devices that cannot take messages apart: they go one by one, from then on. */
 SOCKET_TEST(datagram_batch, without_segmentation) {
     static const int errors[] = {EINVAL, EIO, EMSGSIZE, EOPNOTSUPP};
@@ -171,6 +186,9 @@ SOCKET_TEST(datagram_batch, what_is_no_batch) {
     assert_kind(send_out(ends[1], 0, 2), LPORT_INVALID);
     out.ends[0] = 99;
     assert_kind(send_out(ends[1], 0, 1), LPORT_INVALID);
+    out.ends[5 * LPORT_ADDRESS_SIZE] = 99;
+    cr_assert_eq(undisturbed(send_out(ends[1], 3, 4)), 2, "those before it are sent");
+    assert_kind(send_out(ends[1], 5, 2), LPORT_INVALID);
     assert_kind(lport_datagram_receive_batch(ends[0], in.octets, 1, in.lengths, in.ends, 0),
                 LPORT_INVALID);
     close_both(ends);

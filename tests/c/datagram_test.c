@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -121,6 +122,22 @@ SOCKET_TEST(datagram, the_wildcard_takes_both_families) {
 }
 
 /* A port without an address beside a remote end is a port of the remote's family. */
+/* The wildcard of IPv6 is one family's, that of any family is both's. */
+SOCKET_TEST(datagram, the_wildcard_of_ipv6_takes_ipv6_only) {
+    static const int32_t wildcards[] = {LPORT_INET6, LPORT_ANY};
+    for (int i = 0; i < 2; i++) {
+        uint8_t wildcard[LPORT_ADDRESS_SIZE] = {(uint8_t)wildcards[i]};
+        int only = -1;
+        socklen_t len = sizeof only;
+        int64_t socket = lport_datagram_open(wildcard, NULL, 0);
+        cr_assert_gt(socket, 0);
+        int fd = (int)lport_socket_descriptor(socket);
+        cr_assert_eq(getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len), 0);
+        cr_assert_eq(only, wildcards[i] == LPORT_INET6);
+        assert_closes(socket);
+    }
+}
+
 SOCKET_TEST(datagram, a_port_of_our_own_with_a_remote_end) {
     uint8_t server_at[LPORT_ADDRESS_SIZE], at[LPORT_ADDRESS_SIZE];
     for (int i = 0; i < FAMILIES; i++) {
@@ -347,6 +364,28 @@ SOCKET_TEST(datagram, interruptions_do_not_surface) {
     cr_assert_eq(send_text(server, "two", client_at), 3);
     assert_gets(client, "two", NULL);
     cr_assert_eq(faults_struck(), 12);
+    assert_closes(server);
+    assert_closes(client);
+}
+
+/* Messages of no octets are messages, and one that was interrupted is one. */
+SOCKET_TEST(datagram, an_interrupted_message_of_no_octets_is_one_message) {
+    uint8_t server_at[LPORT_ADDRESS_SIZE], client_at[LPORT_ADDRESS_SIZE], sender[120];
+    static const enum call calls[] = {CALL_SEND, CALL_SENDTO, CALL_RECV, CALL_RECVFROM};
+    int64_t server = open_udp(LPORT_INET, NULL, server_at);
+    int64_t client = open_udp(LPORT_INET, server_at, client_at);
+    for (int i = 0; i < 4; i++) {
+        faults_fail(calls[i], 1, 1, EINTR);
+    }
+    cr_assert_eq(send_text(client, "", NULL), 0);
+    cr_assert_eq(receive(server, NULL, 0, NULL), 0);
+    assert_nothing_there(server);
+    cr_assert_eq(send_text(client, "", server_at), 0);
+    cr_assert_eq(receive(server, NULL, 0, sender), 0);
+    cr_assert_eq(lport_address_equal(sender, client_at), 1);
+    assert_nothing_there(server);
+    cr_assert_eq(faults_struck(), 4);
+    faults_resume();
     assert_closes(server);
     assert_closes(client);
 }
