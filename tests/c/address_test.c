@@ -165,6 +165,32 @@ Test(address, a_zone_goes_in_and_comes_out_by_its_name) {
     cr_assert_gt(seen, 0);
 }
 
+Test(address, zones_that_no_interface_can_have_are_refused) {
+    static const struct {
+        const char *text;
+        size_t len;
+    } zones[] = {{"fe80::1%", 8},
+                 {"fe80::1%0", 9},
+                 {"fe80::1%lo\0", 11},
+                 {"fe80::1%\0lo", 11},
+                 {"fe80::1%%lo", 11},
+                 {"fe80::1%lo]", 11},
+                 {"[fe80::1%lo]]", 13},
+                 {"fe80::1%[lo", 11},
+                 {"fe80::1%fifteen-octets-", 23},
+                 {"fe80::1%sixteen-octets--", 24},
+                 {"fe80::1%4294967296", 18}};
+    for (size_t i = 0; i < sizeof zones / sizeof *zones; i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE];
+        char *text = malloc(zones[i].len); /* so that a sanitizer sees what is read behind it */
+        cr_assert_not_null(text);
+        memcpy(text, zones[i].text, zones[i].len);
+        cr_assert_eq(lport_status_kind(lport_address_parse(text, zones[i].len, 0, address)),
+                     LPORT_ADDRESS_SYNTAX, "%s", zones[i].text);
+        free(text);
+    }
+}
+
 Test(address, parse_refuses_ports_out_of_range) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     cr_assert_eq(lport_address_parse("::1", 3, -1, address), INVALID);

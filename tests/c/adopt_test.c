@@ -1,4 +1,5 @@
 /* adopt: descriptors that somebody else has made, behaviours 60 and 61. */
+#include "os.h"
 #include "support.h"
 
 #include <errno.h>
@@ -164,6 +165,37 @@ SOCKET_TEST(adopt, of_two_threads_one_becomes_the_owner) {
         }
     }
     pthread_barrier_destroy(&contest.barrier);
+}
+
+static struct {
+    struct lport_os os;
+    int fd, child; /* how it ended */
+} forking;
+
+static int adopt_in_child(void *data) {
+    (void)data;
+    lport_os = forking.os;
+    return lport_descriptor_adopt(forking.fd) > 0 ? 0 : 1;
+}
+
+static int fork_and_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
+    lport_os = forking.os;
+    forking.child = in_child(adopt_in_child, NULL);
+    return forking.os.getsockopt(fd, level, name, value, len);
+}
+
+/* Behaviour 61: a child has no thread that would let go of what keeps others from adopting. */
+SOCKET_TEST(adopt, a_child_that_is_forked_in_between_can_adopt) {
+    int fd = plain_socket(AF_UNIX, SOCK_STREAM);
+    forking.fd = plain_socket(AF_UNIX, SOCK_STREAM);
+    forking.child = -1;
+    forking.os = lport_os;
+    lport_os.getsockopt = fork_and_getsockopt;
+    int64_t socket = lport_descriptor_adopt(fd);
+    cr_assert_gt(socket, 0);
+    cr_assert_eq(forking.child, 0);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
+    close(forking.fd);
 }
 
 static int64_t adopt(void *data) {

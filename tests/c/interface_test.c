@@ -12,6 +12,24 @@
 
 TestSuite(interface, .timeout = 10);
 
+/* TEXT is names of flags with commas between them, "up" among them. */
+static void assert_flags(const char *text) {
+    static const char *const known[] = {"up",        "running",   "loopback",    "point-to-point",
+                                        "broadcast", "multicast", "promiscuous", "no-arp"};
+    char copy[64], *rest = NULL;
+    int up = 0;
+    (void)snprintf(copy, sizeof copy, "%s", text);
+    for (char *flag = strtok_r(copy, ",", &rest); flag; flag = strtok_r(NULL, ",", &rest)) {
+        size_t i = 0;
+        while (i < sizeof known / sizeof *known && strcmp(flag, known[i]) != 0) {
+            i++;
+        }
+        cr_assert_lt(i, sizeof known / sizeof *known, "%s of %s", flag, text);
+        up |= i == 0;
+    }
+    cr_assert(up, "%s", text);
+}
+
 SOCKET_TEST(interface, the_list_has_the_loopback_and_its_addresses) {
     char text[8192], start[64];
     int64_t len = lport_interface_list(text, sizeof text);
@@ -27,6 +45,7 @@ SOCKET_TEST(interface, the_list_has_the_loopback_and_its_addresses) {
     cr_assert_gt(mtu, 1000u);
     cr_assert_str_eq(first, "127.0.0.1/8");
     cr_assert_not_null(strstr(flags, "loopback"));
+    assert_flags(flags);
     cr_assert_not_null(memmem(line, line_len, " ::1/128", 8));
 }
 
@@ -55,7 +74,12 @@ SOCKET_TEST(interface, names_and_indices_belong_together) {
     static const struct {
         const char *name;
         size_t len;
-    } none[] = {{NULL, 0}, {"lo", 1}, {"lo", 3}, {"no-such-one", 11}, {"much-longer-than-any", 20}};
+    } none[] = {{NULL, 0},
+                {"lo", 1},
+                {"lo", 3},
+                {"no-such-one", 11},
+                {"much-longer-than-any", 20},
+                {"sixteen-octets--", 16}};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         assert_kind(lport_interface_index(none[i].name, none[i].len), LPORT_ADDRESS_NOT_AVAILABLE);
     }

@@ -459,6 +459,7 @@ SOCKET_TEST(option, an_interface_is_set_taken_back_and_may_be_missing) {
         cr_assert_lt(set(socket, "multicast-interface", 1000000), 0);
         assert_kind(set(socket, "multicast-interface", 0), LPORT_INVALID);
         assert_kind(set(socket, "multicast-interface", -1), LPORT_INVALID);
+        assert_kind(set(socket, "multicast-interface", (INT64_C(1) << 32) + 1), LPORT_INVALID);
         cr_assert_eq(get(socket, "multicast-interface"), 1);
         cr_assert_eq(set(socket, "multicast-interface", LPORT_NEVER), 0);
         cr_assert_eq(get(socket, "multicast-interface"), LPORT_NEVER);
