@@ -20,12 +20,13 @@ export CC OUT SBCL
 # In front of each test run; a suite that has not ended by then is stopped, and that is a failure.
 WATCHDOG  ?= timeout -k 10 600
 # How tests and demo run: with the names of tests/vectors/hosts, so that no name server is asked, and,
-# for root, without the privileges whose absence they show (low ports, read-only directories).
+# for root, without the privileges whose absence they show (low ports, read-only directories). What is
+# asked of a name server all the same, the name of an address, takes a second at most.
 DROP      = setpriv --bounding-set=-net_bind_service,-dac_override,-dac_read_search \
             --inh-caps=-net_bind_service,-dac_override,-dac_read_search
 DROPPING := $(shell $(DROP) true 2>/dev/null && echo $(DROP))
 TEST_ENV ?= env LD_PRELOAD=libnss_wrapper.so NSS_WRAPPER_HOSTS="$(CURDIR)/tests/vectors/hosts" \
-            $(DROPPING)
+            RES_OPTIONS="timeout:1 attempts:1" $(DROPPING)
 LISP       = $(SBCL) --noinform --non-interactive --no-userinit --no-sysinit --eval '(require :asdf)'
 CRITERION  = --color=never --short-filename
 

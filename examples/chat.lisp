@@ -95,5 +95,5 @@
 
 (defun run (&key (port 7008))
   "Open a room on PORT of this machine until the user interrupts."
-  (port-example/run:until-interrupted (start port :host '("127.0.0.1" "::1"))
+  (port-example/run:until-interrupted (start port :host (port-example/run:loopback-hosts))
                                       "socat - TCP:localhost:~D" port))

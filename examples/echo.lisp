@@ -22,5 +22,5 @@
 
 (defun run (&key (port 7007))
   "Serve on PORT of this machine until the user interrupts."
-  (port-example/run:until-interrupted (start port :host '("127.0.0.1" "::1"))
+  (port-example/run:until-interrupted (start port :host (port-example/run:loopback-hosts))
                                       "socat - TCP:localhost:~D" port))

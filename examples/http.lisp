@@ -448,4 +448,5 @@ a file, and its content type; or NIL if there is nothing. OPTIONS: further keywo
 (defun run (&key (port 8080) (directory "."))
   "Serve the files of DIRECTORY on PORT of this machine until the user interrupts."
   (port-example/run:until-interrupted
-   (start port (files-of directory) :host '("127.0.0.1" "::1")) "http://localhost:~D/" port))
+   (start port (files-of directory) :host (port-example/run:loopback-hosts))
+   "http://localhost:~D/" port))

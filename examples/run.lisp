@@ -1,10 +1,17 @@
-;;;; run - what `make echo`, `make chat` and `make http` share.
+;;;; run - what `make echo`, `make chat`, `make http` and `make demo` share.
 
 (defpackage :port-example/run
   (:use :common-lisp)
-  (:export #:until-interrupted))
+  (:export #:loopback-hosts #:until-interrupted))
 
 (in-package :port-example/run)
+
+(defun loopback-hosts ()
+  "The hosts under which this machine reaches itself: 127.0.0.1 and, unless it has no IPv6, ::1."
+  (let ((own (mapcan (lambda (interface)
+                       (mapcar #'princ-to-string (port:network-interface-addresses interface)))
+                     (port:network-interfaces))))
+    (remove-if-not (lambda (host) (member host own :test #'string=)) '("127.0.0.1" "::1"))))
 
 (defun until-interrupted (server control &rest arguments)
   "Print how SERVER can be reached, CONTROL with ARGUMENTS, and let it serve until the user

@@ -49,8 +49,9 @@ and a second one, if there is one, is its peer.")
 
 ;;; Rows
 
-(defparameter *messenger-kinds* '(:udp :udp6 :udp-connected :messages :packets))
-(defparameter *server-kinds* '(:server :server6 :any-server :local-server :packet-server))
+(defparameter *messenger-kinds* (available '(:udp :udp6 :udp-connected :messages :packets)))
+(defparameter *server-kinds*
+  (available '(:server :server6 :any-server :local-server :packet-server)))
 
 (defstruct (row (:copier nil) (:predicate nil))
   "CALL, a function of the socket, blocks in DIRECTION once PREPARE has been called with it and its
@@ -92,7 +93,9 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
   "Connect to SERVER and leave at once: it is accepted all the same."
   (declare (ignore peer))
   (multiple-value-bind (host port) (socket-server-host/port server)
-    (cond ((plusp port) (close (open-socket (if (string= host "::") "::1" host) port)))
+    (cond ((plusp port) (close (open-socket (cond ((string/= host "::") host)
+                                                   ((inet6-p) "::1")
+                                                   (t "127.0.0.1")) port)))
           ((eq :seqpacket (port::server-kind server))
            (close (open-unix-socket host :kind :seqpacket)))
           (t (close (open-unix-socket host))))))
@@ -135,7 +138,7 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
                                        (close-received (receive-descriptors socket 1)))))
    (rows :input *messenger-kinds* #'answer-message nil
          (list "socket-receive" (lambda (socket) (socket-receive socket (blank 20)))))
-   (rows :input '(:udp :udp6 :udp-connected :messages) #'answer-message nil
+   (rows :input (remove :packets *messenger-kinds*) #'answer-message nil
          (list "receive-batch" (lambda (socket) (receive-batch socket (make-datagram-batch 3)))))
    (rows :input *server-kinds* #'dial-in nil
          (list "socket-accept" (lambda (server) (close (socket-accept server)))))))

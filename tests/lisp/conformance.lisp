@@ -36,7 +36,8 @@
 
 (define-test conformance.inet6 (:behaviour (1 2 3 4 5 10 13 14 18 20 27 28 31 33 37 38 39)
                                 :limit 90)
-  (is-conforming :inet6 '()))
+  (with-inet6 ()
+    (is-conforming :inet6 '())))
 
 (define-test conformance.local (:behaviour (1 2 3 4 5 10 13 14 18 20 27 28 33 37 38 39) :limit 90)
   (is-conforming :local '("reset")))

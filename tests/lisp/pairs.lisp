@@ -3,7 +3,41 @@
 
 (in-package :port/test)
 
-(defparameter *pair-kinds* '(:local :inet :inet6)
+;;; A machine may have no IPv6: many containers have none.
+
+(defvar *inet6* :unknown)
+
+(defun inet6-p ()
+  "True if this machine has an address of IPv6, ::1."
+  (when (eq *inet6* :unknown)
+    (let ((failure (failure-of (close (open-datagram-socket :host "::1")))))
+      (check-type failure (or null address-not-available not-supported))
+      (setf *inet6* (null failure))))
+  *inet6*)
+
+(defun needs-inet6-p (what)
+  "True if WHAT, a host, a kind of socket such as :UDP6 or a list of such, is of IPv6."
+  (typecase what
+    (string (find #\: what))
+    (address (eq :inet6 (address-family what)))
+    (list (some #'needs-inet6-p what))
+    (symbol (eql #\6 (char (reverse (string what)) 0)))))
+
+(defun available (list)
+  "Those of LIST that this machine has: all but, where there is no IPv6, those that need it."
+  (if (inet6-p)
+      list
+      (remove-if #'needs-inet6-p list)))
+
+(defmacro with-inet6 (() &body body)
+  "Run BODY if this machine has IPv6; else count the test as skipped."
+  `(if (inet6-p)
+       (progn ,@body)
+       (skip "this machine has no IPv6")))
+
+;;; Pairs
+
+(defparameter *pair-kinds* (available '(:local :inet :inet6))
   "The kinds of connection that a test of streams runs over.")
 
 (defun port-of (server)

@@ -21,7 +21,7 @@
        (join thread))))
 
 (define-test patience.round-trips (:behaviour 38)
-  (dolist (kind '(:inet :inet6 :local))
+  (dolist (kind *pair-kinds*)
     (with-pair (a b kind)
       (let ((thread (in-thread (lambda () (echo-lines b)))))
         (is (string= "soon" (converse a (amount 1000))))

@@ -92,8 +92,8 @@
         (with-deadline (0) (resolve "one.test"))))
     (is (= 3 failures)))
   (with-names ()
-    (is (equal "four.test" (handler-bind ((host-not-found (lambda (condition)
-                                                            (use-value "127.0.0.4" condition))))
+    (is (equal "four.test" (handler-bind ((resolve-error (lambda (condition)
+                                                           (use-value "127.0.0.4" condition))))
                              (reverse-resolve "127.9.9.9"))))))
 
 (define-test "resolve.reverse" ()
@@ -102,8 +102,10 @@
     (is (equal "four.test" (reverse-resolve "127.0.0.4")))
     (is (equal "four.test" (reverse-resolve (parse-address "127.0.0.4"))))
     (is (equal "four.test" (reverse-resolve (dotted-to-ipaddr "127.0.0.4"))))
-    (is-failure (host-not-found :host-not-found "resolve 127.9.9.9 failed: host not found")
-      (reverse-resolve "127.9.9.9"))))
+    ;; The system's name server is asked; there may be none.
+    (let ((failure (failure-of (reverse-resolve "127.9.9.9"))))
+      (is (typep failure '(or host-not-found resolver-try-again)))
+      (is-report failure "resolve 127.9.9.9 failed: "))))
 
 (define-test "resolve.reverse-arguments" ()
   (is-failure (address-syntax :address-syntax "expected an IPv4 or IPv6 address")
