@@ -11,18 +11,16 @@
 #include <errno.h>
 #include <netinet/in.h>
 
-/* Runs option NUMBER, _JOIN or _LEAVE, on FD. */
+/* Runs option NUMBER, _JOIN or _LEAVE, on FD. GROUP and SOURCE are addresses of one family of IP.
+ */
 static int64_t change(int fd, int number, const uint8_t *group, int32_t interface,
                       const uint8_t *source) {
     struct group_source_req request = {.gsr_interface = (uint32_t)interface};
     struct group_req plain = {.gr_interface = (uint32_t)interface};
     int level = group[LPORT_AT_FAMILY] == LPORT_INET ? IPPROTO_IP : IPPROTO_IPV6;
-    int64_t status = lport_address_to_kernel(group, 0, &request.gsr_group);
-    if (status > 0 && source != NULL) {
-        status = lport_address_to_kernel(source, 0, &request.gsr_source);
-    }
-    if (status < 0) {
-        return status;
+    lport_address_to_kernel(group, 0, &request.gsr_group);
+    if (source != NULL) {
+        lport_address_to_kernel(source, 0, &request.gsr_source);
     }
     plain.gr_group = request.gsr_group;
     const void *value = source != NULL ? (const void *)&request : (const void *)&plain;
@@ -31,9 +29,9 @@ static int64_t change(int fd, int number, const uint8_t *group, int32_t interfac
         return 0;
     }
     /* The system says EINVAL of a source to leave where the group is not joined at all. */
-    int nowhere = errno == ENODEV || (errno == EINVAL && number == MCAST_LEAVE_SOURCE_GROUP);
-    return nowhere ? lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE)
-                   : lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    return errno == EINVAL && number == MCAST_LEAVE_SOURCE_GROUP
+               ? lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE)
+               : lport_status_from_errno(LPORT_IN_GENERAL, errno);
 }
 
 static int64_t change_on(int64_t socket, int number, const uint8_t *group, int32_t interface,

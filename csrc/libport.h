@@ -173,7 +173,7 @@ enum {
     LPORT_PATH_NOT_FOUND,      /* ENOENT, ENOTDIR of a connect to a local name */
     LPORT_BACKLOG_FULL,        /* EAGAIN of a connect to a local name: try again a little later */
     LPORT_ADDRESS_IN_USE,      /* EADDRINUSE */
-    LPORT_ADDRESS_NOT_AVAILABLE, /* EADDRNOTAVAIL */
+    LPORT_ADDRESS_NOT_AVAILABLE, /* EADDRNOTAVAIL, ENODEV: no such interface */
     LPORT_PERMISSION_DENIED,     /* EACCES, EPERM, EROFS of a bind and of all else */
     LPORT_PATH_UNUSABLE,         /* ENOENT, ENOTDIR, ELOOP of a bind to a local name */
     LPORT_ADDRESS_SYNTAX,        /* text that is not an address, a port or a local name */

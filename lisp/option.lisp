@@ -150,7 +150,9 @@ to."
                                                      (option-unit option))
                                                  name)))
           ;; A name of what there is not: an algorithm, a device.
-          ((and (stringp (first value)) (= code +lport-other+))
+          ((and value
+                (eq (option-kind option) :text)
+                (or (= code +lport-other+) (= code +lport-address-not-available+)))
            (fail-as 'usage-error :option :invalid
                     :socket socket :errno (status-errno status)
                     :message "the system does not take ~S for ~S here, ~A"

@@ -172,6 +172,8 @@ SOCKET_TEST(datagram_group, what_cannot_be_joined) {
     parse("ff31::8000:1234", 0, six);
     assert_kind(lport_datagram_join(receiver, group, 1000000, NULL), LPORT_ADDRESS_NOT_AVAILABLE);
     assert_kind(lport_datagram_join(receiver, group, -1, NULL), LPORT_INVALID);
+    int64_t picked = lport_datagram_join(receiver, group, 0, NULL); /* if a route leads there */
+    assert_kind(picked, picked < 0 ? LPORT_ADDRESS_NOT_AVAILABLE : 0);
     assert_kind(lport_datagram_join(receiver, group, lo, six), LPORT_INVALID);
     assert_kind(lport_datagram_join(receiver, six, lo, NULL), LPORT_NOT_SUPPORTED);
     assert_kind(lport_datagram_join(receiver, no_group, lo, NULL), LPORT_INVALID);
