@@ -59,13 +59,10 @@ struct piece {
 /* ---- sending --------------------------------------------------------------------------------- */
 
 /* How many messages of BATCH from FIRST below END can go as one. Only the last of them may be
- * shorter, and none empty. */
+ * shorter, and none of them empty but one that goes alone. */
 static int32_t together(const struct batch *batch, int32_t first, int32_t end) {
     int64_t length = batch->lengths[first], total = length;
     int32_t next = first + 1;
-    if (length == 0) {
-        return 1;
-    }
     while (next < end && next - first < SEGMENTS_MAX && batch->lengths[next - 1] == length) {
         total += batch->lengths[next];
         if (batch->lengths[next] > length || batch->lengths[next] == 0 || total > TOGETHER_MAX ||

@@ -131,6 +131,55 @@ SOCKET_TEST(datagram_batch, a_call_moves_all_that_there_is) {
     close_both(ends);
 }
 
+/* One that is not connected, to two that take turns. */
+SOCKET_TEST(datagram_batch, each_message_goes_to_its_own_address) {
+    int64_t ends[2], third;
+    uint8_t at[2][LPORT_ADDRESS_SIZE], third_at[LPORT_ADDRESS_SIZE];
+    open_ends(LPORT_INET, ends, at);
+    loopback(LPORT_INET, 0, third_at);
+    third = lport_datagram_open(third_at, NULL, 0);
+    cr_assert_eq(lport_socket_name(third, third_at), LPORT_INET);
+    fill_out(7, growing);
+    for (int i = 0; i < 10; i++) {
+        memcpy(out.ends + i * LPORT_ADDRESS_SIZE, i % 2 == 0 ? at[0] : third_at,
+               LPORT_ADDRESS_SIZE);
+    }
+    faults_watch(); /* or a message may be left for the next call */
+    cr_assert_eq(send_out(third, 0, 10), 10);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(lport_datagram_receive_batch(i == 0 ? ends[0] : third, in.octets, ROOM,
+                                                  in.lengths, in.ends, MOST),
+                     5);
+        for (int j = 0; j < 5; j++) {
+            cr_assert_eq(in.lengths[j], out.lengths[2 * j + i]);
+            cr_assert_eq(lport_address_equal(in.ends + j * LPORT_ADDRESS_SIZE, third_at), 1);
+        }
+    }
+    faults_resume();
+    cr_assert_eq(lport_socket_close(third, 0), 0);
+    close_both(ends);
+}
+
+SOCKET_TEST(datagram_batch, no_more_is_written_than_there_is_room_for) {
+    int64_t ends[2];
+    uint8_t at[2][LPORT_ADDRESS_SIZE];
+    open_ends(LPORT_INET, ends, at);
+    fill_out(8, of_one_length);
+    cr_assert_eq(undisturbed(send_out(ends[1], 0, 5)), 5);
+    memset(&in, '-', sizeof in);
+    int64_t untouched = in.lengths[2];
+    cr_assert_eq(
+        undisturbed(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, 2)),
+        2);
+    cr_assert_eq(in.lengths[2], untouched);
+    cr_assert(in.octets[2 * ROOM] == '-' && in.ends[2 * LPORT_ADDRESS_SIZE] == '-');
+    cr_assert_eq(
+        undisturbed(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, 9)),
+        3);
+    cr_assert_arr_eq(in.octets, out.octets + 2 * ROOM, 1000);
+    close_both(ends);
+}
+
 /* Systems and devices that cannot take messages apart: they go one by one, from then on. */
 SOCKET_TEST(datagram_batch, without_segmentation) {
     static const int errors[] = {EINVAL, EIO, EMSGSIZE, EOPNOTSUPP};
