@@ -348,6 +348,52 @@ POLLER_TEST(a_wake_is_for_one_wait_and_is_kept_for_the_next) {
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
+static struct {
+    struct lport_os os;
+    int64_t poller;
+    int calls; /* of epoll_wait */
+} late;
+
+static void write_late_signal(void) {
+    static const uint64_t one = 1;
+    int fd = (int)lport_socket_descriptor(late.poller);
+    cr_assert_eq(late.os.write(fd, &one, sizeof one), (ssize_t)sizeof one);
+}
+
+static ssize_t no_write(int fd, const void *octets, size_t len) {
+    (void)fd, (void)octets;
+    return (ssize_t)len;
+}
+
+static int counting_epoll_wait(int epoll, struct epoll_event *events, int cap, int timeout_ms) {
+    if (late.calls++ == 0) {
+        write_late_signal();
+    }
+    return late.os.epoll_wait(epoll, events, cap, timeout_ms);
+}
+
+/* A wake may be got before its signal, which must keep nobody from sleeping then: not a wait that
+ * begins after it, and not one under way. */
+SOCKET_TEST(poller, on_epoll_takes_a_late_signal_away) {
+    struct event event;
+    late.poller = open_poller(LPORT_POLLER_EPOLL);
+    faults_watch(); /* calls are replaced by our own */
+    late.os = lport_os;
+    lport_os.write = no_write;
+    cr_assert_eq(lport_poller_wake(late.poller), 0);
+    cr_assert_eq(take(late.poller, &event, 1, soon()), 0);
+    write_late_signal();
+    lport_os.epoll_wait = counting_epoll_wait;
+    for (int i = 0; i < 2; i++) {
+        late.calls = 1 - i; /* the first call writes another one */
+        assert_kind(take(late.poller, &event, 1, lport_clock_after(20 * MS)), LPORT_TIMED_OUT);
+        cr_assert_leq(late.calls, 5);
+    }
+    lport_os = late.os;
+    faults_resume();
+    cr_assert_eq(lport_socket_close(late.poller, 0), 0);
+}
+
 POLLER_TEST(obeys_changes_while_a_thread_waits) {
     struct task task;
     struct taking data = {.poller = open_poller(backend)};
@@ -647,9 +693,37 @@ SOCKET_TEST(poller, the_best_is_poll_where_the_system_has_no_epoll) {
 }
 
 /* Behaviour 64. */
+SOCKET_TEST(poller, on_poll_without_memory_holds_nothing) {
+    int64_t ends[2], poller = open_poller(LPORT_POLLER_POLL);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    cr_assert_eq(lport_poller_end(poller, lport_poller_begin(poller)), 0);
+    for (int64_t n = 1; n <= 3; n++) { /* the member, or what the poller has grown to */
+        faults_fail(CALL_CALLOC, n, 1, ENOMEM);
+        assert_kind(lport_poller_add(poller, ends[0], LPORT_OUTPUT), LPORT_MEMORY_EXHAUSTED);
+    }
+    faults_fail(CALL_CALLOC, 1, 1, ENOMEM);
+    assert_kind(lport_poller_begin(poller), LPORT_MEMORY_EXHAUSTED);
+    faults_resume();
+    cr_assert_eq(lport_wait_count(), 0);
+    close_both(ends);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+SOCKET_TEST(poller, the_best_is_not_poll_where_something_else_is_wrong) {
+    faults_fail(CALL_EPOLL_CREATE1, 1, 1, EMFILE);
+    assert_kind(lport_poller_open(LPORT_POLLER_BEST), LPORT_DESCRIPTORS_EXHAUSTED);
+    faults_resume();
+    assert_kind(lport_poller_open(LPORT_POLLER_BEST - 1), LPORT_INVALID);
+    assert_kind(lport_poller_open(LPORT_POLLER_POLL + 1), LPORT_INVALID);
+}
+
+/* Behaviour 64. */
 POLLER_TEST(any_failing_call_leaves_nothing_behind) {
     int64_t ends[2];
     fail_every_call(open_with, NULL, &backend);
+    faults_fail(CALL_CALLOC, 1, INT64_MAX, ENOMEM);
+    assert_kind(lport_poller_open(backend), LPORT_MEMORY_EXHAUSTED);
+    faults_resume();
     struct adding adding = {.poller = open_poller(backend)};
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
     adding.socket = ends[0];
