@@ -350,6 +350,24 @@ Test(dial, a_connection_that_was_waited_for_can_be_patient) {
     check_nothing_left();
 }
 
+Test(dial, two_at_once_are_two) {
+    int64_t listeners[2], dials[2], sockets[2];
+    for (int i = 0; i < 2; i++) {
+        listeners[i] = listen_at("127.0.0.1", 0, -1);
+        dials[i] = open_dial("127.0.0.1", port_of(listeners[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        sockets[i] = finish_soon(dials[i]);
+        check_peer(sockets[i], "127.0.0.1", port_of(listeners[i]));
+        lport_dial_close(dials[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        lport_socket_close(sockets[i], 0);
+        lport_socket_close(listeners[i], 0);
+    }
+    check_nothing_left();
+}
+
 /* The second is made in the memory of the first. */
 Test(dial, nothing_is_left_to_a_dial_by_one_that_was_given_up) {
     struct silence silence;
@@ -411,8 +429,8 @@ Test(dial, a_closed_dial_is_stale_for_every_function) {
     int64_t dial = open_dial("127.0.0.1", 1);
     lport_dial_close(dial);
     int64_t next = open_dial("127.0.0.1", 1); /* in the same memory */
-    int64_t wrong[] = {dial, 0, -1, INT64_MAX, next + 1};
-    for (int i = 0; i < 5; i++) {
+    int64_t wrong[] = {dial, 0, -1, INT64_MAX, next + 1, next + 1000};
+    for (int i = 0; i < 6; i++) {
         cr_assert_eq(kind(lport_dial_step(wrong[i])), LPORT_INVALID);
         cr_assert_eq(kind(lport_dial_wait(wrong[i], LPORT_NEVER)), LPORT_INVALID);
         cr_assert_eq(kind(lport_dial_count(wrong[i])), LPORT_INVALID);

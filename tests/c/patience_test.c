@@ -56,6 +56,20 @@ SOCKET_TEST(patience, it_comes_back_soon_where_nothing_comes) {
     close_both(ends);
 }
 
+/* Patience is no peek. */
+SOCKET_TEST(patience, what_is_received_is_taken) {
+    for (int i = 0; i < FAMILIES; i++) {
+        uint8_t octet;
+        int64_t ends[2];
+        make_connection(families[i], ends);
+        cr_assert_eq(send_all(ends[1], (const uint8_t *)"xy", 2, soon()), 2);
+        cr_assert_eq(receive_late(&ends[0]), 'x');
+        cr_assert_eq(receive_late(&ends[0]), 'y');
+        assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+        close_both(ends);
+    }
+}
+
 /* It may be there to end more than the call. */
 SOCKET_TEST(patience, a_signal_ends_it) {
     uint8_t octet;
@@ -300,6 +314,20 @@ SOCKET_TEST(patience, a_message_is_waited_for_and_a_close_ends_the_wait) {
         assert_kind(task_join(&task), LPORT_CLOSED);
         cr_assert_eq(lport_socket_gone(ends[0], soon()), 0);
         cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    }
+}
+
+SOCKET_TEST(patience, a_message_that_is_received_is_taken) {
+    for (int i = 0; i < KINDS; i++) {
+        uint8_t octet;
+        int64_t ends[2];
+        make_messengers(kinds[i], ends);
+        cr_assert_eq(undisturbed(lport_datagram_send(ends[1], (const uint8_t *)"x", 1, NULL)), 1);
+        cr_assert_eq(undisturbed(lport_datagram_send(ends[1], (const uint8_t *)"y", 1, NULL)), 1);
+        cr_assert_eq(receive_message_late(&ends[0]), 'x');
+        cr_assert_eq(receive_message_late(&ends[0]), 'y');
+        assert_kind(receive_message_patiently(ends[0], &octet), LPORT_WOULD_BLOCK);
+        close_both(ends);
     }
 }
 

@@ -333,8 +333,9 @@ SOCKET_TEST(wait, numbers_that_are_no_waits_are_refused) {
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
     int64_t wait = lport_wait_begin(ends[0], LPORT_INPUT);
-    const int64_t numbers[] = {
-        0, -1, 1, wait + 1, wait + (1 << LPORT_POOL_INDEX_BITS), INT64_MAX, INT64_MIN, -wait};
+    const int64_t generation = 1 << LPORT_POOL_INDEX_BITS;
+    const int64_t numbers[] = {0,         -1,        1,    wait + 1, wait + 1000, wait + generation,
+                               INT64_MAX, INT64_MIN, -wait};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         assert_kind(lport_wait_poll(numbers[i], LPORT_NEVER, 0), LPORT_INVALID);
         assert_kind(lport_wait_end(numbers[i]), LPORT_INVALID);
