@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
 #include <string.h>
 
 TestSuite(info, .timeout = 10);
@@ -97,8 +98,8 @@ SOCKET_TEST(info, no_more_is_written_than_there_is_room_for) {
 /* An older kernel gives less: that is none, not zero. */
 static int short_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
     (void)fd, (void)level, (void)name;
-    memset(value, 1, 8);
-    *len = 8;
+    memset(value, 1, 1);
+    *len = 1;
     return 0;
 }
 
@@ -109,6 +110,39 @@ SOCKET_TEST(info, what_an_older_kernel_does_not_tell_is_none) {
     lport_os.getsockopt = short_getsockopt;
     cr_assert_eq(field(ends[0], "state"), 1);
     cr_assert_eq(field(ends[0], "rtt"), LPORT_NEVER);
+    faults_clear();
+    close_both(ends);
+}
+
+static int known_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
+    struct tcp_info info = {.tcpi_state = 1, .tcpi_rtt = 7, .tcpi_last_data_sent = 3};
+    (void)fd, (void)level, (void)name;
+    info.tcpi_lost = 1;
+    info.tcpi_retransmits = 5;
+    info.tcpi_min_rtt = UINT32_MAX;
+    info.tcpi_bytes_sent = UINT64_C(1) << 40;
+    info.tcpi_busy_time = UINT64_C(1) << 60;
+    info.tcpi_pacing_rate = UINT64_MAX;
+    info.tcpi_delivery_rate = UINT64_MAX - 1;
+    memcpy(value, &info, sizeof info);
+    *len = sizeof info;
+    return 0;
+}
+
+SOCKET_TEST(info, numbers_come_in_the_units_of_their_kinds) {
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    faults_watch(); /* a call is replaced by its own */
+    lport_os.getsockopt = known_getsockopt;
+    cr_assert_eq(field(ends[0], "rtt"), 7000);
+    cr_assert_eq(field(ends[0], "since-sent"), 3000000);
+    cr_assert_eq(field(ends[0], "lost"), 1);
+    cr_assert_eq(field(ends[0], "retransmitting"), 5);
+    cr_assert_eq(field(ends[0], "octets-sent"), INT64_C(1) << 40);
+    cr_assert_eq(field(ends[0], "rtt-minimum"), LPORT_NEVER, "it has none");
+    cr_assert_eq(field(ends[0], "pacing-rate"), LPORT_NEVER, "there is none");
+    cr_assert_eq(field(ends[0], "busy-time"), LPORT_NEVER, "nanoseconds above it");
+    cr_assert_eq(field(ends[0], "delivery-rate"), LPORT_NEVER, "as large");
     faults_clear();
     close_both(ends);
 }

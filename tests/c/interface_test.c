@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,6 +48,34 @@ SOCKET_TEST(interface, the_list_has_the_loopback_and_its_addresses) {
     cr_assert_not_null(strstr(flags, "loopback"));
     assert_flags(flags);
     cr_assert_not_null(memmem(line, line_len, " ::1/128", 8));
+}
+
+static int count_of(const char *text, char c) {
+    int count = 0;
+    for (; *text != '\0'; text++) {
+        count += *text == c;
+    }
+    return count;
+}
+
+SOCKET_TEST(interface, each_interface_and_each_address_stands_there_once) {
+    char text[8192];
+    struct ifaddrs *all = NULL;
+    struct if_nameindex *interfaces = if_nameindex();
+    int lines = 0, addresses = 0;
+    cr_assert(interfaces != NULL && getifaddrs(&all) == 0);
+    for (struct if_nameindex *at = interfaces; at->if_index != 0; at++) {
+        lines++;
+    }
+    for (struct ifaddrs *at = all; at != NULL; at = at->ifa_next) {
+        int family = at->ifa_addr == NULL ? AF_UNSPEC : at->ifa_addr->sa_family;
+        addresses += family == AF_INET || family == AF_INET6;
+    }
+    freeifaddrs(all);
+    if_freenameindex(interfaces);
+    cr_assert_geq(lport_interface_list(text, sizeof text), 0);
+    cr_assert_eq(count_of(text, '\n'), lines, "%s", text);
+    cr_assert_eq(count_of(text, '/'), addresses, "%s", text);
 }
 
 /* As libport.h says of every text. */

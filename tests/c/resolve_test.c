@@ -718,6 +718,36 @@ Test(resolve, a_service_is_found_by_name_and_by_number) {
     cr_assert_eq(find("domain", "udp", NULL, 0), 13);
 }
 
+/* The row as services(5) has it, from what the system's own function says. */
+Test(resolve, a_service_has_its_aliases) {
+    char row[512], expected[512];
+    const struct servent *service;
+    int aliases = 0;
+    setservent(1);
+    while (aliases == 0 && (service = getservent()) != NULL) {
+        int len = snprintf(expected, sizeof expected, "%s %d/%s", service->s_name,
+                           ntohs((uint16_t)service->s_port), service->s_proto);
+        for (; service->s_aliases[aliases] != NULL; aliases++) {
+            len += snprintf(expected + len, sizeof expected - (size_t)len, " %s",
+                            service->s_aliases[aliases]);
+        }
+    }
+    cr_assert_gt(aliases, 0, "the system knows no alias");
+    cr_assert_gt(find(service->s_name, service->s_proto, row, sizeof row), 0);
+    endservent();
+    cr_assert_str_eq(row, expected);
+}
+
+static int list_in_child(void *len) {
+    return lport_service_list(NULL, 0) == *(int64_t *)len ? 0 : 1;
+}
+
+Test(resolve, a_child_of_fork_can_list_services) {
+    int64_t len = lport_service_list(NULL, 0);
+    cr_assert_eq(in_child(list_in_child, &len), 0);
+    cr_assert_eq(lport_service_list(NULL, 0), len);
+}
+
 Test(resolve, an_unknown_service_is_not_found) {
     static const char *const names[] = {"no-such-service", "", "080", " 80", "65536", "-1", "0"};
     char large[300];

@@ -130,6 +130,29 @@ SOCKET_TEST(transfer_file, a_last_octet_that_is_read_is_sent) {
     close(file);
 }
 
+static size_t asked_len;
+
+static ssize_t noting_sendfile(int fd, int file, off_t *offset, size_t len) {
+    (void)fd, (void)file, (void)offset;
+    asked_len = len;
+    errno = EAGAIN;
+    return -1;
+}
+
+/* A call has to end soon, however much the connection has room for. */
+SOCKET_TEST(transfer_file, a_call_sends_no_more_than_a_mebibyte) {
+    int64_t ends[2];
+    int file = make_file();
+    make_connection(LPORT_INET, ends);
+    faults_watch(); /* a call is replaced by its own */
+    lport_os.sendfile = noting_sendfile;
+    assert_kind(lport_socket_send_file(ends[0], file, 0, SIZE), LPORT_WOULD_BLOCK);
+    cr_assert_eq(asked_len, 1 << 20);
+    faults_clear();
+    close_both(ends);
+    close(file);
+}
+
 /* Whether the system sends the file or it is read. */
 SOCKET_TEST(transfer_file, an_interruption_is_over_with_the_next_call) {
     int64_t ends[2];
