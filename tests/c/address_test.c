@@ -354,6 +354,7 @@ Test(address, octets_that_are_no_block_are_invalid) {
         cr_assert_eq(lport_address_print(bad, text, sizeof text), INVALID);
         cr_assert_eq(lport_address_equal(bad, bad), INVALID);
         cr_assert_eq(lport_address_equal(good, bad), INVALID);
+        cr_assert_eq(lport_address_equal(bad, good), INVALID);
         cr_assert_eq(lport_address_to_kernel(bad, 0, &storage), INVALID);
     }
 }

@@ -244,7 +244,8 @@ SOCKET_TEST(adopt, descriptors_are_counted_if_they_are_for_this_process) {
     cr_assert_eq(lport_activation_count(), 3);
     hand_over("1", "3", NULL);
     cr_assert_eq(lport_activation_count(), 0);
-    static const char *wrong[] = {"", "x", "-1", " 1", "1 ", "3000000000", "99999999999999999999"};
+    static const char *wrong[] = {
+        "", "x", "-1", " 1", "1 ", "3000000000", "99999999999999999999", "18446744073709551619"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         hand_over(NULL, wrong[i], NULL);
         assert_kind(lport_activation_count(), LPORT_INVALID);

@@ -152,6 +152,25 @@ SOCKET_TEST(datagram, a_port_of_our_own_with_a_remote_end) {
     }
 }
 
+/* A local end without a family gives a port alone. */
+SOCKET_TEST(datagram, a_port_of_our_own_on_any_address) {
+    uint8_t remote[LPORT_ADDRESS_SIZE], own[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
+    int64_t server = open_udp(LPORT_INET, NULL, remote);
+    for (int connected = 0; connected < 2; connected++) {
+        loopback(LPORT_INET, 0, own);
+        int64_t first = lport_datagram_open(own, NULL, LPORT_REUSE_ADDRESS); /* finds a port */
+        cr_assert_eq(lport_socket_name(first, own), LPORT_INET);
+        own[LPORT_AT_FAMILY] = LPORT_ANY;
+        int64_t socket = lport_datagram_open(own, connected ? remote : NULL, LPORT_REUSE_ADDRESS);
+        cr_assert_gt(socket, 0, "%s", kind_text(lport_status_kind(socket)));
+        cr_assert_gt(lport_socket_name(socket, name), 0);
+        cr_assert_eq(lport_address_port(name), lport_address_port(own));
+        assert_closes(socket);
+        assert_closes(first);
+    }
+    assert_closes(server);
+}
+
 SOCKET_TEST(datagram, a_mapped_address_is_the_ipv4_one) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {0}, mapped[LPORT_ADDRESS_SIZE], octet = 7;
     cr_assert_eq(lport_address_parse("::ffff:127.0.0.1", 16, 0, mapped), LPORT_INET6);

@@ -39,6 +39,11 @@ static void assert_closes(int64_t socket) {
 /* SOCKET, which has descriptor 0, has been left by everybody, and is closed. */
 static void assert_closes_0(int64_t socket) {
     cr_assert_eq(lport_socket_descriptor(socket), 0);
+    int64_t wait = lport_wait_begin(socket, 0);
+    cr_assert_gt(wait, 0);
+    cr_assert_eq(lport_wait_wake(socket, LPORT_INPUT), 1);
+    cr_assert_eq(lport_wait_poll(wait, soon(), 0), 0);
+    cr_assert_eq(lport_wait_end(wait), 0);
     assert_closes(socket);
     take_0_back();
 }
