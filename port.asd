@@ -1,8 +1,8 @@
 ;;;; port - sockets for Common Lisp. (asdf:load-system "port") is all a user types: it builds the C
 ;;;; library when that is missing or older than its sources, see lisp/ffi/library.lisp.
 
-#-sbcl
-(error "port does not run on ~A ~A yet, only on SBCL. What is missing is a file lisp/impl-LISP.lisp ~
+#-(or sbcl ecl)
+(error "port does not run on ~A ~A yet, only on SBCL and ECL. What is missing is a file lisp/impl-LISP.lisp ~
         that defines for this Lisp what lisp/impl-sbcl.lisp defines for SBCL."
        (lisp-implementation-type) (lisp-implementation-version))
 
@@ -17,6 +17,7 @@ what happened, nothing hangs for ever and nothing is lost."
   :serial t
   :components ((:file "package")
                (:file "impl-sbcl" :if-feature :sbcl)
+               (:file "impl-ecl" :if-feature :ecl)
                (:module "ffi"
                 :serial t
                 :components ((:file "calling")

@@ -20,7 +20,7 @@
 
 (defmethod input-stream-p ((socket socket)) t)
 (defmethod output-stream-p ((socket socket)) t)
-(defmethod interactive-stream-p ((socket socket)) nil)
+(%define-interactive socket nil)
 
 (defmethod open-stream-p ((socket socket))
   (endpoint-open-p socket))
@@ -64,7 +64,7 @@
 ;;; Lines and strings
 
 (defmethod stream-read-line ((socket socket))
-  (read-text-line (connection-of socket)))
+  (%line-read (read-text-line (connection-of socket))))
 
 (defmethod stream-write-string ((socket socket) string &optional (start 0) end)
   (if (and (typep string 'characters) (typep start 'index) (typep end 'index)

@@ -97,6 +97,23 @@ meanwhile. BODY may block: what it points to is only written to."
          (let ((,pointer (sb-sys:vector-sap ,place)))
            ,@body)))))
 
+(defmacro %null-pointer ()
+  "The pointer NULL."
+  '(cffi:null-pointer))
+
+(defmacro %int64-at (pointer)
+  "The 64-bit integer in host order at POINTER."
+  `(cffi:mem-ref ,pointer :int64))
+
+(defmacro %store-int64 (number pointer)
+  "Store NUMBER as a 64-bit integer in host order at POINTER."
+  `(setf (cffi:mem-ref ,pointer :int64) ,number))
+
+(defmacro %define-foreign ((c-name name) result &rest parameters)
+  "Define NAME as the function C-NAME of the library, with PARAMETERS, (name type)..., and a RESULT
+of that type."
+  `(cffi:defcfun (,c-name ,name) ,result ,@parameters))
+
 (in-package :port)
 
 ;;; Threads
@@ -300,6 +317,15 @@ itself; how it is called does not change."
                                   collect (pop rest))))
 
 ;;; Streams
+
+(defmacro %define-interactive (class value)
+  "Define what INTERACTIVE-STREAM-P says of the streams of CLASS."
+  `(defmethod interactive-stream-p ((stream ,class)) ,value))
+
+(defmacro %line-read (form)
+  "What STREAM-READ-LINE returns where the values of FORM are the line, empty where there is none,
+and true if end of file ended it."
+  form)
 
 (defun %stream-descriptor (stream)
   "The descriptor of STREAM, an open file stream."

@@ -179,8 +179,9 @@ closes."
   "Send all that is pending; return how many octets, and LIMIT or a later one. TAKEN: what a
 condition says of the call that needs the room; NIL: what the flush has sent, with MOVED octets
 before."
+  (declare (type moment limit) (type index moved))
   (let ((count 0))
-    (declare (type index moved count) (type moment limit))
+    (declare (type index count))
     (loop while (plusp (pending-output connection))
           do (multiple-value-setq (count limit)
                (sending (connection limit (or taken moved) :closing closing)

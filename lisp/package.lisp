@@ -83,8 +83,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
 that say what happened, nothing hangs for ever and nothing is lost.")
   (:use :common-lisp :port.ffi)
   (:shadow #:stream-external-format)
-  #+sbcl
-  (:import-from :sb-gray
+  (:import-from #+sbcl :sb-gray #+ecl :gray
    #:fundamental-binary-input-stream #:fundamental-binary-output-stream
    #:fundamental-character-input-stream #:fundamental-character-output-stream
    #:stream-advance-to-column #:stream-clear-input #:stream-clear-output #:stream-finish-output

@@ -366,8 +366,9 @@ in the poller. False if it cannot: it is still this thread's then."
 
 (defun sweep (service now)
   "End the parked clients that have been silent for too long by NOW; know when to look again."
+  (declare (type moment now))
   (let ((grain (floor (service-timeout service) 16)) (next +never+))
-    (declare (type moment now grain next))
+    (declare (type moment grain next))
     (setf (service-sweep-at service) +never+)
     (do-parked service
       (lambda (client)

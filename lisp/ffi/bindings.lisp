@@ -20,11 +20,11 @@
         (if (eq tag :nowait)
             (let ((raw (intern (format nil "%~A" name) :port.ffi)))
               `((declaim (inline ,raw ,name))
-                (cffi:defcfun (,c-name ,raw) ,result ,@parameters)
+                (%define-foreign (,c-name ,raw) ,result ,@parameters)
                 (defun ,name ,names
                   (call-nowait (,raw ,@names)))))
             `((declaim (inline ,name))
-              (cffi:defcfun (,c-name ,name) ,result ,@parameters)))))))
+              (%define-foreign (,c-name ,name) ,result ,@parameters)))))))
 
 (defmacro define-functions (&body rows)
   "Bind the functions of ROWS under their names of C with hyphens."
@@ -192,7 +192,9 @@
 (defmacro define-constants ()
   "Define +LPORT-X+ for every `constant LPORT_X n` of the manifest."
   `(progn
-     ,@(loop for (kind name value) in (manifest-rows (lport-manifest))
+     ;; The bindings above need not be there yet while this file is compiled.
+     ,@(loop for (kind name value) in (manifest-rows (cffi:foreign-funcall "lport_manifest"
+                                                                           :string))
              when (string= kind "constant")
                collect `(defconstant ,(intern (format nil "+~A+" (hyphenate name)) :port.ffi)
                           ,(parse-integer value)))))

@@ -53,15 +53,15 @@ TEXT."
 (declaim (inline null-pointer))         ; a pointer that is returned would be consed
 (defun null-pointer ()
   "The pointer NULL, for functions that allow it."
-  (cffi:null-pointer))
+  (%null-pointer))
 
 (declaim (inline int64-at (setf int64-at)))
 (defun int64-at (pointer)
   "The 64-bit integer in host order at POINTER."
-  (cffi:mem-ref pointer :int64))
+  (%int64-at pointer))
 
 (defun (setf int64-at) (number pointer)
-  (setf (cffi:mem-ref pointer :int64) number))
+  (%store-int64 number pointer))
 
 (defmacro with-optional-octets ((pointer octets) &body body)
   "As WITH-OCTETS, but OCTETS may be NIL: then POINTER is NULL. BODY is one call."

@@ -1,0 +1,468 @@
+;;;; impl-ecl - what only ECL can say: the same names as in impl-sbcl.lisp, which has what each is
+;;;; for. It needs the native compiler, as the forms of C in it do.
+;;;;
+;;;; The collector moves nothing, so a pointer into a vector is the address, a fixnum, and no object
+;;;; is made for it; what is pointed to has to be referred to as long as that is used.
+
+;;; The functions CLOSE, STREAM-ELEMENT-TYPE, INPUT-STREAM-P, OUTPUT-STREAM-P and OPEN-STREAM-P have
+;;; to be generic: those that ECL begins with ask generic functions of other names, but CLOSE does
+;;; not pass :ABORT on.
+(eval-when (:compile-toplevel :load-toplevel :execute)
+  (gray::redefine-cl-functions))
+
+(in-package :port.ffi)
+
+(ffi:clines "#include <dlfcn.h>"
+            "#include <errno.h>"
+            "#include <limits.h>"
+            "#include <stdint.h>"
+            "#include <string.h>"
+            "#include <time.h>"
+            "#include <unistd.h>"
+            "#include <linux/futex.h>"
+            "#include <sys/stat.h>"
+            "#include <sys/syscall.h>")
+
+(defun %load-shared-object (path)
+  "Load the shared object PATH into this process, for all that is loaded later."
+  (let ((file (concatenate 'base-string path (string (code-char 0)))))
+    (unless (ffi:c-inline (file) (:object) :bool
+                          "dlopen((char*)(#0)->base_string.self, RTLD_NOW | RTLD_GLOBAL) != NULL"
+                          :one-liner t :side-effects t)
+      (error "~A cannot be loaded." path))))
+
+(defun %at-image-start (function-name)
+  "ECL saves no images."
+  function-name)
+
+(defun %runtime-directory ()
+  "The directory of the running executable, or NIL."
+  (let ((file (ignore-errors (truename "/proc/self/exe"))))
+    (and file (directory-namestring file))))
+
+;;; Interrupts
+
+(defmacro call-deferred (&body body)
+  "Run BODY, short and never blocking but within %INTERRUPTIBLE, with interrupts of this thread
+deferred until it is done."
+  `(mp:without-interrupts ,@body))
+
+(defmacro call-nowait (&body body)
+  "As CALL-DEFERRED, for a BODY that besides never signals and never leaves but by its end, such as
+a call of a function tagged [nowait]."
+  `(mp:without-interrupts ,@body))
+
+(defmacro call-undisturbed (&body body)
+  "As CALL-NOWAIT, for a BODY that besides allocates nothing."
+  `(mp:without-interrupts ,@body))
+
+(defmacro with-waiting ((variable acquire) wait &body release)
+  "Bind VARIABLE to the value of ACQUIRE, run WAIT, which may block, then RELEASE, and return the
+values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always released, once."
+  `(mp:without-interrupts
+     (let ((,variable ,acquire))
+       (unwind-protect (mp:with-local-interrupts ,wait)
+         ,@release))))
+
+(defmacro with-cleanup (form &body cleanup)
+  "As UNWIND-PROTECT, but no interrupt can unwind CLEANUP or come before it."
+  `(mp:without-interrupts
+     (unwind-protect (mp:with-local-interrupts ,form)
+       ,@cleanup)))
+
+;;; Foreign functions and memory
+
+(defmacro keeping ((object) &body body)
+  "Run BODY, for which OBJECT, a variable, has to be there to the end."
+  `(multiple-value-prog1 (progn ,@body)
+     (ffi:c-inline (,object) (:object) :void
+                   "__asm__ __volatile__ (\"\" : : \"r\" (#0) : \"memory\")"
+                   :one-liner t :side-effects t)))
+
+(defmacro with-address ((pointer vector type start width) &body body)
+  "Run BODY with POINTER to element START of VECTOR, whose elements, of WIDTH octets, are of TYPE."
+  (let ((place (gensym "VECTOR")))
+    `(let ((,place ,vector))
+       (declare (type ,type ,place))
+       (keeping (,place)
+         (let ((,pointer (ffi:c-inline (,place ,start) (:object :fixnum) :fixnum
+                                       ,(format nil "(cl_fixnum)((#0)->vector.self.b8 + ~D*(#1))"
+                                                width)
+                                       :one-liner t :side-effects nil)))
+           (declare (type fixnum ,pointer))
+           ,@body)))))
+
+(defmacro with-octets ((pointer octets &optional (start 0)) &body body)
+  "Run BODY, short and never blocking, with POINTER to element START of OCTETS, a (simple-array
+(unsigned-byte 8) (*))."
+  `(with-address (,pointer ,octets octets ,start 1) ,@body))
+
+(defmacro with-characters ((pointer string &optional (start 0)) &body body)
+  "As WITH-OCTETS, for a (simple-array character (*)): POINTER is to UTF-32 in host order."
+  `(with-address (,pointer ,string (simple-array character (*)) ,start 4) ,@body))
+
+(defmacro with-int64s ((pointer vector) &body body)
+  "Run BODY with POINTER to VECTOR, a (simple-array (signed-byte 64) (*)). BODY may block: what it
+points to is only written to."
+  `(with-address (,pointer ,vector int64s 0 8) ,@body))
+
+(defmacro %null-pointer ()
+  "The pointer NULL."
+  0)
+
+(defmacro %int64-at (pointer)
+  "The 64-bit integer in host order at POINTER."
+  `(ffi:c-inline (,pointer) (:fixnum) :int64-t "*(int64_t*)(#0)" :one-liner t :side-effects nil))
+
+(defmacro %store-int64 (number pointer)
+  "Store NUMBER as a 64-bit integer in host order at POINTER."
+  `(ffi:c-inline (,pointer ,number) (:fixnum :int64-t) :void "*(int64_t*)(#0) = (#1)"
+                 :one-liner t :side-effects t))
+
+(defun text-at (address)
+  "The text in UTF-8 at ADDRESS, which ends with a zero; NIL for NULL."
+  (unless (zerop address)
+    (let* ((length (ffi:c-inline (address) (:fixnum) :fixnum "strlen((char*)(#0))" :one-liner t))
+           (octets (make-array length :element-type '(unsigned-byte 8))))
+      (with-octets (pointer octets)
+        (ffi:c-inline (pointer address length) (:fixnum :fixnum :fixnum) :void
+                      "memcpy((char*)(#0), (char*)(#1), #2)" :one-liner t :side-effects t))
+      (babel:octets-to-string octets :encoding :utf-8))))
+
+(eval-when (:compile-toplevel :load-toplevel :execute)
+  (defun c-type (type)
+    "Values: how C-INLINE calls TYPE, one of the bindings; how C does."
+    (ecase type
+      ((:int64 handle result) (values :int64-t "int64_t"))
+      (:int32 (values :int32-t "int32_t"))
+      (:size (values :uint64-t "size_t"))
+      ((:pointer :string) (values :fixnum "void *")))))
+
+(defmacro %define-foreign ((c-name name) result &rest parameters)
+  "Define NAME as the function C-NAME of the library, with PARAMETERS, (name type)..., and a RESULT
+of that type. It is looked up by its name when it is first called: a call by name costs a hundred
+times what one of an address does."
+  (multiple-value-bind (result-type c-result) (c-type result)
+    (let* ((names (mapcar #'first parameters))
+           (types (mapcar #'second parameters))
+           (call `(ffi:c-inline
+                   ,names ,(mapcar (lambda (type) (values (c-type type))) types) ,result-type
+                   ,(format nil "{ static ~A (*function)(~{~A~^, ~}) = NULL;
+  if (function == NULL)
+    function = (~@*~A (*)(~{~A~^, ~}))dlsym(NULL, \"~A\");
+  @(return 0) = ~:[~;(cl_fixnum)~](*function)(~{~A~^, ~}); }"
+                            c-result
+                            (or (mapcar (lambda (type) (nth-value 1 (c-type type))) types)
+                                '("void"))
+                            c-name
+                            (member result '(:pointer :string))
+                            (loop for index from 0 below (length names)
+                                  for place = (format nil "#~36R" index)
+                                  collect (if (eq (nth index types) :pointer)
+                                              (format nil "(void *)(~(~A~))" place)
+                                              (format nil "(~(~A~))" place))))
+                   :one-liner nil :side-effects t)))
+      `(defun ,name ,names
+         ,(if (eq result :string) `(text-at ,call) call)))))
+
+(in-package :port)
+
+;;; Threads
+
+(defmacro %defglobal (name value)
+  "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load
+time."
+  `(defvar ,name ,value))
+
+(defmacro %global (name)
+  "The value of NAME, a variable of %DEFGLOBAL that is never set."
+  name)
+
+(defmacro %seal (&rest structures)
+  "There are no structures that include one of STRUCTURES; ECL makes no use of it."
+  (declare (ignore structures))
+  '(progn))
+
+(defmacro %current-thread ()
+  "The running thread, as an object to compare with EQ."
+  'mp:*current-process*)
+
+(defmacro %yield ()
+  "Let other threads run first."
+  '(mp:process-yield))
+
+(defconstant +stack-room+ 131072
+  "Octets before the end of the stack: what is guarded, and what a call of the library needs.")
+
+(declaim (inline %stack-room-p))
+(defun %stack-room-p ()
+  "True if the stack will not end within calls of the library, which would unwind them."
+  ;; It grows downward.
+  (> (the fixnum (ffi:c-inline () () :fixnum
+                               "(char*)__builtin_frame_address(0) - ecl_process_env()->cs_limit"
+                               :one-liner t :side-effects nil))
+     +stack-room+))
+
+(defmacro %fence (order)
+  "A fence of C11 of ORDER, a name."
+  `(ffi:c-inline () () :void ,(format nil "__atomic_thread_fence(~A)" order)
+                 :one-liner t :side-effects t))
+
+(defmacro %compiler-barrier ()
+  "What is read behind is read again, as somebody else may have made a fence for this thread."
+  '(ffi:c-inline () () :void "__asm__ __volatile__ (\"\" : : : \"memory\")"
+                 :one-liner t :side-effects t))
+
+(defmacro %release-barrier ()
+  "Whoever sees what is stored behind sees all that was done before."
+  '(%fence "__ATOMIC_RELEASE"))
+
+(defmacro %acquire-barrier ()
+  "What is read behind is no older than what was read before."
+  '(%fence "__ATOMIC_ACQUIRE"))
+
+(defun %make-lock ()
+  (mp:make-lock :name "port"))
+
+(defmacro %with-lock ((lock) &body body)
+  "Run BODY, short and never blocking, while this thread has LOCK, with its interrupts deferred."
+  `(mp:without-interrupts
+     (mp:with-lock (,lock) ,@body)))
+
+(defmacro %with-open-lock ((lock) &body body)
+  "As %WITH-LOCK, but BODY may wait on conditions, and interrupts may unwind it."
+  `(mp:with-lock (,lock) ,@body))
+
+(defmacro %interruptible (&body body)
+  "Within CALL-DEFERRED, and nothing else that defers interrupts: let them in while BODY, which may
+block, runs."
+  `(let ((si:*allow-with-interrupts* t))
+     (mp:with-interrupts ,@body)))
+
+;;; A wait on one of ECL's own conditions has no limit of time. So a condition is a number that each
+;;; notification changes; who waits sleeps in the system until it is no longer what it was while he
+;;; had the lock, see futex(2).
+
+(deftype condition-word () '(simple-array (unsigned-byte 32) (1)))
+
+(defun %make-condition ()
+  (make-array 1 :element-type '(unsigned-byte 32) :initial-element 0))
+
+(defun sleep-on (condition value nanoseconds)
+  "Sleep until somebody wakes CONDITION, for NANOSECONDS (below zero: no limit) at the most, or for
+no reason; not at all unless it has VALUE."
+  (declare (type condition-word condition) (type (unsigned-byte 32) value)
+           (type (signed-byte 64) nanoseconds))
+  (ffi:c-inline (condition value nanoseconds) (:object :uint32-t :int64-t) :void "{
+  struct timespec limit = { (#2) / 1000000000, (#2) % 1000000000 };
+  syscall(SYS_futex, (#0)->vector.self.b32, FUTEX_WAIT_PRIVATE, #1, (#2) < 0 ? NULL : &limit,
+          NULL, 0); }" :one-liner nil :side-effects t)
+  nil)
+
+(defun wake (condition count)
+  "Let COUNT threads go on that sleep on CONDITION."
+  (declare (type condition-word condition) (type (signed-byte 32) count))
+  (setf (aref condition 0) (ldb (byte 32 0) (1+ (aref condition 0))))
+  (ffi:c-inline (condition count) (:object :int32-t) :void
+                "syscall(SYS_futex, (#0)->vector.self.b32, FUTEX_WAKE_PRIVATE, #1, NULL, NULL, 0)"
+                :one-liner t :side-effects t)
+  nil)
+
+(defun %condition-wait (condition lock &optional seconds)
+  "Give LOCK up until CONDITION is notified or SECONDS (NIL: no limit) have passed, or for no
+reason; this thread has it afterwards, in the cleanup of one that is unwound too."
+  (let ((value (aref (the condition-word condition) 0)))
+    (port.ffi:with-cleanup
+        (progn
+          (call-deferred (mp:giveup-lock lock))
+          (sleep-on condition value (if seconds (round (* seconds 1000000000)) -1)))
+      (unless (mp:holding-lock-p lock)
+        (mp:get-lock lock)))))
+
+(defun %condition-notify (condition)
+  "Let one thread that waits on CONDITION go on. The caller has the lock."
+  (wake condition 1))
+
+(defun %condition-broadcast (condition)
+  (wake condition 2147483647))
+
+(defun %processor-count ()
+  "How many processors this process may use."
+  (let* ((size 128) (set (make-array size :element-type '(unsigned-byte 8) :initial-element 0)))
+    (with-octets (pointer set)
+      (ffi:c-inline (pointer size) (:fixnum :fixnum) :void
+                    "syscall(SYS_sched_getaffinity, 0, #1, (void *)(#0))"
+                    :one-liner t :side-effects t))
+    (max 1 (reduce #'+ set :key #'logcount))))
+
+;;; Who ends the process lets no thread be made any more, see impl-sbcl.lisp.
+
+(%defglobal *thread-making* (mp:make-lock :name "port: threads"))
+(%defglobal *process-ending* nil)
+
+(defun note-process-end ()
+  (mp:with-lock (*thread-making*)
+    (setf *process-ending* t)))
+
+(pushnew 'note-process-end si:*exit-hooks*)
+
+(defun %make-thread (function name)
+  "A new thread that calls FUNCTION; NIL once the process is about to end. Signals an ERROR where
+the system has none."
+  (mp:with-lock (*thread-making*)
+    (unless *process-ending*
+      (mp:process-run-function name function))))
+
+(defmacro %compare-and-swap (place old new)
+  "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."
+  `(mp:compare-and-swap ,place ,old ,new))
+
+(defmacro %add-atomically ((accessor object) number)
+  "Add NUMBER to the place (ACCESSOR OBJECT), a slot of type (unsigned-byte 64) in a structure."
+  (let ((instance (gensym "OBJECT")) (more (gensym "NUMBER")) (old (gensym "OLD")))
+    `(let ((,instance ,object) (,more ,number))
+       (loop for ,old = (,accessor ,instance)
+             until (eq ,old (mp:compare-and-swap (,accessor ,instance) ,old (+ ,old ,more)))
+             finally (return ,old)))))
+
+(defun %thread-alive-p (thread)
+  (and thread (mp:process-active-p thread)))
+
+;;; Objects
+
+(defun %finalize (object function)
+  "Call FUNCTION, which must not refer to OBJECT, some time after OBJECT has become garbage."
+  (ext:set-finalizer object (lambda (object)
+                              (declare (ignore object))
+                              (funcall function))))
+
+(defun %cancel-finalization (object)
+  (ext:set-finalizer object nil))
+
+(defun %weak-pointer (object)
+  "An object that leads to OBJECT and does not keep it from becoming garbage."
+  (ext:make-weak-pointer object))
+
+(defun %weak-pointer-value (pointer)
+  "What POINTER leads to, or NIL if it has become garbage."
+  (values (ext:weak-pointer-value pointer)))
+
+(defun %nan-p (number)
+  "True if NUMBER is a float that is not a number."
+  (and (floatp number) (ext:float-nan-p number)))
+
+(defun %infinity-p (number)
+  (and (floatp number) (ext:float-infinity-p number)))
+
+(defun %proper-list-p (object)
+  "True if OBJECT is a list that has an end, which is NIL."
+  (and (listp object)
+       (handler-case (and (list-length object) t) ; NIL of a circle
+         (type-error () nil))))
+
+(defun %subtype-p (type of)
+  "True if TYPE, any object, is a type specifier for a subtype of OF."
+  (handler-case (values (subtypep type of))
+    ((or error warning) () nil)))       ; it is none
+
+(defmacro %slot-of (class slot instance)
+  "What INSTANCE, of CLASS or a subclass, has as SLOT."
+  (declare (ignore class))
+  `(slot-value ,instance ',slot))
+
+;;; What a function says of itself
+
+(defun %lambda-list (name)
+  "The argument list of function NAME as DESCRIBE and editors show it."
+  (values (ext:function-lambda-list name)))
+
+(defun %show-lambda-list (name lambda-list)
+  "Make DESCRIBE and editors show LAMBDA-LIST for function NAME, which sorts its arguments out by
+itself; how it is called does not change."
+  (ext:annotate name :lambda-list nil lambda-list))
+
+(defun %show-keywords (name)
+  "Make DESCRIBE and editors show the argument list of function NAME without its &REST and
+&ALLOW-OTHER-KEYS, where its keywords say all."
+  (%show-lambda-list name (loop with rest = (remove '&allow-other-keys (%lambda-list name))
+                                while rest
+                                if (eq (first rest) '&rest)
+                                  do (setf rest (cddr rest))
+                                else
+                                  collect (pop rest))))
+
+;;; Streams
+
+(defmacro %define-interactive (class value)
+  "Define what INTERACTIVE-STREAM-P says of the streams of CLASS."
+  `(defmethod gray::stream-interactive-p ((stream ,class)) ,value))
+
+(defmacro %line-read (form)
+  "What STREAM-READ-LINE returns where the values of FORM are the line, empty where there is none,
+and true if end of file ended it: where there is none, NIL in its place."
+  `(multiple-value-bind (line last-p) ,form
+     (values (unless (and last-p (zerop (length line))) line) last-p)))
+
+(defun %stream-descriptor (stream)
+  "The descriptor of STREAM, an open file stream."
+  (si:file-stream-fd stream))
+
+(defun %native-path (pathname)
+  "The name that the system has for PATHNAME, a string; NIL where it names no single file."
+  (handler-case (uiop:native-namestring pathname)
+    (error () nil)))                    ; wild, without a name, or of an unknown logical host
+
+(defun %regular-file-size (file)
+  "How many octets FILE, an open file stream or the system's name of a file, has; :SPECIAL if it is
+no regular file, NIL if there is none."
+  (let ((size (if (streamp file)
+                  (let ((descriptor (%stream-descriptor file)))
+                    (ffi:c-inline (descriptor) (:int) :int64-t "{
+  struct stat facts;
+  @(return 0) = fstat(#0, &facts) != 0 ? -1 : S_ISREG(facts.st_mode) ? facts.st_size : -2; }"
+                                  :one-liner nil :side-effects t))
+                  (with-octets (name (utf8-octets (concatenate 'string file
+                                                               (string (code-char 0)))))
+                    (ffi:c-inline (name) (:fixnum) :int64-t "{
+  struct stat facts;
+  @(return 0) = stat((char *)(#0), &facts) != 0 ? -1 : S_ISREG(facts.st_mode) ? facts.st_size : -2; }"
+                                  :one-liner nil :side-effects t)))))
+    (case size
+      (-1 nil)
+      (-2 :special)
+      (t size))))
+
+;;; A vector with a fill pointer, an adjustable or a displaced one has no simple one under it, so it
+;;; goes through a copy, and back.
+
+(defun call-with-copy (sequence start end function)
+  "Call FUNCTION with a simple copy of SEQUENCE from START to END, its bounds 0 and its length; what
+is in the copy afterwards is in SEQUENCE, however that ends. Its values."
+  (let* ((length (- end start))
+         (copy (make-array length :element-type (array-element-type sequence))))
+    (replace copy sequence :start2 start :end2 end)
+    (with-cleanup (funcall function copy 0 length)
+      (replace sequence copy :start1 start :end1 end))))
+
+(defun check-vector-bounds (sequence start end)
+  "END, or the length of SEQUENCE; signals a TYPE-ERROR for bounds outside."
+  (check-type sequence vector)
+  (let* ((length (length sequence)) (end (or end length)))
+    (unless (typep end `(integer 0 ,length))
+      (error 'type-error :datum end :expected-type `(integer 0 ,length)))
+    (unless (typep start `(integer 0 ,end))
+      (error 'type-error :datum start :expected-type `(integer 0 ,end)))
+    end))
+
+(defmacro %with-vector ((vector start end) (sequence sequence-start sequence-end) &body body)
+  "Run BODY with VECTOR bound to a simple vector in place of SEQUENCE, a vector of any kind, and
+START and END to the bounds in it; the bounds are checked. END NIL means the length (the fill
+pointer)."
+  (let ((run (gensym "BODY")) (given (gensym "SEQUENCE"))
+        (first (gensym "START")) (last (gensym "END")))
+    `(let* ((,given ,sequence) (,first ,sequence-start)
+            (,last (check-vector-bounds ,given ,first ,sequence-end)))
+       (flet ((,run (,vector ,start ,end) ,@body))
+         (if (typep ,given '(simple-array * (*)))
+             (,run ,given ,first ,last)
+             (call-with-copy ,given ,first ,last #',run))))))
