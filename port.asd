@@ -60,9 +60,15 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "describe"))
   :in-order-to ((test-op (test-op "port/test"))))
 
+(defsystem "port/words"
+  :description "The words of SBCL that tests, checks and tools use, on ECL."
+  :depends-on ("port")
+  :pathname "tests/ecl/"
+  :components ((:file "words")))
+
 (defsystem "port/examples"
   :description "Small programs on port, and the session that `make demo` runs."
-  :depends-on ("port" "bordeaux-threads")
+  :depends-on ("port" "bordeaux-threads" (:feature :ecl "port/words"))
   :pathname "examples/"
   :serial t
   :components ((:file "run")
@@ -75,7 +81,7 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/docs"
   :description "Runs the examples of the documents and writes what is generated: `make docs`."
-  :depends-on ("port" (:feature :sbcl (:require "sb-introspect")))
+  :depends-on ("port" (:feature :sbcl (:require "sb-introspect")) (:feature :ecl "port/words"))
   :pathname "docs/tools/"
   :serial t
   :components ((:file "package")
@@ -89,6 +95,7 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/conformance"
   :description "Checks that any library of connected streams can run on itself."
+  :depends-on ((:feature :ecl "port/words"))
   :pathname "tests/conformance/"
   :serial t
   :components ((:file "package")
@@ -104,6 +111,7 @@ what happened, nothing hangs for ever and nothing is lost."
   :pathname "tests/lisp/"
   :serial t
   :components ((:file "package")
+               (:file "unfit-ecl" :if-feature :ecl)
                (:file "vectors")
                (:file "pairs")
                (:file "library")

@@ -425,7 +425,8 @@ no regular file, NIL if there is none."
                                                                (string (code-char 0)))))
                     (ffi:c-inline (name) (:fixnum) :int64-t "{
   struct stat facts;
-  @(return 0) = stat((char *)(#0), &facts) != 0 ? -1 : S_ISREG(facts.st_mode) ? facts.st_size : -2; }"
+  int status = stat((char *)(#0), &facts);
+  @(return 0) = status != 0 ? -1 : S_ISREG(facts.st_mode) ? facts.st_size : -2; }"
                                   :one-liner nil :side-effects t)))))
     (case size
       (-1 nil)

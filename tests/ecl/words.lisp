@@ -1,0 +1,274 @@
+;;;; words - the words of SBCL that the tests, the checks and the tools use, on ECL: threads and
+;;;; semaphores, random states, collections, the classes of streams.
+;;;;
+;;;; So the files of the tests are the same on both. What has no counterpart here is a function that
+;;;; fails; the tests that need it are named in unfit.lisp.
+
+(defpackage :port/words
+  (:documentation "What the words stand for.")
+  (:use :common-lisp))
+
+(in-package :port/words)
+
+(eval-when (:compile-toplevel :load-toplevel :execute)
+  (defparameter *words*
+    '((:sb-thread "*CURRENT-THREAD*" "MAKE-THREAD" "JOIN-THREAD" "THREAD-ALIVE-P" "THREAD-NAME"
+       "THREAD-YIELD" "LIST-ALL-THREADS" "INTERRUPT-THREAD" "TERMINATE-THREAD" "ABORT-THREAD"
+       "INTERRUPT-THREAD-ERROR" "MAKE-MUTEX" "WITH-MUTEX" "MAKE-SEMAPHORE" "SIGNAL-SEMAPHORE"
+       "WAIT-ON-SEMAPHORE" "TRY-SEMAPHORE" "SEMAPHORE-COUNT")
+      (:sb-ext "SEED-RANDOM-STATE" "GC" "EXIT" "WITH-TIMEOUT" "TIMEOUT" "ATOMIC-INCF" "ATOMIC-DECF"
+       "ATOMIC-PUSH" "SYMBOL-GLOBAL-VALUE" "VALID-TYPE-SPECIFIER-P" "GET-BYTES-CONSED"
+       "DOUBLE-FLOAT-POSITIVE-INFINITY" "RUN-PROGRAM" "PROCESS-ERROR" "PROCESS-ALIVE-P"
+       "PROCESS-KILL" "PROCESS-WAIT" "PROCESS-CLOSE")
+      (:sb-sys "WITHOUT-INTERRUPTS" "*INTERRUPTS-ENABLED*" "MAKE-FD-STREAM")
+      (:sb-int "ENCAPSULATE" "UNENCAPSULATE")
+      (:sb-kernel "MAKE-SINGLE-FLOAT" "MAKE-DOUBLE-FLOAT" "DYNAMIC-USAGE" "CONTROL-STACK-USAGE")
+      (:sb-alien "EXTERN-ALIEN" "UNSIGNED")
+      (:sb-unix "SIGTERM")
+      (:sb-debug "PRINT-BACKTRACE")
+      (:sb-introspect "FUNCTION-LAMBDA-LIST")
+      (:sb-bsd-sockets "INET-SOCKET" "SOCKET-MAKE-STREAM" "SOCKET-BIND" "SOCKET-LISTEN"
+       "SOCKET-CONNECT" "SOCKET-NAME" "SOCKET-ACCEPT" "SOCKET-CLOSE"))
+    "The packages of SBCL and what of them is used.")
+
+  (loop for (package . names) in *words*
+        do (unless (find-package package)
+             (make-package package :use '()))
+           (loop for name in names
+                 do (export (intern name package) package)))
+
+  (defun lend-words (package from)
+    "Make PACKAGE one that exports what FROM does."
+    (unless (find-package package)
+      (make-package package :use '()))
+    (do-external-symbols (symbol from)
+      (when symbol
+        (import symbol package)
+        (export symbol package))))
+
+  (lend-words :sb-gray :gray)
+  (lend-words :sb-mop :clos))
+
+;;; Threads. The results of one are kept here, as one that was unwound has none.
+
+(define-symbol-macro sb-thread:*current-thread* mp:*current-process*)
+
+(defvar *results* (make-hash-table :test 'eq :weakness :key)
+  "From a thread to a list of (:values . values), set when its function has returned.")
+(defvar *results-lock* (mp:make-lock :name "results"))
+
+(defun sb-thread:make-thread (function &key name arguments)
+  (let* ((result (list nil))
+         (thread (mp:make-process :name (or name "test"))))
+    (mp:with-lock (*results-lock*)
+      (setf (gethash thread *results*) result))
+    (mp:process-preset thread
+                       (lambda ()
+                         (setf (car result)
+                               (cons :values (multiple-value-list
+                                              (apply function (if (listp arguments)
+                                                                  arguments
+                                                                  (list arguments))))))))
+    (mp:process-enable thread)
+    thread))
+
+(defun sb-thread:thread-alive-p (thread)
+  (mp:process-active-p thread))
+
+(defun ended-p (thread seconds)
+  "True once THREAD has ended; NIL after SECONDS, or never if that is NIL."
+  (loop with end = (and seconds (+ (get-internal-real-time)
+                                   (* seconds internal-time-units-per-second)))
+        while (mp:process-active-p thread)
+        do (when (and end (> (get-internal-real-time) end))
+             (return nil))
+           (sleep 0.001)
+        finally (return t)))
+
+(defun sb-thread:join-thread (thread &key (default nil default-p) timeout)
+  (let ((result (and (ended-p thread timeout)
+                     (car (mp:with-lock (*results-lock*)
+                            (gethash thread *results*))))))
+    (cond (result (values-list (rest result)))
+          (default-p default)
+          (t (error "~A has ended without a value, or not at all." thread)))))
+
+(defun sb-thread:thread-name (thread)
+  (mp:process-name thread))
+
+(defun sb-thread:thread-yield ()
+  (mp:process-yield))
+
+(defun sb-thread:list-all-threads ()
+  (mp:all-processes))
+
+(define-condition sb-thread:interrupt-thread-error (error) ())
+
+(defun sb-thread:interrupt-thread (thread function)
+  (handler-case (mp:interrupt-process thread function)
+    (error () (error 'sb-thread:interrupt-thread-error))))
+
+(defun sb-thread:terminate-thread (thread)
+  (handler-case (mp:process-kill thread)
+    (error () (error 'sb-thread:interrupt-thread-error))))
+
+(defun sb-thread:abort-thread ()
+  (mp:exit-process))
+
+(defun sb-thread:make-mutex (&key name)
+  (mp:make-lock :name name))
+
+(defmacro sb-thread:with-mutex ((lock) &body body)
+  `(mp:with-lock (,lock) ,@body))
+
+;;; Semaphores that can be waited for with a limit of time
+
+(defstruct semaphore
+  (lock (port::%make-lock)) (condition (port::%make-condition)) (count 0))
+
+(defun sb-thread:make-semaphore (&key (count 0))
+  (make-semaphore :count count))
+
+(defun sb-thread:semaphore-count (semaphore)
+  (semaphore-count semaphore))
+
+(defun sb-thread:signal-semaphore (semaphore &optional (count 1))
+  (port::%with-lock ((semaphore-lock semaphore))
+    (incf (semaphore-count semaphore) count)
+    (port::%condition-broadcast (semaphore-condition semaphore))))
+
+(defun sb-thread:try-semaphore (semaphore &optional (count 1))
+  (port::%with-lock ((semaphore-lock semaphore))
+    (when (>= (semaphore-count semaphore) count)
+      (decf (semaphore-count semaphore) count)
+      t)))
+
+(defun sb-thread:wait-on-semaphore (semaphore &key timeout)
+  (let ((end (and timeout (+ (get-internal-real-time)
+                             (* timeout internal-time-units-per-second)))))
+    (port::%with-open-lock ((semaphore-lock semaphore))
+      (loop while (zerop (semaphore-count semaphore))
+            do (let ((left (and end (/ (- end (get-internal-real-time))
+                                       internal-time-units-per-second))))
+                 (when (and left (<= left 0))
+                   (return-from sb-thread:wait-on-semaphore nil))
+                 (port::%condition-wait (semaphore-condition semaphore)
+                                        (semaphore-lock semaphore)
+                                        left)))
+      (decf (semaphore-count semaphore))
+      t)))
+
+;;; Interrupts
+
+(define-condition sb-ext:timeout (serious-condition) ())
+
+(defun call-with-timeout (seconds function)
+  "Call FUNCTION; after SECONDS a thread of its own interrupts it with a TIMEOUT."
+  (let ((target mp:*current-process*) (done nil) (lock (mp:make-lock :name "timeout")))
+    (mp:process-run-function
+     "timeout"
+     (lambda ()
+       (loop repeat (ceiling seconds 1/100) ; it is not to be there long after the end
+             until done
+             do (sleep (min seconds 0.01)))
+       (mp:with-lock (lock)
+         (unless done
+           (mp:interrupt-process target
+                                 (lambda ()
+                                   (unless done
+                                     (setf done t)
+                                     (error 'sb-ext:timeout))))))))
+    (unwind-protect (funcall function)
+      (mp:with-lock (lock)
+        (setf done t)))))
+
+(defmacro sb-ext:with-timeout (seconds &body body)
+  `(call-with-timeout ,seconds (lambda () ,@body)))
+
+(defmacro sb-sys:without-interrupts (&body body)
+  `(mp:without-interrupts ,@body))
+
+(define-symbol-macro sb-sys:*interrupts-enabled* ext:*interrupts-enabled*)
+
+;;; Atomic operations, memory, numbers
+
+(defmacro sb-ext:atomic-incf (place &optional (number 1))
+  `(mp:atomic-incf ,place ,number))
+
+(defmacro sb-ext:atomic-decf (place &optional (number 1))
+  `(mp:atomic-decf ,place ,number))
+
+(defmacro sb-ext:atomic-push (object place)
+  `(mp:atomic-push ,object ,place))
+
+(defun sb-ext:gc (&key full)
+  (ext:gc (and full t)))
+
+(defun sb-ext:seed-random-state (seed)
+  (make-random-state seed))
+
+(defconstant sb-ext:double-float-positive-infinity ext:double-float-positive-infinity)
+
+(defun sb-kernel:make-double-float (high low)
+  (let ((bits (logior (ash (ldb (byte 32 0) high) 32) low)))
+    (ffi:c-inline (bits) (:uint64-t) :double "{
+  union { uint64_t bits; double number; } both = { #0 };
+  @(return 0) = both.number; }" :one-liner nil)))
+
+(defun sb-kernel:make-single-float (bits)
+  (ffi:c-inline (bits) (:uint32-t) :float "{
+  union { uint32_t bits; float number; } both = { #0 };
+  @(return 0) = both.number; }" :one-liner nil))
+
+;;; The rest
+
+(defun sb-int:encapsulate (name type function)
+  (let ((original (fdefinition name)))
+    (setf (get name type) original
+          (fdefinition name) (lambda (&rest arguments)
+                               (apply function original arguments)))))
+
+(defun sb-int:unencapsulate (name type)
+  (setf (fdefinition name) (get name type)))
+
+(defun sb-ext:exit (&key (code 0) abort)
+  (declare (ignore abort))
+  (cffi:foreign-funcall "_exit" :int code :void))
+
+(defun sb-ext:valid-type-specifier-p (object)
+  (handler-case (progn (subtypep object t)
+                       (and (symbolp object)
+                            (or (find-class object nil)
+                                (si:get-sysprop object 'si::deftype-definition))
+                            t))
+    (error () nil)))
+
+(defun sb-ext:symbol-global-value (symbol)
+  (symbol-value symbol))
+
+(defun (setf sb-ext:symbol-global-value) (value symbol)
+  (setf (symbol-value symbol) value))
+
+(defun sb-introspect:function-lambda-list (name)
+  (values (ext:function-lambda-list name)))
+
+(defun sb-debug:print-backtrace (&key stream count)
+  (declare (ignore count))
+  (format stream "(no backtrace)"))
+
+(defconstant sb-unix:sigterm 15)
+
+(defmacro sb-alien:extern-alien (name type)
+  `(error "~A, ~A: there is none." ',name ',type))
+
+(dolist (word '(sb-ext:get-bytes-consed sb-ext:run-program sb-ext:process-error
+                sb-ext:process-alive-p sb-ext:process-kill sb-ext:process-wait
+                sb-ext:process-close sb-sys:make-fd-stream sb-kernel:dynamic-usage
+                sb-kernel::control-stack-usage sb-bsd-sockets:socket-make-stream sb-bsd-sockets:socket-bind
+                sb-bsd-sockets:socket-listen sb-bsd-sockets:socket-connect
+                sb-bsd-sockets:socket-name sb-bsd-sockets:socket-accept
+                sb-bsd-sockets:socket-close))
+  (let ((word word))
+    (setf (fdefinition word) (lambda (&rest arguments)
+                               (declare (ignore arguments))
+                               (error "~S: only SBCL has it." word)))))
