@@ -15,6 +15,7 @@ MANDIR ?= $(PREFIX)/share/man
 OUT    ?= build
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 SBCL   ?= sbcl
+ECL    ?= ecl
 export CC OUT SBCL
 
 # In front of each test run; a suite that has not ended by then is stopped, and that is a failure.
@@ -55,7 +56,8 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all library writable deps check-deps demo echo chat http repl test test-c test-tsan test-lisp \
-        test-browser test-arm64 test-faults stress fuzz check bench docs docs-html install uninstall clean help
+        test-ecl test-browser test-arm64 test-faults stress fuzz check bench docs docs-html install \
+        uninstall clean help
 
 ## all (the default): the library, build/libport.so.1
 all: build/libport.so
@@ -81,6 +83,7 @@ DOCS_PACKAGES  = pandoc
 BENCH_PACKAGES = nodejs cl-hunchentoot
 BROWSER_PACKAGES = chromium
 ARM64_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+ECL_PACKAGES   = ecl
 
 writable:
 	@{ mkdir -p build && [ -w build ]; } 2>/dev/null || \
@@ -143,6 +146,13 @@ test-tsan: $(TSAN)
 ## test-lisp: the Lisp suite
 test-lisp: build/libport.so
 	@$(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+
+# ECL compiles by way of C, which takes minutes when something has changed, and is slower at all else.
+## test-ecl: the Lisp suite on ECL, which is installed where it is missing
+test-ecl: writable deps
+	@tests/checks/packages $(ECL_PACKAGES)
+	@$(MAKE) -s --no-print-directory all
+	@$(TEST_ENV) timeout -k 10 2400 $(ECL) --norc --load tests/lisp/run.lisp
 
 ## test-browser: the HTTP example and the real Chromium, 400 MB, which is installed where it is missing
 test-browser: writable deps

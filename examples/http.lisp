@@ -288,8 +288,9 @@ or a tab."
 ;;; Answering
 
 (defun write-decimal (socket number)
+  (declare (type (unsigned-byte 62) number))
   (let ((digits (make-array 20 :element-type '(unsigned-byte 8))) (start 20))
-    (declare (dynamic-extent digits) (type (unsigned-byte 62) number))
+    (declare (dynamic-extent digits))
     (loop (multiple-value-bind (rest digit) (floor number 10)
             (setf (aref digits (decf start)) (+ 48 digit)
                   number rest))

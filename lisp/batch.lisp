@@ -29,10 +29,10 @@ BATCH-MESSAGE. Its contents may be read and changed.")
   (datagram-batch-used batch))
 
 (defmethod print-object ((batch datagram-batch) stream)
-  (print-unreadable-object (batch stream :type t :identity t)
-    (write-string (plain-format "~D of ~D message~:P" (datagram-batch-count batch)
-                                (datagram-batch-capacity batch))
-                  stream)))
+  (print-plainly batch stream
+                 (plain-format "~D of ~D message~:P" (datagram-batch-count batch)
+                               (datagram-batch-capacity batch))
+                 :identity t))
 
 (defun make-datagram-batch (capacity &rest options &key (size 2048) &allow-other-keys)
   "Return a DATAGRAM-BATCH with room for CAPACITY messages (1 to 65536) of SIZE octets each (1 to

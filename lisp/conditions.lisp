@@ -37,6 +37,13 @@ a part that is printed for itself would be given a label where *PRINT-CIRCLE* is
   (with-plain-printer ()
     (apply #'format nil control arguments)))
 
+(defun print-plainly (object stream text &key identity)
+  "What a method of PRINT-OBJECT does: print OBJECT unreadably as its type and TEXT. What the
+language has for that prints the type in lower case on some Lisps."
+  (print-unreadable-object (object stream :identity identity)
+    (write-string (plain-format (if *print-escape* "~S ~A" "~A ~A") (type-of object) text)
+                  stream)))
+
 ;;; Safe text
 
 (defconstant +longest-report+ 2000 "Characters of a report; more are cut off.")
@@ -246,7 +253,7 @@ PROGRAM-ERROR."))
 (defun document-functions (rows)
   "Give each function of ROWS, (name docstring), its docstring: readers have no place for one."
   (loop for (name documentation) in rows
-        do (setf (documentation name 'function) documentation)))
+        do (%document-function name documentation)))
 
 (document-functions
  '((network-operation "Return the operation that failed, a keyword such as :CONNECT or :READ; NIL in

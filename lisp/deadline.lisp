@@ -46,8 +46,8 @@
   "SECONDS in nanoseconds, rounded up, at most +NEVER+."
   (if (or (%infinity-p seconds) (>= seconds (/ +never+ 1000000000)))
       +never+
-      ;; RATIONALIZE: 0.1 is meant as 1/10, not as the float next to it.
-      (values (ceiling (* (rationalize seconds) 1000000000)))))
+      ;; %RATIONALIZE: 0.1 is meant as 1/10, not as the float next to it.
+      (values (ceiling (* (%rationalize seconds) 1000000000)))))
 
 (defun moment-in (span)
   "The moment SPAN nanoseconds from now."

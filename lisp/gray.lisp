@@ -143,7 +143,7 @@ Elements that SEQUENCE cannot hold stay unread."
             (read-characters-into connection copy 0 (- end start))
             (read-octets-into connection copy 0 (- end start)))
       (with-cleanup
-          (progn (replace sequence copy :start1 start :end2 count)
+          (progn (%replace sequence copy :start1 start :end2 count)
                  (setf done t))
         (unless done
           (with-input (connection)

@@ -354,6 +354,24 @@ the system has none."
 (defun %infinity-p (number)
   (and (floatp number) (ext:float-infinity-p number)))
 
+(defun simplest-between (low high)
+  "The rational with the smallest denominator from LOW, not negative, to HIGH."
+  (let ((whole (floor low)))
+    (cond ((= whole low) whole)
+          ((< whole (floor high)) (1+ whole))
+          (t (+ whole (/ (simplest-between (/ (- high whole)) (/ (- low whole)))))))))
+
+(defun %rationalize (number)
+  "A simple rational that NUMBER, not negative, is as exact as; ECL's own function makes the one
+that the float is."
+  (if (floatp number)
+      (multiple-value-bind (mantissa exponent) (integer-decode-float number)
+        (if (or (zerop mantissa) (not (minusp exponent)))
+            (rational number)
+            (let ((half (expt 2 (1- exponent))))
+              (simplest-between (* half (1- (* 2 mantissa))) (* half (1+ (* 2 mantissa)))))))
+      (rational number)))
+
 (defun %proper-list-p (object)
   "True if OBJECT is a list that has an end, which is NIL."
   (and (listp object)
@@ -371,6 +389,11 @@ the system has none."
   `(slot-value ,instance ',slot))
 
 ;;; What a function says of itself
+
+(defun %document-function (name text)
+  "Make TEXT the docstring of the function NAME, which may be an accessor. ECL itself would keep it
+under the name of a function object, and those of accessors have none."
+  (ext:annotate name 'documentation 'function text))
 
 (defun %lambda-list (name)
   "The argument list of function NAME as DESCRIBE and editors show it."
@@ -432,6 +455,16 @@ no regular file, NIL if there is none."
       (-1 nil)
       (-2 :special)
       (t size))))
+
+(defun %replace (sequence other &rest bounds &key (start1 0) end1 (start2 0) end2)
+  "As REPLACE: signals an ERROR where SEQUENCE cannot hold what OTHER has. Of a character ECL itself
+would put into a base string what of its code one octet holds."
+  (when (typep sequence 'base-string)
+    (loop repeat (min (- (or end1 (length sequence)) start1) (- (or end2 (length other)) start2))
+          for index from start2
+          do (unless (typep (elt other index) 'base-char)
+               (error 'type-error :datum (elt other index) :expected-type 'base-char))))
+  (apply #'replace sequence other bounds))
 
 ;;; A vector with a fill pointer, an adjustable or a displaced one has no simple one under it, so it
 ;;; goes through a copy, and back.

@@ -273,6 +273,10 @@ the system has none."
 (defun %infinity-p (number)
   (and (floatp number) (sb-ext:float-infinity-p number)))
 
+(defmacro %rationalize (number)
+  "A simple rational that NUMBER is as exact as."
+  `(rationalize ,number))
+
 (defun %proper-list-p (object)
   "True if OBJECT is a list that has an end, which is NIL."
   (sb-int:proper-list-p object))
@@ -296,6 +300,10 @@ subclass can have it elsewhere."
                                     (load-time-value (slot-location ',class ',slot) t)))
 
 ;;; What a function says of itself
+
+(defun %document-function (name text)
+  "Make TEXT the docstring of the function NAME, which may be an accessor."
+  (setf (documentation name 'function) text))
 
 (defun %lambda-list (name)
   "The argument list of function NAME as DESCRIBE and editors show it."
@@ -347,6 +355,10 @@ no regular file, NIL if there is none."
     (cond ((not ok) nil)
           ((= #o100000 (logand #o170000 mode)) size)
           (t :special))))
+
+(defmacro %replace (sequence other &rest bounds)
+  "As REPLACE: signals an ERROR where SEQUENCE cannot hold what OTHER has."
+  `(replace ,sequence ,other ,@bounds))
 
 (defmacro %with-vector ((vector start end) (sequence sequence-start sequence-end) &body body)
   "Run BODY with VECTOR bound to the simple vector under SEQUENCE, a vector of any kind, and START

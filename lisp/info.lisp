@@ -86,10 +86,8 @@ Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_
         (format nil "~,1F" (socket-entry-age entry))))
 
 (defmethod print-object ((entry socket-entry) stream)
-  (print-unreadable-object (entry stream :type t)
-    (write-string (apply #'plain-format "~A ~A peer ~A, ~A octets in, ~A out, ~A s"
-                         (entry-row entry))
-                  stream)))
+  (print-plainly entry stream (apply #'plain-format "~A ~A peer ~A, ~A octets in, ~A out, ~A s"
+                                     (entry-row entry))))
 
 (defparameter *entry-kinds*
   '((:stream :inet :tcp :tcp-server) (:stream :inet6 :tcp :tcp-server)

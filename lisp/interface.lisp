@@ -26,11 +26,10 @@ its link-local addresses.")
 INTERFACE, a list in the order of NETWORK-INTERFACE-ADDRESSES.")))
 
 (defmethod print-object ((interface network-interface) stream)
-  (print-unreadable-object (interface stream :type t)
-    (write-string (plain-format "~A~:{ ~A/~D~}" (network-interface-name interface)
-                                (mapcar #'list (network-interface-addresses interface)
-                                        (network-interface-prefixes interface)))
-                  stream)))
+  (print-plainly interface stream
+                 (plain-format "~A~:{ ~A/~D~}" (network-interface-name interface)
+                               (mapcar #'list (network-interface-addresses interface)
+                                       (network-interface-prefixes interface)))))
 
 (defun keyword-for (name)
   "The keyword for NAME, a string in lower case that the library has for it."

@@ -36,7 +36,7 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
 
 (defconstant +longest-count+ 1024 "Octets that are looked at for a column at the most.")
 
-(defconstant +no-column+ (ash 1 60)
+(defconstant +no-column+ (ash 1 59)     ; an INDEX wherever fixnums have 62 bits
   "A column from here on is none: what was sent last is not known, and no line feed came since.")
 
 (declaim (inline column-behind current-column))

@@ -36,12 +36,12 @@ which of them are ready: level-triggered, without a limit of descriptors, usable
 threads. Made by MAKE-POLLER; CLOSE closes it, not what is in it."))
 
 (defmethod print-object ((poller poller) stream)
-  (print-unreadable-object (poller stream :type t :identity t)
-    (let ((set (endpoint-channel poller)))
-      (write-string (plain-format "~D socket~:P~@[ (closed)~]"
-                                  (count nil (poll-set-entries set) :test-not #'eq)
-                                  (channel-closing set))
-                    stream))))
+  (let ((set (endpoint-channel poller)))
+    (print-plainly poller stream
+                   (plain-format "~D socket~:P~@[ (closed)~]"
+                                 (count nil (poll-set-entries set) :test-not #'eq)
+                                 (channel-closing set))
+                   :identity t)))
 
 (defun check-poller (object operation)
   (check-argument operation object 'poller "a POLLER")

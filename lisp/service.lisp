@@ -12,14 +12,14 @@
   (:documentation "A running service. Made by SERVE; STOP-SERVER stops it."))
 
 (defmethod print-object ((server server) stream)
-  (print-unreadable-object (server stream :type t :identity t)
-    (let ((service (server-service server)))
-      (write-string (plain-format "~A~{ ~A~}, ~D connection~:P~@[ (stopped)~]"
-                                  (service-name service)
-                                  (mapcar (lambda (listener) (nth-value 0 (socket-ends listener)))
-                                          (server-listeners server))
-                                  (service-client-count service) (service-stopping service))
-                    stream))))
+  (let ((service (server-service server)))
+    (print-plainly server stream
+                   (plain-format "~A~{ ~A~}, ~D connection~:P~@[ (stopped)~]"
+                                 (service-name service)
+                                 (mapcar (lambda (listener) (nth-value 0 (socket-ends listener)))
+                                         (server-listeners server))
+                                 (service-client-count service) (service-stopping service))
+                   :identity t)))
 
 (defun check-service (object)
   (server-service (check-argument :serve object 'server "a SERVER, as SERVE returns it")))

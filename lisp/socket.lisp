@@ -241,8 +241,7 @@ process."
              (minusp (lport-socket-state (channel-handle channel)))))))
 
 (defmethod print-object ((endpoint endpoint) stream)
-  (print-unreadable-object (endpoint stream :type t)
-    (write-string (describe-ends endpoint) stream)))
+  (print-plainly endpoint stream (describe-ends endpoint)))
 
 (defun socket-string (socket)
   "Return one line that names both ends of SOCKET, of any kind, as printing it shows."

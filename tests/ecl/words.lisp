@@ -259,12 +259,13 @@
 (defconstant sb-unix:sigterm 15)
 
 (defmacro sb-alien:extern-alien (name type)
-  `(error "~A, ~A: there is none." ',name ',type))
+  `(the number (error "~A, ~A: there is none." ',name ',type)))
 
 (dolist (word '(sb-ext:get-bytes-consed sb-ext:run-program sb-ext:process-error
                 sb-ext:process-alive-p sb-ext:process-kill sb-ext:process-wait
                 sb-ext:process-close sb-sys:make-fd-stream sb-kernel:dynamic-usage
-                sb-kernel::control-stack-usage sb-bsd-sockets:socket-make-stream sb-bsd-sockets:socket-bind
+                sb-kernel::control-stack-usage
+                sb-bsd-sockets:socket-make-stream sb-bsd-sockets:socket-bind
                 sb-bsd-sockets:socket-listen sb-bsd-sockets:socket-connect
                 sb-bsd-sockets:socket-name sb-bsd-sockets:socket-accept
                 sb-bsd-sockets:socket-close))

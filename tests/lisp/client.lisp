@@ -338,7 +338,7 @@ them agree, and fails for a reason where they do not."
              (nthcdr 2 (multiple-value-list (socket-host/port client))))))
     (if (agree-p (families-of target) (or family :any) (families-of local))
         (destructuring-bind (host port) (connect)
-          (is (string= (if (member local '(nil "0.0.0.0" "::")) target local) host))
+          (is (string= (if (member local '(nil "0.0.0.0" "::") :test #'equal) target local) host))
           (is (if own-port (= own-port port) (plusp port))))
         (is (typep (failure-of (connect))
                    '(or connect-error address-error resolve-error not-supported usage-error))
