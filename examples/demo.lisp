@@ -53,7 +53,7 @@
         (uiop:run-program (append (list "curl" "-s" "-S" "-f" "-o" (uiop:native-namestring file)
                                         "--noproxy" "*")
                                   arguments)
-                          :ignore-error-status t :error-output :string)
+                          :ignore-error-status t :output :string :error-output :string)
       (declare (ignore output))
       (if (zerop code)
           (octets-of file)

@@ -24,8 +24,11 @@ much for octets that come one by one, of which other tests have some."
     (with-pair (a b)
       (setf (stream-external-format a) name
             (stream-external-format b) name)
-      (let ((text (remove-if (lambda (character) (failure-of (write-char character a)))
-                             (some-characters))))
+      ;; Each is written once: REMOVE-IF may ask twice.
+      (let ((text (coerce (loop for character across (some-characters)
+                                unless (failure-of (write-char character a))
+                                  collect character)
+                          'string)))
         (is (<= 96 (length text)) "~S writes ~D characters" name (length text))
         (finish-output a)
         (is (string= text (read-text b (length text))) "~S reads other characters" name)

@@ -225,6 +225,9 @@ every call is cut to an octet and a third fails."
 (defvar *unfit* '()
   "Which tests cannot hold on this Lisp: a list of (reason . names).")
 
+(defvar *unfit-chapters* '()
+  "The titles of the chapters of documents that are about another Lisp.")
+
 (defun why-unfit (name)
   "Why test NAME cannot hold on this Lisp, a text, or NIL."
   (first (find-if (lambda (row) (member name (rest row) :test #'string-equal)) *unfit*)))
