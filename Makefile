@@ -152,7 +152,8 @@ test-lisp: build/libport.so
 test-ecl: writable deps
 	@tests/checks/packages $(ECL_PACKAGES)
 	@$(MAKE) -s --no-print-directory all
-	@$(TEST_ENV) timeout -k 10 2400 $(ECL) --norc --load tests/lisp/run.lisp
+	@$(TEST_ENV) timeout -k 10 2400 $(ECL) --norc \
+	    --eval '(setf *compile-verbose* nil *load-verbose* nil)' --load tests/lisp/run.lisp
 
 ## test-browser: the HTTP example and the real Chromium, 400 MB, which is installed where it is missing
 test-browser: writable deps

@@ -415,6 +415,11 @@ would reset the connection, and the client might lose the response. RFC 9112, 9.
   "True if NAME, a part of a path, can be no way out of a directory."
   (not (or (string= name ".") (string= name "..") (find #\Nul name) (find #\/ name))))
 
+(defun existing (pathname)
+  "PATHNAME without links if there is such a file; NIL, too, where the Lisp takes it for a pattern."
+  (handler-case (probe-file pathname)
+    (file-error () nil)))
+
 (defun file-at (root path)
   "The file of directory ROOT that PATH, a string that begins with /, names: a pathname, or NIL; or
 :MOVED and the path with a / at its end, where it is a directory. Links that lead out of ROOT are
@@ -425,7 +430,7 @@ not followed."
                         (uiop:parse-native-namestring
                          (format nil "~A~:[~;index.html~]" (subseq path 1)
                                  (string= "" (first (last names)))))))
-         (file (and relative (probe-file (merge-pathnames relative root)))))
+         (file (and relative (existing (merge-pathnames relative root)))))
     (cond ((null file) nil)
           ((not (uiop:subpathp file root)) nil)
           ((uiop:directory-pathname-p file) (values :moved (format nil "~A/" path)))

@@ -20,7 +20,7 @@
        "ATOMIC-PUSH" "SYMBOL-GLOBAL-VALUE" "VALID-TYPE-SPECIFIER-P" "GET-BYTES-CONSED"
        "DOUBLE-FLOAT-POSITIVE-INFINITY" "RUN-PROGRAM" "PROCESS-ERROR" "PROCESS-ALIVE-P"
        "PROCESS-KILL" "PROCESS-WAIT" "PROCESS-CLOSE")
-      (:sb-sys "WITHOUT-INTERRUPTS" "*INTERRUPTS-ENABLED*" "MAKE-FD-STREAM")
+      (:sb-sys "WITHOUT-INTERRUPTS" "*INTERRUPTS-ENABLED*" "MAKE-FD-STREAM" "ENABLE-INTERRUPT")
       (:sb-int "ENCAPSULATE" "UNENCAPSULATE")
       (:sb-kernel "MAKE-SINGLE-FLOAT" "MAKE-DOUBLE-FLOAT" "DYNAMIC-USAGE" "CONTROL-STACK-USAGE")
       (:sb-alien "EXTERN-ALIEN" "UNSIGNED")
@@ -258,12 +258,18 @@
 
 (defconstant sb-unix:sigterm 15)
 
+(declaim (notinline number-of))
+(defun number-of (name)
+  (if name (error "There is no ~A here." name) 0))
+
 (defmacro sb-alien:extern-alien (name type)
-  `(the number (error "~A, ~A: there is none." ',name ',type)))
+  (declare (ignore type))
+  `(number-of ,name))
 
 (dolist (word '(sb-ext:get-bytes-consed sb-ext:run-program sb-ext:process-error
                 sb-ext:process-alive-p sb-ext:process-kill sb-ext:process-wait
-                sb-ext:process-close sb-sys:make-fd-stream sb-kernel:dynamic-usage
+                sb-ext:process-close sb-sys:make-fd-stream sb-sys:enable-interrupt
+                sb-kernel:dynamic-usage
                 sb-kernel::control-stack-usage
                 sb-bsd-sockets:socket-make-stream sb-bsd-sockets:socket-bind
                 sb-bsd-sockets:socket-listen sb-bsd-sockets:socket-connect
