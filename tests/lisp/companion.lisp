@@ -33,6 +33,8 @@
   (let ((companion (start-companion descriptors)))
     (unwind-protect
          (multiple-value-prog1 (funcall function companion)
+           ;; Said, too: ECL closes its end of the input, and another one of it stays open.
+           (format (uiop:process-info-input companion) "~S~%" :end)
            (close (uiop:process-info-input companion))
            (is (zerop (uiop:wait-process companion))))
       (when (uiop:process-alive-p companion)
