@@ -49,6 +49,9 @@ static void assert_closed_to_all(int64_t socket) {
     assert_kind(lport_socket_start_listening(socket, 1), LPORT_CLOSED);
     assert_kind(lport_socket_connect_start(socket, address), LPORT_CLOSED);
     assert_kind(lport_socket_connect_finish(socket), LPORT_CLOSED);
+    assert_kind(lport_info_read(socket, NULL, 0), LPORT_CLOSED);
+    assert_kind(lport_datagram_join(socket, address, 0, NULL), LPORT_CLOSED);
+    assert_kind(lport_datagram_leave(socket, address, 0, NULL), LPORT_CLOSED);
 }
 
 /* Behaviour 22: when close returns 0 the descriptor is gone. */
