@@ -78,7 +78,7 @@ library:
 PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel cl-usocket \
                  libcriterion-dev libffi-dev libnss-wrapper netbase curl dnsmasq-base socat wrk \
                  cl-bordeaux-threads systemd haproxy
-CHECK_PACKAGES = clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
+CHECK_PACKAGES = iproute2 clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
 DOCS_PACKAGES  = pandoc
 BENCH_PACKAGES = nodejs cl-hunchentoot
 BROWSER_PACKAGES = chromium
@@ -244,7 +244,7 @@ build/faults/libport.so.1: $(INPUTS) $(FAULTS) tests/faults/faults.h tests/fault
 
 # ---- checks ---------------------------------------------------------------------------------------
 
-CHECKS ?= format lint cppcheck warnings layers symbols manifest docs install sanitize fuzz
+CHECKS ?= format lint cppcheck warnings layers symbols manifest docs install sanitize fuzz no-inet6
 
 ## check: formatting, lint, warnings, layers, exports, installation, and the C suite under sanitizers
 check: writable deps check-deps

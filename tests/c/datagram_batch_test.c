@@ -85,7 +85,7 @@ static int64_t in_runs(int index) {
 SOCKET_TEST(datagram_batch, what_goes_in_comes_out) {
     static int64_t (*const lengths[])(int) = {of_one_length, growing, falling, in_runs};
     static const int32_t families[] = {LPORT_INET, LPORT_INET6};
-    for (int f = 0; f < 2; f++) {
+    for (size_t f = 0; f < FAMILIES_HERE(families); f++) {
         int64_t ends[2];
         uint8_t at[2][LPORT_ADDRESS_SIZE];
         open_ends(families[f], ends, at);

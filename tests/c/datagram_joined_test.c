@@ -129,7 +129,7 @@ SOCKET_TEST(datagram_joined, what_goes_in_comes_out) {
     static int64_t (*const lengths[])(int) = {of_one_length, short_ones, falling, in_runs};
     static const int32_t families[] = {LPORT_INET, LPORT_INET6};
     static const size_t rooms[] = {64, 513, ROOM};
-    for (int f = 0; f < 2; f++) {
+    for (size_t f = 0; f < FAMILIES_HERE(families); f++) {
         struct ends ends;
         open_ends(&ends, families[f], LPORT_JOINED);
         for (int i = 0; i < 4; i++) {
@@ -201,6 +201,7 @@ SOCKET_TEST(datagram_joined, nothing_is_received_otherwise) {
 
 /* A system that does not join messages; signals; a failure. */
 SOCKET_TEST(datagram_joined, systems_without_it_and_failures) {
+    NEED_INET6();
     faults_watch(); /* what single calls return is looked at */
     struct ends ends;
     faults_fail(CALL_SETSOCKOPT, 2, 1, ENOPROTOOPT); /* 1: IPV6_V6ONLY */

@@ -378,7 +378,7 @@ static int close_and_exit(void *data) {
 /* A plain close in a forked child neither sends nor shuts anything down. */
 SOCKET_TEST(handle, a_child_that_closes_what_it_inherited_leaves_the_connection_alone) {
     static const int32_t families[] = {LPORT_INET, LPORT_LOCAL};
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         uint8_t octet = 0;
         make_connection(families[i], ends);

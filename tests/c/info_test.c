@@ -53,7 +53,7 @@ SOCKET_TEST(info, fields_have_names_kinds_and_notes) {
 
 SOCKET_TEST(info, a_connection_tells_its_numbers) {
     static const int32_t families[] = {LPORT_INET, LPORT_INET6};
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         uint8_t octets[3000] = {0};
         make_connection(families[i], ends);

@@ -346,7 +346,7 @@ static void assert_reported_once(int64_t socket, const uint8_t *nobody) {
 SOCKET_TEST(option, an_error_that_was_reported_wakes_nobody_again) {
     static const int32_t families[] = {LPORT_INET, LPORT_INET6};
     faults_watch(); /* a refusal is met by the very call that a test makes */
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         uint8_t own[LPORT_ADDRESS_SIZE], nobody[LPORT_ADDRESS_SIZE];
         loopback(families[i], 0, own);
         int64_t gone = lport_datagram_open(own, NULL, 0);
@@ -483,9 +483,9 @@ SOCKET_TEST(option, an_interface_is_set_taken_back_and_may_be_missing) {
 
 SOCKET_TEST(option, a_connection_has_an_mtu_and_a_segment) {
     static const int32_t families[] = {LPORT_INET, LPORT_INET6};
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
-        int64_t alone = open_sort(i, 0);
+        int64_t alone = open_sort((int)i, 0);
         make_connection(families[i], ends);
         cr_assert_gt(get(ends[0], "mtu"), 1000);
         cr_assert_gt(get(ends[0], "max-segment"), 500);

@@ -10,9 +10,7 @@
 
 TestSuite(patience, .timeout = 20);
 
-static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-
-enum { FAMILIES = sizeof families / sizeof *families };
+static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
 
 static int64_t receive_patiently(int64_t socket, uint8_t *octets, size_t len) {
     return lport_socket_receive(socket, octets, len, LPORT_PATIENT);
@@ -36,7 +34,7 @@ static void start_receiving(struct task *task, int32_t family, int64_t ends[2]) 
 }
 
 SOCKET_TEST(patience, a_patient_receive_waits_for_what_comes) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         struct task task;
         int64_t ends[2];
         start_receiving(&task, families[i], ends);
@@ -58,7 +56,7 @@ SOCKET_TEST(patience, it_comes_back_soon_where_nothing_comes) {
 
 /* Patience is no peek. */
 SOCKET_TEST(patience, what_is_received_is_taken) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         uint8_t octet;
         int64_t ends[2];
         make_connection(families[i], ends);
@@ -99,7 +97,7 @@ SOCKET_TEST(patience, a_half_closed_connection_is_waited_for_too) {
 
 /* Behaviour 13. */
 SOCKET_TEST(patience, a_close_by_another_thread_ends_it) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         struct task task;
         int64_t ends[2];
         start_receiving(&task, families[i], ends);
@@ -126,7 +124,7 @@ SOCKET_TEST(patience, end_of_file_and_a_reset_end_it) {
 /* A descriptor that blocks must not make any other call block. */
 SOCKET_TEST(patience, every_other_call_still_does_not_block) {
     faults_watch();
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         uint8_t octet;
         int64_t descriptors[1];
         int64_t ends[2];

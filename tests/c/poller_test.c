@@ -105,8 +105,8 @@ POLLER_TEST(reports_what_is_ready_as_long_as_it_is) {
 }
 
 POLLER_TEST(tells_an_end_of_file_from_an_error) {
-    static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+    static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ended[2], reset[2], poller = open_poller(backend);
         make_connection(families[i], ended);
         make_connection(families[i], reset);

@@ -36,7 +36,7 @@ static void assert_closes(int64_t socket) {
 
 /* Behaviour 54. */
 SOCKET_TEST(socket, port_0_becomes_a_real_one_and_is_then_taken) {
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         uint8_t address[LPORT_ADDRESS_SIZE];
         int64_t listener = listen_on_loopback(inets[i], address);
         cr_assert_gt(lport_address_port(address), 0);
@@ -49,7 +49,7 @@ SOCKET_TEST(socket, port_0_becomes_a_real_one_and_is_then_taken) {
 /* Behaviour 54: the side that closes first keeps TIME_WAIT; the port can be listened on all the
  * same, and at once. */
 SOCKET_TEST(socket, a_port_with_connections_in_time_wait_can_be_listened_on) {
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         uint8_t address[LPORT_ADDRESS_SIZE], octet;
         int64_t listener = listen_on_loopback(inets[i], address);
         int64_t client = connect_to(address);
@@ -95,7 +95,7 @@ SOCKET_TEST(socket, addresses_that_cannot_be_listened_on_are_refused) {
 SOCKET_TEST(socket, the_wildcard_takes_both_families_and_shows_each_peer_as_what_it_is) {
     int64_t listener = listen_at(LPORT_ANY, 0, LPORT_REUSE_ADDRESS);
     cr_assert_gt(listener, 0);
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         uint8_t address[LPORT_ADDRESS_SIZE], peer[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
         loopback(inets[i], port_of(listener), address);
         int64_t client = connect_to(address);
@@ -133,6 +133,7 @@ SOCKET_TEST(socket, a_dual_stack_listener_conflicts_with_both_families) {
 /* Behaviour 55. */
 SOCKET_TEST(socket, ipv6_listeners_are_ipv6_only) {
     uint8_t address[LPORT_ADDRESS_SIZE];
+    NEED_INET6();
     int64_t explicit_wildcard = listen_at(LPORT_INET6, 0, LPORT_REUSE_ADDRESS);
     int64_t asked_for = listen_at(LPORT_ANY, 0, LPORT_REUSE_ADDRESS | LPORT_V6_ONLY);
     const int64_t listeners[] = {explicit_wildcard, asked_for};
@@ -237,8 +238,8 @@ SOCKET_TEST(socket, accept_skips_connections_that_were_aborted) {
 
 /* Behaviour 55 too: of the wildcard, a peer of IPv4 is one. */
 SOCKET_TEST(socket, accept_tells_the_peer) {
-    static const int32_t listeners[] = {LPORT_ANY, LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-    for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++) {
+    static const int32_t listeners[] = {LPORT_ANY, LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(listeners); i++) {
         uint8_t address[LPORT_ADDRESS_SIZE], told[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
         int64_t listener = listen_on_loopback(listeners[i], address);
         int64_t client = connect_to(address);
@@ -360,7 +361,7 @@ static int64_t dial_and_talk(void *data) {
 /* Behaviour 58. */
 SOCKET_TEST(socket, ten_threads_serve_a_hundred_clients_and_all_end_at_the_close) {
     static const int32_t families[] = {LPORT_INET, LPORT_LOCAL};
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         struct task accepters[ACCEPTERS], diallers[DIALLERS];
         crowd.listener = listen_on_loopback(families[i], crowd.address);
         atomic_store(&crowd.served, 0);
@@ -385,7 +386,7 @@ SOCKET_TEST(socket, ten_threads_serve_a_hundred_clients_and_all_end_at_the_close
 /* ---- connecting ------------------------------------------------------------------------------ */
 
 SOCKET_TEST(socket, a_connect_to_nobody_is_refused) {
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         uint8_t address[LPORT_ADDRESS_SIZE];
         int64_t listener = listen_on_loopback(inets[i], address);
         assert_closes(listener);
@@ -400,7 +401,7 @@ SOCKET_TEST(socket, a_connect_to_nobody_is_refused) {
 
 /* Behaviour 52: bind(p) and connect(p) on loopback reach themselves. */
 SOCKET_TEST(socket, a_connection_to_itself_is_a_refused_one) {
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         uint8_t address[LPORT_ADDRESS_SIZE];
         int64_t socket = lport_socket_open(inets[i], LPORT_STREAM, LPORT_REUSE_ADDRESS);
         loopback(inets[i], 0, address);
@@ -536,8 +537,8 @@ SOCKET_TEST(socket, shutdown_asks_for_a_direction_and_a_connection) {
 /* Behaviour 18: shut down three times. */
 SOCKET_TEST(socket, shutting_down_again_is_quiet) {
     static const int32_t directions[] = {LPORT_INPUT, LPORT_OUTPUT, LPORT_INPUT | LPORT_OUTPUT};
-    static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+    static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         for (size_t j = 0; j < sizeof directions / sizeof *directions; j++) {
             int64_t ends[2];
             make_connection(families[i], ends);
@@ -584,7 +585,7 @@ SOCKET_TEST(socket, every_descriptor_is_close_on_exec_and_non_blocking) {
                      0);
         sockets[count++] = lport_local_listen(address, kinds[i], 1, -1, 0);
     }
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         sockets[count++] = listen_on_loopback(inets[i], address);
         make_connection(inets[i], &sockets[count]);
         count += 2;
@@ -650,8 +651,8 @@ static void close_pair(void *data, int64_t result) {
 
 /* Behaviour 64. */
 SOCKET_TEST(socket, a_socket_that_cannot_be_made_leaves_nothing) {
-    static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+    static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         struct making making = {.family = families[i], .kind = LPORT_STREAM, .flags = 63};
         fail_every_call(make_open, close_made, &making);
         making.kind = LPORT_DATAGRAM;
@@ -696,8 +697,8 @@ static int64_t make_connected(void *data) {
 
 /* Behaviour 64. */
 SOCKET_TEST(socket, a_connect_that_fails_leaves_nothing) {
-    static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+    static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         struct making making;
         making.listener = listen_on_loopback(families[i], making.address);
         fail_every_call(make_connected, close_made, &making);

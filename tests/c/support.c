@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -70,6 +71,16 @@ const char *kind_text(int32_t kind) {
 
 int64_t soon(void) {
     return lport_clock_after(INT64_C(8000000000));
+}
+
+int have_inet6(void) {
+    const struct sockaddr_in6 own = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int have = fd >= 0 && bind(fd, (const struct sockaddr *)&own, sizeof own) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return have;
 }
 
 void loopback(int32_t family, int32_t port, uint8_t *address) {

@@ -53,6 +53,22 @@ const char *kind_text(int32_t kind);
 /* A deadline that a test reaches only when something hangs. */
 int64_t soon(void);
 
+/* True if this machine has an address of IPv6: many containers have none. A test that needs one
+ * ends with NEED_INET6, as skipped, where there is none. */
+int have_inet6(void);
+
+#define NEED_INET6()                                                                               \
+    do {                                                                                           \
+        if (!have_inet6()) {                                                                       \
+            cr_skip_test("this machine has no IPv6");                                              \
+        }                                                                                          \
+    } while (0)
+
+/* How many of FAMILIES, an array with LPORT_INET6 last if it has it, this machine has. */
+#define FAMILIES_HERE(families)                                                                    \
+    (COUNT_OF(families) - ((families)[COUNT_OF(families) - 1] == LPORT_INET6 && !have_inet6()))
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
 /* The loopback address of FAMILY with PORT, into ADDRESS. */
 void loopback(int32_t family, int32_t port, uint8_t *address);
 

@@ -13,9 +13,8 @@ TestSuite(transfer_file, .timeout = 20);
 
 enum { SIZE = 3000000 };
 
-static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-
-enum { FAMILIES = sizeof families / sizeof *families };
+static const int32_t inets[] = {LPORT_INET, LPORT_INET6};
+static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
 
 /* The descriptor of a new file without a name, of SIZE octets that fill makes. */
 static int make_file(void) {
@@ -70,7 +69,7 @@ static void assert_arrives(const int64_t ends[2], int file) {
 
 SOCKET_TEST(transfer_file, a_whole_file_arrives) {
     int file = make_file();
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_arrives(ends, file);
@@ -247,7 +246,7 @@ SOCKET_TEST(transfer_file, no_signal_for_a_broken_connection) {
     struct sigaction count = {.sa_handler = count_signal}, before;
     int file = make_file();
     sigaction(SIGPIPE, &count, &before);
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2], status;
         make_connection(families[i], ends);
         cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
@@ -272,9 +271,9 @@ SOCKET_TEST(transfer_file, no_signal_for_a_connection_that_breaks_half_way) {
     int file = make_file();
     signals = 0;
     sigaction(SIGPIPE, &count, &before);
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         int64_t ends[2];
-        make_connection(families[i], ends);
+        make_connection(inets[i], ends);
         cr_assert_eq(lport_socket_close(ends[1], 0), 0);
         cr_assert_eq(wait_for(ends[0], LPORT_INPUT, soon()), LPORT_INPUT);
         assert_kind(send_rest(ends[0], file, 0), LPORT_CONNECTION_RESET);

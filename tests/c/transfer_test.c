@@ -10,9 +10,8 @@
 
 TestSuite(transfer, .timeout = 20);
 
-static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-
-enum { FAMILIES = sizeof families / sizeof *families };
+static const int32_t inets[] = {LPORT_INET, LPORT_INET6};
+static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
 
 static int64_t receive_octet(int64_t socket) {
     uint8_t octet;
@@ -36,7 +35,7 @@ static void assert_receives(int64_t socket, const char *text) {
 
 /* Behaviour 27. */
 SOCKET_TEST(transfer, end_of_file_repeats) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_sends(ends[1], "last");
@@ -52,7 +51,7 @@ SOCKET_TEST(transfer, end_of_file_repeats) {
 
 /* Behaviour 28. */
 SOCKET_TEST(transfer, after_a_half_close_the_other_direction_still_works) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_sends(ends[0], "all of it");
@@ -71,7 +70,7 @@ SOCKET_TEST(transfer, after_a_half_close_the_other_direction_still_works) {
 /* Behaviour 29. */
 SOCKET_TEST(transfer, sending_after_our_own_shutdown_is_an_error_of_ours) {
     static const uint8_t octets[2];
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         cr_assert_eq(lport_socket_shutdown(ends[0], LPORT_OUTPUT), 0);
@@ -89,9 +88,9 @@ SOCKET_TEST(transfer, sending_after_our_own_shutdown_is_an_error_of_ours) {
 /* Behaviour 30. */
 SOCKET_TEST(transfer, after_input_is_shut_down_nothing_is_delivered) {
     uint8_t octet;
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         int64_t ends[2];
-        make_connection(families[i], ends);
+        make_connection(inets[i], ends);
         assert_sends(ends[1], "before");
         cr_assert_eq(wait_for(ends[0], LPORT_INPUT, soon()), LPORT_INPUT);
         cr_assert_eq(lport_socket_shutdown(ends[0], LPORT_INPUT), 0);
@@ -112,7 +111,7 @@ static int64_t receiving(void *data) {
 }
 
 SOCKET_TEST(transfer, shutting_input_down_ends_a_blocked_receive_with_end_of_file) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         struct task task;
         int64_t ends[2];
         make_connection(families[i], ends);
@@ -141,9 +140,9 @@ static void assert_broken(int64_t socket) {
 
 /* Behaviours 24, 31, 34, 35 and 18. */
 SOCKET_TEST(transfer, an_abortive_close_is_a_reset_at_the_peer_for_ever) {
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         int64_t ends[2];
-        make_connection(families[i], ends);
+        make_connection(inets[i], ends);
         cr_assert_eq(lport_socket_close(ends[0], LPORT_RESET), 0);
         assert_kind(receive_octet(ends[1]), LPORT_CONNECTION_RESET);
         assert_broken(ends[1]);
@@ -172,9 +171,9 @@ SOCKET_TEST(transfer, an_abortive_close_sends_nothing_more) {
 
 /* Behaviours 31 and 34: found out by sending, kept for receiving. */
 SOCKET_TEST(transfer, a_reset_found_by_sending_is_kept_for_receiving) {
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         int64_t ends[2];
-        make_connection(families[i], ends);
+        make_connection(inets[i], ends);
         cr_assert_eq(lport_socket_close(ends[0], LPORT_RESET), 0);
         cr_assert(wait_for(ends[1], LPORT_INPUT, soon()) & LPORT_HANGUP);
         assert_kind(undisturbed(lport_socket_send(ends[1], (const uint8_t *)"x", 1)),
@@ -186,7 +185,7 @@ SOCKET_TEST(transfer, a_reset_found_by_sending_is_kept_for_receiving) {
 
 /* Behaviour 32. */
 SOCKET_TEST(transfer, what_arrived_before_a_reset_is_read_first) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_sends(ends[0], "never read");
@@ -221,7 +220,7 @@ SOCKET_TEST(transfer, a_reset_that_is_known_does_not_hide_octets) {
 
 /* Behaviour 33: one class, and no SIGPIPE, which would end this process. */
 SOCKET_TEST(transfer, writing_to_a_dead_peer_is_one_status_and_no_signal) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         cr_assert_eq(lport_socket_close(ends[1], 0), 0);
@@ -294,7 +293,7 @@ SOCKET_TEST(transfer, statuses_that_pass_are_not_remembered) {
 /* Behaviour 40. */
 SOCKET_TEST(transfer, nothing_can_be_moved_at_once_and_is_no_end_of_file) {
     uint8_t octet = 1;
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         for (int j = 0; j < 3; j++) {
@@ -317,7 +316,7 @@ SOCKET_TEST(transfer, nothing_can_be_moved_at_once_and_is_no_end_of_file) {
 SOCKET_TEST(transfer, an_interruption_is_over_with_the_next_call) {
     const uint8_t octet = 'a';
     uint8_t octets[8];
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         faults_fail(CALL_SEND, 1, 1, EINTR);
@@ -336,7 +335,7 @@ SOCKET_TEST(transfer, an_interruption_is_over_with_the_next_call) {
 
 SOCKET_TEST(transfer, peek_leaves_the_octets) {
     uint8_t octets[8];
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_kind(undisturbed(lport_socket_receive(ends[0], octets, 8, LPORT_PEEK)),
@@ -371,7 +370,7 @@ static void assert_sends_two(int64_t socket, const char *a, const char *b) {
 }
 
 SOCKET_TEST(transfer, two_pieces_go_out_in_order) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_sends_two(ends[0], "first", "second");
@@ -463,14 +462,14 @@ static void assert_streams(int32_t family, size_t len, size_t piece, int also_ba
 
 /* Behaviour 37. */
 SOCKET_TEST(transfer, a_megabyte_in_kilobytes_and_then_end_of_file) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         assert_streams(families[i], amount(MEGABYTE), 1024, 0, faults_seed());
     }
 }
 
 /* Behaviour 39. */
 SOCKET_TEST(transfer, a_megabyte_each_way_at_once_in_random_pieces) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         assert_streams(families[i], amount(MEGABYTE), 0, 1, faults_seed());
     }
 }
@@ -478,7 +477,7 @@ SOCKET_TEST(transfer, a_megabyte_each_way_at_once_in_random_pieces) {
 /* Behaviour 42: every call cut to one octet, three of ten interrupted or told to wait. */
 SOCKET_TEST(transfer, octets_one_by_one_through_signals_and_full_buffers) {
     uint64_t seed = faults_seed();
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         faults_disturb(seed, 30);
         faults_cut(1);
         assert_streams(families[i], 6000, 0, 1, seed);
@@ -498,7 +497,7 @@ static int64_t echoing(void *data) {
 
 /* Behaviour 38. */
 SOCKET_TEST(transfer, a_thousand_steps_of_ping_pong) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         struct task task;
         make_connection(families[i], ends);
@@ -610,7 +609,7 @@ SOCKET_TEST(transfer, a_refused_datagram_is_told_and_the_socket_goes_on) {
 
 /* A listener has no connection that could break either, whatever is tried on it. */
 SOCKET_TEST(transfer, a_listener_is_not_connected) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         uint8_t address[LPORT_ADDRESS_SIZE];
         int64_t listener = listen_on_loopback(families[i], address);
         assert_kind(lport_socket_send(listener, address, 1), LPORT_NOT_CONNECTED);

@@ -62,13 +62,11 @@ static void assert_close_wakes(int64_t socket, int64_t (*run)(void *data)) {
     cr_assert_eq(fcntl(fd, F_GETFD), -1);
 }
 
-static const int32_t families[] = {LPORT_INET, LPORT_INET6, LPORT_LOCAL};
-
-enum { FAMILIES = sizeof families / sizeof *families };
+static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
 
 /* Behaviour 13: closed, not an end of file. */
 SOCKET_TEST(wait, close_wakes_a_blocked_read) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_close_wakes(ends[0], receiving);
@@ -78,7 +76,7 @@ SOCKET_TEST(wait, close_wakes_a_blocked_read) {
 
 /* Behaviour 14. */
 SOCKET_TEST(wait, close_wakes_a_write_on_a_clogged_connection) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         int64_t ends[2];
         make_connection(families[i], ends);
         assert_kind(clog_up(ends[0]), LPORT_WOULD_BLOCK);
@@ -90,7 +88,7 @@ SOCKET_TEST(wait, close_wakes_a_write_on_a_clogged_connection) {
 /* Behaviours 15 and 54: then connects are refused, and the same address can be listened on at once,
  * with a connection of the old listener still open. */
 SOCKET_TEST(wait, close_wakes_an_accept_and_frees_the_address_at_once) {
-    for (int i = 0; i < FAMILIES; i++) {
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         uint8_t address[LPORT_ADDRESS_SIZE];
         int64_t listener = listen_on_loopback(families[i], address);
         int64_t client = connect_to(address);
