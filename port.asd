@@ -68,7 +68,7 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/examples"
   :description "Small programs on port, and the session that `make demo` runs."
-  :depends-on ("port" "bordeaux-threads" (:feature :ecl "port/words"))
+  :depends-on ("port" "bordeaux-threads")
   :pathname "examples/"
   :serial t
   :components ((:file "run")

@@ -66,10 +66,10 @@
 
 (defun serving (server directory function)
   "Call FUNCTION while a thread serves DIRECTORY on SERVER; closing the server ends the thread."
-  (let ((thread (sb-thread:make-thread #'serve-files :arguments (list server directory))))
+  (let ((thread (bt:make-thread (lambda () (serve-files server directory)))))
     (unwind-protect (funcall function)
       (close server)
-      (sb-thread:join-thread thread))))
+      (bt:join-thread thread))))
 
 (defun inet6-p ()
   "True if this machine has IPv6."

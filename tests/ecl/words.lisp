@@ -2,7 +2,7 @@
 ;;;; semaphores, random states, collections, the classes of streams.
 ;;;;
 ;;;; So the files of the tests are the same on both. What has no counterpart here is a function that
-;;;; fails; the tests that need it are named in unfit.lisp.
+;;;; fails; the tests that need it are named in tests/lisp/unfit-ecl.lisp.
 
 (defpackage :port/words
   (:documentation "What the words stand for.")
