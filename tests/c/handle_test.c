@@ -259,6 +259,7 @@ SOCKET_TEST(handle, thousands_are_open_at_once_and_each_is_its_own) {
     enum { COUNT = 3000 };
     static int64_t sockets[COUNT];
     static char seen[COUNT * 4];
+    NEED_DESCRIPTORS(COUNT + 100);
     for (int i = 0; i < COUNT; i++) {
         sockets[i] = open_one();
         int64_t fd = lport_socket_descriptor(sockets[i]);

@@ -64,6 +64,17 @@ int have_inet6(void);
         }                                                                                          \
     } while (0)
 
+/* How many descriptors this process may have: as many as the system lets it from here on. A test
+ * that needs more ends with NEED_DESCRIPTORS, as skipped. */
+int descriptors_allowed(void);
+
+#define NEED_DESCRIPTORS(count)                                                                    \
+    do {                                                                                           \
+        if (descriptors_allowed() < (count)) {                                                     \
+            cr_skip_test("more descriptors are not allowed");                                      \
+        }                                                                                          \
+    } while (0)
+
 /* How many of FAMILIES, an array with LPORT_INET6 last if it has it, this machine has. */
 #define FAMILIES_HERE(families)                                                                    \
     (COUNT_OF(families) - ((families)[COUNT_OF(families) - 1] == LPORT_INET6 && !have_inet6()))

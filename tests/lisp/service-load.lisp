@@ -78,9 +78,9 @@
 ;;; One end of each connection is in a companion.
 
 (defun herd-size ()
-  "How many connections make a herd here: 10,000, or what the limit of descriptors allows; then the
-test counts as skipped, although it checks the same of fewer."
-  (let ((size (min 10000 (- (descriptor-limit) 1000))))
+  "How many connections make a herd here: 10,000, or the hundreds that the limit of descriptors
+allows; then the test counts as skipped, although it checks the same of fewer."
+  (let ((size (min 10000 (* 100 (floor (- (descriptor-limit) 500) 100)))))
     (when (< size 10000)
       (skip "only ~D connections: more descriptors are not allowed" size))
     size))
@@ -225,7 +225,7 @@ over connections that were reset in the queue, and serves all others once there 
     (with-limited-service (companion number (+ size 50))
       (unwind-protect
            (progn
-             (setf sockets (loop repeat (+ size 500)
+             (setf sockets (loop repeat (+ size 100 (floor size 25))
                                  collect (open-socket "127.0.0.1" number :timeout 60
                                                                          :input-timeout 60)))
              (is-true (wait-until (lambda () (plusp (tell companion '(exhaustions)))) 60))
@@ -364,8 +364,9 @@ left again: the service, in a process of its own, serves, and has nothing more t
       (let ((memory (used-memory)))
         (is (= size (tell companion `(gather ,number 10 ,(floor size 10)))))
         (is (= size (client-count server)))
-        (let ((each (/ (- (used-memory) memory) size 1.0)))
-          (is (< each 1024) "~A octets each" each)))
+        (let ((more (- (used-memory) memory)))
+          ;; and what the service itself takes, which shows where the herd is small
+          (is (< more (+ (* 1024 size) 400000)) "~A octets for ~D" more size)))
       (is (<= (port::service-thread-count (service-of server)) 4))
       (sleep 0.1)                       ; the ticker falls asleep
       (let ((before (process-seconds)) (switches (context-switches)))
