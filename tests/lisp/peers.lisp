@@ -46,16 +46,18 @@
 
 (define-test peers.high-descriptors (:limit 60)
   "usocket: waiting on a descriptor of 1024 or more is an error, or corrupts the image."
-  (let ((fillers (loop repeat 700
-                       nconc (multiple-value-list (open-socket-pair)))))
-    (unwind-protect
-         (with-pair (a b :inet)
-           (is (> (socket-descriptor a) 1024))
-           (is (null (wait-for-stream b 0.01)))
-           (send-octets a "x")
-           (is (wait-for-stream b 5))
-           (is (char= #\x (read-char b))))
-      (mapc #'close fillers))))
+  (if (< (descriptor-limit) 1500)
+      (skip "there are no such descriptors here")
+      (let ((fillers (loop repeat 700
+                           nconc (multiple-value-list (open-socket-pair)))))
+        (unwind-protect
+             (with-pair (a b :inet)
+               (is (> (socket-descriptor a) 1024))
+               (is (null (wait-for-stream b 0.01)))
+               (send-octets a "x")
+               (is (wait-for-stream b 5))
+               (is (char= #\x (read-char b))))
+          (mapc #'close fillers)))))
 
 (define-test peers.failures-are-of-this-library ()
   "usocket, SBCL: a reset while reading is an implementation's own error, a deadline not even that."
