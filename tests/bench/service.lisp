@@ -189,21 +189,26 @@ NIL for one that returns NIL."
               (and (cdr entry) (number-text (cdr entry))))
       "-"))
 
+(defun over (number other)
+  "NUMBER by OTHER; NIL where nothing was measured: on a busy machine a server may answer nothing in
+its second."
+  (and (plusp other) (/ number other)))
+
 (defun server-ratios (row)
   "What the goals of ROW have come to."
   (let* ((c (server-row-c row)) (port (server-row-port row)) (goal (server-row-of-c row))
-         (ratio (/ (car port) (car c)))
+         (ratio (over (car port) (car c)))
          (more-p (string= (server-row-unit row) "1/s")))
     (format nil "~A~@[; 99 %: ~A~]~{; ~A~}"
-            (goal-text ratio goal (and goal (if more-p (>= ratio goal) (<= ratio goal))))
-            (let ((late (and more-p (/ (cdr port) (cdr c)))))
+            (goal-text ratio goal (and goal ratio (if more-p (>= ratio goal) (<= ratio goal))))
+            (let ((late (and more-p (over (cdr port) (cdr c)))))
               (and late (goal-text late 2 (<= late 2))))
             (loop for (title . factor) in (server-row-more-than row)
                   for other = (cdr (assoc title (server-row-others row) :test #'string=))
-                  when other
-                    collect (let ((ratio (/ (car port) (car other))))
-                              (format nil "~A of ~A" (goal-text ratio factor (>= ratio factor))
-                                      title))))))
+                  for ratio = (and other (over (car port) (car other)))
+                  when ratio
+                    collect (format nil "~A of ~A" (goal-text ratio factor (>= ratio factor))
+                                    title)))))
 
 (defun print-server-table (rows stream)
   (format stream "~&| servers and pollers | unit | port | plain C | Node | hunchentoot ~
