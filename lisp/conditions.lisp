@@ -562,11 +562,21 @@ signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
                       :arguments (list allowed key)))
   plist)
 
+(defun show-keywords (name)
+  "Make DESCRIBE and editors show the argument list of function NAME without its &REST and
+&ALLOW-OTHER-KEYS, where its keywords say all."
+  (%show-lambda-list name (loop with rest = (remove '&allow-other-keys (%lambda-list name))
+                                while rest
+                                if (eq (first rest) '&rest)
+                                  do (setf rest (cddr rest))
+                                else
+                                  collect (pop rest))))
+
 (defun note-keywords (function)
   "Let CHECK-OWN-KEYWORDS know the keywords of FUNCTION, a name, whose lambda list ends with
 &ALLOW-OTHER-KEYS so that it checks them itself; editors see those that it has."
   (setf (get function 'keywords) (keywords-of function))
-  (%show-keywords function))
+  (show-keywords function))
 
 (defun check-own-keywords (function operation plist)
   "As CHECK-KEYWORDS, with what FUNCTION, a name, takes."

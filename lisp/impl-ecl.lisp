@@ -404,16 +404,6 @@ under the name of a function object, and those of accessors have none."
 itself; how it is called does not change."
   (ext:annotate name :lambda-list nil lambda-list))
 
-(defun %show-keywords (name)
-  "Make DESCRIBE and editors show the argument list of function NAME without its &REST and
-&ALLOW-OTHER-KEYS, where its keywords say all."
-  (%show-lambda-list name (loop with rest = (remove '&allow-other-keys (%lambda-list name))
-                                while rest
-                                if (eq (first rest) '&rest)
-                                  do (setf rest (cddr rest))
-                                else
-                                  collect (pop rest))))
-
 ;;; Streams
 
 (defmacro %define-interactive (class value)

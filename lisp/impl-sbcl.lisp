@@ -314,16 +314,6 @@ subclass can have it elsewhere."
 itself; how it is called does not change."
   (setf (sb-kernel:%fun-lambda-list (fdefinition name)) lambda-list))
 
-(defun %show-keywords (name)
-  "Make DESCRIBE and editors show the argument list of function NAME without its &REST and
-&ALLOW-OTHER-KEYS, where its keywords say all."
-  (%show-lambda-list name (loop with rest = (remove '&allow-other-keys (%lambda-list name))
-                                while rest
-                                if (eq (first rest) '&rest)
-                                  do (setf rest (cddr rest))
-                                else
-                                  collect (pop rest))))
-
 ;;; Streams
 
 (defmacro %define-interactive (class value)
