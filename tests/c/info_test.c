@@ -95,6 +95,14 @@ SOCKET_TEST(info, no_more_is_written_than_there_is_room_for) {
     close_both(ends);
 }
 
+/* A connection of which CALL tells, until faults_clear. */
+static void make_connection_told_by(int (*call)(int, int, int, void *, socklen_t *),
+                                    int64_t ends[2]) {
+    make_connection(LPORT_INET, ends);
+    faults_watch();
+    lport_os.getsockopt = call;
+}
+
 /* An older kernel gives less: that is none, not zero. */
 static int short_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
     (void)fd, (void)level, (void)name;
@@ -105,9 +113,7 @@ static int short_getsockopt(int fd, int level, int name, void *value, socklen_t 
 
 SOCKET_TEST(info, what_an_older_kernel_does_not_tell_is_none) {
     int64_t ends[2];
-    make_connection(LPORT_INET, ends);
-    faults_watch(); /* a call is replaced by its own */
-    lport_os.getsockopt = short_getsockopt;
+    make_connection_told_by(short_getsockopt, ends);
     cr_assert_eq(field(ends[0], "state"), 1);
     cr_assert_eq(field(ends[0], "rtt"), LPORT_NEVER);
     faults_clear();
@@ -131,9 +137,7 @@ static int known_getsockopt(int fd, int level, int name, void *value, socklen_t 
 
 SOCKET_TEST(info, numbers_come_in_the_units_of_their_kinds) {
     int64_t ends[2];
-    make_connection(LPORT_INET, ends);
-    faults_watch(); /* a call is replaced by its own */
-    lport_os.getsockopt = known_getsockopt;
+    make_connection_told_by(known_getsockopt, ends);
     cr_assert_eq(field(ends[0], "rtt"), 7000);
     cr_assert_eq(field(ends[0], "since-sent"), 3000000);
     cr_assert_eq(field(ends[0], "lost"), 1);
