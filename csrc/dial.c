@@ -68,10 +68,6 @@ struct dial {
 
 static struct lport_pool dials = LPORT_POOL(struct dial, NULL);
 
-static int is(int64_t status, int32_t kind) {
-    return lport_status_kind(status) == kind;
-}
-
 /* ---- dials as integers ------------------------------------------------------------------------
  */
 
@@ -196,7 +192,7 @@ static void drop_query(struct dial *dial) {
 static void take_answer(struct dial *dial) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     int64_t count = lport_resolve_count(dial->query);
-    if (is(count, LPORT_IN_PROGRESS)) {
+    if (lport_status_is(count, LPORT_IN_PROGRESS)) {
         return;
     }
     int64_t status = count < 0 ? count : make_room(dial, (int32_t)count);
@@ -222,7 +218,7 @@ static void settle(struct dial *dial, int32_t index, int64_t status) {
     struct lport_attempt *attempt = &dial->arrays.attempts[index];
     if (status == 0) { /* another may have won: the race will tell */
         lport_race_connected(&dial->race, index);
-    } else if (!is(status, LPORT_IN_PROGRESS)) {
+    } else if (!lport_status_is(status, LPORT_IN_PROGRESS)) {
         attempt->status = status;
         lport_attempt_close(attempt, 0);
         lport_race_failed(&dial->race, index);
@@ -300,7 +296,7 @@ static void run_race(struct dial *dial, int64_t now) {
             dial->wake_at = action.until;
             return;
         case LPORT_RACE_DONE:
-            if (dial->plan.binds) {
+            if (lport_attempt_binds(&dial->plan)) {
                 lport_local_keep(attempt->socket);
             }
             dial->outcome = attempt->socket;
@@ -319,7 +315,7 @@ static void run_race(struct dial *dial, int64_t now) {
 /* Stops the race and closes what runs. */
 static void stop_race(struct dial *dial) {
     lport_race_stop(&dial->race);
-    if (is(dial->outcome, LPORT_IN_PROGRESS)) {
+    if (lport_status_is(dial->outcome, LPORT_IN_PROGRESS)) {
         run_race(dial, INT64_MIN);
     }
 }
@@ -359,9 +355,10 @@ static int64_t begin(int32_t kind, const uint8_t *local, int32_t flags, struct d
     if (*dial == NULL) {
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
-    (*dial)->plan.kind = kind;
-    (*dial)->plan.flags = flags;
-    lport_attempt_plan_local(&(*dial)->plan, local);
+    (*dial)->plan = (struct lport_attempt_plan){.kind = kind, .flags = flags};
+    if (local != NULL) {
+        memcpy((*dial)->plan.local, local, LPORT_ADDRESS_SIZE);
+    }
     return 0;
 }
 
@@ -469,16 +466,16 @@ int64_t lport_dial_step(int64_t handle) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t now = lport_clock_now();
-    if (is(dial->outcome, LPORT_IN_PROGRESS) && dial->query != 0) {
+    if (lport_status_is(dial->outcome, LPORT_IN_PROGRESS) && dial->query != 0) {
         take_answer(dial);
     }
-    if (is(dial->outcome, LPORT_IN_PROGRESS)) {
+    if (lport_status_is(dial->outcome, LPORT_IN_PROGRESS)) {
         look_at_attempts(dial, now);
         run_race(dial, now);
     }
     dial->polling = 0;
-    dial->wake_at = is(dial->outcome, LPORT_IN_PROGRESS) ? dial->wake_at : INT64_MIN;
-    if (is(dial->outcome, LPORT_IN_PROGRESS)) {
+    dial->wake_at = lport_status_is(dial->outcome, LPORT_IN_PROGRESS) ? dial->wake_at : INT64_MIN;
+    if (lport_status_is(dial->outcome, LPORT_IN_PROGRESS)) {
         prepare_wait(dial);
     }
     return dial->outcome;

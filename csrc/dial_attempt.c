@@ -16,10 +16,6 @@ enum { MAX_REDIALS = 2 }; /* after a connection to itself, see socket.h */
 #define BACKLOG_FIRST INT64_C(1000000)
 #define BACKLOG_LAST  INT64_C(50000000)
 
-static int is(int64_t status, int32_t kind) {
-    return lport_status_kind(status) == kind;
-}
-
 void lport_attempt_init(struct lport_attempt *attempt, const uint8_t *address) {
     memcpy(attempt->address, address, LPORT_ADDRESS_SIZE);
     attempt->socket = 0;
@@ -29,17 +25,13 @@ void lport_attempt_init(struct lport_attempt *attempt, const uint8_t *address) {
     attempt->redials = 0;
 }
 
-void lport_attempt_plan_local(struct lport_attempt_plan *plan, const uint8_t *local) {
-    plan->binds =
-        local != NULL && (local[LPORT_AT_FAMILY] != LPORT_ANY || lport_address_port(local) != 0);
-    if (plan->binds) {
-        memcpy(plan->local, local, LPORT_ADDRESS_SIZE);
-    }
+int lport_attempt_binds(const struct lport_attempt_plan *plan) {
+    return plan->local[LPORT_AT_FAMILY] != LPORT_ANY || lport_address_port(plan->local) != 0;
 }
 
 int lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address) {
     int32_t local = plan->local[LPORT_AT_FAMILY];
-    return !plan->binds || local == LPORT_ANY || local == address[LPORT_AT_FAMILY];
+    return local == LPORT_ANY || local == address[LPORT_AT_FAMILY];
 }
 
 void lport_attempt_close(struct lport_attempt *attempt, int32_t flags) {
@@ -55,7 +47,7 @@ static int64_t open_socket(struct lport_attempt *attempt, const struct lport_att
     uint8_t wildcard[LPORT_ADDRESS_SIZE] = {attempt->address[LPORT_AT_FAMILY]};
     const uint8_t *local = plan->local;
     int32_t flags = plan->flags;
-    if (plan->binds && lport_address_port(local) != 0) {
+    if (lport_address_port(local) != 0) {
         /* Several attempts share the one port, and so do earlier connections in TIME_WAIT. */
         flags |= LPORT_REUSE_ADDRESS;
     }
@@ -64,7 +56,7 @@ static int64_t open_socket(struct lport_attempt *attempt, const struct lport_att
         return socket;
     }
     attempt->socket = socket;
-    if (!plan->binds) {
+    if (!lport_attempt_binds(plan)) {
         return 0;
     }
     if (local[LPORT_AT_FAMILY] == LPORT_ANY) {
@@ -79,13 +71,13 @@ static int64_t open_socket(struct lport_attempt *attempt, const struct lport_att
 static int64_t connect_socket(struct lport_attempt *attempt, int64_t now) {
     int64_t status = lport_socket_connect_start(attempt->socket, attempt->address);
     attempt->retry_at = LPORT_NEVER;
-    if (is(status, LPORT_BACKLOG_FULL)) {
+    if (lport_status_is(status, LPORT_BACKLOG_FULL)) {
         attempt->retry_at = now + attempt->retry_in;
         attempt->retry_in =
             attempt->retry_in < BACKLOG_LAST / 2 ? attempt->retry_in * 2 : BACKLOG_LAST;
         return lport_status_make(LPORT_IN_PROGRESS);
     }
-    return status == 0 || is(status, LPORT_IN_PROGRESS)
+    return status == 0 || lport_status_is(status, LPORT_IN_PROGRESS)
                ? lport_socket_connect_finish(attempt->socket)
                : status;
 }
@@ -101,11 +93,11 @@ static int64_t open_and_connect(struct lport_attempt *attempt,
  * reset: an end in order would leave the port it took in TIME_WAIT. */
 static int redial(struct lport_attempt *attempt, const struct lport_attempt_plan *plan,
                   int64_t status) {
-    if (!is(status, LPORT_CONNECTION_REFUSED) || lport_status_errno(status) != 0) {
+    if (!lport_status_is(status, LPORT_CONNECTION_REFUSED) || lport_status_errno(status) != 0) {
         return 0;
     }
     lport_attempt_close(attempt, LPORT_RESET);
-    int chosen = plan->binds && lport_address_port(plan->local) != 0;
+    int chosen = lport_address_port(plan->local) != 0;
     return !chosen && attempt->redials++ < MAX_REDIALS;
 }
 

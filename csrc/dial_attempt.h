@@ -11,8 +11,8 @@
 /* What the attempts of one dial have in common. */
 struct lport_attempt_plan {
     int32_t kind, flags;
-    int binds; /* LOCAL is to be bound */
-    uint8_t local[LPORT_ADDRESS_SIZE];
+    uint8_t
+        local[LPORT_ADDRESS_SIZE]; /* the own end; of no family and no port: the system's choice */
 };
 
 struct lport_attempt {
@@ -27,8 +27,8 @@ struct lport_attempt {
 /* Makes ATTEMPT one on ADDRESS, port included, that has not begun. */
 void lport_attempt_init(struct lport_attempt *attempt, const uint8_t *address);
 
-/* The plan's own end: LOCAL may be NULL. True if ADDRESS can be dialled from it. */
-void lport_attempt_plan_local(struct lport_attempt_plan *plan, const uint8_t *local);
+/* True if PLAN has an own end to bind; if ADDRESS can be dialled from the one it has. */
+int lport_attempt_binds(const struct lport_attempt_plan *plan);
 int lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address);
 
 /* [nowait] Begins ATTEMPT; looks how it went, once its socket is ready; tries it again, once its

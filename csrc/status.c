@@ -257,6 +257,10 @@ int32_t lport_status_kind(int64_t status) {
     return bits ? (int32_t)(bits >> KIND_SHIFT) : LPORT_OTHER;
 }
 
+int lport_status_is(int64_t status, int32_t kind) {
+    return lport_status_kind(status) == kind;
+}
+
 int32_t lport_status_errno(int64_t status) {
     uint64_t bits = unpack(status);
     int domain = (int)(bits >> NUMBER_BITS & 0xff);

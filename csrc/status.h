@@ -14,6 +14,9 @@ enum lport_context {
     LPORT_IN_TRANSFER, /* on an established connection */
 };
 
+/* True if STATUS, which may be a result, is one of KIND. */
+int lport_status_is(int64_t status, int32_t kind);
+
 /* The status for ERRNO_VALUE in CONTEXT. */
 int64_t lport_status_from_errno(enum lport_context context, int errno_value);
 
