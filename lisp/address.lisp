@@ -298,3 +298,10 @@ for other text, SERVICE-NOT-FOUND for a name that the system's table does not ha
     (if (<= minimum number 65535)
         number
         (fail-port port operation minimum))))
+
+;;; Paths
+
+(defun native-path (pathname)
+  "The name that the system has for PATHNAME, a string; NIL where it names no single file."
+  (handler-case (uiop:native-namestring pathname)
+    (error () nil)))                    ; wild, without a name, or of an unknown logical host

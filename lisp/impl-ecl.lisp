@@ -295,23 +295,13 @@ reason; this thread has it afterwards, in the cleanup of one that is unwound too
                     :one-liner t :side-effects t))
     (max 1 (reduce #'+ set :key #'logcount))))
 
-;;; Who ends the process lets no thread be made any more, see impl-sbcl.lisp.
-
-(%defglobal *thread-making* (mp:make-lock :name "port: threads"))
-(%defglobal *process-ending* nil)
-
-(defun note-process-end ()
-  (mp:with-lock (*thread-making*)
-    (setf *process-ending* t)))
-
-(pushnew 'note-process-end si:*exit-hooks*)
+(defun %at-exit (function-name)
+  "Call the function named FUNCTION-NAME when this process begins to end."
+  (pushnew function-name si:*exit-hooks*))
 
 (defun %make-thread (function name)
-  "A new thread that calls FUNCTION; NIL once the process is about to end. Signals an ERROR where
-the system has none."
-  (mp:with-lock (*thread-making*)
-    (unless *process-ending*
-      (mp:process-run-function name function))))
+  "A new thread that calls FUNCTION. Signals an ERROR where the system has none."
+  (mp:process-run-function name function))
 
 (defmacro %compare-and-swap (place old new)
   "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."
@@ -378,11 +368,6 @@ that the float is."
        (handler-case (and (list-length object) t) ; NIL of a circle
          (type-error () nil))))
 
-(defun %subtype-p (type of)
-  "True if TYPE, any object, is a type specifier for a subtype of OF."
-  (handler-case (values (subtypep type of))
-    ((or error warning) () nil)))       ; it is none
-
 (defmacro %slot-of (class slot instance)
   "What INSTANCE, of CLASS or a subclass, has as SLOT."
   (declare (ignore class))
@@ -419,11 +404,6 @@ and true if end of file ended it: where there is none, NIL in its place."
 (defun %stream-descriptor (stream)
   "The descriptor of STREAM, an open file stream."
   (si:file-stream-fd stream))
-
-(defun %native-path (pathname)
-  "The name that the system has for PATHNAME, a string; NIL where it names no single file."
-  (handler-case (uiop:native-namestring pathname)
-    (error () nil)))                    ; wild, without a name, or of an unknown logical host
 
 (defun %regular-file-size (file)
   "How many octets FILE, an open file stream or the system's name of a file, has; :SPECIAL if it is

@@ -217,25 +217,14 @@ reason; this thread has it afterwards, in the cleanup of one that is unwound too
        0 size (sb-sys:vector-sap set)))
     (max 1 (reduce #'+ set :key #'logcount))))
 
-;;; Who ends the process lets no thread be made any more and waits for all others to end: one that
-;;; tried to make another would never do so. So a thread is being made, or the process is ending,
-;;; but not both.
-
-(%defglobal *thread-making* (sb-thread:make-mutex :name "port: threads"))
-(%defglobal *process-ending* nil)
-
-(defun note-process-end ()
-  (sb-thread:with-mutex (*thread-making*)
-    (setf *process-ending* t)))
-
-(pushnew 'note-process-end sb-ext:*exit-hooks*)
+(defun %at-exit (function-name)
+  "Call the function named FUNCTION-NAME when this process begins to end, its other threads still
+running."
+  (pushnew function-name sb-ext:*exit-hooks*))
 
 (defun %make-thread (function name)
-  "A new thread that calls FUNCTION; NIL once the process is about to end. Signals an ERROR where
-the system has none."
-  (sb-thread:with-mutex (*thread-making*)
-    (unless *process-ending*
-      (sb-thread:make-thread function :name name))))
+  "A new thread that calls FUNCTION. Signals an ERROR where the system has none."
+  (sb-thread:make-thread function :name name))
 
 (defmacro %compare-and-swap (place old new)
   "Put NEW into PLACE if it holds OLD (EQ), atomically; the value that PLACE had."
@@ -281,11 +270,6 @@ the system has none."
   "True if OBJECT is a list that has an end, which is NIL."
   (sb-int:proper-list-p object))
 
-(defun %subtype-p (type of)
-  "True if TYPE, any object, is a type specifier for a subtype of OF."
-  (handler-case (values (subtypep type of))
-    ((or error warning) () nil)))       ; it is none
-
 (defun slot-location (class slot)
   "Where the instances of the class named CLASS, which is defined, have SLOT."
   (let ((class (find-class class)))
@@ -328,11 +312,6 @@ and true if end of file ended it."
 (defun %stream-descriptor (stream)
   "The descriptor of STREAM, an open file stream."
   (sb-sys:fd-stream-fd stream))
-
-(defun %native-path (pathname)
-  "The name that the system has for PATHNAME, a string; NIL where it names no single file."
-  (handler-case (uiop:native-namestring pathname)
-    (error () nil)))                    ; wild, without a name, or of an unknown logical host
 
 (defun %regular-file-size (file)
   "How many octets FILE, an open file stream or the system's name of a file, has; :SPECIAL if it is

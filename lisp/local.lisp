@@ -6,7 +6,7 @@
   "The block of the local name PATH: a string, where `@` in front makes it abstract, or a pathname."
   (let ((text (typecase path
                 (string path)
-                (pathname (or (%native-path path)
+                (pathname (or (native-path path)
                               (fail-as 'address-syntax operation :address-syntax :host path
                                        :message "expected the pathname of one file, got ~S"
                                        :arguments (list path))))

@@ -188,7 +188,7 @@ is not that of a pipe or a device, which an open could wait for."
   (let* ((pathname (if (pathnamep file)
                        file
                        (and (not (find (code-char 0) file)) (uiop:parse-native-namestring file))))
-         (native (and pathname (%native-path (merge-pathnames pathname)))))
+         (native (and pathname (native-path (merge-pathnames pathname)))))
     (cond ((null native)
            (fail-argument :write file '(or pathname string) "the name of one file"))
           ((eq :special (%regular-file-size native))

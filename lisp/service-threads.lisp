@@ -109,12 +109,32 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
       (add-thread service)
       (rouse-another service)))
 
+;;; Who ends the process lets no thread be made any more and waits for all others to end: one that
+;;; tried to make another would never do so. So a thread is being made, or the process is ending,
+;;; but not both.
+
+(%defglobal *thread-making* (%make-lock))
+(%defglobal *process-ending* nil)
+
+(defun note-process-end ()
+  (%with-open-lock (*thread-making*)
+    (setf *process-ending* t)))
+
+(%at-exit 'note-process-end)
+
+(defun start-thread (function name)
+  "A new thread that calls FUNCTION; NIL once the process is about to end. Signals an ERROR where
+the system has none."
+  (%with-open-lock (*thread-making*)
+    (unless *process-ending*
+      (%make-thread function name))))
+
 (defun add-thread (service)
   "With the lock held. Without memory for another thread the service goes on with those it has; none
 is made while the process ends."
   (incf (service-thread-count service))
   (incf (service-coming service))
-  (let ((thread (handler-case (%make-thread (lambda () (work service))
+  (let ((thread (handler-case (start-thread (lambda () (work service))
                                             (format nil "~A ~D" (service-name service)
                                                     (service-thread-count service)))
                   (error () nil))))

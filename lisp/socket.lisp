@@ -135,15 +135,20 @@ does not know it any more."
                            :input-timeout (settings-input-timeout settings)
                            :output-timeout (settings-output-timeout settings))))
 
+(defun subtype-p (type of)
+  "True if TYPE, any object, is a type specifier for a subtype of OF."
+  (handler-case (values (subtypep type of))
+    ((or error warning) () nil)))       ; it is none
+
 (defun element-type-for (bin element-type)
   "CHARACTER or (UNSIGNED-BYTE 8): what a stream that is opened with these two is first of all."
   (cond ((null element-type) (if bin '(unsigned-byte 8) 'character))
         ((member element-type '((unsigned-byte 8) unsigned-byte :default) :test #'equal)
          '(unsigned-byte 8))
-        ((%subtype-p element-type nil) (fail-element-type element-type))
-        ((%subtype-p element-type 'character) 'character)
-        ((and (%subtype-p element-type '(unsigned-byte 8))
-              (%subtype-p '(unsigned-byte 8) element-type))
+        ((subtype-p element-type nil) (fail-element-type element-type))
+        ((subtype-p element-type 'character) 'character)
+        ((and (subtype-p element-type '(unsigned-byte 8))
+              (subtype-p '(unsigned-byte 8) element-type))
          '(unsigned-byte 8))
         (t (fail-element-type element-type))))
 

@@ -294,7 +294,7 @@ once."
               (is (eq t (tell companion
                               '(flet ((make-threads ()
                                        (port::call-deferred
-                                         (loop while (port::%make-thread (lambda ()) "short")))))
+                                         (loop while (port::start-thread (lambda ()) "short")))))
                                 (sb-thread:make-thread #'make-threads)
                                 (sb-thread:make-thread #'make-threads)
                                 (sleep 0.1)
