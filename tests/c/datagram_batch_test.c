@@ -30,6 +30,11 @@ static int64_t send_out(int64_t socket, int32_t first, int32_t count) {
                                      out.ends + first * LPORT_ADDRESS_SIZE, count);
 }
 
+/* Receives into IN at most COUNT messages, of each the first ROOM octets. */
+static int64_t receive_in(int64_t socket, size_t room, int32_t count) {
+    return lport_datagram_receive_batch(socket, in.octets, room, in.lengths, in.ends, count);
+}
+
 /* Sends COUNT of OUT over ENDS[1] and receives them over ENDS[0], in pieces that fit a buffer. */
 static void pass(const int64_t ends[2], int32_t count, const uint8_t *from) {
     for (int32_t sent = 0, got = 0; got < count;) {
@@ -41,8 +46,7 @@ static void pass(const int64_t ends[2], int32_t count, const uint8_t *from) {
         }
         while (got < sent) {
             cr_assert_gt(wait_for(ends[0], LPORT_INPUT, soon()), 0);
-            int64_t moved =
-                lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, MOST);
+            int64_t moved = receive_in(ends[0], ROOM, MOST);
             if (would_block(moved)) {
                 continue;
             }
@@ -109,8 +113,7 @@ SOCKET_TEST(datagram_batch, one_call_is_enough) {
     fill_out(1, of_one_length);
     faults_watch(); /* calls are counted */
     cr_assert_eq(send_out(ends[1], 0, 64), 64);
-    cr_assert_eq(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, 64),
-                 64);
+    cr_assert_eq(receive_in(ends[0], ROOM, 64), 64);
     cr_assert_eq(faults_calls(CALL_SENDMMSG), 1);
     cr_assert_eq(faults_calls(CALL_RECVMMSG), 1);
     close_both(ends);
@@ -124,8 +127,7 @@ SOCKET_TEST(datagram_batch, a_call_moves_all_that_there_is) {
     fill_out(6, growing);
     faults_watch(); /* or a message may be left for the next call */
     cr_assert_eq(send_out(ends[1], 0, 100), 100);
-    cr_assert_eq(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, MOST),
-                 100);
+    cr_assert_eq(receive_in(ends[0], ROOM, MOST), 100);
     cr_assert_arr_eq(in.lengths, out.lengths, 100);
     faults_resume();
     close_both(ends);
@@ -147,9 +149,7 @@ SOCKET_TEST(datagram_batch, each_message_goes_to_its_own_address) {
     faults_watch(); /* or a message may be left for the next call */
     cr_assert_eq(send_out(third, 0, 10), 10);
     for (int i = 0; i < 2; i++) {
-        cr_assert_eq(lport_datagram_receive_batch(i == 0 ? ends[0] : third, in.octets, ROOM,
-                                                  in.lengths, in.ends, MOST),
-                     5);
+        cr_assert_eq(receive_in(i == 0 ? ends[0] : third, ROOM, MOST), 5);
         for (int j = 0; j < 5; j++) {
             cr_assert_eq(in.lengths[j], out.lengths[2 * j + i]);
             cr_assert_eq(lport_address_equal(in.ends + j * LPORT_ADDRESS_SIZE, third_at), 1);
@@ -168,14 +168,10 @@ SOCKET_TEST(datagram_batch, no_more_is_written_than_there_is_room_for) {
     cr_assert_eq(undisturbed(send_out(ends[1], 0, 5)), 5);
     memset(&in, '-', sizeof in);
     int64_t untouched = in.lengths[2];
-    cr_assert_eq(
-        undisturbed(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, 2)),
-        2);
+    cr_assert_eq(undisturbed(receive_in(ends[0], ROOM, 2)), 2);
     cr_assert_eq(in.lengths[2], untouched);
     cr_assert(in.octets[2 * ROOM] == '-' && in.ends[2 * LPORT_ADDRESS_SIZE] == '-');
-    cr_assert_eq(
-        undisturbed(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, 9)),
-        3);
+    cr_assert_eq(undisturbed(receive_in(ends[0], ROOM, 9)), 3);
     cr_assert_arr_eq(in.octets, out.octets + 2 * ROOM, 1000);
     close_both(ends);
 }
@@ -204,14 +200,10 @@ SOCKET_TEST(datagram_batch, what_goes_wrong_with_messages) {
     open_ends(LPORT_INET, ends, at);
     fill_out(2, in_runs);
     cr_assert_eq(undisturbed(send_out(ends[1], 1, 2)), 2);
-    cr_assert_eq(
-        undisturbed(lport_datagram_receive_batch(ends[0], in.octets, 10, in.lengths, in.ends, 9)),
-        2);
+    cr_assert_eq(undisturbed(receive_in(ends[0], 10, 9)), 2);
     cr_assert_eq(in.lengths[1], 700);
     cr_assert_arr_eq(in.octets + 10, out.octets + 2 * ROOM, 10);
-    assert_kind(
-        undisturbed(lport_datagram_receive_batch(ends[0], in.octets, ROOM, in.lengths, in.ends, 9)),
-        LPORT_WOULD_BLOCK);
+    assert_kind(undisturbed(receive_in(ends[0], ROOM, 9)), LPORT_WOULD_BLOCK);
     assert_kind(undisturbed(send_out(ends[0], 1, 2)), LPORT_NOT_CONNECTED);
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
     cr_assert_eq(undisturbed(send_out(ends[1], 1, 1)), 1);
@@ -238,14 +230,11 @@ SOCKET_TEST(datagram_batch, what_is_no_batch) {
     out.ends[5 * LPORT_ADDRESS_SIZE] = 99;
     cr_assert_eq(undisturbed(send_out(ends[1], 3, 4)), 2, "those before it are sent");
     assert_kind(send_out(ends[1], 5, 2), LPORT_INVALID);
-    assert_kind(lport_datagram_receive_batch(ends[0], in.octets, 1, in.lengths, in.ends, 0),
-                LPORT_INVALID);
+    assert_kind(receive_in(ends[0], 1, 0), LPORT_INVALID);
     close_both(ends);
     cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);
     assert_kind(undisturbed(send_out(ends[0], 2, 1)), LPORT_NOT_SUPPORTED);
-    assert_kind(
-        undisturbed(lport_datagram_receive_batch(ends[1], in.octets, 1, in.lengths, in.ends, 1)),
-        LPORT_NOT_SUPPORTED);
+    assert_kind(undisturbed(receive_in(ends[1], 1, 1)), LPORT_NOT_SUPPORTED);
     close_both(ends);
 }
 
@@ -257,13 +246,9 @@ SOCKET_TEST(datagram_batch, each_direction_is_shut_down_by_itself) {
     cr_assert_eq(undisturbed(send_out(ends[0], 0, 2)), 2);
     cr_assert_eq(lport_socket_shutdown(ends[1], LPORT_OUTPUT), 0);
     assert_kind(undisturbed(send_out(ends[1], 0, 1)), LPORT_OUTPUT_SHUT);
-    cr_assert_eq(
-        undisturbed(lport_datagram_receive_batch(ends[1], in.octets, ROOM, in.lengths, in.ends, 9)),
-        2);
+    cr_assert_eq(undisturbed(receive_in(ends[1], ROOM, 9)), 2);
     cr_assert_eq(lport_socket_shutdown(ends[1], LPORT_INPUT), 0);
-    assert_kind(
-        undisturbed(lport_datagram_receive_batch(ends[1], in.octets, ROOM, in.lengths, in.ends, 9)),
-        LPORT_END);
+    assert_kind(undisturbed(receive_in(ends[1], ROOM, 9)), LPORT_END);
     close_both(ends);
 }
 
@@ -275,12 +260,11 @@ SOCKET_TEST(datagram_batch, local_messages_signals_and_failures) {
     faults_fail(CALL_SENDMMSG, 1, 2, EINTR);
     faults_fail(CALL_RECVMMSG, 1, 2, EINTR);
     cr_assert_eq(send_out(ends[0], 0, 3), 3);
-    cr_assert_eq(lport_datagram_receive_batch(ends[1], in.octets, ROOM, in.lengths, in.ends, 9), 3);
+    cr_assert_eq(receive_in(ends[1], ROOM, 9), 3);
     cr_assert_arr_eq(in.octets + 2 * ROOM, out.octets + 2 * ROOM, 1000);
     faults_fail(CALL_SENDMMSG, 1, 1, ENOBUFS);
     assert_kind(send_out(ends[0], 0, 3), LPORT_BUFFERS_EXHAUSTED);
     faults_fail(CALL_RECVMMSG, 1, 1, ENOMEM);
-    assert_kind(lport_datagram_receive_batch(ends[1], in.octets, ROOM, in.lengths, in.ends, 9),
-                LPORT_MEMORY_EXHAUSTED);
+    assert_kind(receive_in(ends[1], ROOM, 9), LPORT_MEMORY_EXHAUSTED);
     close_both(ends);
 }

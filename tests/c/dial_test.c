@@ -146,6 +146,14 @@ static int64_t listen_at(const char *text, int32_t port, int32_t backlog) {
     return listener;
 }
 
+/* Closes what a test of one connection has, which is all there is. */
+static void end_connected(int64_t dial, int64_t socket, int64_t listener) {
+    lport_dial_close(dial);
+    lport_socket_close(socket, 0);
+    lport_socket_close(listener, 0);
+    check_nothing_left();
+}
+
 /* A port of TEXT that refuses: it was just given out and given back. */
 static int32_t refusing_port(const char *text) {
     int64_t listener = listen_at(text, 0, 0);
@@ -479,10 +487,7 @@ Test(dial, the_second_address_follows_a_refusal_at_once) { /* behaviours 48, 51 
     cr_assert_eq(lport_dial_count(dial), 2);
     check_attempt(dial, 0, "127.0.0.2", LPORT_CONNECTION_REFUSED);
     check_attempt(dial, 1, "127.0.0.3", 0);
-    lport_dial_close(dial);
-    lport_socket_close(socket, 0);
-    lport_socket_close(listener, 0);
-    check_nothing_left();
+    end_connected(dial, socket, listener);
 }
 
 /* What becomes of an attempt at ::1, where nobody listens. */
@@ -631,10 +636,7 @@ Test(dial, a_name_connects_to_the_first_address_that_answers) {
     check_peer(socket, "127.0.0.3", port_of(listener));
     cr_assert_eq(lport_dial_count(dial), 3);
     check_attempt(dial, 1, "::1", refusal_of_inet6());
-    lport_dial_close(dial);
-    lport_socket_close(socket, 0);
-    lport_socket_close(listener, 0);
-    check_nothing_left();
+    end_connected(dial, socket, listener);
 }
 
 Test(dial, a_name_with_one_address) {
@@ -643,10 +645,7 @@ Test(dial, a_name_with_one_address) {
     int64_t dial = open_dial("one.test", port_of(listener));
     int64_t socket = finish_soon(dial);
     check_peer(socket, "127.0.0.2", port_of(listener));
-    lport_dial_close(dial);
-    lport_socket_close(socket, 0);
-    lport_socket_close(listener, 0);
-    check_nothing_left();
+    end_connected(dial, socket, listener);
 }
 
 /* The answer is there and the connection is not: the query is over, whatever comes next. */
@@ -659,10 +658,7 @@ Test(dial, a_name_whose_address_takes_its_time) {
     cr_assert_eq(faults_struck(), 2);
     faults_resume();
     check_peer(socket, "127.0.0.2", port_of(listener));
-    lport_dial_close(dial);
-    lport_socket_close(socket, 0);
-    lport_socket_close(listener, 0);
-    check_nothing_left();
+    end_connected(dial, socket, listener);
 }
 
 /* What is looked at is the event of the query, which belongs to no address. */
@@ -680,10 +676,7 @@ Test(dial, a_look_that_fails_while_a_name_is_asked_for) {
     sem_post(&fake.gate);
     int64_t socket = finish_soon(dial);
     check_peer(socket, "127.0.0.2", port_of(listener));
-    lport_dial_close(dial);
-    lport_socket_close(socket, 0);
-    lport_socket_close(listener, 0);
-    check_nothing_left();
+    end_connected(dial, socket, listener);
 }
 
 /* As a program without a standard input gets it. */
