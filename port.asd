@@ -179,7 +179,7 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/bench"
   :description "Workloads over sockets by port and by others, for comparison: `make bench`."
-  :depends-on ("port" "port/examples" "usocket" (:feature :sbcl (:require "sb-bsd-sockets")))
+  :depends-on ("port" "usocket" (:feature :sbcl (:require "sb-bsd-sockets")))
   :pathname "tests/bench/"
   :serial t
   :components ((:file "package")

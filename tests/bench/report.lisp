@@ -124,10 +124,13 @@ median of the rounds, a ratio the median of the ratios of each round.
 
 (defparameter *server-preface* "
 Servers: `wrk` with 64 connections for a second a round, on the same processor as the server, so
-both share it; port's is the HTTP example, C's a loop on epoll, or threads that accept, with a
-fixed answer and no check of the request (`tests/bench/server.c`). Pollers: processor time of
-one wait that returns 100 events; usocket's WAIT-FOR-INPUT is left out, because on SBCL it
-writes past a set of 1,024 descriptors and corrupts the memory of the program.
+both share it. Each server is a process of its own and is warmed up by such a second before the
+rounds. port's (`tests/bench/server-port.lisp`) is the HTTP example, or the shortest function for a
+connection that is closed; C's a loop on epoll, or threads that accept, with a fixed answer and no
+check of the request (`tests/bench/server.c`). Where plain C would miss a goal against another
+server too, its ratio is there as well. Pollers: processor time of one wait that returns 100 events;
+usocket's WAIT-FOR-INPUT is left out, because on SBCL it writes past a set of 1,024 descriptors and
+corrupts the memory of the program.
 
 ")
 

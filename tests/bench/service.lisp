@@ -7,22 +7,25 @@
 ;; C, PORT: (number . 99th percentile or NIL); OTHERS: an alist of titles and such; numbers are
 ;; amounts in a second for requests, else nanoseconds. OF-C: goal for the ratio to C.
 
-(defun with-program-server (function &rest command)
-  "Call FUNCTION with the port that COMMAND, a server, prints; NIL if it prints none."
-  (let* ((process (uiop:launch-program command :output :stream :error-output nil))
-         (line (read-line (uiop:process-info-output process) nil)))
-    (unwind-protect (and line (funcall function (parse-integer line)))
-      (uiop:terminate-process process :urgent t)
-      (uiop:wait-process process)
-      (uiop:close-streams process))))
+(defun printed-port (process)
+  "The port that PROCESS, a server, prints; NIL if it ends without one."
+  (let ((line (read-line (uiop:process-info-output process) nil)))
+    (and line (parse-integer line))))
 
-(defun with-port-server (function start)
-  "Call FUNCTION with the port of the service that START returns."
-  (let ((server (funcall start)))
+(defun end-process (process)
+  (uiop:terminate-process process :urgent t)
+  (uiop:wait-process process)
+  (uiop:close-streams process))
+
+(defun call-with-programs (function commands)
+  "Call FUNCTION with the ports that COMMANDS, servers, print, NIL for one that prints none."
+  (let ((processes '()))
     (unwind-protect
-         (funcall function (nth-value 1 (port:socket-server-host/port
-                                         (first (port:server-listeners server)))))
-      (port:stop-server server :drain 0))))
+         (progn
+           (dolist (command commands)
+             (push (uiop:launch-program command :output :stream :error-output nil) processes))
+           (funcall function (mapcar #'printed-port (reverse processes))))
+      (mapc #'end-process processes))))
 
 ;;; Requests, by wrk
 
@@ -49,16 +52,6 @@
                                       :test #'string=))
                           (error "wrk measured no latency:~%~A" output)))))))
 
-(defun wrk-of (start &rest options)
-  "A function of no arguments that runs wrk against what START, called with a function, serves."
-  (lambda ()
-    (funcall start (lambda (port)
-                     (multiple-value-bind (requests late) (apply #'wrk port options)
-                       (cons requests late))))))
-
-(defun program-starter (&rest command)
-  (lambda (function) (apply #'with-program-server function command)))
-
 (defun rounds-of (rounds functions)
   "For each of FUNCTIONS the medians of what it returned in ROUNDS rounds, in which they take turns;
 NIL for one that returns NIL."
@@ -69,111 +62,76 @@ NIL for one that returns NIL."
                               (and (cdr (first column)) (median (mapcar #'cdr column))))))
            samples)))
 
-;;; Answered and closed
+(defun wrk-rounds (rounds commands &rest options)
+  "For each of COMMANDS, servers, the medians of what wrk with OPTIONS measures, warmed up before."
+  (flet ((run-of (port)
+           (lambda ()
+             (and port (multiple-value-call #'cons (apply #'wrk port options))))))
+    (call-with-programs (lambda (ports)
+                          (let ((runs (mapcar #'run-of ports)))
+                            (mapc #'funcall runs)
+                            (rounds-of rounds runs)))
+                        commands)))
 
-(defparameter *closing-answer*
-  (babel:string-to-octets
-   (format nil "HTTP/1.1 200 OK~C~%Content-Type: text/plain; charset=utf-8~:*~C~%~
-                Connection: close~:*~C~%Content-Length: 13~:*~C~%~:*~C~%hello, world~%"
-           #\Return)
-   :encoding :utf-8))
+;;; What is compared: programs of their own, so that nobody pays for what is in this one's memory
 
-(defun answer-once (socket)
-  "Answer whatever comes as the HTTP example does, and close."
-  (let ((room (octets-of 4096)))
-    (when (plusp (port:read-some socket room))
-      (port:write-octets socket *closing-answer*)
-      nil)))
+(defun c-program (&rest words)
+  (cons (project-file "build/bench/server") (mapcar #'princ-to-string words)))
 
-(defparameter *closing-threads* 4)
+(defun port-program (&rest words)
+  (list* sb-ext:*runtime-pathname* "--script" (project-file "tests/bench/server-port.lisp")
+         (mapcar #'princ-to-string words)))
+
+(defun node-program ()
+  (list "node" (project-file "tests/bench/server.js")))
+
+(defun hunchentoot-program ()
+  (list sb-ext:*runtime-pathname* "--script"
+        (project-file "tests/bench/server-hunchentoot.lisp")))
 
 (defun http-rows (rounds)
   (destructuring-bind (c port node hunchentoot)
-      (rounds-of rounds
-                 (list (wrk-of (program-starter (server-program) "http"))
-                       (wrk-of (lambda (function)
-                                 (with-port-server
-                                     function
-                                   (lambda ()
-                                     (port-example/http:start 0 'port-example/http:hello
-                                                              :host "127.0.0.1")))))
-                       (wrk-of (program-starter "node" (project-file "tests/bench/server.js")))
-                       (wrk-of (program-starter
-                                "sbcl" "--script"
-                                (project-file "tests/bench/server-hunchentoot.lisp")))))
+      (wrk-rounds rounds (list (c-program "http") (port-program "http") (node-program)
+                               (hunchentoot-program)))
     (list (make-server-row :title "HTTP requests on kept connections, 64 at once" :unit "1/s"
                            :c c :port port :of-c 3/4
                            :others `(("Node" . ,node) ("hunchentoot" . ,hunchentoot))
                            :more-than '(("Node" . 1) ("hunchentoot" . 4))))))
 
+(defparameter *closing-threads* 4)
+
 (defun closing-rows (rounds)
   (destructuring-bind (c port)
-      (rounds-of rounds
-                 (list (wrk-of (program-starter (server-program) "closing"
-                                                (princ-to-string *closing-threads*))
-                               "-H" "Connection: close")
-                       (wrk-of (lambda (function)
-                                 (with-port-server
-                                     function
-                                   (lambda ()
-                                     (port:serve #'answer-once 0 :host "127.0.0.1"
-                                                                 :threads *closing-threads*))))
-                               "-H" "Connection: close")))
+      (wrk-rounds rounds
+                  (list (c-program "closing" *closing-threads*)
+                        (port-program "closing" *closing-threads*))
+                  "-H" "Connection: close")
     (list (make-server-row :title (format nil "connections accepted, answered, closed; ~D threads"
                                           *closing-threads*)
                            :unit "1/s" :c c :port port :of-c (/ 1 1.05)))))
 
-;;; Waits for many
-
 (defparameter *waits* 2000)
 
-(defun port-wait (sockets ready)
-  "A function: the nanoseconds of one POLLER-WAIT for SOCKETS sockets, READY of which have input."
+(defun wait-of (program sockets ready)
+  "A function: the nanoseconds of one wait by PROGRAM for SOCKETS sockets, READY of which have
+input."
   (lambda ()
-    (let ((poller (port:make-poller)) (all '()))
-      (unwind-protect
-           (progn
-             (dotimes (i (floor sockets 2)) ; both ends wait
-               (multiple-value-bind (a b) (port:open-socket-pair)
-                 (push a all)
-                 (push b all)
-                 (port:poller-add poller a)
-                 (port:poller-add poller b)
-                 (when (< i ready)
-                   (write-byte 1 b)
-                   (finish-output b))))
-             (dotimes (i 10)
-               (port:poller-wait poller))
-             (let ((start (clock-ns +own-clock+)))
-               (dotimes (i *waits*)
-                 (unless (= ready (length (port:poller-wait poller))) (missing "events")))
-               (list (/ (- (clock-ns +own-clock+) start) *waits*))))
-        (close poller)
-        (dolist (socket all)
-          (close socket :abort t))))))
-
-(defun c-wait (sockets ready)
-  (lambda ()
-    (list (parse-decimal
-           (string-trim '(#\Newline)
-                        (uiop:run-program (mapcar #'princ-to-string
-                                                  (list (server-program) "wait" sockets ready
-                                                        *waits*))
-                                          :output :string))))))
+    (list (parse-decimal (string-trim '(#\Newline)
+                                      (uiop:run-program
+                                       (funcall program "wait" sockets ready *waits*)
+                                       :output :string))))))
 
 (defun wait-rows (rounds)
   (loop for sockets in '(200 10100 19000)
         collect (destructuring-bind (c port)
-                    (rounds-of rounds (list (c-wait sockets 100) (port-wait sockets 100)))
+                    (rounds-of rounds (list (wait-of #'c-program sockets 100)
+                                            (wait-of #'port-program sockets 100)))
                   (make-server-row :title (format nil "a wait among ~D sockets, 100 with input"
                                                   sockets)
                                    :unit "ns" :c c :port port
                                    :of-c (and (= sockets 10100) 1.3)))))
 
 ;;; The table
-
-(defun server-program ()
-  (project-file "build/bench/server"))
 
 (defun server-rows (part rounds)
   "The rows of the groups whose names have PART in them."
@@ -206,8 +164,11 @@ its second."
             (loop for (title . factor) in (server-row-more-than row)
                   for other = (cdr (assoc title (server-row-others row) :test #'string=))
                   for ratio = (and other (over (car port) (car other)))
+                  for plain = (and ratio (over (car c) (car other)))
                   when ratio
-                    collect (format nil "~A of ~A" (goal-text ratio factor (>= ratio factor))
+                    collect (format nil "~A of ~A"
+                                    (goal-text ratio factor (>= ratio factor)
+                                               (and (< plain factor) plain))
                                     title)))))
 
 (defun print-server-table (rows stream)
