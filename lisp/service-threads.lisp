@@ -150,6 +150,10 @@ is made while the process ends."
         (wake-another service)))))
 
 (defparameter *tick* 0.002 "Seconds between two looks of the ticker.")
+(defparameter *rare-tick* 0.01
+  "The same where at least +MANY-TAKEN+ clients were taken from the line since its last look. A look
+takes the processor from those at work: every request of that moment is late.")
+(defconstant +many-taken+ 16 "Clients.")
 (defconstant +quiet-ticks+ 10 "Looks at nothing to do after which the ticker falls asleep.")
 (defconstant +patient-ticks+ 5 "Looks without progress after which it helps although all are busy.")
 
@@ -167,28 +171,28 @@ wait for one, and a thread more would only be in their way. With the lock held."
 
 (defun tick (service)
   "Be the ticker until help is needed or the service stops. With the lock held."
-  (let ((quiet 0) (still 0) (progress -1))
-    (declare (type fixnum quiet still))
+  (let ((quiet 0) (still 0) (progress (service-progress service)) (seconds *tick*))
+    (declare (type fixnum quiet still progress))
     (setf (service-ticker service) (%current-thread)
           (service-wanted service) nil)
-    (loop until (or (service-ending service)
-                    (help-needed-p service (setf still (if (= progress (service-progress service))
-                                                           (1+ still)
-                                                           0))))
-          do (setf progress (service-progress service))
-             (if (and (service-leader service) (null (service-first service)))
-                 (incf quiet)
-                 (setf quiet 0))
-             (cond ((< quiet +quiet-ticks+)
+    (loop until (or (service-ending service) (help-needed-p service still))
+          do (cond ((or (service-first service) (null (service-leader service)))
+                    (setf quiet 0))
+                   (t (incf quiet)))
+             (cond ((<= quiet +quiet-ticks+)
                     (%interruptible
                       (%condition-wait (service-tick-condition service) (service-lock service)
-                                       *tick*)))
+                                       seconds)))
                    (t (setf (service-ticker-asleep service) t)
                       (%interruptible
                         (%condition-wait (service-tick-condition service)
                                          (service-lock service)))
                       (setf (service-ticker-asleep service) nil
-                            quiet 0))))
+                            quiet 0)))
+             (let ((taken (- (service-progress service) progress)))
+               (incf progress taken)
+               (setf still (if (zerop taken) (1+ still) 0)
+                     seconds (if (>= taken +many-taken+) *rare-tick* *tick*))))
     (setf (service-ticker service) nil
           (service-wanted service) nil)))
 
@@ -289,16 +293,17 @@ PROXY-ERROR."
 (defun call-function (service client)
   "The value of the function for CLIENT; :AGAIN without calling it if a connection has to have input
 first, and the header was all that has come."
-  (let ((first (shiftf (client-fresh client) nil)) (socket (client-socket client)))
-    (note-arrival (socket-connection socket)) ; the poller has said so
+  (let ((first (shiftf (client-fresh client) nil)) (connection (client-connection client))
+        (socket (client-socket client)))
+    (note-arrival connection)           ; the poller has said so
     (if (and first (service-await-input service) (socket-link socket)
-             (zerop (buffered-input (socket-connection socket))))
+             (zerop (buffered-input connection)))
         :again
         (%interruptible (funcall (service-function service) socket)))))
 
 (defun settle (service client value)
   "The function has returned VALUE for CLIENT: close it, or let it wait, or serve it again at once."
-  (let ((connection (socket-connection (client-socket client))))
+  (let ((connection (client-connection client)))
     (cond ((not (eq value :again))
            (%interruptible (end-client service client nil)))
           ((progn (unless (zerop (pending-output connection))

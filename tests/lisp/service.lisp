@@ -99,6 +99,32 @@
           (close socket))
         (mapc #'close silent)))))
 
+(define-test service.slow-among-quick ()
+  "A function that takes its time, among so many quick ones that the ticker looks seldom, holds up
+none of them."
+  (let ((gate (sb-thread:make-semaphore)))
+    (with-service (server number (lambda (socket)
+                                   (let ((line (read-line socket nil)))
+                                     (when (equal line "wait")
+                                       (sb-thread:wait-on-semaphore gate))
+                                     (when line
+                                       (write-line line socket)
+                                       :again)))
+                          :threads 4 :await-input t)
+      (let ((slow (loop repeat 2 collect (open-socket "127.0.0.1" number :input-timeout 10))))
+        (with-open-socket (quick "127.0.0.1" number :input-timeout 10)
+          (dolist (socket slow)
+            (dotimes (i 500)
+              (ask quick "quick"))
+            (write-line "wait" socket)
+            (finish-output socket)
+            (dotimes (i 500)
+              (is (equal "quick" (ask quick "quick"))))))
+        (sb-thread:signal-semaphore gate 2)
+        (dolist (socket slow)
+          (is (equal "wait" (read-line socket)))
+          (close socket))))))
+
 (define-test service.threads-are-bounded ()
   (let ((now (list 0)) (most 0))
     (with-service (server number (lambda (socket)
