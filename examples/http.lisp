@@ -165,6 +165,7 @@ or a tab."
 
 (defun parse-target (target)
   "The path that TARGET names, decoded, without a query; of `http://host/path' too. NIL: none."
+  (declare (type (simple-array character (*)) target))
   (let* ((start (if (and (> (length target) 7) (string-equal "http://" target :end2 7))
                     (or (position #\/ target :start 7) (length target))
                     0))
@@ -176,6 +177,7 @@ or a tab."
 
 (defun decode-path (target start end)
   "TARGET from START to END with the octets that stand for %XX, which are UTF-8."
+  (declare (type (simple-array character (*)) target))
   (if (not (find #\% target :start start :end end))
       (subseq target start end)
       (let ((octets (make-array 0 :element-type '(unsigned-byte 8) :fill-pointer t

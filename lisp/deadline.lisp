@@ -44,10 +44,10 @@
 
 (defun nanoseconds (seconds)
   "SECONDS in nanoseconds, rounded up, at most +NEVER+."
-  (if (or (%infinity-p seconds) (>= seconds (/ +never+ 1000000000)))
-      +never+
-      ;; %RATIONALIZE: 0.1 is meant as 1/10, not as the float next to it.
-      (values (ceiling (* (%rationalize seconds) 1000000000)))))
+  (cond ((typep seconds '(integer 0 1000000000)) (* seconds 1000000000)) ; the usual ones, quickly
+        ((or (%infinity-p seconds) (>= seconds (/ +never+ 1000000000))) +never+)
+        ;; %RATIONALIZE: 0.1 is meant as 1/10, not as the float next to it.
+        (t (values (ceiling (* (%rationalize seconds) 1000000000))))))
 
 (defun moment-in (span)
   "The moment SPAN nanoseconds from now."

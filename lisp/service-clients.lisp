@@ -16,6 +16,7 @@
 (defstruct (client (:copier nil) (:predicate nil))
   "A connection of a service."
   (socket nil :type socket :read-only t)
+  (connection nil :type connection :read-only t) ; of the socket
   ;; :RUNNING, with a thread or in the line; :MUTED, the same, its interest in the poller being
   ;; off; :PARKED; :CLOSED.
   (state :running :type symbol)
@@ -97,7 +98,7 @@
 ;;; The table of clients
 
 (defun client-handle (client)
-  (channel-handle (socket-connection (client-socket client))))
+  (channel-handle (client-connection client)))
 
 (defun add-client (service client)
   (let ((place (handle-place (client-handle client))))
@@ -171,14 +172,14 @@ were silent for too long."
     (with-cleanup
         (handler-case (close socket :abort abort)
           (network (condition) (report-error service condition socket)))
-      (unless (channel-closing (socket-connection socket)) ; this was unwound before it began
+      (unless (channel-closing (client-connection client)) ; this was unwound before it began
         (close socket :abort t))
       (setf (client-state client) :closed)
       (forget-client service client))))
 
 (defun input-now-p (client)
   "True if CLIENT, which is this thread's, has input that nobody has read. Never blocks."
-  (let ((connection (socket-connection (client-socket client))))
+  (let ((connection (client-connection client)))
     (or (plusp (buffered-input connection))
         (plusp (the (signed-byte 64) (receive-into-buffer connection))))))
 
@@ -193,14 +194,14 @@ may take its time, and the calling thread has others to look after."
 (defun output-left-p (client)
   "True if CLIENT, which is this thread's and was parked, has output, somebody else's, that the
 system does not take at once."
-  (let ((connection (socket-connection (client-socket client))))
+  (let ((connection (client-connection client)))
     (not (or (zerop (pending-output connection))
              (eq t (with-output-now (connection) (flush-quickly connection)))))))
 
 (defun end-cleanly (service client)
   "Close the connection of CLIENT, which is this thread's, so that its peer reads an end of file: a
 close with unread input would reset it, so what comes in this moment is passed over."
-  (let ((connection (socket-connection (client-socket client))))
+  (let ((connection (client-connection client)))
     (when (zerop (pending-output connection))
       (lport-socket-shutdown (channel-handle connection) +lport-output+))
     (loop repeat +last-looks+
@@ -275,7 +276,7 @@ now, linked, the first and the last, or NIL and NIL; how many were taken."
                (incf count)
                (let ((client (new-client result settings)))
                  (add-client service client)
-                 (setf (channel-keeper (socket-connection result))
+                 (setf (channel-keeper (client-connection client))
                        (lambda () (client-gone service client)))
                  (cond ((not (or (service-await-input service) (client-header-span client)))
                         (if last (setf (client-next last) client) (setf first client))
@@ -289,8 +290,8 @@ now, linked, the first and the last, or NIL and NIL; how many were taken."
 (defun new-client (socket settings)
   "The client for SOCKET, just accepted with SETTINGS."
   (let ((span (settings-header-span settings)))
-    (make-client :socket socket :header-span span
-                 :header-end (if span (moment-in span) +never+))))
+    (make-client :socket socket :connection (socket-connection socket)
+                 :header-span span :header-end (if span (moment-in span) +never+))))
 
 (defun accept-failed (service listener status)
   "LISTENER could not accept: wait, and see to it that the hook is told, unless it is just being
@@ -324,7 +325,7 @@ in the poller. False if it cannot: it is still this thread's then."
     ;; Who stops the service, or closes the connection, sets a mark first and looks then for what is
     ;; parked.
     (not (and (or (service-stopping service)
-                  (channel-closing (socket-connection (client-socket client))))
+                  (channel-closing (client-connection client)))
               (change-state client :parked :running)))))
 
 (defun park-end (service client)
