@@ -146,7 +146,6 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "service-stop")
                (:file "service-load")
                (:file "clocc")
-               (:file "model")
                (:file "peers")
                (:file "dns")
                (:file "haproxy")
