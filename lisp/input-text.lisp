@@ -97,10 +97,9 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
                  (last-p (values #\Return 1))))
           (t
            (multiple-value-bind (consumed produced) (decode format in start end scratch 0 1)
-             (if (= produced 1)
-                 (values (schar scratch 0) consumed)
-                 (values nil (or (problem format in start end)
-                                 (and last-p (- end start))))))))))
+             (cond ((= produced 1) (values (schar scratch 0) consumed))
+                   (last-p (wrong-or-cut-off format in start end))
+                   (t (values nil (problem format in start end)))))))))
 
 (defun carriage-return-p (connection)
   "True if the next octet is a carriage return that may be the first half of a line's end."
@@ -265,11 +264,13 @@ has to be asked what stands for some of them."
         (incf length produced))
       (when (= position end)
         (return (if (= length (length string)) string (subseq string 0 length))))
-      (when (null (text-format-replacement format))
-        (return nil))
-      (setf (schar string length) (text-format-replacement format))
-      (incf length)
-      (incf position (the index (or (problem format in position end) (- end position)))))))
+      (multiple-value-bind (character width) (wrong-or-cut-off format in position end)
+        (setf character (or character (text-format-replacement format)))
+        (when (null character)
+          (return nil))
+        (setf (schar string length) character)
+        (incf length)
+        (incf position (the index width))))))
 
 (declaim (inline line-end))
 (defun line-end (connection start stop)

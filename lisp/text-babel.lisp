@@ -165,12 +165,16 @@ none, an octet of ASCII among them still is one."
 
 (defconstant +utf-8b-octets+ #xDC00 "The code of the character for an octet is so much higher.")
 
+(defun utf-8b-octet (octet)
+  "The character for OCTET, which is none."
+  (code-char (+ +utf-8b-octets+ octet)))
+
 (defun utf-8b-character (octets start end)
   (let ((string (make-string 1)))
     (multiple-value-bind (consumed produced) (decode *utf-8* octets start end string 0 1)
       (cond ((= produced 1) (values (char string 0) consumed))
             ((problem *utf-8* octets start end)
-             (values (code-char (+ +utf-8b-octets+ (aref octets start))) 1))))))
+             (values (utf-8b-octet (aref octets start)) 1))))))
 
 (defun utf-8b-octets (character)
   (let ((octet (- (char-code character) +utf-8b-octets+)))

@@ -164,6 +164,15 @@ complete a character; else the number of octets that are none."
     ((:latin-1 :ascii) 1)
     (:babel (nth-value 1 (foreign-character (text-format-charset format) octets start end)))))
 
+(defun wrong-or-cut-off (format octets start end)
+  "What is at START of OCTETS, where DECODE stopped, if nothing belongs to it behind END. Values:
+NIL, or the character that an octet of UTF-8B is; how many octets."
+  (declare (type octets octets) (type fixnum start end))
+  (let ((wrong (problem format octets start end)))
+    (cond (wrong (values nil wrong))
+          ((eq (text-format-name format) :utf-8b) (values (utf-8b-octet (aref octets start)) 1))
+          (t (values nil (- end start))))))
+
 ;;; What cannot be converted
 
 (defun character-for (format octets channel position)

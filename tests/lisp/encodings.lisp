@@ -176,3 +176,24 @@ waits."
                (finish-output a)
                (wait-for-stream b)
                (is (null (read-char-no-hang b)))))))
+
+(defun everything-as-text (socket)
+  (coerce (loop for character = (read-char socket nil)
+                while character
+                collect character)
+          'string))
+
+(define-test encodings.utf-8b-loses-nothing (:behaviour 43)
+  "What the end of the file or of a line cuts off stands for itself too, in every way to read."
+  (loop for (wrong . end) in '(((#xE2 #x82)) ((#xF0 #x9F #x98)) ((#xE2 #x82) 10) ((97 #xC3) 10))
+        do (dolist (format '(:utf-8b (:utf-8b :replacement #\?)))
+             (dolist (read (list #'read-line #'everything-as-text))
+               (with-pair (a b)
+                 (setf (stream-external-format b) format)
+                 (write-octets a (apply #'octets (append wrong end)))
+                 (close a)
+                 (is (equal (loop for octet in wrong
+                                  collect (if (< octet 128) octet (+ #xDC00 octet)))
+                            (map 'list #'char-code
+                                 (remove #\Newline (values (funcall read b)))))
+                     "~S ~S" format wrong))))))
