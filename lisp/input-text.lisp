@@ -131,7 +131,8 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
   "Make unread again what the last character took."
   (decf (connection-in-start connection) (connection-last-width connection))
   (note-buffered connection)
-  (setf (connection-last-width connection) 0))
+  (setf (connection-last-width connection) 0
+        (connection-kept-width connection) 0))
 
 (defun unread-character (connection)
   "Take back the character that was read last. It is an error if that is not what happened last."
@@ -145,7 +146,10 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
         (let ((kept (kept-octets connection)))
           (cond ((plusp (connection-last-width connection))
                  (call-deferred (take-back connection)))
-                (kept (put-back connection kept 0 (length kept)))
+                (kept
+                 ;; The stream will stand again where it was kept: once is enough.
+                 (setf (connection-kept-width connection) 0)
+                 (put-back connection kept 0 (length kept)))
                 (t (fail-as 'usage-error :read :invalid
                             :socket (channel-socket connection)
                             :message "UNREAD-CHAR: the last operation on the socket was not ~

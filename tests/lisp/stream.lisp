@@ -532,3 +532,22 @@ FAILURE, a type."
         (send-octets a 7)
         (is (= 7 (read-byte b)))
         (is (typep (failure-of (unread-char #\t b)) 'usage-error))))))
+
+(define-test "stream.a-character-is-taken-back-once" (:behaviour 44)
+  "One that was kept aside as it emptied the buffer is no longer taken back where the stream comes
+to stand there again."
+  (do-pairs (a b)
+    (send-octets a "x")
+    (is (char= #\x (read-char b)))
+    (unread-char #\x b)
+    (is (= 120 (read-byte b)))
+    (is (typep (failure-of (unread-char #\x b)) 'usage-error))
+    (send-octets a "x")
+    (is (char= #\x (read-char b)))
+    (send-octets a "yz")
+    (is (char= #\y (read-char b)))
+    (unread-char #\y b)
+    (is (typep (failure-of (unread-char #\y b)) 'usage-error))
+    (is (char= #\y (read-char b)))
+    (is (char= #\z (read-char b)))
+    (is (null (read-char-no-hang b)))))
