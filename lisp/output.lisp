@@ -396,6 +396,12 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
   (incf (connection-taken connection) (length octets))
   limit)
 
+(defun written-octets (format character)
+  "As ENCODE-CHARACTER, but a newline is a line's end as FORMAT has it."
+  (if (and (char= character #\Newline) (eq (text-format-eol format) :crlf))
+      (values *line-end* t)
+      (encode-character format character)))
+
 (defun octets-for (character connection)
   "The octets that stand for CHARACTER, which has none in the format of CONNECTION: those of the
 format's replacement, or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says. What has
@@ -406,7 +412,7 @@ no octets either is asked about in its turn."
     (loop
       ;; In the format that holds now: a handler may have set another.
       (let ((format (connection-format connection)))
-        (multiple-value-bind (octets encoded-p) (encode-character format replacement)
+        (multiple-value-bind (octets encoded-p) (written-octets format replacement)
           (when encoded-p
             (return octets)))
         (setf replacement (ask-for-encodable format replacement connection))))))
@@ -541,10 +547,8 @@ buffer if all of them have octets: true if so; else nothing is written. Allocate
 
 (defun character-octets (connection character)
   "The octets that stand for CHARACTER in the format of CONNECTION."
-  (let ((format (connection-format connection)))
-    (if (and (char= character #\Newline) (eq (text-format-eol format) :crlf))
-        *line-end*
-        (multiple-value-bind (octets encoded-p) (encode-character format character)
-          (if encoded-p
-              octets
-              (octets-for character connection))))))
+  (multiple-value-bind (octets encoded-p)
+      (written-octets (connection-format connection) character)
+    (if encoded-p
+        octets
+        (octets-for character connection))))

@@ -69,6 +69,20 @@
     (signals usage-error (setf (stream-external-format a) '(:utf-8 :eol :cr)))
     (signals not-supported (setf (stream-external-format a) :ebcdic))))
 
+(define-test text-errors.a-replacement-that-is-a-line-end ()
+  "What is written as a newline in place of a character ends the line as the format has it."
+  (dolist (format '((:ascii :eol :crlf :replacement #\Newline) (:ascii :eol :crlf)))
+    (dolist (write (list (lambda (a) (write-string "€" a))
+                         (lambda (a) (write-char #\€ a))
+                         (lambda (a) (write-sequence (list #\€) a))))
+      (with-pair (a b)
+        (setf (stream-external-format a) format)
+        (handler-bind ((encoding-error (lambda (condition)
+                                         (replace-character #\Newline condition))))
+          (funcall write a))
+        (close a)
+        (is (equalp (octets 13 10) (everything b)) "~S" format)))))
+
 ;;; A handler may use the socket whose call it is asked about.
 
 (defmacro replacing ((class replacement &rest during) &body body)
