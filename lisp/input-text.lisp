@@ -147,9 +147,10 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
           (cond ((plusp (connection-last-width connection))
                  (call-deferred (take-back connection)))
                 (kept
-                 ;; The stream will stand again where it was kept: once is enough.
-                 (setf (connection-kept-width connection) 0)
-                 (put-back connection kept 0 (length kept)))
+                 (put-back connection kept 0 (length kept))
+                 ;; The stream will stand again where it was kept: once is enough. Not before it is
+                 ;; back: who was unwound there would lose it.
+                 (setf (connection-kept-width connection) 0))
                 (t (fail-as 'usage-error :read :invalid
                             :socket (channel-socket connection)
                             :message "UNREAD-CHAR: the last operation on the socket was not ~
