@@ -146,11 +146,7 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
         (let ((kept (kept-octets connection)))
           (cond ((plusp (connection-last-width connection))
                  (call-deferred (take-back connection)))
-                (kept
-                 (put-back connection kept 0 (length kept))
-                 ;; The stream will stand again where it was kept: once is enough. Not before it is
-                 ;; back: who was unwound there would lose it.
-                 (setf (connection-kept-width connection) 0))
+                (kept (put-back connection kept 0 (length kept)))
                 (t (fail-as 'usage-error :read :invalid
                             :socket (channel-socket connection)
                             :message "UNREAD-CHAR: the last operation on the socket was not ~

@@ -209,7 +209,8 @@ octets, or NIL. To be called within WITH-INPUT-NOW."
     (receiving-now (connection) (flags) (receive connection octets start end flags))))
 
 (defun put-back (connection octets start end)
-  "Put OCTETS from START to END before what is unread."
+  "Put OCTETS from START to END before what is unread. A character that was kept aside is no longer
+there to be taken back: the stream will come to stand again where that was."
   (let ((count (- end start)))
     (when (plusp count)
       (setf (connection-last-width connection) 0)
@@ -220,6 +221,7 @@ octets, or NIL. To be called within WITH-INPUT-NOW."
         (decf (connection-in-start connection) count)
         (replace (connection-in connection) octets
                  :start1 (connection-in-start connection) :start2 start :end2 end)
+        (setf (connection-kept-width connection) 0)
         (note-buffered connection)))))
 
 ;;; Octets
