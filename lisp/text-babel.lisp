@@ -169,6 +169,10 @@ none, an octet of ASCII among them still is one."
   "The character for OCTET, which is none."
   (code-char (+ +utf-8b-octets+ octet)))
 
+(defun cut-off-character (charset octets start)
+  "The character that the octet at START of OCTETS is by itself where nothing completes it, or NIL."
+  (and (eq (charset-name charset) :utf-8b) (utf-8b-octet (aref octets start))))
+
 (defun utf-8b-character (octets start end)
   (let ((string (make-string 1)))
     (multiple-value-bind (consumed produced) (decode *utf-8* octets start end string 0 1)

@@ -166,12 +166,12 @@ complete a character; else the number of octets that are none."
 
 (defun wrong-or-cut-off (format octets start end)
   "What is at START of OCTETS, where DECODE stopped, if nothing belongs to it behind END. Values:
-NIL, or the character that an octet of UTF-8B is; how many octets."
+NIL, or the character that an octet is all the same; how many octets."
   (declare (type octets octets) (type fixnum start end))
-  (let ((wrong (problem format octets start end)))
-    (cond (wrong (values nil wrong))
-          ((eq (text-format-name format) :utf-8b) (values (utf-8b-octet (aref octets start)) 1))
-          (t (values nil (- end start))))))
+  (let* ((wrong (problem format octets start end))
+         (charset (text-format-charset format))
+         (character (and charset (not wrong) (cut-off-character charset octets start))))
+    (values character (cond (wrong) (character 1) (t (- end start))))))
 
 ;;; What cannot be converted
 
