@@ -29,11 +29,21 @@
 (defun peer-program ()
   (project-file "build/bench/peer"))
 
+(defun printed-port (process)
+  "The port that PROCESS, a server, prints; NIL if it ends without one."
+  (let ((line (read-line (uiop:process-info-output process) nil)))
+    (and line (parse-integer line))))
+
+(defun end-process (process)
+  (uiop:terminate-process process :urgent t)
+  (uiop:wait-process process)
+  (uiop:close-streams process))
+
 (defun start-server (kind)
   (let ((process (uiop:launch-program (cons (peer-program) (rest (assoc kind *server-commands*)))
                                       :output :stream)))
     (make-server :process process
-                 :port (parse-integer (read-line (uiop:process-info-output process)))
+                 :port (or (printed-port process) (error "the server ~(~A~) did not start" kind))
                  :clock (process-clock (uiop:process-info-pid process)))))
 
 (defun server-of-kind (kind)
@@ -68,8 +78,7 @@ each; it is through with them when this returns."
 
 (defun stop-servers ()
   (loop for (nil . server) in *servers*
-        do (uiop:terminate-process (server-process server))
-           (uiop:wait-process (server-process server)))
+        do (end-process (server-process server)))
   (setf *servers* '()))
 
 (defun lines-of-kind (kind)

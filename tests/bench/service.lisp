@@ -7,16 +7,6 @@
 ;; C, PORT: (number . 99th percentile or NIL); OTHERS: an alist of titles and such; numbers are
 ;; amounts in a second for requests, else nanoseconds. OF-C: goal for the ratio to C.
 
-(defun printed-port (process)
-  "The port that PROCESS, a server, prints; NIL if it ends without one."
-  (let ((line (read-line (uiop:process-info-output process) nil)))
-    (and line (parse-integer line))))
-
-(defun end-process (process)
-  (uiop:terminate-process process :urgent t)
-  (uiop:wait-process process)
-  (uiop:close-streams process))
-
 (defun call-with-programs (function commands)
   "Call FUNCTION with the ports that COMMANDS, servers, print, NIL for one that prints none."
   (let ((processes '()))
@@ -78,16 +68,18 @@ NIL for one that returns NIL."
 (defun c-program (&rest words)
   (cons (project-file "build/bench/server") (mapcar #'princ-to-string words)))
 
-(defun port-program (&rest words)
-  (list* sb-ext:*runtime-pathname* "--script" (project-file "tests/bench/server-port.lisp")
+(defun lisp-program (path &rest words)
+  (list* sb-ext:*runtime-pathname* "--script" (project-file path)
          (mapcar #'princ-to-string words)))
+
+(defun port-program (&rest words)
+  (apply #'lisp-program "tests/bench/server-port.lisp" words))
 
 (defun node-program ()
   (list "node" (project-file "tests/bench/server.js")))
 
 (defun hunchentoot-program ()
-  (list sb-ext:*runtime-pathname* "--script"
-        (project-file "tests/bench/server-hunchentoot.lisp")))
+  (lisp-program "tests/bench/server-hunchentoot.lisp"))
 
 (defun http-rows (rounds)
   (destructuring-bind (c port node hunchentoot)
