@@ -97,13 +97,10 @@ that in BODY."
   `(let* ((,gate (sb-thread:make-semaphore))
           (,busy (sb-thread:make-semaphore))
           (,server (serve (lambda (socket)
-                            (let ((line (read-line socket nil)))
-                              (when line
-                                (when (equal line "wait")
-                                  (sb-thread:signal-semaphore ,busy)
-                                  (sb-thread:wait-on-semaphore ,gate))
-                                (write-line line socket)
-                                :again)))
+                            (echo-one-line socket
+                                           (lambda ()
+                                             (sb-thread:signal-semaphore ,busy)
+                                             (sb-thread:wait-on-semaphore ,gate))))
                           0 :host "127.0.0.1" ,@arguments))
           (,number (port-of (first (server-listeners ,server)))))
      (unwind-protect (progn ,@body)

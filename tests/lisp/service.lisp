@@ -15,10 +15,13 @@
   `(call-with-service (lambda (,server ,number) (declare (ignorable ,server ,number)) ,@body)
                       ,handler (list ,@arguments)))
 
-(defun echo-one-line (socket)
-  "Echo one line and wait for the next without a thread."
+(defun echo-one-line (socket &optional wait)
+  "Echo one line and wait for the next without a thread. Before the line `wait' is echoed the
+function WAIT is called."
   (let ((line (read-line socket nil)))
     (when line
+      (when (and wait (equal line "wait"))
+        (funcall wait))
       (write-line line socket)
       :again)))
 
@@ -80,11 +83,9 @@
   "A handler that blocks, in a socket or elsewhere, holds up nobody while there are threads."
   (let ((gate (sb-thread:make-semaphore)))
     (with-service (server number (lambda (socket)
-                                   (let ((line (read-line socket nil)))
-                                     (when (equal line "wait")
-                                       (sb-thread:wait-on-semaphore gate))
-                                     (when line
-                                       (write-line line socket))))
+                                   (echo-one-line socket
+                                                  (lambda () (sb-thread:wait-on-semaphore gate)))
+                                   nil)
                           :threads 8)
       (let ((blocked (loop repeat 4 collect (open-socket "127.0.0.1" number)))
             (silent (loop repeat 2 collect (open-socket "127.0.0.1" number))))
@@ -104,12 +105,8 @@
 none of them."
   (let ((gate (sb-thread:make-semaphore)))
     (with-service (server number (lambda (socket)
-                                   (let ((line (read-line socket nil)))
-                                     (when (equal line "wait")
-                                       (sb-thread:wait-on-semaphore gate))
-                                     (when line
-                                       (write-line line socket)
-                                       :again)))
+                                   (echo-one-line socket
+                                                  (lambda () (sb-thread:wait-on-semaphore gate))))
                           :threads 4 :await-input t)
       (let ((slow (loop repeat 2 collect (open-socket "127.0.0.1" number :input-timeout 10))))
         (with-open-socket (quick "127.0.0.1" number :input-timeout 10)
