@@ -2,8 +2,9 @@
  * of transfer; stands on os, status, handle.
  *
  * sendfile(2) has no MSG_NOSIGNAL: where it would raise SIGPIPE the signal is held back in this
- * thread and taken away again, unless one was pending before. It raises one too where a part went
- * out before the connection broke, and then it returns that part. What the system cannot send in
+ * thread and taken away again, unless one was pending before, as it can only be where the thread
+ * holds it back itself. It raises one too where a part went out before the connection broke, and
+ * then it returns that part. What the system cannot send in
  * this way (a file system without page cache, a kind of socket) is read and sent instead. */
 #include "libport.h"
 #include "os.h"
@@ -41,9 +42,12 @@ static ssize_t send_without_signal(int fd, int file, off_t offset, size_t len) {
     sigset_t broken_pipe, before, pending;
     ssize_t count;
     sigemptyset(&broken_pipe);
+    sigemptyset(&pending);
     sigaddset(&broken_pipe, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &broken_pipe, &before);
-    sigpending(&pending);
+    if (sigismember(&before, SIGPIPE)) {
+        sigpending(&pending);
+    }
     do {
         count = lport_os.sendfile(fd, file, &offset, len);
     } while (count < 0 && errno == EINTR);

@@ -160,11 +160,11 @@ without a generic call. Source: send(2)."
 (defconstant +file-piece+ (ash 1 20) "Octets that one call of the library sends at the most.")
 
 (defun send-file (socket file &key (start 0) end)
-  "Send the octets START to END (NIL: to its end) of FILE to SOCKET, behind what was written before,
-past the memory of this program; return how many there were, which is less than asked for where the
-file has become shorter meanwhile. FILE: a pathname, or a string, the name that the system has, of a
-regular file, or an open input stream of one, whose position is neither used nor moved. Behind it
-the column is not known: FRESH-LINE begins a line.
+  "Send the octets START to END (NIL: its end when the call begins) of FILE to SOCKET, behind what
+was written before, past the memory of this program; return how many there were, which is less than
+asked for where the file has become shorter meanwhile. FILE: a pathname, or a string, the name that
+the system has, of a regular file, or an open input stream of one, whose position is neither used
+nor moved. Behind it the column is not known: FRESH-LINE begins a line.
 On a failure NETWORK-OCTETS of the condition tells how many octets of FILE the system took.
 Conditions: FILE-ERROR and USAGE-ERROR (bounds outside of the file), before anything is sent;
 TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
@@ -207,10 +207,11 @@ is not that of a pipe or a device, which an open could wait for."
     (when (plusp size)
       (check-argument :write start `(integer 0 ,size) "an offset within the file")
       (check-argument :write (or end start) `(integer ,start ,size) "an end within the file"))
-    (send-octets-of-file (socket-connection socket) descriptor start end)))
+    (send-octets-of-file (socket-connection socket) descriptor start
+                         (or end (and (plusp size) size)))))
 
 (defun send-octets-of-file (connection descriptor start end)
-  "Send the octets START to END of the file DESCRIPTOR; how many."
+  "Send the octets START to END (NIL: until no more come) of the file DESCRIPTOR; how many."
   (declare (type connection connection) (type fixnum start) (type (or null fixnum) end))
   (with-output (connection)
     (check-writable connection)

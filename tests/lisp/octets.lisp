@@ -221,6 +221,19 @@ lists of the text and what it is."
                                    (octets-like (format nil "last~%")))
                       (join reader))))))))
 
+;; A growing log is as long as a header could have said before.
+(define-test octets.files-that-grow-are-sent-to-the-end-they-had ()
+  (let ((size (amount 3000000)))
+    (with-file (path (blank size))
+      (with-pair (a b)
+        (let ((sender (in-thread (lambda () (prog1 (send-file a path) (close a))))))
+          (read-byte b)
+          (with-open-file (log path :direction :output :if-exists :append
+                                         :element-type '(unsigned-byte 8))
+            (write-sequence (octets-like "more") log))
+          (is (= (1- size) (length (all-octets b (+ size 100)))))
+          (is (= size (join sender))))))))
+
 (define-test octets.files-from-streams ()
   (let* ((size (amount 10000)) (octets (random-octets size (sb-ext:seed-random-state 4))))
     (with-file (path octets)
