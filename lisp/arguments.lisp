@@ -1,0 +1,81 @@
+;;;; arguments - bad input: what is checked before anything is done, and how it is told what was
+;;;; expected.
+
+(in-package :port)
+
+(defun fail-argument (operation datum type expected)
+  (fail-as 'mistyped-argument operation :invalid
+           :datum datum :expected-type type
+           :message "expected ~A, got ~S" :arguments (list expected datum)))
+
+(declaim (inline check-argument))       ; so that TYPE is known where it is tested
+(defun check-argument (operation datum type expected)
+  "Return DATUM if it is of TYPE; else signal a USAGE-ERROR that is a TYPE-ERROR too. EXPECTED, a
+text, says what an argument of OPERATION should have been."
+  (if (typep datum type)
+      datum
+      (fail-argument operation datum type expected)))
+
+(defun callable-p (object)
+  "True if OBJECT is a function, or a symbol that names one."
+  (or (functionp object)
+      (and (symbolp object)
+           (fboundp object)
+           (not (macro-function object))
+           (not (special-operator-p object)))))
+
+(deftype callable ()
+  '(satisfies callable-p))
+
+(deftype proper-list ()
+  '(satisfies %proper-list-p))
+
+(defun check-bounds (operation vector start end)
+  "Signal a USAGE-ERROR that is a TYPE-ERROR too unless START and END, or NIL, bound a part of
+VECTOR, an argument of OPERATION."
+  (let ((length (length vector)))
+    (unless (and (typep start `(integer 0 ,length))
+                 (typep end `(or null (integer ,start ,length))))
+      (fail-as 'mistyped-argument operation :invalid
+               :datum (if (typep start `(integer 0 ,length)) end start)
+               :expected-type `(integer 0 ,length)
+               :message "expected bounds in a vector of ~D element~:P, got ~S and ~S"
+               :arguments (list length start end)))))
+
+(defun keywords-of (function)
+  "The keywords that FUNCTION, a name, takes: a list in alphabetical order."
+  (sort (loop for parameter in (rest (member '&key (%lambda-list function)))
+              unless (member parameter lambda-list-keywords)
+                collect (intern (string (if (consp parameter) (first parameter) parameter))
+                                :keyword))
+        #'string<))
+
+(defun check-keywords (operation plist allowed)
+  "Return PLIST, the keyword arguments of OPERATION, if ALLOWED, a list, has each keyword; else
+signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
+  (loop for (key) on plist by #'cddr
+        unless (or (member key allowed) (getf plist :allow-other-keys))
+          do (fail-as 'unknown-keyword operation :invalid
+                      :message "expected keywords among~{ ~S~}, got ~S"
+                      :arguments (list allowed key)))
+  plist)
+
+(defun show-keywords (name)
+  "Make DESCRIBE and editors show the argument list of function NAME without its &REST and
+&ALLOW-OTHER-KEYS, where its keywords say all."
+  (%show-lambda-list name (loop with rest = (remove '&allow-other-keys (%lambda-list name))
+                                while rest
+                                if (eq (first rest) '&rest)
+                                  do (setf rest (cddr rest))
+                                else
+                                  collect (pop rest))))
+
+(defun note-keywords (function)
+  "Let CHECK-OWN-KEYWORDS know the keywords of FUNCTION, a name, whose lambda list ends with
+&ALLOW-OTHER-KEYS so that it checks them itself; editors see those that it has."
+  (setf (get function 'keywords) (keywords-of function))
+  (show-keywords function))
+
+(defun check-own-keywords (function operation plist)
+  "As CHECK-KEYWORDS, with what FUNCTION, a name, takes."
+  (check-keywords operation plist (get function 'keywords)))

@@ -1,0 +1,192 @@
+;;;; reports - a condition as one line, for a log: OPERATION END failed: REASON (DETAILS). What is
+;;;; not known is left out.
+
+(in-package :port)
+
+;;; Which end a line names
+
+(defparameter *phrases*
+  '((:connect "connect" "to" :given :remote)
+    (:resolve "resolve" nil :host)
+    (:parse "parse" nil :given)
+    (:service "look up" "service" :given)
+    (:listen "listen" "on" :given :local)
+    (:bind "bind" "to" :given :local)
+    (:accept "accept" "on" :local :given)
+    (:read "read" "from" :remote :given :local)
+    (:write "write" "to" :remote :given :local)
+    (:handshake "handshake" "with" :remote :given)
+    (:proxy "PROXY header" "from" :remote :local)
+    (:send "send" "to" :given :remote (:local "from"))
+    (:receive "receive" "on" :local :remote)
+    (:credentials "credentials" "of" :remote :local)
+    (:join "join" nil :given)
+    (:leave "leave" nil :given)
+    (:close "close" nil :remote :local :given)
+    (:shutdown "shut down" nil :remote :local)
+    (:wait "wait" "for" :remote :local)
+    (:option "socket option" "on" :remote :local)
+    (:info "read what is known" "of" :remote :local)
+    (:adopt "adopt a descriptor" nil)
+    (:interfaces "list the interfaces" nil)
+    (:host-name "read the host's name" nil))
+  "Rows (operation verb preposition end...): the first of the ends that is known is named, with a
+preposition of its own where it is a list.")
+
+(defun phrase (operation)
+  "The row of *PHRASES* for OPERATION, made up for one that has none."
+  (or (assoc operation *phrases*)
+      (list operation (substitute #\Space #\- (string-downcase operation)) "on"
+            :remote :given :local)))
+
+(defun fact-text (fact)
+  "FACT, a host or a port, as a line shows it, or NIL."
+  (cond ((null fact) nil)
+        ((equal fact "") "\"\"")
+        (t (plain-text fact))))
+
+(defun host-text (condition)
+  "The host in CONDITION as a line shows it, or NIL."
+  (fact-text (network-host condition)))
+
+(defun given-text (condition)
+  "Host and port as the caller gave them, or NIL."
+  (let ((host (host-text condition))
+        (port (fact-text (network-port condition))))
+    (when (or host port)
+      (format nil "~@[~A~]~:[~; ~]~@[port ~A~]" host (and host port) port))))
+
+(defun end-text (end condition)
+  "The text of END, a keyword of *PHRASES*, or NIL."
+  (ecase end
+    (:given (given-text condition))
+    (:host (host-text condition))
+    (:local (network-local condition))
+    (:remote (network-remote condition))))
+
+(defun action-text (condition)
+  "What was done, with the end that is known: \"read from 127.0.0.1:80\"."
+  (destructuring-bind (verb preposition &rest ends) (rest (phrase (network-operation condition)))
+    (loop for end in ends
+          for (name own) = (if (listp end) end (list end preposition))
+          for text = (end-text name condition)
+          when text
+            return (format nil "~A~@[ ~A~] ~A" verb own text)
+          finally (return verb))))
+
+;;; Why
+
+(defun message-text (condition)
+  "The words that CONDITION was made with, or NIL; as they stand where they are no format control
+for its arguments, since old programs put there what a peer has said."
+  (let ((control (net-mesg condition)))
+    (and control
+         (handler-case (apply #'format nil control (net-args condition))
+           (error () (plain-text control))))))
+
+(defun reason-text (condition)
+  "Why CONDITION came: its own words, else those of its code."
+  (or (message-text condition)
+      (substitute #\Space #\- (string-downcase (or (network-code condition) "unknown reason")))))
+
+(defconstant +most-attempts+ 16 "How many attempts a report lists.")
+
+(defun attempt-text (attempt condition)
+  "\"192.0.2.1 connection refused\" for ATTEMPT; without the address if the caller gave just that
+one."
+  (destructuring-bind (address . failure) attempt
+    (let ((address (plain-text address))
+          (reason (reason-text failure)))
+      (if (and (null (rest (network-attempts condition)))
+               (equal address (host-text condition)))
+          reason
+          (format nil "~A ~A" address reason)))))
+
+(defun attempts-text (condition)
+  "Every attempt and why it failed, or NIL."
+  (let* ((attempts (network-attempts condition))
+         (more (- (length attempts) +most-attempts+)))
+    (when attempts
+      (format nil "~{~A~^; ~}~@[; and ~D more~]"
+              (loop for attempt in attempts
+                    repeat +most-attempts+
+                    collect (attempt-text attempt condition))
+              (and (plusp more) more)))))
+
+(defun why-text (condition)
+  "The reason; for a connect every attempt, and before them what is no failure of any of them."
+  (let ((reason (reason-text condition)) (attempts (attempts-text condition)))
+    (cond ((or (null attempts) (equal attempts reason)) reason)
+          ((typep condition 'connect-error) attempts)
+          (t (format nil "~A; ~A" reason attempts)))))
+
+;;; Details
+
+(defun seconds-text (condition)
+  (let ((seconds (network-seconds condition)))
+    (cond ((or (null seconds) (< seconds 1/2000)) nil)
+          ((< seconds 1000000000)
+           (format nil "~A s" (string-right-trim "." (string-right-trim
+                                                      "0" (format nil "~,3F" seconds)))))
+          (t "more than 1000000000 s"))))
+
+(defun octets-text (condition)
+  "What was moved: octets, or of a batch messages."
+  (let ((octets (network-octets condition)))
+    (when (and octets (plusp octets))
+      (format nil "~D ~:[octet~;message~]~2:*~P moved" octets
+              (eq (network-operation condition) :send)))))
+
+(defun privilege-text (condition)
+  (when (and (eq (network-operation condition) :listen)
+             (eq (network-code condition) :permission-denied)
+             (< 0 (net-port condition) 1024))
+    "ports below 1024 need a privilege"))
+
+(defun details-text (condition)
+  "What else is known, in parentheses after a space; or \"\"."
+  (format nil "~@[ (~{~A~^, ~})~]"
+          (remove nil (list (privilege-text condition) (octets-text condition)
+                            (seconds-text condition)))))
+
+;;; Reports
+
+(defun public-name (condition)
+  "The name of the class of CONDITION that users see."
+  (let ((name (type-of condition)))
+    (gethash name *public-names* name)))
+
+(defun name-text (condition)
+  "The name of the class of CONDITION as words, or NIL where programs of 1999 know another text."
+  (let ((name (public-name condition)))
+    (unless (or (member name '(network timeout login net-path))
+                (not (eq (symbol-package name) (symbol-package 'network))))
+      (substitute #\Space #\- (string-downcase name)))))
+
+(defun historical-text (condition)
+  "As programs of 1999 know it: [PROC] \"host\":port message."
+  (plain-format "[~S] ~S:~D~@[ ~A~]~@[ [timeout ~A sec]~]"
+                (net-proc condition) (net-host condition) (net-port condition)
+                (or (with-plain-printer () (message-text condition)) (name-text condition))
+                (and (typep condition 'timeout) (plusp (timeout-time condition))
+                     (timeout-time condition))))
+
+(defun failure-text (condition)
+  "The line for CONDITION, with no more of what is in it than fits there."
+  (with-short-printer ()
+    (safe-line (format nil "~A failed: ~A~A" (action-text condition) (why-text condition)
+                       (details-text condition)))))
+
+(defun report-failure (condition stream)
+  "Write the line for CONDITION to STREAM. Without an operation a program made it in the old way."
+  (write-string (if (network-operation condition)
+                    (failure-text condition)
+                    (historical-text condition))
+                stream))
+
+(defmethod print-object ((condition network) stream)
+  "Print CONDITION under its public name with its report; without escape the report alone."
+  (if *print-escape*
+      (print-unreadable-object (condition stream)
+        (write-string (plain-format "~S ~A" (public-name condition) condition) stream))
+      (call-next-method)))

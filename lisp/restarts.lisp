@@ -1,0 +1,62 @@
+;;;; restarts - ways on for the user: to try again, or with another value; and functions that invoke
+;;;; a restart by name, as the standard has USE-VALUE and CONTINUE.
+
+(in-package :port)
+
+(defun ask (control &rest arguments)
+  "Ask at *QUERY-IO* what CONTROL and ARGUMENTS say."
+  (fresh-line *query-io*)
+  (apply #'format *query-io* control arguments)
+  (finish-output *query-io*))
+
+(defun read-new-value (what)
+  "Ask for a line at *QUERY-IO* that replaces WHAT, a string; a list of it, as restarts take
+arguments."
+  (ask "New ~A: " what)
+  (list (read-line *query-io*)))
+
+(defun call-with-retry-restarts (function value &key (doing "it") (what "value"))
+  "Return the values of FUNCTION, called with VALUE. While it fails the restarts RETRY, which calls
+it again, and USE-VALUE, which calls it with another value, are there. DOING, a string, says in
+their reports what is done (\"resolve example.org\"), WHAT what another value would be (\"host\")."
+  (loop
+    (restart-case (return (funcall function value))
+      (retry ()
+        :report (lambda (stream) (format stream "Try again to ~A." (safe-line doing))))
+      (use-value (new)
+        :report (lambda (stream) (format stream "Use another ~A." what))
+        :interactive (lambda () (read-new-value what))
+        (setf value new)))))
+
+(defmacro with-retry ((variable doing what) &body body)
+  "Run BODY with VARIABLE, which has a value already; see CALL-WITH-RETRY-RESTARTS."
+  `(call-with-retry-restarts (lambda (,variable) ,@body) ,variable :doing ,doing :what ,what))
+
+;;; By name
+
+(defun invoke-if-there (name condition &rest arguments)
+  "Invoke the restart NAME that is there for CONDITION (NIL: for any); NIL if there is none."
+  (let ((restart (find-restart name condition)))
+    (when restart
+      (apply #'invoke-restart restart arguments))))
+
+(defun retry (&optional condition)
+  "Invoke the restart RETRY: do what failed once more, with the same arguments. It is there while a
+connect, a listen or a look-up has failed. CONDITION: what was signalled (NIL: any).
+Returns NIL if there is no such restart, as CONTINUE does."
+  (invoke-if-there 'retry condition))
+
+(defun wait-longer (&optional seconds condition)
+  "Invoke the restart WAIT-LONGER: the call that has timed out goes on where it was, for SECONDS
+from now (a non-negative real; NIL: as long as it takes). It is there while a TIMEOUT is signalled.
+CONDITION: what was signalled (NIL: any). Returns NIL if there is no such restart."
+  (invoke-if-there 'wait-longer condition seconds))
+
+(defun replace-character (&optional (character nil character-p) condition)
+  "Invoke the restart REPLACE-CHARACTER: read or write CHARACTER in place of what does not convert,
+and go on. Without CHARACTER: U+FFFD for octets that came, a question mark for a character that has
+no octets. It is there while a DECODING-ERROR or an ENCODING-ERROR is signalled. CONDITION: what was
+signalled (NIL: any). Returns NIL if there is no such restart."
+  (if character-p
+      (invoke-if-there 'replace-character condition character)
+      (invoke-if-there 'replace-character condition)))
