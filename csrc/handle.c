@@ -62,8 +62,10 @@ int64_t lport_handle_publish(struct lport_slot *slot, int fd, int32_t family, in
     slot->family = family;
     slot->kind = kind;
     slot->forks = atomic_load(&lport_handle_forks);
+    pthread_mutex_lock(&slot->lock);
     slot->waiters = NULL;
-    slot->watches = NULL;
+    slot->watches = NULL; /* a poller that ends may still look for its member here */
+    pthread_mutex_unlock(&slot->lock);
     slot->owner = NULL;
     slot->retire = NULL;
     atomic_store(&slot->flags, 0);
