@@ -532,7 +532,7 @@ LPORT_API int64_t lport_option_get(int64_t socket, int32_t index);
  * it has no address of the socket's family. Source: setsockopt(2). */
 LPORT_API int64_t lport_option_set(int64_t socket, int32_t index, int64_t value);
 
-/* [nowait] The same for options whose kind is text. */
+/* [nowait] The same for options whose kind is text. LPORT_INVALID: a zero octet in it. */
 LPORT_API int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t cap);
 LPORT_API int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text,
                                         size_t len);

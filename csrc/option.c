@@ -271,13 +271,18 @@ int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t 
                       : lport_text_put_octets(room, strnlen(room, (size_t)result), text, cap);
 }
 
+/* True if TEXT can be a value of OPTION. Of one with a zero octet the system would take a part. */
+static int is_text(const struct lport_option *option, const char *text, size_t len) {
+    return len == 0 ? has_none(option) : len <= TEXT_MAX && memchr(text, '\0', len) == NULL;
+}
+
 int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text, size_t len) {
     struct target target;
     int64_t status = enter_for(socket, index, &target);
     if (status < 0) {
         return status;
     }
-    if (target.option->shape != TEXT || len > TEXT_MAX || (len == 0 && !has_none(target.option))) {
+    if (target.option->shape != TEXT || !is_text(target.option, text, len)) {
         status = lport_status_make(LPORT_INVALID);
     } else {
         status = write_system(&target, text, len);

@@ -464,6 +464,22 @@ SOCKET_TEST(option, texts_are_set_and_read_again) {
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
 
+/* The system takes what stands before a zero octet for all of it. */
+SOCKET_TEST(option, a_text_with_a_zero_octet_is_refused_and_changes_nothing) {
+    char text[64] = "";
+    int64_t socket = open_sort(0, 0);
+    int32_t device = index_of("device"), algorithm = index_of("congestion-control");
+    cr_assert_eq(lport_option_set_text(socket, algorithm, "reno", 4), 0);
+    assert_kind(lport_option_set_text(socket, algorithm, "cubic\0", 6), LPORT_INVALID);
+    assert_kind(lport_option_set_text(socket, algorithm, "reno\0x", 6), LPORT_INVALID);
+    cr_assert_eq(lport_option_get_text(socket, algorithm, text, sizeof text), 4);
+    cr_assert_str_eq(text, "reno");
+    assert_kind(lport_option_set_text(socket, device, "lo\0x", 4), LPORT_INVALID);
+    assert_kind(lport_option_set_text(socket, device, "\0", 1), LPORT_INVALID);
+    cr_assert_eq(lport_option_get_text(socket, device, text, sizeof text), 0);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
+}
+
 SOCKET_TEST(option, an_interface_is_set_taken_back_and_may_be_missing) {
     for (int sort = 2; sort < 4; sort++) {
         int64_t socket = open_sort(sort, 0);
