@@ -35,16 +35,15 @@ static int path_of(const uint8_t *address, char path[112]) {
     return path[0] != '\0';
 }
 
-/* True if the socket at ADDRESS, of KIND, refuses connections: the process that made it is gone.
- * The probe is of another kind, so that a live server never sees it: it is EPROTOTYPE there, and
- * ECONNREFUSED where nobody is. */
-static int is_stale(const uint8_t *address, int32_t kind, const char *path) {
+/* True if the socket at ADDRESS refuses connections: the process that made it is gone. The probe is
+ * a datagram socket, so that no live server sees it: one of connections is EPROTOTYPE, one of
+ * datagrams is not told of a connect, and ECONNREFUSED is where nobody is. */
+static int is_stale(const uint8_t *address, const char *path) {
     struct stat file;
     if (lport_os.lstat(path, &file) < 0 || !S_ISSOCK(file.st_mode)) {
         return 0;
     }
-    int64_t probe =
-        lport_socket_open(LPORT_LOCAL, kind == LPORT_DATAGRAM ? LPORT_STREAM : LPORT_DATAGRAM, 0);
+    int64_t probe = lport_socket_open(LPORT_LOCAL, LPORT_DATAGRAM, 0);
     if (probe < 0) {
         return 0;
     }
@@ -53,10 +52,9 @@ static int is_stale(const uint8_t *address, int32_t kind, const char *path) {
     return lport_status_kind(status) == LPORT_CONNECTION_REFUSED;
 }
 
-static int64_t bind_reclaiming(int64_t socket, const uint8_t *address, int32_t kind,
-                               const char *path) {
+static int64_t bind_reclaiming(int64_t socket, const uint8_t *address, const char *path) {
     int64_t status = lport_socket_bind(socket, address);
-    if (lport_status_kind(status) == LPORT_ADDRESS_IN_USE && is_stale(address, kind, path)) {
+    if (lport_status_kind(status) == LPORT_ADDRESS_IN_USE && is_stale(address, path)) {
         lport_os.unlink(path);
         status = lport_socket_bind(socket, address);
     }
@@ -90,7 +88,7 @@ static int64_t bind_path(int64_t socket, struct lport_slot *slot, int fd, const 
     if (mode >= 0 && lport_os.fchmod(fd, (mode_t)mode) < 0) {
         return lport_status_from_errno(LPORT_IN_BIND, errno);
     }
-    int64_t status = (what & RECLAIM) != 0 ? bind_reclaiming(socket, address, slot->kind, path)
+    int64_t status = (what & RECLAIM) != 0 ? bind_reclaiming(socket, address, path)
                                            : lport_socket_bind(socket, address);
     if (status < 0) {
         return status;

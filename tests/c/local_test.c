@@ -171,7 +171,7 @@ SOCKET_TEST(local, abstract_names_make_no_file_and_end_with_their_socket) {
 /* Behaviour 59. */
 SOCKET_TEST(local, the_mode_is_what_was_asked_for_whatever_the_umask) {
     static const mode_t masks[] = {0, 022, 077, 0777};
-    static const int32_t modes[] = {0, 0600, 0660, 0666, 0777};
+    static const int32_t modes[] = {0, 0600, 0660, 0666, 0777, 01777, 02770};
     enter_place("s");
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
         mode_t old = umask(masks[i]);
@@ -201,16 +201,19 @@ static int noting_bind(int fd, const struct sockaddr *address, socklen_t len) {
 
 /* Behaviour 59: nobody slips in between the bind and the chmod. */
 SOCKET_TEST(local, the_path_is_never_wider_open_than_asked_for) {
-    mode_t old = umask(0);
+    static const int32_t modes[] = {0600, 0};
     enter_place("s");
-    real = lport_os;
-    lport_os.bind = noting_bind;
-    int64_t listener = listen_here(LPORT_STREAM, 0600, LPORT_UNLINK);
-    lport_os = real;
-    umask(old);
-    cr_assert_gt(listener, 0);
-    cr_assert_eq(mode_after_bind & ~(mode_t)0600, 0, "%o", mode_after_bind);
-    assert_closes(listener);
+    for (size_t i = 0; i < COUNT_OF(modes); i++) {
+        mode_t old = umask(0);
+        real = lport_os;
+        lport_os.bind = noting_bind;
+        int64_t listener = listen_here(LPORT_STREAM, modes[i], LPORT_UNLINK);
+        lport_os = real;
+        umask(old);
+        cr_assert_gt(listener, 0);
+        cr_assert_eq(mode_after_bind & ~(mode_t)modes[i], 0, "%o", mode_after_bind);
+        assert_closes(listener);
+    }
     leave_place();
 }
 
@@ -240,7 +243,8 @@ SOCKET_TEST(local, a_stale_name_is_reclaimed_when_asked_for) {
     leave_place();
 }
 
-/* Behaviour 59: a live one is never stolen, whatever its kind, and however busy it is. */
+/* Behaviour 59: a live one is never stolen, whatever its kind, and however busy it is; nor does it
+ * see that somebody has looked. */
 SOCKET_TEST(local, a_live_name_is_never_stolen) {
     static const int32_t kinds[] = {LPORT_STREAM, LPORT_DATAGRAM, LPORT_SEQPACKET};
     enter_place("s");
@@ -250,6 +254,9 @@ SOCKET_TEST(local, a_live_name_is_never_stolen) {
         for (int j = 0; j < 3; j++) {
             assert_kind(listen_here(kinds[j], -1, LPORT_UNLINK), LPORT_ADDRESS_IN_USE);
             cr_assert(exists());
+        }
+        if (kinds[i] != LPORT_DATAGRAM) {
+            assert_kind(undisturbed(lport_socket_accept(live, NULL)), LPORT_WOULD_BLOCK);
         }
         assert_closes(live);
     }
