@@ -1,4 +1,5 @@
 /* fence: a barrier in all threads at once. */
+#include "os.h"
 #include "support.h"
 
 #include <errno.h>
@@ -60,6 +61,31 @@ SOCKET_TEST(fence, it_is_prepared_as_often_as_one_likes) {
         cr_assert_eq(lport_fence_prepare(), 0);
         cr_assert_eq(lport_fence(), 0);
     }
+}
+
+static enum lport_fence_command asked;
+
+static int noting_membarrier(enum lport_fence_command command) {
+    asked = command;
+    return 0;
+}
+
+/* What a processor reorders it reorders too seldom to tell these two apart. */
+SOCKET_TEST(fence, the_barrier_is_asked_for_and_not_the_leave_to_ask) {
+    faults_watch();
+    lport_os.membarrier = noting_membarrier;
+    cr_assert_eq(lport_fence_prepare(), 0);
+    cr_assert_eq(asked, LPORT_FENCE_PREPARE);
+    cr_assert_eq(lport_fence(), 0);
+    cr_assert_eq(asked, LPORT_FENCE);
+    faults_clear();
+}
+
+SOCKET_TEST(fence, a_system_that_is_short_of_memory_does_not_say_that_it_has_none) {
+    faults_fail(CALL_MEMBARRIER, 1, 2, ENOMEM);
+    assert_kind(lport_fence_prepare(), LPORT_MEMORY_EXHAUSTED);
+    assert_kind(lport_fence(), LPORT_MEMORY_EXHAUSTED);
+    faults_clear();
 }
 
 SOCKET_TEST(fence, a_system_without_one_says_so) {

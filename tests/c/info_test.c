@@ -151,6 +151,130 @@ SOCKET_TEST(info, numbers_come_in_the_units_of_their_kinds) {
     close_both(ends);
 }
 
+/* Where the system has each field: struct tcp_info of tcp(7). */
+static const struct {
+    const char *name, *kind;
+    size_t at, size;
+    int64_t step; /* nanoseconds of a unit of time, else 1 */
+} places[] = {
+#define PLACE(name, kind, member, step)                                                            \
+    { name, kind, offsetof(struct tcp_info, member), sizeof(((struct tcp_info *)0)->member), step }
+    PLACE("state", "state", tcpi_state, 1),
+    PLACE("rtt", "time", tcpi_rtt, 1000),
+    PLACE("rtt-variance", "time", tcpi_rttvar, 1000),
+    PLACE("rtt-minimum", "time", tcpi_min_rtt, 1000),
+    PLACE("retransmission-timeout", "time", tcpi_rto, 1000),
+    PLACE("retransmits", "count", tcpi_total_retrans, 1),
+    PLACE("retransmitting", "count", tcpi_retransmits, 1),
+    PLACE("probes", "count", tcpi_probes, 1),
+    PLACE("unacknowledged", "count", tcpi_unacked, 1),
+    PLACE("sacked", "count", tcpi_sacked, 1),
+    PLACE("lost", "count", tcpi_lost, 1),
+    PLACE("reordering", "count", tcpi_reordering, 1),
+    PLACE("duplicates", "count", tcpi_dsack_dups, 1),
+    PLACE("congestion-window", "count", tcpi_snd_cwnd, 1),
+    PLACE("slow-start-threshold", "count", tcpi_snd_ssthresh, 1),
+    PLACE("send-window", "octets", tcpi_snd_wnd, 1),
+    {"receive-window", "octets", offsetof(struct tcp_info, tcpi_snd_wnd) + 4, 4, 1},
+    PLACE("receive-space", "octets", tcpi_rcv_space, 1),
+    PLACE("send-segment", "octets", tcpi_snd_mss, 1),
+    PLACE("receive-segment", "octets", tcpi_rcv_mss, 1),
+    PLACE("path-mtu", "octets", tcpi_pmtu, 1),
+    PLACE("since-sent", "time", tcpi_last_data_sent, 1000000),
+    PLACE("since-received", "time", tcpi_last_data_recv, 1000000),
+    PLACE("octets-acknowledged", "octets", tcpi_bytes_acked, 1),
+    PLACE("octets-received", "octets", tcpi_bytes_received, 1),
+    PLACE("octets-sent", "octets", tcpi_bytes_sent, 1),
+    PLACE("octets-retransmitted", "octets", tcpi_bytes_retrans, 1),
+    PLACE("octets-not-sent", "octets", tcpi_notsent_bytes, 1),
+    PLACE("segments-sent", "count", tcpi_segs_out, 1),
+    PLACE("segments-received", "count", tcpi_segs_in, 1),
+    PLACE("pacing-rate", "rate", tcpi_pacing_rate, 1),
+    PLACE("delivery-rate", "rate", tcpi_delivery_rate, 1),
+    PLACE("busy-time", "time", tcpi_busy_time, 1000),
+#undef PLACE
+};
+
+/* What the system tells: LEN octets, in which octet I is I % 251. */
+static socklen_t told;
+
+static int telling_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
+    uint8_t octets[512];
+    (void)fd, (void)level, (void)name;
+    for (size_t i = 0; i < sizeof octets; i++) {
+        octets[i] = (uint8_t)(i % 251);
+    }
+    memcpy(value, octets, told < *len ? told : *len);
+    *len = told < *len ? told : *len;
+    return 0;
+}
+
+/* The value of field I, whose octets begin with the lowest or the highest as the machine's do. */
+static int64_t number_told(size_t i) {
+    uint64_t number = 0;
+    for (size_t k = 0; k < places[i].size; k++) {
+        size_t at =
+            places[i].at + (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? places[i].size - 1 - k : k);
+        number = number << 8 | at % 251;
+    }
+    return number < (uint64_t)(LPORT_NEVER / places[i].step) ? (int64_t)number * places[i].step
+                                                             : LPORT_NEVER;
+}
+
+/* A kernel that is older ends the structure at any place. */
+SOCKET_TEST(info, each_field_is_read_at_its_place_if_all_of_it_is_there) {
+    int64_t ends[2], values[ROOM];
+    make_connection_told_by(telling_getsockopt, ends);
+    for (told = 0; told <= 300; told++) {
+        cr_assert_eq(lport_info_read(ends[0], values, ROOM), (int64_t)COUNT_OF(places));
+        for (size_t i = 0; i < COUNT_OF(places); i++) {
+            int64_t wanted = places[i].at + places[i].size <= told ? number_told(i) : LPORT_NEVER;
+            int32_t index = index_of(places[i].name);
+            cr_assert_str_eq(lport_info_kind(index), places[i].kind, "%s", places[i].name);
+            cr_assert_eq(values[index], wanted, "%s of %u octets", places[i].name, told);
+        }
+    }
+    faults_clear();
+    close_both(ends);
+}
+
+static struct tcp_info made_up;
+
+static int made_up_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
+    (void)fd, (void)level, (void)name;
+    memcpy(value, &made_up, sizeof made_up);
+    *len = sizeof made_up;
+    return 0;
+}
+
+SOCKET_TEST(info, a_threshold_not_known_yet_and_a_time_that_does_not_fit_are_none) {
+    int64_t ends[2];
+    uint64_t most = LPORT_NEVER / 1000;
+    make_connection_told_by(made_up_getsockopt, ends);
+    made_up.tcpi_snd_ssthresh = INT32_MAX;
+    made_up.tcpi_busy_time = most - 1;
+    cr_assert_eq(field(ends[0], "slow-start-threshold"), LPORT_NEVER);
+    cr_assert_eq(field(ends[0], "busy-time"), (int64_t)(most - 1) * 1000);
+    made_up.tcpi_snd_ssthresh = INT32_MAX - 1;
+    made_up.tcpi_busy_time = most + 1;
+    cr_assert_eq(field(ends[0], "slow-start-threshold"), INT32_MAX - 1);
+    cr_assert_eq(field(ends[0], "busy-time"), LPORT_NEVER);
+    faults_clear();
+    close_both(ends);
+}
+
+/* By the numbers of the system, linux/tcp_states.h, from TCP_ESTABLISHED to TCP_NEW_SYN_RECV. */
+Test(info, states_have_the_names_of_the_standard) {
+    static const char *const names[] = {
+        NULL,         "established", "syn-sent",     "syn-received", "fin-wait-1",
+        "fin-wait-2", "time-wait",   "closed",       "close-wait",   "last-ack",
+        "listen",     "closing",     "syn-received",
+    };
+    for (size_t i = 1; i < COUNT_OF(names); i++) {
+        cr_assert_str_eq(lport_info_state((int64_t)i), names[i]);
+    }
+}
+
 SOCKET_TEST(info, only_tcp_has_it) {
     int64_t ends[2];
     make_datagram_ends(ends);
@@ -159,6 +283,9 @@ SOCKET_TEST(info, only_tcp_has_it) {
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
     assert_kind(lport_info_read(ends[0], NULL, 0), LPORT_NOT_SUPPORTED);
     close_both(ends);
+    int64_t poller = lport_poller_open(LPORT_POLLER_BEST);
+    assert_kind(lport_info_read(poller, NULL, 0), LPORT_NOT_SUPPORTED);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
     make_connection(LPORT_INET, ends);
     faults_fail(CALL_GETSOCKOPT, 1, 1, ENOBUFS);
     assert_kind(lport_info_read(ends[0], NULL, 0), LPORT_BUFFERS_EXHAUSTED);
