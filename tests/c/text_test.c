@@ -373,6 +373,20 @@ Test(text, every_four_octets_at_the_end_of_a_vector_decode_as_the_scalar_one_doe
     }
 }
 
+/* What is cut off is taken away, and then the last octet is that of a vector again. */
+Test(text, every_four_octets_across_the_end_of_a_vector_decode_as_the_scalar_one_does) {
+    uint8_t octets[68];
+    for (size_t i = 0; i < sizeof octets; i += 2)
+        memcpy(octets + i, "\xC3\xA9", 2);
+    for (size_t k = 0; k < EDGES * EDGES * EDGES * EDGES; k++)
+        for (size_t past = 1; past <= 3; past++) {
+            memset(octets + 60, 'x', past);
+            put_edges(octets + 60 + past, k);
+            must_decode_alike(octets, 64 + past);
+            must_decode_alike(octets + 32, 32 + past);
+        }
+}
+
 /* Every code point that is a character, in order; how many. */
 static size_t every_char(uint32_t *chars) {
     size_t n = 0;
