@@ -622,6 +622,12 @@ Test(text, counts_stay_below_two_to_the_31_in_longer_vectors) {
     cr_assert_eq(lport_text_from_ascii8(octets, size, chars, size),
                  counts(LPORT_TEXT_MAX, LPORT_TEXT_MAX));
     cr_assert_eq(lport_text_find_line(octets, size), (int64_t)size);
+    cr_assert_neq(mmap(octets + size - PAGE, PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+                  MAP_FAILED);
+    octets[size - 1] = '\n';
+    cr_assert_eq(lport_text_find_line(octets, size), (int64_t)size - 1);
+    cr_assert_eq(lport_status_kind(lport_text_measure_line(octets, size)), LPORT_WOULD_BLOCK);
     cr_assert_eq(munmap(octets, size), 0);
     cr_assert_eq(munmap(chars, size), 0);
     cr_assert_eq(close(file), 0);
