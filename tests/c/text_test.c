@@ -567,6 +567,27 @@ Test(text, utf8_count_is_the_number_of_characters_that_decoding_gives) {
         }
 }
 
+/* Longer than what sums in single octets could hold. */
+Test(text, every_variant_counts_the_characters_of_long_text) {
+    static const char *const patterns[] = {"a", "a\303\251", "\342\202\254",
+                                           "aaaa\360\237\230\200"};
+    static const size_t characters[] = {1, 2, 1, 5};
+    enum { LONG = 30000 };
+    static uint8_t octets[LONG];
+    const struct lport_text_variant *v;
+    for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
+        size_t size = strlen(patterns[p]);
+        for (size_t at = 0; at < LONG; at++)
+            octets[at] = (uint8_t)patterns[p][at % size];
+        for (size_t len = 0; len <= LONG; len = 2 * len + size)
+            for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++)
+                cr_assert_eq(v->count(octets, len), len / size * characters[p], "%s, %zu octets",
+                             v->name, len);
+        cr_assert_eq(lport_text_utf8_count(octets, LONG / size * size),
+                     (int64_t)(LONG / size * characters[p]));
+    }
+}
+
 Test(text, a_measured_line_has_the_octets_before_its_end_and_their_characters) {
     uint8_t octets[300];
     for (size_t at = 0; at < sizeof octets; at++)
