@@ -428,6 +428,7 @@ Test(resolve, one_query_after_several_is_one) {
 
 Test(resolve, more_queries_than_threads_queue_up) {
     int64_t queries[40];
+    lport_resolver.idle_ns = 60 * S;
     shut_gate();
     for (int i = 0; i < 40; i++) {
         queries[i] = ask("slow.test", 0);
@@ -452,6 +453,62 @@ Test(resolve, more_queries_than_threads_queue_up) {
     }
     settle(lport_resolve_pending, 0);
     cr_assert_eq(lport_resolve_threads(), 32);
+    for (int i = 0; i < 32; i++) { /* all of them have work again, whatever was closed before */
+        queries[i] = ask("slow.test", 0);
+    }
+    for (int i = 0; i < 32 + 6; i++) { /* six entered that were queued then */
+        sem_wait(&fake.entered);
+    }
+    open_gate(32);
+    for (int i = 0; i < 32; i++) {
+        cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
+        lport_resolve_close(queries[i]);
+    }
+}
+
+/* COUNT queries that are all being answered at once. */
+static void answer_at_once(int count) {
+    int64_t queries[32];
+    shut_gate();
+    for (int i = 0; i < count; i++) {
+        queries[i] = ask("slow.test", 0);
+    }
+    for (int i = 0; i < count; i++) {
+        sem_wait(&fake.entered);
+    }
+    open_gate(count);
+    for (int i = 0; i < count; i++) {
+        cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
+        lport_resolve_close(queries[i]);
+    }
+}
+
+/* A thread that is idle is one query's, however many are asked for before it wakes. */
+Test(resolve, no_query_waits_for_the_answer_of_another_while_threads_may_be_made) {
+    lport_resolver.idle_ns = 60 * S;
+    for (int count = 1; count <= 32; count++) {
+        answer_at_once(count);
+        cr_assert_eq(lport_resolve_threads(), count);
+    }
+}
+
+static int detached, not_detached;
+
+static int noting_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
+                         void *argument) {
+    int state;
+    pthread_attr_getdetachstate(attributes, &state);
+    detached += state == PTHREAD_CREATE_DETACHED;
+    not_detached += state != PTHREAD_CREATE_DETACHED;
+    return pthread_create(thread, attributes, body, argument);
+}
+
+/* Nobody joins it: what it has would stay for ever. */
+Test(resolve, a_thread_that_ends_leaves_nothing) {
+    lport_resolver.thread_create = noting_thread;
+    answer_at_once(3);
+    cr_assert_eq(detached, 3);
+    cr_assert_eq(not_detached, 0);
 }
 
 Test(resolve, a_thread_is_used_again_and_ends_when_idle) {
@@ -459,8 +516,8 @@ Test(resolve, a_thread_is_used_again_and_ends_when_idle) {
     for (int i = 0; i < 100; i++) {
         lport_resolve_close(asked("many.test", 0));
     }
-    /* One would do; a query that is asked for before the thread is back makes another. */
-    cr_assert_lt(lport_resolve_threads(), 10);
+    /* An answer is given with the lock held until its thread is idle. */
+    cr_assert_eq(lport_resolve_threads(), 1);
     lport_resolver.idle_ns = MS;
     shut_gate(); /* those that wait still have the longer time: give each of them work */
     int64_t queries[10];
@@ -635,6 +692,25 @@ Test(resolve, a_child_of_fork_wakes_its_own_threads) {
     cr_assert_eq(in_child(ask_again_and_again, NULL), 0);
 }
 
+/* What the parent's queue held is not the child's to wait behind. */
+Test(resolve, a_child_of_fork_has_a_queue_of_its_own) {
+    int64_t queries[34];
+    shut_gate();
+    for (int i = 0; i < 34; i++) {
+        queries[i] = ask("slow.test", 0);
+    }
+    for (int i = 0; i < 32; i++) {
+        sem_wait(&fake.entered);
+    }
+    fake.gated = 0;
+    cr_assert_eq(in_child(ask_again_and_again, NULL), 0);
+    open_gate(32);
+    for (int i = 0; i < 34; i++) {
+        cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
+        lport_resolve_close(queries[i]);
+    }
+}
+
 static int no_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
                      void *argument) {
     (void)thread, (void)attributes, (void)body, (void)argument;
@@ -656,6 +732,10 @@ Test(resolve, without_a_thread_nothing_is_left_behind) {
     lport_resolve_close(first);
     lport_resolve_close(second);
     cr_assert_eq(lport_resolve_pending(), 0);
+    lport_resolver.thread_create = pthread_create;
+    fake.gated = 0;
+    lport_resolve_close(asked("many.test", 0));
+    cr_assert_eq(lport_resolve_threads(), 1, "what failed is not in the queue");
 }
 
 static atomic_int allocations_left;
