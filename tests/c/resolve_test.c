@@ -711,6 +711,26 @@ Test(resolve, a_child_of_fork_has_a_queue_of_its_own) {
     }
 }
 
+static int do_nothing(void *unused) {
+    (void)unused;
+    return 0;
+}
+
+/* Whoever polls the event would find it readable, and no answer, for as long as there is none. */
+Test(resolve, a_child_of_fork_does_not_tell_its_parent_of_an_answer) {
+    int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct pollfd fd = {.fd = event, .events = POLLIN};
+    shut_gate();
+    int64_t query = ask("slow.test", 0);
+    cr_assert_eq(lport_resolve_notify(query, event), 0);
+    cr_assert_eq(in_child(do_nothing, NULL), 0);
+    cr_assert_eq(poll(&fd, 1, 0), 0);
+    open_gate(1);
+    cr_assert_eq(poll(&fd, 1, 10000), 1);
+    lport_resolve_close(query);
+    close(event);
+}
+
 static int no_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
                      void *argument) {
     (void)thread, (void)attributes, (void)body, (void)argument;
