@@ -273,6 +273,14 @@ have to wait so long too. Not for a thread that has to do something before it bl
       (setf (channel-expecting channel) (and (minusp status) (would-block-p status))
             (channel-patient channel) nil)))
 
+;;; Places that several threads change
+
+(defmacro change-atomically ((value place) new)
+  "PLACE becomes NEW, a form in which VALUE is what it was. The subforms of PLACE and NEW may be
+evaluated more than once."
+  `(loop for ,value = ,place
+         until (eq ,value (%compare-and-swap ,place ,value ,new))))
+
 ;;; Pollers
 
 (declaim (inline note-buffered))

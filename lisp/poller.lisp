@@ -3,6 +3,7 @@
 ;;;; The library knows which descriptors are ready; this file adds which sockets have input in a
 ;;;; buffer of ours. Whoever fills a buffer notes that, if the socket is in a poller, and only those
 ;;;; that were noted are looked at, so that a wait does not depend on how many sockets are idle.
+;;;; WAIT-FOR-INPUT hears of buffers in the same way, by entries that last as long as it does.
 ;;;;
 ;;;; Invariant: an entry is found by its handle, generation and all; so an event is never taken for
 ;;;; one of another socket that has got the same place in the table.
@@ -80,6 +81,17 @@ POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epo
   "The entry of the socket with HANDLE in SET, or NIL."
   (entry-among (poll-set-entries set) handle))
 
+;;; The lock is that of the set, and a socket may be in several.
+
+(defun join-members (entry)
+  "Let ENTRY be noted when the buffer of its socket is filled, until LEAVE-MEMBERS."
+  (change-atomically (members (channel-memberships (entry-channel entry)))
+    (cons entry members)))
+
+(defun leave-members (entry)
+  (change-atomically (members (channel-memberships (entry-channel entry)))
+    (remove entry members)))
+
 (defun store-entry (set entry)
   "Put ENTRY into the vector of SET, which grows. With the lock held."
   (let* ((entries (poll-set-entries set))
@@ -97,8 +109,8 @@ POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epo
     (%with-lock ((poll-set-lock set))
       (when (eq entry (find-entry set (channel-handle channel)))
         (setf (svref (poll-set-entries set) (handle-place (channel-handle channel))) nil))
-      (setf (channel-memberships channel) (remove entry (channel-memberships channel))
-            (entry-interest entry) 0))))
+      (leave-members entry)
+      (setf (entry-interest entry) 0))))
 
 (defun leave-pollers (channel)
   "CHANNEL has been closed, and the library has taken it out of its pollers."
@@ -134,7 +146,7 @@ already; SOCKET-CLOSED; RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
                                      (entry-interest entry)))
       (unless (minusp status)
         (store-entry set entry)
-        (push entry (channel-memberships channel))))
+        (join-members entry)))
     (unless (minusp status)
       (when (minusp (lport-socket-state (channel-handle channel)))
         (forget-entry entry))           ; closed just now, before it could see this
@@ -397,16 +409,14 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
   (declare (type moment until))
   (let ((limit *deadline*))
     (declare (type moment limit))
-    (setf (batch-count batch) 0)
     (loop
       (check-open set :wait)
       (setf limit (check-limit set :input :wait limit 0))
       (let ((result (next-events set batch (min until limit))))
         (declare (type (signed-byte 64) result))
-        (cond ((plusp (batch-count batch)) (return (event-list batch)))
-              ((zerop result)
-               (when (woken-p set) (return (values nil t))))
-              ((plusp result))          ; of sockets that have left meanwhile
+        (cond ((and (zerop result) (woken-p set)) (return (values nil t)))
+              ((plusp (batch-count batch)) (return (event-list batch)))
+              ((>= result 0))           ; of sockets that have left meanwhile, or for a buffer
               ((= (lport-status-kind result) +lport-would-block+))
               ((/= (lport-status-kind result) +lport-timed-out+)
                (fail-on set result :wait))
@@ -416,6 +426,7 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
   "Wait once until DEADLINE and put what there is into BATCH; the library's result."
   (let ((result (wait-in-set set batch deadline)))
     (declare (type (signed-byte 64) result))
+    (setf (batch-count batch) 0)        ; now, as an interrupt may have used it during the wait
     (when (plusp result)
       (add-system-events set batch result))
     (when (poll-set-noted set)
@@ -477,14 +488,35 @@ poll(2)."
 (defun wait-among (sockets handle until)
   "WAIT-FOR-INPUT with the moment UNTIL in the library's poller HANDLE."
   (let* ((set (make-poll-set :handle handle))
-         (batch (make-batch nil (max 1 (length sockets))))
-         (limit *deadline*))
-    (dolist (socket sockets)
-      (lport-poller-add handle (channel-handle (endpoint-channel socket)) +lport-input+))
+         (entries (mapcar (lambda (socket)
+                            (make-entry :set set :socket socket :channel (endpoint-channel socket)
+                                        :interest +lport-input+))
+                          sockets)))
+    (with-cleanup
+        (progn
+          (dolist (entry entries)
+            (join-members entry)
+            (add-once handle (entry-channel entry)))
+          (wait-in-turns sockets set until))
+      (mapc #'leave-members entries))))
+
+(defun add-once (handle channel)
+  "Put CHANNEL, which may be closed, into the library's poller HANDLE, unless it is there."
+  (let ((status (lport-poller-add handle (channel-handle channel) +lport-input+)))
+    (unless (or (>= status 0)
+                (member (lport-status-kind status) (list +lport-invalid+ +lport-closed+)))
+      (fail-on channel status :wait))))
+
+(defun wait-in-turns (sockets set until)
+  "Wait in SET, in which SOCKETS are, until UNTIL: those that are ready."
+  (declare (type moment until))
+  (let ((batch (make-batch nil (max 1 (length sockets))))
+        (limit *deadline*))
     (loop
       (dolist (socket sockets)
         (check-open (endpoint-channel socket) :wait))
       (setf limit (check-limit set :input :wait limit 0))
+      (forget-noted set)
       (let* ((buffered (some #'buffered-socket-p sockets))
              (result (wait-in-set set batch (if buffered 0 (min until limit)))))
         (cond ((or buffered (plusp result))
@@ -493,6 +525,13 @@ poll(2)."
               ((/= (lport-status-kind result) +lport-timed-out+)
                (fail result :wait))
               ((>= (lport-clock-now) until) (return nil)))))))
+
+(defun forget-noted (set)
+  "What is noted in SET from here on has been buffered since."
+  (loop for entry = (take-noted set) then next
+        while entry
+        for next = (entry-next entry)
+        do (setf (entry-noted entry) nil)))
 
 (defun buffered-socket-p (socket)
   (let ((channel (endpoint-channel socket)))

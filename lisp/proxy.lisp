@@ -97,23 +97,16 @@ whole. Never blocks. Signals PROXY-ERROR."
 ;;; A thread in SOCKET-ACCEPT waits on a connection that nobody else has. Who closes the server
 ;;; finds it among the server's pending ones, closes it, and so wakes that thread.
 
-(defmacro update-pending ((server list) new)
-  "The pending sockets of SERVER, LIST, become NEW, a form that may be evaluated more than once."
-  (let ((cell (gensym "CELL")))
-    `(let ((,cell (server-pending ,server)))
-       (loop for ,list = (car ,cell)
-             until (eq ,list (%compare-and-swap (car ,cell) ,list ,new))))))
-
 (defun accept-header (server socket span)
   "Take the header of SOCKET, which SERVER has just accepted, within SPAN."
-  (let ((channel (endpoint-channel server)))
+  (let ((channel (endpoint-channel server)) (cell (server-pending server)))
     (unwind-protect
          (progn
-           (update-pending (server pending) (cons socket pending))
+           (change-atomically (pending (car cell)) (cons socket pending))
            (check-open channel :accept)
            (handler-case (await-header socket span)
              (socket-closed () (fail-closed channel :accept))))
-      (update-pending (server pending) (remove socket pending)))))
+      (change-atomically (pending (car cell)) (remove socket pending)))))
 
 (defun close-pending (server)
   "Close the connections that SERVER, closed, has accepted and not handed out yet."

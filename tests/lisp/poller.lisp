@@ -218,6 +218,60 @@ not taken for it."
       (poller-wake poller)
       (is (equal '(nil t) (multiple-value-list (join waiter)))))))
 
+(define-test poller.wake-beside-buffered-input ()
+  "A wake ends one wait, also where that has something to report."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (poller-add poller a)
+      (send-octets b 1 2)
+      (is (= 1 (read-byte a)))
+      (poller-wake poller)
+      (is (equal '(nil t) (multiple-value-list (poller-wait poller))))
+      (is (equal `((,a nil :input)) (poller-wait poller)))
+      (is (= 2 (read-byte a)))
+      (is (equal '(nil nil) (multiple-value-list (events-now poller)))))))
+
+(define-test poller.wait-within-a-wait ()
+  "An interrupt of a wait may wait in the same poller; what it is told is not told again."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (poller-add poller a)
+      (let ((waiter (in-thread (lambda () (copy-tree (poller-wait poller :timeout 10)))))
+            (inner (sb-thread:make-semaphore)))
+        (wait-until (lambda () (plusp (port::poll-set-waiting (port::endpoint-channel poller)))))
+        (sb-thread:interrupt-thread waiter
+                                    (lambda ()
+                                      (send-octets b 1)
+                                      (when (poller-wait poller :timeout 10)
+                                        (poller-remove poller a)
+                                        (sb-thread:signal-semaphore inner))))
+        (is-true (sb-thread:wait-on-semaphore inner :timeout 10))
+        (send-octets a 2)
+        (poller-add poller b)
+        (is (equal `((,b nil :input)) (join waiter)))))))
+
+(define-test poller.in-several-at-once (:limit 60)
+  "Threads put one socket into their pollers and take it out at the same time: each poller that it
+is in hears of its buffer, and none that it has left."
+  (with-pair (a b)
+    (let ((others (loop repeat 200 collect (make-poller)))
+          (own (list (make-poller) (make-poller))))
+      (dolist (poller others)
+        (poller-add poller a))
+      (mapc #'join (loop for poller in own
+                         collect (let ((poller poller))
+                                   (in-thread (lambda ()
+                                                (loop repeat 2000
+                                                      do (poller-remove poller a)
+                                                         (poller-add poller a)))))))
+      (send-octets b 1 2)
+      (is (= 1 (read-byte a)))
+      (dolist (poller (append own others))
+        (is (equal `((,a nil :input)) (events-now poller)))
+        (poller-remove poller a))
+      (is (zerop (length (port::channel-memberships (port::endpoint-channel a)))))
+      (mapc #'close (append own others)))))
+
 (define-test poller.unwinding (:behaviour 26)
   "A wait that is unwound leaves nothing, and the poller works."
   (do-pollers (poller)
@@ -350,6 +404,17 @@ nobody."
           (wait-until (lambda () (plusp (lport-wait-count))))
           (close server)
           (is (typep (join waiter) 'socket-closed)))))))
+
+(define-test poller.wait-for-input-hears-of-buffers ()
+  "What another thread puts into a buffer meanwhile ends the wait."
+  (with-pair (a b)
+    (send-octets b "x")
+    (is (char= #\x (read-char a)))
+    (let ((waiter (in-thread (lambda () (wait-for-input (list b a) :timeout 10)))))
+      (wait-until (lambda () (plusp (lport-wait-count))))
+      (unread-char #\x a)
+      (is (equal (list a) (join waiter))))
+    (is (null (port::channel-memberships (port::endpoint-channel a))))))
 
 (define-test poller.wait-for-input-many (:limit 60)
   "No limit of 1,024: neither of sockets nor of descriptors."
