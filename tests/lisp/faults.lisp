@@ -96,6 +96,22 @@ n until no call is left to fail. A failure is a NETWORK with a report and leaves
          (is (typep (failure-of (open-socket "many.test" 9 :timeout 5)) 'resource-exhausted))
       (faults-clear))))
 
+(define-test faults.waiting-out-of-memory (:faults t)
+  "Where there is no memory to wait for a socket too, WAIT-FOR-INPUT says so and does not wait
+without it."
+  (with-pair (a b)
+    (send-octets b 1)
+    (loop for number from 1 to 20
+          do (faults-fail number +no-buffers+ :call "calloc")
+             (multiple-value-bind (outcome struck)
+                 (unwind-protect (values (handler-case (wait-for-input (list a) :timeout 5)
+                                           (resource-exhausted () :exhausted))
+                                         (faults-struck))
+                   (faults-clear))
+               (is (equal (if (zerop struck) (list a) :exhausted) outcome))
+               (when (zerop struck)
+                 (return))))))
+
 (define-test faults.descriptor-limit (:behaviour 57 :faults t)
   "At the descriptor limit an accept says so; the client stays in the queue, and is served later."
   (with-socket-server (server 0 :host "127.0.0.1")
