@@ -22,6 +22,7 @@
   (state :running :type symbol)
   (watched nil)                         ; it has been put into the poller
   (since 0 :type moment)                ; when it was parked, where there is a timeout
+  (parked-in -1 :type fixnum)           ; the TURN of the service at that time
   (fresh t)                             ; the function has not been called on it yet
   (header-span nil)                     ; its PROXY header has not been read yet, see proxy.lisp
   (header-end +never+ :type moment)     ; and has to be by then
@@ -57,6 +58,7 @@
   (idlers '() :type list)               ; what they wait on, the last one first
   (coming 0 :type fixnum)               ; threads made or woken that have not looked yet
   (leader nil)                          ; a thread, or NIL; read without the lock as a hint
+  (turn 0 :type fixnum)                 ; waits of the leaders so far; theirs, without the lock
   (ticker nil)
   (ticker-asleep nil)
   (wanted nil)                          ; the ticker is to help
@@ -310,7 +312,8 @@ in the poller. False if it cannot: it is still this thread's then."
   (let ((handle (channel-handle (service-set service))) (own (client-handle client)) (end +never+))
     (when (/= (service-timeout service) +never+)
       (setf (client-since client) (lport-clock-now)))
-    (setf end (park-end service client))
+    (setf end (park-end service client)
+          (client-parked-in client) (service-turn service))
     (cond ((not (client-watched client))
            (setf (client-watched client) t
                  (client-state client) :parked)

@@ -21,8 +21,28 @@ be parked just now."
     (when (eq (client-state client) :parked)
       (unmute service client))))
 
+(defun input-there-p (client)
+  "True if CLIENT has something to be read, an end or a failure. Never blocks."
+  (loop for result of-type (signed-byte 64) = (wait-once (client-connection client)
+                                                         +lport-input+ 0)
+        unless (zerop result)
+          return (or (plusp result) (/= (lport-status-kind result) +lport-timed-out+))))
+
+(defun served-now-p (service client)
+  "True if CLIENT, of which the leader's wait tells, is its own now, to be served. If it was parked
+during that wait, it may be told of what had been read before."
+  (and (or (/= (client-parked-in client) (service-turn service))
+           (input-there-p client))
+       (change-state client :parked :running)))
+
+(defun hear-client (service client)
+  "As SERVED-NOW-P; CLIENT is not heard of again while it is with a thread."
+  (cond ((eq (client-state client) :parked) (served-now-p service client))
+        (t (mute service client) nil)))
+
 (defun lead (service batch)
   "Wait once for whatever happens, as the one thread that does, and put it into the line."
+  (incf (service-turn service))
   (let* ((set (service-set service))
          (result (%interruptible
                    (wait-in-set set batch (min (service-sweep-at service)
@@ -43,9 +63,8 @@ be parked just now."
                           (multiple-value-bind (from to)
                               (accept-clients service (car row) (cdr row))
                             (line from to)))))
-                     ((change-state client :parked :running)
-                      (line client client))
-                     (t (mute service client)))))
+                     ((hear-client service client)
+                      (line client client)))))
     (when first
       (%with-lock ((service-lock service))
         (append-clients service first last)))
@@ -59,11 +78,17 @@ from now on, since the hook may take its time; it is told of no other such failu
 so that it has no more than one thread."
   (let ((failure (shiftf (service-failure service) :being-told)))
     (%with-lock ((service-lock service))
-      (setf (service-leader service) nil)
+      (end-lead service)
       (unless (somebody-comes-p service)
         (wake-another service)))
     (unwind-protect (report-error service (car failure) (cdr failure))
       (setf (service-failure service) nil))))
+
+(defun end-lead (service)
+  "Nobody leads any more: who stops the service may wait for that. With the lock held."
+  (setf (service-leader service) nil)
+  (when (service-stopping service)
+    (%condition-broadcast (service-end-condition service))))
 
 (defun look-at-clock (service)
   (let ((next (min (service-sweep-at service) (service-resume-at service))))
@@ -230,7 +255,7 @@ wait for one, and a thread more would only be in their way. With the lock held."
     (loop
       (%with-open-lock ((service-lock service))
         (when (eq (service-leader service) self)
-          (setf (service-leader service) nil))
+          (end-lead service))
         (cond ((service-first service)
                (need-ticker service)
                (return (pop-client service)))
@@ -259,7 +284,8 @@ or a wait, and nothing that would leave a client with nobody."
 function has ended this one."
   (let ((self (%current-thread)))
     (%with-lock ((service-lock service))
-      (when (eq (service-leader service) self) (setf (service-leader service) nil))
+      (when (eq (service-leader service) self)
+        (end-lead service))
       (when (eq (service-ticker service) self)
         (setf (service-ticker service) nil
               (service-ticker-asleep service) nil

@@ -100,6 +100,18 @@ function WAIT is called."
           (close socket))
         (mapc #'close silent)))))
 
+(define-test service.no-call-without-input ()
+  "What a leader was told of a connection before it was read from, and waits for input again, is no
+input."
+  (with-service (server number #'echo-one-line :await-input t)
+    (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+      (let ((client (wait-until (lambda () (only-client server)))) (service (service-of server)))
+        (wait-until (lambda () (eq :parked (port::client-state client))))
+        (setf (port::client-parked-in client) (port::service-turn service))
+        (is-false (port::hear-client service client))
+        (is (eq :parked (port::client-state client)))
+        (is (equal "one" (ask socket "one")))))))
+
 (define-test service.slow-among-quick ()
   "A function that takes its time, among so many quick ones that the ticker looks seldom, holds up
 none of them."
