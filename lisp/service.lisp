@@ -250,6 +250,12 @@ passed."
   "True if CLIENT, one or NIL, has a function that is just stopping its service."
   (and client (plusp (client-stopping client))))
 
+(defun leader-p (service)
+  "True if there is a leader that is not just stopping SERVICE: it may have accepted a connection
+that is no client yet. With the lock held."
+  (let ((leader (service-leader service)))
+    (and leader (not (member leader (service-stoppers service))))))
+
 (defun others-p (service)
   "True if there is a client whose function is not just stopping SERVICE. With the lock held."
   (> (service-client-count service)
@@ -302,6 +308,7 @@ Local paths are unlinked. Nobody has to connect for any of this."
     (call-as-stopper
      service
      (lambda ()
+       (wait-for-end service #'leader-p (moment-after *close-limit*))
        (unless (wait-for-end service #'others-p until)
          (abort-clients service))
        (prog1 (wait-for-end service #'threads-p (moment-after *close-limit*))

@@ -196,6 +196,28 @@ nothing has, reads the end of file."
           (is (< seconds 8))))
       (mapc #'close (list busy late idle)))))
 
+(define-test service.stop-while-accepting ()
+  "A connection that is just being accepted when the service stops is ended like the others."
+  (let ((accepting (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore))
+        (server (serve (lambda (socket) (read-line socket)) 0 :host "127.0.0.1")))
+    (unwind-protect
+         (progn
+           (sb-int:encapsulate 'port::new-client 'test
+                               (lambda (function &rest arguments)
+                                 (sb-thread:signal-semaphore accepting)
+                                 (sb-thread:wait-on-semaphore gate)
+                                 (apply function arguments)))
+           (with-open-socket (silent "127.0.0.1" (port-of (first (server-listeners server))))
+             (is-true (sb-thread:wait-on-semaphore accepting :timeout 10))
+             (let ((stopping (begin-to-stop server :drain 0)))
+               (wait-until (lambda () (port::service-ending (service-of server))) 10)
+               (sb-thread:signal-semaphore gate)
+               (is-true (nth-value 1 (join stopping)))
+               (is (typep (failure-of (read-line silent)) 'connection-reset)))))
+      (sb-int:unencapsulate 'port::new-client 'test)
+      (sb-thread:signal-semaphore gate 10)
+      (stop-server server :drain 0))))
+
 (define-test service.stop-without-drain (:weather nil)
   "Without a drain nobody has a turn: who waits is let go of, whatever has arrived."
   (with-slow-service (server number waiting gate :threads 1)
