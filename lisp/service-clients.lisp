@@ -20,9 +20,8 @@
   ;; :RUNNING, with a thread or in the line; :MUTED, the same, its interest in the poller being
   ;; off; :PARKED; :CLOSED.
   (state :running :type symbol)
-  (watched nil)                         ; it has been put into the poller
   (since 0 :type moment)                ; when it was parked, where there is a timeout
-  (parked-in -1 :type fixnum)           ; the TURN of the service at that time
+  (parked-in -1 :type fixnum)           ; the TURN of the service at that time; below 0: never
   (fresh t)                             ; the function has not been called on it yet
   (header-span nil)                     ; its PROXY header has not been read yet, see proxy.lisp
   (header-end +never+ :type moment)     ; and has to be by then
@@ -54,6 +53,7 @@
   (progress 0 :type fixnum)             ; clients taken from the line
   (threads '() :type list)
   (thread-count 0 :type fixnum)         ; with those that are just being made
+  (starting '() :type list)             ; threads made that have not begun to WORK
   (idle 0 :type fixnum)                 ; threads that have nothing to do, and
   (idlers '() :type list)               ; what they wait on, the last one first
   (coming 0 :type fixnum)               ; threads made or woken that have not looked yet
@@ -309,14 +309,14 @@ told of another such failure; nothing of that for a listener that was closed."
 (defun park (service client)
   "Let CLIENT, which is this thread's and has nothing buffered that could be served, wait for input
 in the poller. False if it cannot: it is still this thread's then."
-  (let ((handle (channel-handle (service-set service))) (own (client-handle client)) (end +never+))
+  (let ((handle (channel-handle (service-set service))) (own (client-handle client)) (end +never+)
+        (first (minusp (client-parked-in client))))
     (when (/= (service-timeout service) +never+)
       (setf (client-since client) (lport-clock-now)))
     (setf end (park-end service client)
           (client-parked-in client) (service-turn service))
-    (cond ((not (client-watched client))
-           (setf (client-watched client) t
-                 (client-state client) :parked)
+    (cond (first
+           (setf (client-state client) :parked)
            (when (minusp (lport-poller-add handle own +lport-input+))
              (return-from park (not (change-state client :parked :running)))))
           ((change-state client :running :parked))

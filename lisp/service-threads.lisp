@@ -125,10 +125,22 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
 
 (defun somebody-comes-p (service)
   "True if a thread is on its way to look for something to do."
-  (or (plusp (service-coming service)) (service-wanted service)))
+  (or (> (service-coming service)
+         (count-if-not #'%thread-alive-p (service-starting service)))
+      (service-wanted service)))
+
+(defun forget-stillborn (service)
+  "Threads that were killed before they began to work are none. With the lock held."
+  (dolist (thread (service-starting service))
+    (unless (%thread-alive-p thread)
+      (setf (service-starting service) (remove thread (service-starting service))
+            (service-threads service) (delete thread (service-threads service)))
+      (decf (service-thread-count service))
+      (decf (service-coming service)))))
 
 (defun wake-another (service)
   "Let an idle thread look for something to do, or make one. With the lock held."
+  (forget-stillborn service)
   (if (and (zerop (service-idle service))
            (< (service-thread-count service) (service-thread-limit service)))
       (add-thread service)
@@ -163,9 +175,27 @@ is made while the process ends."
                                             (format nil "~A ~D" (service-name service)
                                                     (service-thread-count service)))
                   (error () nil))))
-    (cond (thread (push thread (service-threads service)))
+    (cond (thread (push thread (service-threads service))
+                  (push thread (service-starting service)))
           (t (decf (service-thread-count service))
              (decf (service-coming service))))))
+
+(defparameter *start-piece* 0.01
+  "Seconds after which a thread that waits for another to begin looks if it has been killed.")
+
+(defun await-successor (service)
+  "This thread ends: if all that are left have still to begin, wait until one has, as one that is
+killed before leaves nobody who would miss it. With the lock held."
+  (loop while (and (service-starting service)
+                   (= (service-thread-count service) (length (service-starting service))))
+        do (%condition-wait (service-end-condition service) (service-lock service) *start-piece*)
+           (forget-stillborn service)
+           (when (and (zerop (service-thread-count service)) (work-left-p service))
+             (add-thread service))))
+
+(defun work-left-p (service)
+  "True if there is, or may come, something to do for a thread. With the lock held."
+  (or (service-first service) (not (service-ending service))))
 
 (defun hand-over (service)
   "This thread is about to block: somebody else has to lead, and to serve the line."
@@ -272,7 +302,9 @@ or a wait, and nothing that would leave a client with nobody."
         (*before-wait* (lambda () (hand-over service))))
     (call-deferred
       (%with-lock ((service-lock service))
-        (decf (service-coming service)))
+        (decf (service-coming service))
+        (setf (service-starting service) (remove (%current-thread) (service-starting service)))
+        (%condition-broadcast (service-end-condition service)))
       (unwind-protect
            (loop for client = (next-client service batch)
                  while client
@@ -280,8 +312,8 @@ or a wait, and nothing that would leave a client with nobody."
         (leave-service service)))))
 
 (defun leave-service (service)
-  "This thread ends; somebody else has its part, unless the service stops: a new thread where the
-function has ended this one."
+  "This thread ends; somebody else has its part, unless the service has stopped: a new thread where
+the function has ended this one."
   (let ((self (%current-thread)))
     (%with-lock ((service-lock service))
       (when (eq (service-leader service) self)
@@ -294,9 +326,16 @@ function has ended this one."
       (decf (service-thread-count service))
       (when (service-stopping service)
         (%condition-broadcast (service-end-condition service)))
-      (if (service-ending service)
-          (rouse-idlers service)
-          (wake-another service)))))
+      (cond ((work-left-p service)
+             (wake-another service)
+             (await-successor service))
+            (t (rouse-idlers service)))
+      (when (and (service-ending service) (zerop (service-thread-count service)))
+        (close-set service)))))
+
+(defun close-set (service)
+  "Nobody waits in the poller of SERVICE any more."
+  (lport-socket-close (channel-handle (service-set service)) 0))
 
 ;;; Serving
 

@@ -263,6 +263,7 @@ that is no client yet. With the lock held."
 
 (defun threads-p (service)
   "True if there is a thread that is not just stopping SERVICE. With the lock held."
+  (forget-stillborn service)
   (> (service-thread-count service)
      (length (remove-duplicates (service-stoppers service)))))
 
@@ -312,6 +313,6 @@ Local paths are unlinked. Nobody has to connect for any of this."
        (unless (wait-for-end service #'others-p until)
          (abort-clients service))
        (prog1 (wait-for-end service #'threads-p (moment-after *close-limit*))
-         (call-deferred (lport-socket-close (channel-handle (service-set service)) 0)))))))
+         (call-deferred (close-set service)))))))
 
 (note-keywords 'stop-server)

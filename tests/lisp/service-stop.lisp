@@ -295,6 +295,31 @@ one."
         (is-answered-and-ended client "T NIL NIL"))
       (is-true (stop-server server)))))
 
+(define-test service.stop-serves-what-is-left-behind ()
+  "A function that ends its thread while the service stops leaves those in the line to another."
+  (let ((gate (sb-thread:make-semaphore)) (inside (sb-thread:make-semaphore)))
+    (let* ((server (serve (lambda (socket)
+                            (let ((line (read-line socket)))
+                              (when (equal line "abort")
+                                (sb-thread:signal-semaphore inside)
+                                (sb-thread:wait-on-semaphore gate)
+                                (sb-thread:abort-thread))
+                              (write-line line socket)))
+                          0 :host "127.0.0.1" :threads 1))
+           (number (port-of (first (server-listeners server))))
+           (first (open-socket "127.0.0.1" number :input-timeout 10))
+           (second (open-socket "127.0.0.1" number :input-timeout 10)))
+      (say first "abort")
+      (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+      (say second "x")
+      (let ((stopping (begin-to-stop server)))
+        (wait-until (lambda () (port::service-ending (service-of server))) 10)
+        (sb-thread:signal-semaphore gate)
+        (is-answered-and-ended second "x")
+        (is-true (nth-value 1 (join stopping))))
+      (close first)
+      (close second))))
+
 (define-test service.stop-unwound (:behaviour 26)
   "Who is thrown out of a stop before the threads are told leaves no service that can neither serve
 nor end."

@@ -503,6 +503,45 @@ function closes although it asks to be called again."
          (is-true (stop-server server :drain 0)))
        number server cell))))
 
+(defun call-with-stillborn-threads (function)
+  "Call FUNCTION while the threads of services are killed before they begin to work, with a
+semaphore that counts them."
+  (let ((killed (sb-thread:make-semaphore)))
+    (unwind-protect
+         (progn (sb-int:encapsulate 'port::work 'test
+                                    (lambda (work service)
+                                      (declare (ignore work service))
+                                      (sb-thread:signal-semaphore killed)
+                                      (sb-thread:abort-thread)))
+                (funcall function killed))
+      (sb-int:unencapsulate 'port::work 'test))))
+
+(define-test service.killed-before-they-began (:limit 60)
+  "Nobody waits for a thread that is killed before it has begun, neither clients nor who stops."
+  (dolist (go-on '(t nil))
+    (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
+      (flet ((wait ()
+               (sb-thread:signal-semaphore inside)
+               (sb-thread:wait-on-semaphore gate)))
+        (with-service (server number (lambda (socket) (echo-one-line socket #'wait)) :threads 2)
+          (wait-until (lambda () (port::service-leader (service-of server))))
+          (with-open-stream (slow (call-with-stillborn-threads
+                                   (lambda (killed)
+                                     (let ((socket (open-socket "127.0.0.1" number
+                                                                :input-timeout 10)))
+                                       (say socket "wait")
+                                       (sb-thread:wait-on-semaphore killed)
+                                       socket))))
+            (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+            (sb-thread:signal-semaphore gate)
+            (is (equal "wait" (read-line slow nil)))
+            (when go-on
+              (say slow "wait")
+              (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+              (is (equal "x" (ask-once number "x")))
+              (sb-thread:signal-semaphore gate)
+              (is (equal "wait" (read-line slow nil))))))))))
+
 (define-test service.killed-threads (:behaviour 26 :limit 60)
   "Who ends the thread of a function, and comes too late for it, leaves no connection with nobody
 and no service without a leader."
