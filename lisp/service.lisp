@@ -3,7 +3,8 @@
 ;;;;
 ;;;; Invariant: a SERVER exists only once its listeners are open and it has a thread; where that
 ;;;; fails nothing is left open. Who stops it sets a mark first, and looks then for what to end or
-;;;; to serve; a second mark, once all that is in the line, lets the threads end.
+;;;; to serve; a second mark, once all that is in the line, lets the threads end. Who is unwound
+;;;; while he stops it leaves no client that he has taken with nobody.
 
 (in-package :port)
 
@@ -191,24 +192,28 @@ a thread. If that fails OWN, those that nobody else knows, are closed."
   (loop for (listener . settings) in (service-listeners service)
         do (loop repeat +last-batches+
                  until (passed-p until)
-                 do (multiple-value-bind (first last count)
-                        (accept-clients service listener settings)
-                      (when first
-                        (%with-lock ((service-lock service))
-                          (append-clients service first last)))
-                      (when (zerop count)
-                        (return))))))
+                 until (zerop (accept-into-line service listener settings)))))
+
+(defun accept-into-line (service listener settings)
+  "Take what is in the queue of LISTENER, at most a batch, to be served; how many."
+  (call-deferred
+    (multiple-value-bind (first last count) (accept-clients service listener settings)
+      (when first
+        (%with-lock ((service-lock service))
+          (append-clients service first last)))
+      count)))
 
 (defun end-parked (service until)
   "Close the connections that wait for input; those that have some have their turn, unless UNTIL has
 passed."
   (do-parked service
     (lambda (client)
-      (when (change-state client :parked :running)
-        (cond ((and (not (passed-p until)) (input-now-p client))
-               (line-up service client))
-              ((output-left-p client) (end-in-turn service client))
-              (t (end-cleanly service client)))))))
+      (call-deferred
+        (when (change-state client :parked :running)
+          (cond ((and (not (passed-p until)) (input-now-p client))
+                 (line-up service client))
+                ((output-left-p client) (end-in-turn service client))
+                (t (end-cleanly service client))))))))
 
 (defun end-threads (service)
   "Every thread looks at the line for the last time."

@@ -320,6 +320,44 @@ one."
       (close first)
       (close second))))
 
+(defun stop-unwound-in (name server)
+  "Stop SERVER and unwind that while it is in the function NAME."
+  (let* ((inside (sb-thread:make-semaphore)) (interrupted (sb-thread:make-semaphore))
+         (stopping (in-thread (lambda ()
+                                (let ((self sb-thread:*current-thread*))
+                                  (sb-int:encapsulate
+                                   name 'test
+                                   (lambda (function &rest arguments)
+                                     (when (eq self sb-thread:*current-thread*)
+                                       (sb-thread:signal-semaphore inside)
+                                       (sb-thread:wait-on-semaphore interrupted :timeout 10))
+                                     (apply function arguments))))
+                                (catch 'out (stop-server server))))))
+    (unwind-protect
+         (progn
+           (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+           (sb-thread:interrupt-thread stopping (lambda () (throw 'out :unwound)))
+           (sb-thread:signal-semaphore interrupted)
+           (is (eq :unwound (join stopping))))
+      (sb-int:unencapsulate name 'test))))
+
+(define-test service.stop-unwound-leaves-nobody (:behaviour 26)
+  "A connection that was just looked at or accepted for the last time is served or closed."
+  (dolist (name '(port::input-now-p port::new-client))
+    (let* ((server (serve #'echo-one-line 0 :host "127.0.0.1" :await-input t))
+           (number (port-of (first (server-listeners server)))))
+      (when (eq name 'port::new-client)
+        (leave-queued server))
+      (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+        (when (eq name 'port::input-now-p)
+          (is-true (wait-until (lambda ()
+                                 (let ((client (only-client server)))
+                                   (and client (eq :parked (port::client-state client))))))))
+        (stop-unwound-in name server)
+        (is-answered-and-ended socket)
+        (is-true (wait-until (lambda () (zerop (client-count server)))))
+        (is-true (stop-server server :drain nil))))))
+
 (define-test service.stop-unwound (:behaviour 26)
   "Who is thrown out of a stop before the threads are told leaves no service that can neither serve
 nor end."
