@@ -1,5 +1,9 @@
 ;;;; port - sockets for Common Lisp. (asdf:load-system "port") is all a user types: it builds the C
 ;;;; library when that is missing or older than its sources, see lisp/ffi/library.lisp.
+;;;;
+;;;; What is left out on a Lisp is left out by the reader. To ASDF a file with :IF-FEATURE would stand
+;;;; in the row all the same, and what comes after it would not be compiled again when something
+;;;; before it has changed.
 
 #-(or sbcl ecl)
 (error "port does not run on ~A ~A yet, only on SBCL and ECL. What is missing is a file lisp/impl-LISP.lisp ~
@@ -16,8 +20,8 @@ what happened, nothing hangs for ever and nothing is lost."
   :pathname "lisp/"
   :serial t
   :components ((:file "package")
-               (:file "impl-sbcl" :if-feature :sbcl)
-               (:file "impl-ecl" :if-feature :ecl)
+               #+sbcl (:file "impl-sbcl")
+               #+ecl (:file "impl-ecl")
                (:module "ffi"
                 :serial t
                 :components ((:file "calling")
@@ -116,7 +120,7 @@ what happened, nothing hangs for ever and nothing is lost."
   :pathname "tests/lisp/"
   :serial t
   :components ((:file "package")
-               (:file "unfit-ecl" :if-feature :ecl)
+               #+ecl (:file "unfit-ecl")
                (:file "vectors")
                (:file "pairs")
                (:file "library")

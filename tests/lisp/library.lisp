@@ -214,6 +214,20 @@ it."
           (is (= descriptors (length (open-descriptors))))
           (is (< (- (resident) memory) 30000000)))))))
 
+(define-test library.a-change-is-compiled-into-all-that-follows ()
+  "Every file depends on the one before it, and that one is loaded here: ASDF does not look through
+one that is left out."
+  (dolist (system '("port" "port/examples" "port/docs" "port/conformance" "port/test"))
+    (let ((loaded (asdf:required-components system :other-systems nil))
+          (parts (asdf:component-children (asdf:find-system system))))
+      (loop for (before after) on parts
+            do (is (member before loaded) "~A is left out" before)
+               (when after
+                 (is (member (asdf:component-name before)
+                             (asdf:component-sideway-dependencies after)
+                             :test #'equal)
+                     "~A does not depend on ~A" after before))))))
+
 (define-test library.another-lisp ()
   "Where there is no file of primitives for the Lisp the definition says so at once, and is not
 loaded."
