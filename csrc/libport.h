@@ -726,7 +726,8 @@ LPORT_API int64_t lport_resolve_reverse(const uint8_t *address);
 LPORT_API int64_t lport_resolve_wait(int64_t query, int64_t deadline);
 
 /* [nowait] How many addresses the answer has; LPORT_IN_PROGRESS: none yet; LPORT_HOST_NOT_FOUND,
- * LPORT_RESOLVER_TRY_AGAIN, LPORT_RESOLVER_FAILURE: it failed. */
+ * LPORT_RESOLVER_TRY_AGAIN, LPORT_RESOLVER_FAILURE: it failed. LPORT_DESCRIPTORS_EXHAUSTED,
+ * LPORT_MEMORY_EXHAUSTED: it could not even ask. */
 LPORT_API int64_t lport_resolve_count(int64_t query);
 
 /* [nowait] Address INDEX of the answer, in the resolver's order, port 0, into ADDRESS. Returns the
@@ -742,11 +743,13 @@ LPORT_API int64_t lport_resolve_close(int64_t query);
 
 /* [nowait] The system's row for service NAME and PROTOCOL ("tcp", "udp") into TEXT in the form of
  * services(5): `http 80/tcp www`. PROTOCOL of length 0: any. NAME in digits: by number.
- * Returns the length of the row. LPORT_SERVICE_NOT_FOUND. Source: getservent(3). */
+ * Returns the length of the row. LPORT_SERVICE_NOT_FOUND; LPORT_DESCRIPTORS_EXHAUSTED and
+ * LPORT_MEMORY_EXHAUSTED: the table could not be read. Source: getservent(3). */
 LPORT_API int64_t lport_service_find(const char *name, size_t name_len, const char *protocol,
                                      size_t protocol_len, char *text, size_t cap);
 
-/* [nowait] Every row of the table, a line each, into TEXT; the length that all of it needs. */
+/* [nowait] Every row of the table, a line each, into TEXT; the length that all of it needs.
+ * Fails as lport_service_find does where the table could not be read. */
 LPORT_API int64_t lport_service_list(char *text, size_t cap);
 
 /* ---- dial: a connection to a name, whichever of its addresses answers --------------------------

@@ -46,8 +46,11 @@ static void look_up_host(const struct lport_question *question, int family, stru
                                                        host->buffer, len, &host->found, &error);
     }
     if (host->found == NULL) { /* some resolvers find nothing and give no reason: not there */
-        host->status = error == NETDB_SUCCESS ? lport_status_make(LPORT_HOST_NOT_FOUND)
-                                              : lport_status_from_host(error, result);
+        host->status = lport_status_exhausted(result);
+        if (host->status == 0) {
+            host->status = error == NETDB_SUCCESS ? lport_status_make(LPORT_HOST_NOT_FOUND)
+                                                  : lport_status_from_host(error, result);
+        }
     }
 }
 
@@ -170,9 +173,14 @@ static void find_forward(const struct lport_question *question, struct lport_ans
         .ai_flags = (question->flags & LPORT_ALIASES) != 0 ? AI_CANONNAME : 0,
     };
     struct addrinfo *list = NULL;
+    errno = 0;
     int result = lport_resolver.getaddrinfo(question->name, NULL, &hints, &list);
     if (result != 0) {
-        answer->status = lport_status_from_gai(result, errno);
+        int error = errno;
+        answer->status = lport_status_exhausted(error);
+        if (answer->status == 0) {
+            answer->status = lport_status_from_gai(result, error);
+        }
         return;
     }
     keep_addresses(answer, list);

@@ -59,8 +59,8 @@ int64_t lport_service_find(const char *name, size_t name_len, const char *protoc
             ? getservbyport_r(htons((uint16_t)port), asked, &service, buffer, sizeof buffer, &found)
             : getservbyname_r(name_copy, asked, &service, buffer, sizeof buffer, &found);
     if (found == NULL) {
-        return result == ENOMEM ? lport_status_make(LPORT_MEMORY_EXHAUSTED)
-                                : lport_status_make(LPORT_SERVICE_NOT_FOUND);
+        int64_t status = lport_status_exhausted(result);
+        return status < 0 ? status : lport_status_make(LPORT_SERVICE_NOT_FOUND);
     }
     put_service(&sink, found);
     return (int64_t)sink.len;
@@ -89,12 +89,14 @@ int64_t lport_service_list(char *text, size_t cap) {
     lport_sink_put(&sink, "");
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&services_lock);
+    errno = 0;
     setservent(1);
     while (getservent_r(&service, buffer, sizeof buffer, &found) == 0 && found != NULL) {
         put_service(&sink, found);
         lport_sink_put(&sink, "\n");
     }
+    int64_t status = lport_status_exhausted(errno); /* getservent_r calls it an empty table */
     endservent();
     pthread_mutex_unlock(&services_lock);
-    return (int64_t)sink.len;
+    return status < 0 ? status : (int64_t)sink.len;
 }

@@ -226,6 +226,14 @@ int64_t lport_status_from_errno(enum lport_context context, int errno_value) {
     return pack(kind, DOMAIN_SYSTEM, errno_value);
 }
 
+int64_t lport_status_exhausted(int errno_value) {
+    int64_t status = lport_status_from_errno(LPORT_IN_GENERAL, errno_value);
+    return lport_status_is(status, LPORT_DESCRIPTORS_EXHAUSTED) ||
+                   lport_status_is(status, LPORT_MEMORY_EXHAUSTED)
+               ? status
+               : 0;
+}
+
 static int32_t find_code(const struct code_row *rows, size_t count, int code) {
     for (size_t i = 0; i < count; i++)
         if (rows[i].code == code)

@@ -232,13 +232,17 @@ link-local scope and has no zone, unless OWN, the block of the own end, has one.
 
 ;;; Ports and services
 
-(defun service-row (name protocol)
-  "The row of services(5) for NAME over PROTOCOL (\"\" for any), a string; or a status below 0."
-  (text-from (pointer cap)
-    (with-text (service service-length name)
-      (with-text (way way-length protocol)
-        (call-deferred
-          (lport-service-find service service-length way way-length pointer cap))))))
+(defun service-row (name protocol operation)
+  "The row of services(5) for NAME over PROTOCOL (\"\" for any), a string; NIL if there is none.
+Signals RESOURCE-EXHAUSTED of OPERATION where the table could not be read."
+  (let ((row (text-from (pointer cap)
+               (with-text (service service-length name)
+                 (with-text (way way-length protocol)
+                   (call-deferred
+                     (lport-service-find service service-length way way-length pointer cap)))))))
+    (cond ((stringp row) row)
+          ((/= (lport-status-kind row) +lport-service-not-found+)
+           (fail row operation :port name)))))
 
 (defun words (line)
   "The words of LINE, between single or repeated spaces and tabs."
@@ -270,14 +274,14 @@ link-local scope and has no zone, unless OWN, the block of the own end, has one.
 (defun service-port (name protocol operation minimum)
   "The port of service NAME. One that begins with a digit and is no service was meant as a number."
   (let ((row (if (service-name-p name)
-                 (service-row name protocol)
+                 (service-row name protocol operation)
                  (fail-port name operation minimum))))
-    (cond ((stringp row) (row-port row))
-          ((listed-port name protocol))
+    (cond (row (row-port row))
+          ((listed-port name protocol operation))
           ((digit-char-p (char name 0)) (fail-port name operation minimum))
-          (t (fail row operation
-                   :port name :message "expected the name of a service over ~A, got ~S"
-                              :arguments (list protocol name))))))
+          (t (fail-as 'service-not-found operation :service-not-found
+                      :port name :message "expected the name of a service over ~A, got ~S"
+                      :arguments (list protocol name))))))
 
 (defun spelled-port (text)
   "The number that TEXT spells in decimal digits, 0 to 65535, or NIL."

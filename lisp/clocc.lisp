@@ -59,7 +59,8 @@ Conditions: ADDRESS-SYNTAX; it is a TYPE-ERROR too if DOTTED is no string."
 (defun resolve-host-ipaddr (host)
   "Look HOST up and return its HOSTENT: names and every address.
 HOST: a name; or a literal, an integer ipaddr or an address object, which is looked up in reverse.
-Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT of
+Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, RESOURCE-EXHAUSTED,
+ADDRESS-SYNTAX, TIMEOUT of
 WITH-DEADLINE. Restarts: RETRY; USE-VALUE, another host. See gethostbyname(3), gethostbyaddr(3)."
   (with-retry (host "look the host up" "host")
     (let ((target (host-designator host :resolve)))
@@ -131,47 +132,52 @@ Restarts: RETRY; USE-VALUE, another host."
                   :port (row-port row)
                   :proto (row-protocol row))))
 
-(defun all-services ()
-  "Every service in the system's table."
-  (with-input-from-string (rows (text-from (pointer cap)
-                                  (call-deferred (lport-service-list pointer cap))))
-    (loop for row = (read-line rows nil)
-          while row
-          collect (row-servent row))))
+(defun all-services (operation)
+  "Every service in the system's table. Signals RESOURCE-EXHAUSTED of OPERATION where it could not
+be read."
+  (let ((table (text-from (pointer cap)
+                 (call-deferred (lport-service-list pointer cap)))))
+    (unless (stringp table)
+      (fail table operation))
+    (with-input-from-string (rows table)
+      (loop for row = (read-line rows nil)
+            while row
+            collect (row-servent row)))))
 
 (defun service-called-p (entry name protocol)
   "True if ENTRY is for the service NAME over PROTOCOL (\"\" for any), in whatever case."
   (and (or (string= protocol "") (string-equal protocol (servent-proto entry)))
        (member name (cons (servent-name entry) (servent-aliases entry)) :test #'string-equal)))
 
-(defun listed-servent (name protocol)
-  "The entry for NAME over PROTOCOL in the system's table, in whatever case; or NIL."
-  (find-if (lambda (entry) (service-called-p entry name protocol)) (all-services)))
+(defun listed-servent (name protocol operation)
+  "The entry for NAME over PROTOCOL in the system's table, in whatever case; or NIL. OPERATION as
+for ALL-SERVICES."
+  (find-if (lambda (entry) (service-called-p entry name protocol)) (all-services operation)))
 
-(defun listed-port (name protocol)
+(defun listed-port (name protocol operation)
   "The port of LISTED-SERVENT, or NIL."
-  (let ((entry (listed-servent name protocol)))
+  (let ((entry (listed-servent name protocol operation)))
     (and entry (servent-port entry))))
 
 (defun find-servent (name protocol)
   "The entry for NAME over PROTOCOL, strings. The table is searched in whatever case at last."
-  (let ((row (service-row name protocol)))
-    (cond ((stringp row) (row-servent row))
-          ((listed-servent name protocol))
-          (t (fail row :service :port name
-                                :message "expected the name of a service~@[ over ~A~], got ~S"
-                                :arguments (list (and (string/= protocol "") protocol) name))))))
+  (let ((row (service-row name protocol :service)))
+    (cond (row (row-servent row))
+          ((listed-servent name protocol :service))
+          (t (fail-as 'service-not-found :service :service-not-found
+                      :port name :message "expected the name of a service~@[ over ~A~], got ~S"
+                      :arguments (list (and (string/= protocol "") protocol) name))))))
 
 (defun socket-service-port (&optional service (protocol "tcp"))
   "Return the SERVENT of SERVICE over PROTOCOL, or the list of all if SERVICE is NIL.
 SERVICE: a name or an alias, a string or a symbol in whatever case; or the number of a port.
 PROTOCOL: a string or a symbol such as \"udp\"; NIL: any.
-Conditions: SERVICE-NOT-FOUND; ADDRESS-SYNTAX for what is no name. Restarts: USE-VALUE, another
-service; RETRY. Wraps getservent(3)."
+Conditions: SERVICE-NOT-FOUND; RESOURCE-EXHAUSTED: the table could not be read; ADDRESS-SYNTAX for
+what is no name. Restarts: USE-VALUE, another service; RETRY. Wraps getservent(3)."
   (check-argument :service protocol '(or string symbol)
                   "the name of a protocol, a string or a symbol, or NIL for any")
   (if (null service)
-      (all-services)
+      (all-services :service)
       (with-retry (service "look the service up" "service")
         (find-servent (service-text service) (string-downcase (or protocol ""))))))
 

@@ -117,8 +117,9 @@ at once counts no more than any other: nothing is asked after the limit."
 HOST: a name; a literal, an integer ipaddr or an address object comes back as it is, without a
 query. FAMILY: :INET, :INET6, or NIL for both. TIMEOUT: seconds, a non-negative real; NIL: no limit
 but that of WITH-DEADLINE.
-Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
-Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Wraps getaddrinfo(3)."
+Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, RESOURCE-EXHAUSTED,
+ADDRESS-SYNTAX, TIMEOUT. Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Wraps
+getaddrinfo(3)."
   (check-own-keywords 'resolve :resolve options)
   (with-retry (host "resolve the host" "host")
     (resolve-once host family timeout)))
@@ -148,7 +149,8 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Wraps getaddrinfo(3)."
   "Look ADDRESS up and return the name of its host, a string.
 ADDRESS: an address object, a literal, or an integer ipaddr. TIMEOUT: seconds, a non-negative real;
 NIL: no limit but that of WITH-DEADLINE.
-Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, ADDRESS-SYNTAX, TIMEOUT.
+Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, RESOURCE-EXHAUSTED,
+ADDRESS-SYNTAX, TIMEOUT.
 Restarts: RETRY; USE-VALUE, another address; WAIT-LONGER. Wraps getnameinfo(3)."
   (check-own-keywords 'reverse-resolve :resolve options)
   (with-retry (address "look the address up" "address")

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,7 +32,8 @@
 static struct {
     const char *texts[8]; /* the answer, in order; ended by NULL */
     const char *canonical;
-    int result; /* of getaddrinfo */
+    int result; /* of getaddrinfo, */
+    int error;  /* and the errno that goes with a failure */
     int gated;  /* each call waits for the gate */
     sem_t entered, gate;
     struct addrinfo hints; /* of the latest call */
@@ -71,7 +73,7 @@ static int fake_getaddrinfo(const char *name, const char *service, const struct 
     }
     (void)service;
     if (fake.result != 0) {
-        errno = EMFILE;
+        errno = fake.error;
         return fake.result;
     }
     for (const char **text = fake.texts; *text != NULL; text++) {
@@ -132,8 +134,8 @@ static int fake_gethostbyaddr_r(const void *address, socklen_t address_len, int 
         return fill_host(host, buffer, len, result, error, 3, family);
     }
     *result = NULL;
-    *error = HOST_NOT_FOUND;
-    return 0;
+    *error = fake.error != 0 ? NETDB_INTERNAL : HOST_NOT_FOUND;
+    return fake.error;
 }
 
 static void use_fake(void) {
@@ -292,22 +294,38 @@ Test(resolve, an_address_without_a_name) {
     cr_assert_eq(kind(lport_resolve_reverse(any)), LPORT_INVALID);
 }
 
+Test(resolve, an_address_that_could_not_be_looked_up) {
+    static const int32_t rows[][2] = {{EMFILE, LPORT_DESCRIPTORS_EXHAUSTED},
+                                      {EIO, LPORT_RESOLVER_FAILURE}};
+    for (int i = 0; i < 2; i++) {
+        fake.error = rows[i][0];
+        int64_t query = reverse("127.0.0.77");
+        cr_assert_eq(kind(lport_resolve_count(query)), rows[i][1]);
+        cr_assert_eq(lport_status_errno(lport_resolve_count(query)), rows[i][0]);
+        lport_resolve_close(query);
+    }
+}
+
 Test(resolve, failures_are_told_apart) {
     static const struct {
-        int result;
-        int32_t kind;
-    } rows[] = {{EAI_NONAME, LPORT_HOST_NOT_FOUND},
-                {EAI_AGAIN, LPORT_RESOLVER_TRY_AGAIN},
-                {EAI_FAIL, LPORT_RESOLVER_FAILURE},
-                {EAI_SYSTEM, LPORT_RESOLVER_FAILURE}};
+        int result, error;
+        int32_t kind, kept;
+    } rows[] = {{EAI_NONAME, ENOENT, LPORT_HOST_NOT_FOUND, 0},
+                {EAI_AGAIN, ENOENT, LPORT_RESOLVER_TRY_AGAIN, 0},
+                {EAI_FAIL, ENOENT, LPORT_RESOLVER_FAILURE, 0},
+                {EAI_SYSTEM, ENOENT, LPORT_RESOLVER_FAILURE, ENOENT},
+                /* What glibc says of a name for which it could open no file. */
+                {EAI_NONAME, EMFILE, LPORT_DESCRIPTORS_EXHAUSTED, EMFILE},
+                {EAI_SYSTEM, ENFILE, LPORT_DESCRIPTORS_EXHAUSTED, ENFILE},
+                {EAI_SYSTEM, ENOMEM, LPORT_MEMORY_EXHAUSTED, ENOMEM}};
     uint8_t block[LPORT_ADDRESS_SIZE];
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         fake.result = rows[i].result;
+        fake.error = rows[i].error;
         int64_t query = asked("many.test", LPORT_ALIASES);
         cr_assert_eq(kind(lport_resolve_count(query)), rows[i].kind);
         cr_assert_eq(kind(lport_resolve_address(query, 0, block)), rows[i].kind);
-        cr_assert_eq(lport_status_errno(lport_resolve_count(query)),
-                     rows[i].result == EAI_SYSTEM ? EMFILE : 0);
+        cr_assert_eq(lport_status_errno(lport_resolve_count(query)), rows[i].kept);
         lport_resolve_close(query);
     }
 }
@@ -858,6 +876,20 @@ Test(resolve, an_unknown_service_is_not_found) {
     cr_assert_eq(kind(find("http", "no-such", NULL, 0)), LPORT_SERVICE_NOT_FOUND);
     cr_assert_eq(kind(lport_service_find("http\0", 5, NULL, 0, NULL, 0)), LPORT_SERVICE_NOT_FOUND);
     cr_assert_eq(kind(lport_service_find(large, 300, NULL, 0, NULL, 0)), LPORT_SERVICE_NOT_FOUND);
+}
+
+Test(resolve, a_table_of_services_that_cannot_be_opened_is_no_empty_one) {
+    struct rlimit limit, low;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    low = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    int64_t found = find("http", "tcp", NULL, 0);
+    int64_t listed = lport_service_list(NULL, 0);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    cr_assert_eq(kind(found), LPORT_DESCRIPTORS_EXHAUSTED);
+    cr_assert_eq(kind(listed), LPORT_DESCRIPTORS_EXHAUSTED);
+    cr_assert_gt(find("http", "tcp", NULL, 0), 0);
+    cr_assert_gt(lport_service_list(NULL, 0), 100);
 }
 
 Test(resolve, every_service_stands_in_the_list) {

@@ -128,6 +128,18 @@ began."
     (is (equal '("www" "http") (servent-aliases entry)))
     (is (equal '(80 :tcp) (list (servent-port entry) (servent-proto entry))))))
 
+(define-test "clocc.services-at-the-descriptor-limit" (:behaviour 57)
+  "A table that could not be opened is neither empty nor without the service that is asked for."
+  (flet ((at-the-limit (function)
+           (let ((old (set-descriptor-limit 0)))
+             (unwind-protect (failure-of (funcall function))
+               (set-descriptor-limit old)))))
+    (dolist (failure (list (at-the-limit (lambda () (socket-service-port)))
+                           (at-the-limit (lambda () (socket-service-port "http")))
+                           (at-the-limit (lambda () (open-socket "127.0.0.1" "http")))))
+      (is (typep failure 'resource-exhausted))
+      (is (search "too many open files" (princ-to-string failure))))))
+
 (define-test "clocc.socket-service-port-fails" ()
   (is-failure (service-not-found :service-not-found "look up service port no-such-service failed")
     (socket-service-port "no-such-service"))
