@@ -184,6 +184,10 @@ int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd) {
     return 0;
 }
 
+int lport_datagram_has_just_broken(struct lport_slot *slot, int64_t before) {
+    return before == 0 && atomic_load(&slot->broken) != 0;
+}
+
 static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
                               uint8_t *sender, int flags) {
     struct sockaddr_storage storage;
@@ -235,7 +239,11 @@ static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets,
     int how = MSG_TRUNC | lport_patience_flags(slot, fd, (flags & LPORT_PATIENT) != 0) |
               ((flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0);
     if (slot->kind == LPORT_SEQPACKET) {
-        return receive_packet(slot, fd, octets, len, sender, how);
+        int64_t before = atomic_load(&slot->broken);
+        int64_t result = receive_packet(slot, fd, octets, len, sender, how);
+        return lport_datagram_has_just_broken(slot, before)
+                   ? receive_packet(slot, fd, octets, len, sender, how)
+                   : result;
     }
     return sender == NULL ? receive_connected(slot, fd, octets, len, how)
                           : receive_from(slot, fd, octets, len, sender, how);

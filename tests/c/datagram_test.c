@@ -506,6 +506,25 @@ SOCKET_TEST(datagram, a_broken_connection_of_packets_stays_broken) {
     assert_closes(ends[0]);
 }
 
+/* Behaviours 31 and 32: the system tells of the reset first. */
+SOCKET_TEST(datagram, packets_that_came_before_a_reset_are_received_before_it) {
+    int64_t ends[2], descriptor;
+    uint8_t octet;
+    cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);
+    cr_assert_eq(send_text(ends[0], "unread", NULL), 6);
+    cr_assert_eq(send_text(ends[1], "last", NULL), 4);
+    cr_assert_eq(send_text(ends[1], "", NULL), 0);
+    assert_closes(ends[1]);
+    assert_gets(ends[0], "last", NULL);
+    cr_assert_eq(receive(ends[0], &octet, 1, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_kind(receive(ends[0], &octet, 1, NULL), LPORT_CONNECTION_RESET);
+        assert_kind(lport_local_receive(ends[0], &octet, 1, &descriptor, 1),
+                    LPORT_CONNECTION_RESET);
+    }
+    assert_closes(ends[0]);
+}
+
 /* Behaviour 64: the one call that a receive of packets makes beside its own. */
 SOCKET_TEST(datagram, a_failure_while_packets_are_prepared_is_told) {
     int64_t ends[2];

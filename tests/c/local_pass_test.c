@@ -161,7 +161,7 @@ SOCKET_TEST(local_pass, failures_are_told) {
     assert_kind(lport_local_send(ends[0], &octet, 1, &zero, 1), LPORT_DESCRIPTORS_EXHAUSTED);
     faults_fail(CALL_SETSOCKOPT, 1, 1, ENOMEM);
     assert_kind(lport_local_receive(ends[1], &octet, 1, got, 1), LPORT_MEMORY_EXHAUSTED);
-    faults_fail(CALL_RECVMSG, 1, 1, ECONNRESET);
+    faults_fail(CALL_RECVMSG, 1, 2, ECONNRESET);
     assert_kind(lport_local_receive(ends[1], &octet, 1, got, 1), LPORT_CONNECTION_RESET);
     faults_fail(CALL_RECVMSG, 1, 2, EINTR);
     cr_assert_eq(lport_local_receive(ends[1], &octet, 1, got, 1), 1);
@@ -170,4 +170,18 @@ SOCKET_TEST(local_pass, failures_are_told) {
     faults_fail(CALL_GETSOCKOPT, 1, 1, ENOMEM);
     assert_kind(lport_local_credentials(ends[0], identity), LPORT_MEMORY_EXHAUSTED);
     close_both(ends);
+}
+
+/* Behaviour 32: the system tells of the reset of a connection of packets first. */
+SOCKET_TEST(local_pass, descriptors_that_came_before_a_reset_are_received_before_it) {
+    int64_t ends[2], zero = 0, got[1];
+    uint8_t octet = 1;
+    cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);
+    cr_assert_eq(lport_local_send(ends[0], &octet, 1, &zero, 1), 1);
+    cr_assert_eq(lport_local_send(ends[1], &octet, 1, &zero, 1), 1);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    cr_assert_eq(lport_local_receive(ends[0], &octet, 1, got, 1), 1);
+    cr_assert_eq(close((int)got[0]), 0);
+    assert_kind(lport_local_receive(ends[0], &octet, 1, got, 1), LPORT_CONNECTION_RESET);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
 }
