@@ -229,8 +229,8 @@ nothing has, reads the end of file."
       (say late "late")
       (let ((stopping (begin-to-stop server :drain 0)))
         (is-answered-and-ended late)
-        (sb-thread:signal-semaphore gate)
         (is (typep (failure-of (read-line busy)) 'connection-reset))
+        (sb-thread:signal-semaphore gate)
         (is-true (nth-value 1 (join stopping))))
       (mapc #'close (list busy late)))))
 
