@@ -148,7 +148,8 @@ already; SOCKET-CLOSED; RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
         (store-entry set entry)
         (join-members entry)))
     (unless (minusp status)
-      (when (minusp (lport-socket-state (channel-handle channel)))
+      (when (or (minusp (lport-socket-state (channel-handle channel)))
+                (channel-closing set))
         (forget-entry entry))           ; closed just now, before it could see this
       (note-if-buffered channel))
     status))

@@ -193,6 +193,20 @@ not taken for it."
                (close b)))
     (is (every #'null (port::poll-set-entries (port::endpoint-channel poller))))))
 
+(define-test poller.closed-while-joined ()
+  "A poller that is closed while a socket is put into it is not known to the socket."
+  (with-pair (a b)
+    (with-poller (poller)
+      (unwind-protect
+           (progn (sb-int:encapsulate 'port::store-entry 'test
+                                      (lambda (function &rest arguments)
+                                        (join (in-thread (lambda () (close poller))))
+                                        (apply function arguments)))
+                  (poller-add poller a))
+        (sb-int:unencapsulate 'port::store-entry 'test))
+      (is (zerop (length (port::channel-memberships (port::endpoint-channel a)))))
+      (is (search "0 sockets" (princ-to-string poller))))))
+
 (define-test poller.close-wakes (:behaviour 15)
   (do-pollers (poller)
     (with-pair (a b)
