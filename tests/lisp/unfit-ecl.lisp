@@ -34,7 +34,7 @@
          "direction.lines-that-an-interrupt-reads" "direction.an-interrupt-that-writes"
          "direction.an-interrupt-that-reads-lines" "direction.an-interrupt-of-who-evicts"
          "direction.a-format-set-within-a-line" "direction.a-peek-that-is-thrown-out"
-         "service.killed-threads"
+         "service.killed-threads" "service.stop-unwound-leaves-nobody"
          "unwinding.ten-thousand-blows" "unwinding.what-was-just-made")))
 
 (setf *unfit-chapters* '("Checking a library of streams"))
