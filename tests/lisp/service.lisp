@@ -530,7 +530,7 @@ semaphore that counts them."
                                      (let ((socket (open-socket "127.0.0.1" number
                                                                 :input-timeout 10)))
                                        (say socket "wait")
-                                       (sb-thread:wait-on-semaphore killed)
+                                       (sb-thread:wait-on-semaphore killed :timeout 10)
                                        socket))))
             (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
             (sb-thread:signal-semaphore gate)

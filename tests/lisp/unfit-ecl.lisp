@@ -22,6 +22,7 @@
          "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
+        ("ECL promises nothing of threads that are killed" "service.killed-before-they-began")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"
