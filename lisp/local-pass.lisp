@@ -52,21 +52,21 @@ Source: SO_PEERCRED, unix(7)."
                                        "a file descriptor or a socket"))))
     numbers))
 
-(defmacro transferring ((channel direction operation) attempt)
-  "Make ATTEMPT, a form that does not block, until it has a result; wait in between."
-  `(call-transferring ,channel ,direction ,operation (lambda () ,attempt)))
+(defmacro transferring ((channel direction operation limit) attempt)
+  "Make ATTEMPT, a form that does not block, until it has a result; wait in between. Values: the
+result; LIMIT, or a later one that the user asked for."
+  `(call-transferring ,channel ,direction ,operation ,limit (lambda () ,attempt)))
 
-(defun call-transferring (channel direction operation attempt)
-  (let ((limit (call-limit channel direction)))
-    (loop
-      (check-open channel operation)
-      (setf limit (check-deadline channel direction operation limit 0))
-      (let ((result (funcall attempt)))
-        (cond ((not (and (integerp result) (minusp result))) (return result))
-              ((would-block-p result) (setf limit (await channel direction operation limit 0)))
-              ((= (lport-status-kind result) +lport-end+)
-               (error 'end-of-file :stream (channel-socket channel)))
-              (t (fail-passing channel result operation)))))))
+(defun call-transferring (channel direction operation limit attempt)
+  (loop
+    (check-open channel operation)
+    (setf limit (check-deadline channel direction operation limit 0))
+    (let ((result (funcall attempt)))
+      (cond ((>= result 0) (return (values result limit)))
+            ((would-block-p result) (setf limit (await channel direction operation limit 0)))
+            ((= (lport-status-kind result) +lport-end+)
+             (error 'end-of-file :stream (channel-socket channel)))
+            (t (fail-passing channel result operation))))))
 
 (defun fail-passing (channel status operation)
   "Signal what STATUS of passing descriptors over CHANNEL says."
@@ -75,17 +75,42 @@ Source: SO_PEERCRED, unix(7)."
                              :message "expected file descriptors that are open")
       (fail-of-kind (channel-socket channel) status operation "a local socket")))
 
-(defun pass-octets (channel octets descriptors)
-  "Send OCTETS with DESCRIPTORS, a vector of numbers: how many octets were sent."
-  (let ((sent (transferring (channel :output :send)
-                (with-octets (pointer octets)
-                  (with-octets (numbers descriptors)
-                    (lport-local-send (channel-handle channel) pointer (length octets)
-                                      numbers (floor (length descriptors) 8)))))))
-    (if (typep channel 'messenger)
-        (%add-atomically (messenger-octets-out channel) sent)
-        (incf (connection-octets-out channel) sent))
-    sent))
+(defun pass-octets (channel octets descriptors limit)
+  "Send OCTETS with DESCRIPTORS, a vector of numbers. Values: how many octets were sent; LIMIT, or a
+later one."
+  (transferring (channel :output :send limit)
+    (call-deferred
+      (let ((sent (with-octets (pointer octets)
+                    (with-octets (numbers descriptors)
+                      (lport-local-send (channel-handle channel) pointer (length octets)
+                                        numbers (floor (length descriptors) 8))))))
+        (when (plusp sent)
+          (note-octets-passed channel sent))
+        sent))))
+
+(defun note-octets-passed (channel count)
+  "COUNT octets have been sent past the buffer of CHANNEL."
+  (if (typep channel 'messenger)
+      (%add-atomically (messenger-octets-out channel) count)
+      (incf (connection-octets-out channel) count)))
+
+(defun pass-over-stream (connection octets descriptors)
+  "Send what is pending, then OCTETS, the first of them with DESCRIPTORS, all within one limit."
+  (let ((limit (call-limit connection :output)) (position 0) (count 0) (end (length octets)))
+    (with-cleanup
+        (progn
+          (setf limit (nth-value 1 (flush connection :limit limit :taken 0)))
+          (multiple-value-setq (position limit)
+            (pass-octets connection octets descriptors limit))
+          (loop while (< position end)
+                do (multiple-value-setq (count limit)
+                     (sending (connection limit position)
+                       (call-deferred
+                         (let ((count (send-with-pending connection octets position end)))
+                           (when (plusp count)
+                             (incf position count))
+                           count))))))
+      (note-passed connection octets 0 position (connection-column connection)))))
 
 (defun send-descriptors (socket fds &rest options
                          &key (octets (octets-of-size 1)) &allow-other-keys)
@@ -93,7 +118,8 @@ Source: SO_PEERCRED, unix(7)."
 meant), over SOCKET, a connected local SOCKET or DATAGRAM-SOCKET; return how many octets were sent
 with them: all. OCTETS: a vector of (unsigned-byte 8) to send with them (one zero octet), at least
 one on a stream, which is flushed first. The peer gets copies that are its own; those here stay open
-and stay the caller's.
+and stay the caller's. On a failure NETWORK-OCTETS tells how many of OCTETS were sent; the
+descriptors went with the first of them.
 Conditions: those of a write; USAGE-ERROR, one of FDS is not open; RESOURCE-EXHAUSTED;
 NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7)."
   (check-own-keywords 'send-descriptors :send options)
@@ -102,18 +128,13 @@ NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7).
   (let ((numbers (descriptor-vector fds))
         (octets (coerce octets 'octets))
         (channel (endpoint-channel socket)))
-    (if (typep socket 'socket)
-        (with-output (channel)
-          (flush channel)
-          (when (zerop (length octets))
-            (fail-as 'usage-error :send :invalid
-                     :socket socket :message "expected at least one octet on a stream, got none"))
-          (let ((sent (pass-octets channel octets numbers)))
-            (note-passed channel octets 0 sent (connection-column channel))
-            (when (< sent (length octets))
-              (write-octets-from channel octets sent (length octets))
-              (flush channel))))
-        (pass-octets channel octets numbers))
+    (cond ((not (typep socket 'socket))
+           (pass-octets channel octets numbers (call-limit channel :output)))
+          ((zerop (length octets))
+           (fail-as 'usage-error :send :invalid
+                    :socket socket :message "expected at least one octet on a stream, got none"))
+          (t (with-output (channel)
+               (pass-over-stream channel octets numbers))))
     (length octets)))
 
 (note-keywords 'send-descriptors)
@@ -156,20 +177,27 @@ Source: recvmsg(2), SCM_RIGHTS of unix(7)."
              :arguments (list (buffered-input connection)))))
 
 (defun receive-with-descriptors (channel max)
-  (let* ((octets (octets-of-size +most-octets+))
-         (numbers (numbers-of-size (max 1 max)))
-         (fds '())
-         (count (transferring (channel :input :receive)
-                  (call-deferred
-                    (let ((count (with-octets (pointer octets)
-                                   (with-octets (descriptors numbers)
-                                     (lport-local-receive (channel-handle channel) pointer
-                                                          (length octets) descriptors max)))))
-                      (when (>= count 0)
-                        (setf fds (received-descriptors numbers max)))
-                      count)))))
-    (note-received channel count)
-    (values fds (subseq octets 0 count))))
+  "Values as RECEIVE-DESCRIPTORS. Who is unwound before has nobody to give the descriptors to: they
+are closed."
+  (let ((octets (octets-of-size +most-octets+))
+        (numbers (numbers-of-size (max 1 max)))
+        (fds '()) (count 0) (kept nil))
+    (with-cleanup
+        (progn
+          (transferring (channel :input :receive (call-limit channel :input))
+            (call-deferred
+              (setf count (with-octets (pointer octets)
+                            (with-octets (descriptors numbers)
+                              (lport-local-receive (channel-handle channel) pointer
+                                                   (length octets) descriptors max))))
+              (when (>= count 0)
+                (setf fds (received-descriptors numbers max))
+                (note-received channel count))
+              count))
+          (multiple-value-prog1 (values fds (subseq octets 0 count))
+            (setf kept t)))
+      (unless kept
+        (mapc #'close-descriptor fds)))))
 
 (defun note-received (channel count)
   "COUNT octets have come past the buffer of CHANNEL."

@@ -41,6 +41,10 @@ NIL."
   (or (ascii-octets text)
       (coerce (babel:string-to-octets text :encoding :utf-8) 'octets)))
 
+(defun close-descriptor (fd)
+  "Close FD, a descriptor that no socket of the library has."
+  (cffi:foreign-funcall "close" :int fd :int))
+
 (defmacro with-text ((pointer length text) &body body)
   "Run BODY, short and never blocking, with POINTER and LENGTH of the UTF-8 octets of the string
 TEXT."

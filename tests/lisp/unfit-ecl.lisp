@@ -36,6 +36,7 @@
          "direction.an-interrupt-that-reads-lines" "direction.an-interrupt-of-who-evicts"
          "direction.a-format-set-within-a-line" "direction.a-peek-that-is-thrown-out"
          "service.killed-threads" "service.stop-unwound-leaves-nobody"
-         "unwinding.ten-thousand-blows" "unwinding.what-was-just-made")))
+         "unwinding.ten-thousand-blows" "unwinding.what-was-just-made"
+         "unwinding.what-was-just-received")))
 
 (setf *unfit-chapters* '("Checking a library of streams"))

@@ -150,3 +150,16 @@ from each step to how often it was struck; the sockets that could not be closed 
                                                   (throw 'out :out)))))))
             (is (null (leaks before)) "~A" (leaks before)))))
       (take-all server))))
+
+(define-test unwinding.what-was-just-received (:behaviour 26 :weather nil)
+  "An interrupt that comes while descriptors are received, and unwinds, leaves none of them open."
+  (do-local-pairs (a b)
+    (send-descriptors a '(0 0))
+    (let ((before (open-things)))
+      (is (eq :out (catch 'out
+                     (call-interrupting 'port::received-descriptors
+                                        (lambda () (receive-descriptors b 2))
+                                        (lambda () (throw 'out :out))))))
+      (is (null (leaks before)) "~A" (leaks before)))
+    (send-descriptors a '(0))
+    (is (= 0 (system-call "close" (first (receive-descriptors b 1)))))))
