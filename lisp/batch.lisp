@@ -94,7 +94,10 @@ port; NIL and NIL for that which the socket is connected to."
 
 (defun batch-destination (host port)
   "The block for HOST and PORT, as users give them; of no family where HOST is NIL."
-  (cond ((null host) (octets-of-size +lport-address-size+))
+  (cond ((and (null host) port)
+         (fail-as 'usage-error :batch :invalid
+                  :port port :message "expected :HOST beside :PORT ~S" :arguments (list port)))
+        ((null host) (octets-of-size +lport-address-size+))
         ((null port)
          (fail-as 'usage-error :batch :invalid
                   :host host :message "expected :PORT beside :HOST ~S" :arguments (list host)))
@@ -175,11 +178,19 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
         (return (- end start)))
       (let ((count (send-batch-now messenger batch sent (- end sent))))
         (cond ((>= count 0) (incf sent count))
+              ((parted-p messenger count)
+               (send-to-parted messenger batch sent (- sent start))
+               (incf sent))
               ((not (would-block-p count))
                (fail-send-batch messenger count batch sent end (- sent start)))
               ((eq (messenger-family messenger) :local)
                (setf limit (await-full-receiver messenger limit (- sent start))))
               (t (setf limit (await messenger :output :send limit (- sent start)))))))))
+
+(defun send-to-parted (messenger batch index moved)
+  "Send message INDEX of BATCH, which the system knows no peer of MESSENGER for any more."
+  (multiple-value-bind (octets start end) (batch-message batch index)
+    (send-message messenger octets start end nil nil nil moved)))
 
 (defun fail-send-batch (messenger status batch start end moved)
   "Signal what STATUS of sending the messages of BATCH from START below END says, after MOVED of

@@ -215,9 +215,10 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
                            number)))))
 
 (defun remember-destination (messenger block host port)
-  "BLOCK; the string HOST is copied, as its owner may change it."
-  (setf (messenger-destination messenger)
-        (make-end block (if (stringp host) (copy-seq host) host) port))
+  "BLOCK; what HOST and PORT are of strings is copied, as their owner may change it."
+  (flet ((kept (designator)
+           (if (stringp designator) (copy-seq designator) designator)))
+    (setf (messenger-destination messenger) (make-end block (kept host) (kept port))))
   block)
 
 (defun check-destination (messenger host port)
@@ -270,21 +271,43 @@ status."
         (setf (messenger-expecting messenger) t))
       count)))
 
-(defun send-message (messenger octets start end block host port)
+(defun parted-p (messenger status)
+  "True if STATUS of a send to the peer of MESSENGER, a local one, says that there is none: the
+system forgets a peer that has been closed when it refuses the first message for it."
+  (and (messenger-peer messenger)
+       (eq (messenger-family messenger) :local)
+       (= (lport-status-kind status) +lport-not-connected+)))
+
+(defun fail-parted (messenger moved)
+  "Signal what the first message for a peer that was closed has met, after MOVED were sent."
+  (fail-on messenger (lport-status-make +lport-connection-refused+) :send :octets moved))
+
+(defun peer-path-block (messenger)
+  "The block of the peer of MESSENGER, a local one, if that has a name, which may be another
+socket's by now; else NIL."
+  (let ((block (end-block (messenger-peer messenger))))
+    (and (bound-p block) block)))
+
+(defun send-message (messenger octets start end block host port &optional (moved 0))
+  "Send OCTETS from START to END as one message to BLOCK, which HOST and PORT are, or NIL: how many.
+MOVED: what a condition says was sent before."
   (let ((limit (call-limit messenger :output)))
     (declare (type moment limit))
     (loop
       (check-open messenger :send)
-      (setf limit (check-deadline messenger :output :send limit 0))
+      (setf limit (check-deadline messenger :output :send limit moved))
       (let ((count (send-now messenger octets start end block)))
         (declare (type (signed-byte 64) count))
         (cond ((>= count 0) (return count))
               ((would-block-p count)
-               (setf limit (await messenger :output :send limit 0)))
+               (setf limit (await messenger :output :send limit moved)))
               ((= (lport-status-kind count) +lport-backlog-full+)
-               (setf limit (await-full-receiver messenger limit 0)))
+               (setf limit (await-full-receiver messenger limit moved)))
+              ((and (null block) (parted-p messenger count))
+               (setf block (or (peer-path-block messenger)
+                               (fail-parted messenger moved))))
               (t (fail count :send :socket (channel-socket messenger)
-                                   :host host :port port :octets 0)))))))
+                                   :host host :port port :octets moved)))))))
 
 (defun socket-send (socket octets &key (start 0) end host port)
   "Send OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) as one

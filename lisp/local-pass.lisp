@@ -70,10 +70,12 @@ result; LIMIT, or a later one that the user asked for."
 
 (defun fail-passing (channel status operation)
   "Signal what STATUS of passing descriptors over CHANNEL says."
-  (if (and (eq operation :send) (= (lport-status-kind status) +lport-invalid+))
-      (fail status operation :socket (channel-socket channel)
-                             :message "expected file descriptors that are open")
-      (fail-of-kind (channel-socket channel) status operation "a local socket")))
+  (cond ((and (eq operation :send) (= (lport-status-kind status) +lport-invalid+))
+         (fail status operation :socket (channel-socket channel)
+                                :message "expected file descriptors that are open"))
+        ((and (typep channel 'messenger) (parted-p channel status))
+         (fail-parted channel 0))
+        (t (fail-of-kind (channel-socket channel) status operation "a local socket"))))
 
 (defun pass-octets (channel octets descriptors limit)
   "Send OCTETS with DESCRIPTORS, a vector of numbers. Values: how many octets were sent; LIMIT, or a

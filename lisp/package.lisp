@@ -72,7 +72,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
    #:+lport-state-broken+ #:+lport-state-listening+ #:+lport-state-connected+
    #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+
-   #:+lport-connection-reset+ #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+
+   #:+lport-connection-reset+ #:+lport-connection-refused+ #:+lport-not-connected+
+   #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+
    #:+lport-descriptors-exhausted+ #:+lport-backlog-full+ #:+lport-end+
    #:+lport-option-writable+ #:+lport-option-none+ #:+lport-invalid+ #:+lport-not-supported+
    #:+lport-address-syntax+ #:+lport-address-not-available+ #:+lport-host-not-found+

@@ -57,7 +57,8 @@ proxy-protocol.txt of HAProxy."
   (let ((number (port-designator port protocol operation :minimum 0))
         (family-number (family-designator family operation)))
     (if host
-        (address-block (first (check-family (one-address host family operation) family))
+        (address-block (first (check-family (unmapped (one-address host family operation))
+                                            family))
                        number)
         (let ((block (any-block number)))
           (setf (aref block 0) family-number)

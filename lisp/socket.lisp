@@ -178,10 +178,19 @@ which the system takes an address of this machine."
            (asked-block handle #'lport-socket-peer))
       asked))
 
+(defun bound-p (block)
+  "True if BLOCK is an end that was bound: it has a port, or is a local name."
+  (plusp (if (= (aref block 0) +lport-local+) (aref block 1) (block-port block))))
+
 (defun local-block (endpoint)
-  (or (endpoint-local endpoint)
-      (setf (endpoint-local endpoint)
-            (asked-block (channel-handle (endpoint-channel endpoint)) #'lport-socket-name))))
+  "The block of the own end of ENDPOINT, or NIL. One that was not bound may be by now: the system
+binds a socket when it sends."
+  (let ((known (endpoint-local endpoint)))
+    (if (and known (bound-p known))
+        known
+        (setf (endpoint-local endpoint)
+              (or (asked-block (channel-handle (endpoint-channel endpoint)) #'lport-socket-name)
+                  known)))))
 
 (defun block-text (block)
   "The end that BLOCK describes as text, such as \"127.0.0.1:80\"; NIL for none."

@@ -64,6 +64,21 @@
         (is (= 1 (socket-receive b (make-array 9 :element-type '(unsigned-byte 8)))))
         (mapc #'close (list a b adopted))))))
 
+(define-test adopt.bound-by-its-first-message (:behaviour (61 54))
+  "The system binds a socket that sends: its own end is asked for until it has one, and told after
+the close too."
+  (with-datagram-socket (receiver :host "127.0.0.1")
+    (let ((adopted (adopt-descriptor (plain-descriptor 2 2)))) ; AF_INET, SOCK_DGRAM
+      (is (= 0 (own-port adopted)))
+      (send-message adopted "x" :host "127.0.0.1" :port (own-port receiver))
+      (let ((port (nth-value 2 (received receiver))))
+        (is (= port (own-port adopted)))
+        (close adopted)
+        (is (= port (own-port adopted))))))
+  (let ((never (adopt-descriptor (plain-descriptor 2 2))))
+    (close never)
+    (is (equal '("0.0.0.0" 0) (cddr (multiple-value-list (socket-host/port never)))))))
+
 (define-test adopt.datagrams-of-both-families (:behaviour 61)
   "One of IPv6 that is not for IPv6 only sends to both."
   (dolist (host (available '("127.0.0.1" "::1")))

@@ -86,6 +86,7 @@
                           (lambda () (batch-message batch 0))
                           (lambda () (batch-add batch (octets 1 2 3 4 5)))
                           (lambda () (batch-add batch (octets 1) :host "127.0.0.1"))
+                          (lambda () (batch-add batch (octets 1) :port 9))
                           (lambda () (batch-add batch "text"))
                           (lambda () (send-batch client batch :end 1))
                           (lambda () (send-batch client 42))
