@@ -2,11 +2,18 @@
 
 (in-package :port)
 
+(defun socket-path (pathname)
+  "The name that the system has for PATHNAME, which never is an abstract one; or NIL."
+  (let ((path (native-path (merge-pathnames pathname))))
+    (if (and path (string/= path "") (char= #\@ (char path 0)))
+        (concatenate 'string "./" path)
+        path)))
+
 (defun path-block (path operation)
   "The block of the local name PATH: a string, where `@` in front makes it abstract, or a pathname."
   (let ((text (typecase path
                 (string path)
-                (pathname (or (native-path path)
+                (pathname (or (socket-path path)
                               (fail-as 'address-syntax operation :address-syntax :host path
                                        :message "expected the pathname of one file, got ~S"
                                        :arguments (list path))))

@@ -24,6 +24,27 @@
     (close (open-unix-socket (uiop:parse-native-namestring path)))
     (close server)))
 
+(define-test local.pathnames-are-of-files (:behaviour 59)
+  "A pathname means what it means everywhere: beside the default directory, and never a name that is
+no file's."
+  (uiop:with-temporary-file (:pathname file)
+    (let* ((directory (uiop:pathname-directory-pathname file))
+           (*default-pathname-defaults* directory)
+           (native (uiop:native-namestring directory)))
+      (dolist (name (list (format nil "port-test-~D" (process-id))
+                          (format nil "@port-test-~D" (process-id))))
+        (let* ((pathname (make-pathname :name name))
+               (server (open-unix-server pathname)))
+          (is (equal (concatenate 'string native name) (socket-server-host/port server)))
+          (is-true (probe-file pathname))
+          (close (open-unix-socket pathname))
+          (close server)
+          (is (null (probe-file pathname)))))))
+  ;; where the default directory is that of the process
+  (let ((*default-pathname-defaults* (make-pathname)))
+    (is-failure (path-not-found :path-not-found)
+      (open-unix-socket (make-pathname :name "@port-test-that-is-no-file")))))
+
 (define-test local.bad-paths (:behaviour 59)
   (dolist (path (list "" (make-string 109 :initial-element #\x) (format nil "a~Cb" (code-char 0))
                       42 nil))
