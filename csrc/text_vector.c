@@ -86,21 +86,22 @@ const uint8_t lport_text_excess[16] = {18, 18, 18, 18, 18, 18, 18, 18, 0, 0, 0, 
  * chunk at the same price. */
 #define RUN 16
 
-/* The length of what is left when what is cut off at the end is taken away, and what is then at the
- * end in its turn: a lead is wrong there too, but `sift` sees it only by what follows. */
-static size_t whole(const uint8_t *octets, size_t len) {
-    size_t back = 1;
-    while (back <= 3 && back <= len) {
+/* How many octets at the end begin a character that they do not complete. */
+static size_t cut_off(const uint8_t *octets, size_t len) {
+    for (size_t back = 1; back <= 3 && back <= len; back++) {
         uint8_t octet = octets[len - back];
         size_t size = octet < 0xC0 ? 1 : octet < 0xE0 ? 2 : octet < 0xF0 ? 3 : 4;
-        if (size > back) {
-            len -= back;
-            back = 1;
-        } else {
-            back++;
-        }
+        if (size > back)
+            return back;
     }
-    return len;
+    return 0;
+}
+
+/* The length of what is left when what is cut off at the end is taken away. 0 if something is cut
+ * off there in its turn: that is wrong, but `sift` would see it only by what follows. */
+static size_t whole(const uint8_t *octets, size_t len) {
+    len -= cut_off(octets, len);
+    return cut_off(octets, len) > 0 ? 0 : len;
 }
 
 /* Where character COUNT of the chunk begins. */
