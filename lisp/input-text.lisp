@@ -176,6 +176,14 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
 (defun read-character-now (connection)
   "The next character if it is there, NIL if it is not or another thread is just reading, :EOF at
 end of file. Never blocks."
+  (declare (type connection connection))
+  (or (with-input-now (connection)
+        (let ((character (plain-character connection)))
+          (when character
+            (element-taken connection character))))
+      (read-character-now-slowly connection)))
+
+(defun read-character-now-slowly (connection)
   (with-free-direction (connection :input)
     (check-open connection :read)
     (begin-call connection :input)
