@@ -53,8 +53,9 @@ VECTOR, an argument of OPERATION."
 (defun check-keywords (operation plist allowed)
   "Return PLIST, the keyword arguments of OPERATION, if ALLOWED, a list, has each keyword; else
 signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
-  (loop for (key) on plist by #'cddr
-        unless (or (member key allowed) (getf plist :allow-other-keys))
+  (loop with others-p = (and (evenp (length plist)) (getf plist :allow-other-keys))
+        for (key) on plist by #'cddr
+        unless (or (member key allowed) others-p)
           do (fail-as 'unknown-keyword operation :invalid
                       :message "expected keywords among~{ ~S~}, got ~S"
                       :arguments (list allowed key)))

@@ -22,10 +22,10 @@ none), and who can connect can claim to be anybody: let only the proxy reach the
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
 RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), listen(2);
 proxy-protocol.txt of HAProxy."
-  (if (oddp (length arguments))
-      (apply #'listen-on (first arguments)
-             (check-keywords :listen (rest arguments) *listen-keywords*))
-      (apply #'listen-on nil (check-keywords :listen arguments *listen-keywords*))))
+  ;; An odd number begins with the port; an even one only by mistake, which is behind it then.
+  (let ((port (when (or (oddp (length arguments)) (not (keywordp (first arguments))))
+                (pop arguments))))
+    (apply #'listen-on port (check-keywords :listen arguments *listen-keywords*))))
 
 (defun listen-on (port &key host family backlog (reuse-address t) reuse-port
                          (external-format :utf-8) (nodelay t) (keepalive t) proxy-protocol)

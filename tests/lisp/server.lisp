@@ -66,6 +66,14 @@
     (open-socket-server :no-such-keyword t))
   (signals type-error (socket-accept "no server")))
 
+(define-test server.host-in-the-place-of-keywords ()
+  "As other libraries have it, in either order: what is named is what is wrong."
+  (dolist (more '(() (:backlog 5) (5)))
+    (let ((failure (is-failure (usage-error :invalid "keywords among" ":HOST" "got \"127.0.0.1\"")
+                     (apply #'open-socket-server 8099 "127.0.0.1" more))))
+      (is (typep failure 'program-error))))
+  (is (typep (failure-of (open-socket-server "127.0.0.1" 8099)) 'usage-error)))
+
 (define-test server.families (:behaviour 55)
   (with-socket-server (server 0)
     (let ((client (open-socket "127.0.0.1" (port-of server))))
