@@ -100,7 +100,7 @@ check-deps:
 
 # ---- using it from Lisp ---------------------------------------------------------------------------
 
-LOAD_PORT = --eval '(setf *compile-verbose* nil)' --eval '(asdf:load-asd (truename "port.asd"))' --eval '(asdf:load-system "port")'
+LOAD_PORT = --eval '(setf *compile-verbose* nil)' --eval '(push (truename "./") asdf:*central-registry*)' --eval '(asdf:load-system "port")'
 
 ## demo: a narrated session: a file server, clients, errors, a name with several addresses
 demo: writable deps
@@ -275,7 +275,7 @@ bench: writable deps
 
 # ---- documents ------------------------------------------------------------------------------------
 
-LOAD_DOCS = --eval '(setf *compile-verbose* nil)' --eval '(asdf:load-asd (truename "port.asd"))' \
+LOAD_DOCS = --eval '(setf *compile-verbose* nil)' --eval '(push (truename "./") asdf:*central-registry*)' \
             --eval '(handler-bind ((warning (function muffle-warning))) (asdf:load-system "port/docs"))'
 
 ## docs: writes docs/reference.md, docs/man and docs/pictures anew, from docstrings and libport.h

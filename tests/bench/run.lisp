@@ -19,7 +19,8 @@
     (when failure
       (end-badly (get-output-stream-string said) system failure))))
 
-(asdf:load-asd (truename (merge-pathnames "../../port.asd" *load-truename*)))
+(push (truename (merge-pathnames "../../" (uiop:pathname-directory-pathname *load-truename*)))
+      asdf:*central-registry*)
 (load-silently "port/bench")
 (handler-case (uiop:symbol-call :port/bench :main)
   (error (condition) (end-badly condition)))

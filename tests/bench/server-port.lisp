@@ -9,7 +9,8 @@
 
 (require :asdf)
 (let ((*standard-output* (make-broadcast-stream)) (*error-output* (make-broadcast-stream)))
-  (asdf:load-asd (truename (merge-pathnames "../../port.asd" *load-truename*)))
+  (push (truename (merge-pathnames "../../" (uiop:pathname-directory-pathname *load-truename*)))
+        asdf:*central-registry*)
   (asdf:load-system "port/examples"))
 
 (defpackage :port/server

@@ -23,7 +23,7 @@
 (defun loading (directory)
   "The forms that load port from DIRECTORY, a native name."
   (list "(require :asdf)"
-        (format nil "(asdf:load-asd ~S)" (concatenate 'string directory "port.asd"))
+        (format nil "(push (uiop:parse-native-namestring ~S) asdf:*central-registry*)" directory)
         "(let ((*standard-output* (make-broadcast-stream))) (asdf:load-system :port))"))
 
 (defun here ()
@@ -112,6 +112,19 @@ name."
        (is (search "round trip" output) "~A" output)
        (is (probe-file (uiop:parse-native-namestring
                         (concatenate 'string directory "build/libport.so.1"))))))))
+
+(define-test library.make-loads-its-own-checkout (:weather nil :limit 120)
+  "Whatever other one ASDF finds first."
+  (call-with-copy
+   (lambda (other)
+     (let ((output (uiop:run-program
+                    (list "env" (format nil "CL_SOURCE_REGISTRY=~A:" other)
+                          "make" "-s" "-C" (here) "repl" "PACKAGES=")
+                    :input (make-string-input-stream
+                            "(princ (asdf:system-source-directory \"port\"))")
+                    :output :string :error-output :output :ignore-error-status t)))
+       (is (search (here) output) "~A" output)
+       (is (not (search other output)) "~A" output)))))
 
 (define-test library.read-only-sources (:weather nil :limit 200) ; looks for it elsewhere
   (call-with-copy

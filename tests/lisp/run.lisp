@@ -18,7 +18,8 @@
 (mapc #'load-silently '("cffi" "babel" "fiveam"))
 (setf uiop:*compile-file-warnings-behaviour* :error
       uiop:*compile-file-failure-behaviour* :error)
-(asdf:load-asd (truename (merge-pathnames "../../port.asd" *load-truename*)))
+(push (truename (merge-pathnames "../../" (uiop:pathname-directory-pathname *load-truename*)))
+      asdf:*central-registry*)
 (load-silently "port/test")
 
 (uiop:quit (if (uiop:symbol-call :port/test :run-all) 0 1))

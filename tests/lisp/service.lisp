@@ -352,8 +352,8 @@ none of them."
     (let ((child (uiop:launch-program
                   (list "sbcl" "--noinform" "--non-interactive" "--no-userinit" "--no-sysinit"
                         "--eval" "(require :asdf)"
-                        "--eval" (format nil "(asdf:load-asd ~S)"
-                                         (uiop:native-namestring (checkout-file "port.asd")))
+                        "--eval" (format nil "(push ~S asdf:*central-registry*)"
+                                         (checkout-file ""))
                         "--eval" "(let ((*standard-output* (make-broadcast-stream)))
                                     (asdf:load-system \"port\"))"
                         "--eval" (format nil "(port:serve (lambda (socket)

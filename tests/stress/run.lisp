@@ -1,6 +1,7 @@
 ;;;; run - `make stress`: $SECONDS of it, 60 unless told otherwise; ends with 0 if all is well.
 
-(asdf:load-asd (truename (merge-pathnames "../../port.asd" *load-truename*)))
+(push (truename (merge-pathnames "../../" (uiop:pathname-directory-pathname *load-truename*)))
+      asdf:*central-registry*)
 (let ((*standard-output* (make-broadcast-stream)) (*error-output* (make-broadcast-stream)))
   (asdf:load-system "port/stress"))
 
