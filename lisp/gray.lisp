@@ -175,11 +175,14 @@ element is found before anything is written."
 
 (defun append-element (element octets connection)
   "Append what stands for ELEMENT, a character or an octet, to OCTETS, which grows."
-  (if (characterp element)
-      (loop for octet across (character-octets connection element)
-            do (vector-push-extend octet octets))
-      (progn (check-octet element)
-             (vector-push-extend element octets))))
+  (cond ((not (characterp element))
+         (check-octet element)
+         (vector-push-extend element octets))
+        ((let ((code (char-code element)))
+           (and (< code 128) (single-octet-p code (connection-format connection))))
+         (vector-push-extend (char-code element) octets))
+        (t (loop for octet across (character-octets connection element)
+                 do (vector-push-extend octet octets)))))
 
 ;;; Buffers
 

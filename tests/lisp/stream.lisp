@@ -205,6 +205,21 @@
     (is (char= #\? (read-char b)))
     (signals usage-error (setf (stream-external-format b) '(:utf-16le :eol :crlf)))))
 
+(define-test stream.characters-one-by-one-are-as-in-a-string ()
+  "In lists and general vectors, whatever the format makes of a character and of a line's end."
+  (flet ((written (format sequence)
+           (with-pair (a b)
+             (setf (stream-external-format a) format)
+             (write-sequence sequence a)
+             (close a)
+             (everything b))))
+    (let ((text (format nil "plain~%~C grün €~%" #\Return)))
+      (dolist (format '(:utf-8 (:utf-8 :eol :crlf) (:latin-1 :replacement #\?)
+                        (:ascii :eol :crlf :replacement #\?) :utf-16le))
+        (dolist (type '(list simple-vector))
+          (is (equalp (written format text) (written format (coerce text type)))
+              "~S ~S" format type))))))
+
 (define-test stream.every-kind-of-sequence ()
   (with-pair (a b)
     (let ((adjustable (make-array 5 :element-type '(unsigned-byte 8) :adjustable t
