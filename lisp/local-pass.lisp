@@ -164,12 +164,20 @@ Conditions: those of a read; NOT-SUPPORTED, it is no local socket.
 Source: recvmsg(2), SCM_RIGHTS of unix(7)."
   (check-link socket :receive)
   (check-argument :receive max '(integer 0 1000000) "a number of descriptors")
-  (if (typep socket 'socket)
-      (let ((connection (socket-connection socket)))
-        (with-input (connection)
-          (check-nothing-buffered connection)
-          (receive-with-descriptors connection max)))
-      (receive-with-descriptors (endpoint-channel socket) max)))
+  (let ((channel (endpoint-channel socket)) (fds '()) (kept nil))
+    (flet ((receive ()
+             (receive-with-descriptors channel max (lambda (received)
+                                                     (setf fds received)))))
+      (with-cleanup
+          (let ((octets (if (typep socket 'socket)
+                            (with-input (channel)
+                              (check-nothing-buffered channel)
+                              (receive))
+                            (receive))))
+            (setf kept t)
+            (values fds octets))
+        (unless kept                    ; nobody has their numbers
+          (mapc #'close-descriptor fds))))))
 
 (defun check-nothing-buffered (connection)
   (unless (zerop (buffered-input connection))
@@ -178,28 +186,23 @@ Source: recvmsg(2), SCM_RIGHTS of unix(7)."
              :message "expected that all that has arrived was read, ~D octets are unread"
              :arguments (list (buffered-input connection)))))
 
-(defun receive-with-descriptors (channel max)
-  "Values as RECEIVE-DESCRIPTORS. Who is unwound before has nobody to give the descriptors to: they
-are closed."
-  (let ((octets (octets-of-size +most-octets+))
-        (numbers (numbers-of-size (max 1 max)))
-        (fds '()) (count 0) (kept nil))
-    (with-cleanup
-        (progn
-          (transferring (channel :input :receive (call-limit channel :input))
-            (call-deferred
-              (setf count (with-octets (pointer octets)
-                            (with-octets (descriptors numbers)
-                              (lport-local-receive (channel-handle channel) pointer
-                                                   (length octets) descriptors max))))
-              (when (>= count 0)
-                (setf fds (received-descriptors numbers max))
-                (note-received channel count))
-              count))
-          (multiple-value-prog1 (values fds (subseq octets 0 count))
-            (setf kept t)))
-      (unless kept
-        (mapc #'close-descriptor fds)))))
+(defun receive-with-descriptors (channel max note)
+  "The octets that come next; NOTE is called with the list of descriptors that came with them, with
+interrupts deferred since they came."
+  (declare (type function note))
+  (let* ((octets (octets-of-size +most-octets+))
+         (numbers (numbers-of-size (max 1 max)))
+         (count (transferring (channel :input :receive (call-limit channel :input))
+                  (call-deferred
+                    (let ((count (with-octets (pointer octets)
+                                   (with-octets (descriptors numbers)
+                                     (lport-local-receive (channel-handle channel) pointer
+                                                          (length octets) descriptors max)))))
+                      (when (>= count 0)
+                        (funcall note (received-descriptors numbers max))
+                        (note-received channel count))
+                      count)))))
+    (subseq octets 0 count)))
 
 (defun note-received (channel count)
   "COUNT octets have come past the buffer of CHANNEL."
