@@ -253,10 +253,11 @@ LPORT_API int64_t lport_fence(void);
 /* ---- address: text to blocks and back; strict, and no system call but for names of interfaces --
  */
 
-/* [pure] The address block of the literal TEXT with PORT (0-65535), into ADDRESS. IPv4: four
+/* [nowait] The address block of the literal TEXT with PORT (0-65535), into ADDRESS. IPv4: four
  * decimal octets, no leading zero, no short form. IPv6: RFC 4291, in brackets or not, with a zone
- * where the address is of link-local scope (`fe80::1%eth0`, `fe80::1%2`, RFC 4007). Returns the
- * family. LPORT_ADDRESS_SYNTAX: not a literal (it may be a name). */
+ * where the address is of link-local scope (`fe80::1%eth0`, `fe80::1%2`, RFC 4007); for its name
+ * the system opens a descriptor meanwhile. Returns the family. LPORT_ADDRESS_SYNTAX: not a literal
+ * (it may be a name). Source: if_nametoindex(3). */
 LPORT_API int64_t lport_address_parse(const char *text, size_t len, int32_t port, uint8_t *address);
 
 /* [pure] True (1) if TEXT can only have been meant as a literal, so that looking it up as a name
@@ -264,10 +265,10 @@ LPORT_API int64_t lport_address_parse(const char *text, size_t len, int32_t port
  * any form that inet_aton takes (0x7f.1). */
 LPORT_API int64_t lport_address_is_literal(const char *text, size_t len);
 
-/* [pure] The text of ADDRESS without its port, RFC 5952 form, into TEXT; a local name as its path,
- * an abstract one with `@` for its leading zero; LPORT_ANY as `*`. Returns the length, at most
- * LPORT_TEXT_SIZE - 1.
- */
+/* [nowait] The text of ADDRESS without its port, RFC 5952 form, into TEXT; a local name as its
+ * path, an abstract one with `@` for its leading zero; LPORT_ANY as `*`. For the name of a zone the
+ * system opens a descriptor meanwhile. Returns the length, at most LPORT_TEXT_SIZE - 1. Source:
+ * if_indextoname(3). */
 LPORT_API int64_t lport_address_print(const uint8_t *address, char *text, size_t cap);
 
 /* [pure] The port number that TEXT spells in decimal, 0 to 65535: digits only, no sign, no space,

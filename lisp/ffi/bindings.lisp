@@ -49,9 +49,10 @@
   ("lport_fence_prepare" :nowait result)
   ("lport_fence" :nowait result)
   ;; address
-  ("lport_address_parse" :pure result (text :pointer) (len :size) (port :int32) (address :pointer))
+  ("lport_address_parse" :nowait result (text :pointer) (len :size) (port :int32)
+                         (address :pointer))
   ("lport_address_is_literal" :pure result (text :pointer) (len :size))
-  ("lport_address_print" :pure result (address :pointer) (text :pointer) (cap :size))
+  ("lport_address_print" :nowait result (address :pointer) (text :pointer) (cap :size))
   ("lport_port_parse" :pure result (text :pointer) (len :size))
   ("lport_address_local" :pure result (name :pointer) (len :size) (address :pointer))
   ("lport_address_equal" :pure result (a :pointer) (b :pointer))

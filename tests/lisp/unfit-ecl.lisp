@@ -37,6 +37,6 @@
          "direction.a-format-set-within-a-line" "direction.a-peek-that-is-thrown-out"
          "service.killed-threads" "service.stop-unwound-leaves-nobody"
          "unwinding.ten-thousand-blows" "unwinding.what-was-just-made"
-         "unwinding.what-was-just-received")))
+         "unwinding.what-was-just-received" "unwinding.zones")))
 
 (setf *unfit-chapters* '("Checking a library of streams"))

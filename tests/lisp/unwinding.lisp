@@ -163,3 +163,13 @@ from each step to how often it was struck; the sockets that could not be closed 
       (is (null (leaks before)) "~A" (leaks before)))
     (send-descriptors a '(0))
     (is (= 0 (system-call "close" (first (receive-descriptors b 1)))))))
+
+(define-test unwinding.zones (:behaviour 26)
+  "The system opens a descriptor to look up the zone of an address, and the zone's name."
+  (let* ((index (network-interface-index (first (network-interfaces))))
+         (text (format nil "fe80::1%~D" index))
+         (before (progn (princ-to-string (parse-address text)) (open-things))))
+    (dotimes (round 100)
+      (throw-out (make-blow) (lambda () (parse-address (princ-to-string (parse-address text))))
+                 (/ round 100000)))
+    (is (null (leaks before)) "~A" (leaks before))))
