@@ -11,6 +11,18 @@
 #include <errno.h>
 #include <netinet/in.h>
 
+/* The status of ERROR, which option NUMBER gave. Of a source to join that is joined already the
+ * system says EADDRNOTAVAIL; of one to leave, EINVAL where the group is not joined at all. */
+static int64_t failure_of(int number, int error) {
+    if (error == EADDRNOTAVAIL && number == MCAST_JOIN_SOURCE_GROUP) {
+        return lport_status_make(LPORT_ADDRESS_IN_USE);
+    }
+    if (error == EINVAL && number == MCAST_LEAVE_SOURCE_GROUP) {
+        return lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE);
+    }
+    return lport_status_from_errno(LPORT_IN_GENERAL, error);
+}
+
 /* Runs option NUMBER, _JOIN or _LEAVE, on FD. GROUP and SOURCE are addresses of one family of IP.
  */
 static int64_t change(int fd, int number, const uint8_t *group, int32_t interface,
@@ -28,10 +40,7 @@ static int64_t change(int fd, int number, const uint8_t *group, int32_t interfac
     if (lport_os.setsockopt(fd, level, number, value, len) == 0) {
         return 0;
     }
-    /* The system says EINVAL of a source to leave where the group is not joined at all. */
-    return errno == EINVAL && number == MCAST_LEAVE_SOURCE_GROUP
-               ? lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE)
-               : lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    return failure_of(number, errno);
 }
 
 static int64_t change_on(int64_t socket, int number, const uint8_t *group, int32_t interface,

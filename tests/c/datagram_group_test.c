@@ -137,6 +137,7 @@ static void join_and_leave(int64_t receiver, int32_t port, const struct family *
     cr_assert_eq(lport_datagram_join(receiver, group, at, other), 0);
     cr_assert_eq(hears(receiver, sender, family, group), 0, "from another source");
     cr_assert_eq(lport_datagram_join(receiver, group, at, source), 0);
+    assert_kind(lport_datagram_join(receiver, group, at, source), LPORT_ADDRESS_IN_USE);
     cr_assert_eq(hears(receiver, sender, family, group), 1);
     cr_assert_eq(lport_datagram_leave(receiver, group, at, source), 0);
     cr_assert_eq(hears(receiver, sender, family, group), 0);

@@ -42,6 +42,8 @@
       (is (not (hears-p receiver sender)))
       (join-multicast receiver *group* :interface "lo" :source (parse-address "127.0.0.1"))
       (is (hears-p receiver sender))
+      (is-failure (address-in-use :address-in-use "join 232.1.2.3")
+        (join-multicast receiver *group* :interface "lo" :source "127.0.0.1"))
       (leave-multicast receiver *group* :interface "lo" :source "127.0.0.1")
       (is (not (hears-p receiver sender)))
       (leave-multicast receiver *group* :interface "lo")
