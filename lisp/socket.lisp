@@ -183,10 +183,10 @@ which the system takes an address of this machine."
   (plusp (if (= (aref block 0) +lport-local+) (aref block 1) (block-port block))))
 
 (defun local-block (endpoint)
-  "The block of the own end of ENDPOINT, or NIL. One that was not bound may be by now: the system
-binds a socket when it sends."
+  "The block of the own end of ENDPOINT, or NIL. A datagram socket that was not bound may be by now:
+the system binds it when it sends."
   (let ((known (endpoint-local endpoint)))
-    (if (and known (bound-p known))
+    (if (and known (or (bound-p known) (not (typep endpoint 'datagram-socket))))
         known
         (setf (endpoint-local endpoint)
               (or (asked-block (channel-handle (endpoint-channel endpoint)) #'lport-socket-name)
