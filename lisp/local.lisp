@@ -51,10 +51,10 @@ system."
                          &key (kind :stream) bin timeout element-type external-format
                            input-timeout output-timeout
                          &allow-other-keys)
-  "Connect to the local socket at PATH and return a SOCKET. PATH: a string or a pathname; `@` in
-front of a string makes it a Linux abstract name. KIND: :STREAM; or :SEQPACKET, a connection that
-keeps the boundaries of messages, or :DATAGRAM, which has an abstract name that the system picks, so
-that it can be answered: then a DATAGRAM-SOCKET is returned. TIMEOUT: seconds to wait while the
+  "Connect to the local socket at PATH and return a SOCKET. PATH: a string, the name that the system
+has, where `@` in front makes it a Linux abstract name; or the pathname of a file. KIND: :STREAM; or
+:SEQPACKET, a connection that keeps the boundaries of messages, or :DATAGRAM, which has an abstract
+name that the system picks, so that it can be answered: then a DATAGRAM-SOCKET is returned. TIMEOUT: seconds to wait while the
 server's queue is full (NIL: as long as it takes). BIN, ELEMENT-TYPE and EXTERNAL-FORMAT (of a
 stream), INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
 Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more), CONNECT-DENIED, TIMEOUT,
@@ -82,10 +82,10 @@ ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: u
                          &key (kind :stream) backlog mode (unlink t) (external-format :utf-8)
                            proxy-protocol
                          &allow-other-keys)
-  "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string or a pathname; `@` in
-front of a string makes it a Linux abstract name. KIND: :STREAM; :SEQPACKET, whose connections are
-DATAGRAM-SOCKETs; or :DATAGRAM: then a DATAGRAM-SOCKET that receives at PATH is returned. BACKLOG as
-for OPEN-SOCKET-SERVER.
+  "Listen on the local socket PATH and return a SOCKET-SERVER. PATH: a string, the name that the
+system has, where `@` in front makes it a Linux abstract name; or the pathname of a file. KIND:
+:STREAM; :SEQPACKET, whose connections are DATAGRAM-SOCKETs; or :DATAGRAM: then a DATAGRAM-SOCKET
+that receives at PATH is returned. BACKLOG as for OPEN-SOCKET-SERVER.
 MODE: the permission bits of the path, such as #o660 (NIL: what the umask says). UNLINK true: a
 stale path, one that refuses connections, is removed first, a live one or another file never; and
 the path is removed when the server is closed, if it is still the one that this process made.
