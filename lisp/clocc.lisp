@@ -60,8 +60,8 @@ Conditions: ADDRESS-SYNTAX; it is a TYPE-ERROR too if DOTTED is no string."
   "Look HOST up and return its HOSTENT: names and every address.
 HOST: a name; or a literal, an integer ipaddr or an address object, which is looked up in reverse.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, RESOURCE-EXHAUSTED,
-ADDRESS-SYNTAX, TIMEOUT of
-WITH-DEADLINE. Restarts: RETRY; USE-VALUE, another host. See gethostbyname(3), gethostbyaddr(3)."
+ADDRESS-SYNTAX, TIMEOUT of WITH-DEADLINE. Restarts: RETRY; USE-VALUE, another host.
+See gethostbyname(3), gethostbyaddr(3)."
   (with-retry (host "look the host up" "host")
     (let ((target (host-designator host :resolve)))
       (if (stringp target)

@@ -54,9 +54,9 @@ system."
   "Connect to the local socket at PATH and return a SOCKET. PATH: a string, the name that the system
 has, where `@` in front makes it a Linux abstract name; or the pathname of a file. KIND: :STREAM; or
 :SEQPACKET, a connection that keeps the boundaries of messages, or :DATAGRAM, which has an abstract
-name that the system picks, so that it can be answered: then a DATAGRAM-SOCKET is returned. TIMEOUT: seconds to wait while the
-server's queue is full (NIL: as long as it takes). BIN, ELEMENT-TYPE and EXTERNAL-FORMAT (of a
-stream), INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
+name that the system picks, so that it can be answered: then a DATAGRAM-SOCKET is returned.
+TIMEOUT: seconds to wait while the server's queue is full (NIL: as long as it takes). BIN,
+ELEMENT-TYPE and EXTERNAL-FORMAT (of a stream), INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
 Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more), CONNECT-DENIED, TIMEOUT,
 ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: unix(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))

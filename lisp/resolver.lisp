@@ -118,8 +118,8 @@ HOST: a name; a literal, an integer ipaddr or an address object comes back as it
 query. FAMILY: :INET, :INET6, or NIL for both. TIMEOUT: seconds, a non-negative real; NIL: no limit
 but that of WITH-DEADLINE.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, RESOURCE-EXHAUSTED,
-ADDRESS-SYNTAX, TIMEOUT. Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Wraps
-getaddrinfo(3)."
+ADDRESS-SYNTAX, TIMEOUT. Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER.
+Wraps getaddrinfo(3)."
   (check-own-keywords 'resolve :resolve options)
   (with-retry (host "resolve the host" "host")
     (resolve-once host family timeout)))
