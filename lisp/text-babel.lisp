@@ -1,9 +1,34 @@
 ;;;; text-babel - the encodings that babel knows, a character at a time, by the rules of text.lisp.
+;;;; To ask babel takes a microsecond, and where a table has to be searched from its beginning more
+;;;; than a hundred; so it is asked but once.
 ;;;;
 ;;;; Invariant: babel sees exactly the octets of one character, see text-tables.lisp, and what it
 ;;;; encodes counts only if it reads back as the same character.
 
 (in-package :port)
+
+;;; What was found
+
+(deftype pages ()
+  "A table with 65536 places: by the high octet NIL, or a vector by the low one."
+  '(simple-vector 256))
+
+(declaim (inline make-pages))
+(defun make-pages ()
+  (make-array 256 :initial-element nil))
+
+(defmacro remembered ((pages high low) form)
+  "The value of FORM, which is the same whoever asks: what was found before at HIGH and LOW of
+PAGES, or found now and remembered. Two threads that look for the same at once find the same."
+  (let ((page (gensym "PAGE")) (found (gensym "FOUND")))
+    `(let* ((,page (or (svref ,pages ,high)
+                       (setf (svref ,pages ,high) (make-array 256 :initial-element :unknown))))
+            (,found (svref ,page ,low)))
+       (if (eq ,found :unknown)
+           (setf (svref ,page ,low) ,form)
+           ,found))))
+
+;;; Charsets
 
 (defstruct (charset (:copier nil) (:predicate nil))
   (name nil :type keyword :read-only t)
@@ -12,9 +37,10 @@
   ;; Of one where each octet is a character: those that the octets stand for, and the other way.
   (characters nil :type (or null simple-vector) :read-only t)
   (octets nil :type (or null hash-table) :read-only t)
-  ;; Of the others what was found for characters, by the high octet of their code: NIL, or a vector
-  ;; by the low one.
-  (found (make-array 256 :initial-element nil) :type (simple-vector 256) :read-only t))
+  ;; Of the others what was found for characters, by their code, and for octets: one, as if a zero
+  ;; stood before it, which no character of two begins with where some have one; or two.
+  (found-octets (make-pages) :type pages :read-only t)
+  (found-characters (make-pages) :type pages :read-only t))
 
 (defvar *charsets* '()
   "Those that were asked for, by their names.")
@@ -94,10 +120,23 @@ is, or are none: NIL where those before END are too few to tell."
            (cond (wrong (values nil (- wrong start)))
                  ((<= stop end) (whole-character charset octets start stop)))))))
 
+(defun character-of (charset octets start stop)
+  "The character that the octets START to STOP are together, or NIL."
+  (declare (type octets octets) (type index start stop))
+  (flet ((ask ()
+           (babel-character (charset-name charset) (subseq octets start stop))))
+    (case (- stop start)
+      (1 (remembered ((charset-found-characters charset) 0 (aref octets start))
+           (ask)))
+      (2 (remembered ((charset-found-characters charset)
+                      (aref octets start) (aref octets (1+ start)))
+           (ask)))
+      (t (ask)))))
+
 (defun whole-character (charset octets start stop)
   "As FOREIGN-CHARACTER, of the octets START to STOP, which can only belong together. Where they are
 none, an octet of ASCII among them still is one."
-  (let ((character (babel-character (charset-name charset) (subseq octets start stop))))
+  (let ((character (character-of charset octets start stop)))
     (values character
             (- (or (and (null character) (= 1 (charset-unit charset))
                         (position-if (lambda (octet) (< octet 128)) octets
@@ -124,9 +163,10 @@ none, an octet of ASCII among them still is one."
   "The octets of CHARACTER in CHARSET, or NIL."
   (cond ((charset-octets charset) (values (gethash character (charset-octets charset))))
         ((eq (charset-name charset) :utf-8b) (utf-8b-octets character))
-        ((or (> (charset-unit charset) 1) (> (char-code character) #xFFFF))
-         (checked-octets charset character))
-        (t (remembered-octets charset character))))
+        ((> (char-code character) #xFFFF) (checked-octets charset character))
+        (t (multiple-value-bind (high low) (floor (char-code character) 256)
+             (remembered ((charset-found-octets charset) high low)
+               (checked-octets charset character))))))
 
 (defun checked-octets (charset character)
   "What babel writes for CHARACTER in CHARSET if that reads back as the same, or NIL."
@@ -134,20 +174,6 @@ none, an octet of ASCII among them still is one."
     (and octets
          (eql character (babel-character (charset-name charset) octets))
          octets)))
-
-;;; Some tables of babel's have only one way to search them for a character: from their beginning.
-;;; Two threads that look for the same one at once find the same.
-
-(defun remembered-octets (charset character)
-  "As CHECKED-OCTETS; looked for once."
-  (multiple-value-bind (high low) (floor (char-code character) 256)
-    (let* ((found (charset-found charset))
-           (page (or (svref found high)
-                     (setf (svref found high) (make-array 256 :initial-element :unknown))))
-           (octets (svref page low)))
-      (if (eq octets :unknown)
-          (setf (svref page low) (checked-octets charset character))
-          octets))))
 
 (defun encode-foreign (charset string from to octets start end)
   "As ENCODE, for CHARSET."
