@@ -119,14 +119,19 @@ USE-VALUE, another path. Source: unix(7)."
   (opened (adopt-datagram bind (parse-settings) nil :local)
           :bind :host path))
 
-(defun open-socket-pair (&rest options &key (kind :stream) bin &allow-other-keys)
+(defun open-socket-pair (&rest settings
+                         &key (kind :stream) bin element-type external-format
+                           input-timeout output-timeout
+                         &allow-other-keys)
   "Return 2 values: two SOCKETs that are connected with each other; for KIND :DATAGRAM or :SEQPACKET
-(the default is :STREAM) two DATAGRAM-SOCKETs. BIN as for OPEN-SOCKET.
+(the default is :STREAM) two DATAGRAM-SOCKETs. BIN, ELEMENT-TYPE and EXTERNAL-FORMAT (of streams),
+INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET, of both.
 Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
-  (check-own-keywords 'open-socket-pair :open options)
+  (declare (ignore bin element-type external-format input-timeout output-timeout))
+  (check-own-keywords 'open-socket-pair :open settings)
   (let ((pair (make-array 16 :element-type '(unsigned-byte 8)))
         (number (kind-number kind))
-        (settings (parse-settings :bin bin))
+        (settings (apply #'parse-settings (without-keys settings '(:kind))))
         (ends '()) (kept nil))
     (flet ((adopt-end (place)
              (push (adopt-handle (handle-in pair place)
