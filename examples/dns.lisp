@@ -114,14 +114,11 @@ in."
             ((= #b11 (ldb (byte 2 6) length)) (return (+ position 2)))
             (t (incf position (1+ length)))))))
 
-(defun address-text (octets)
-  "The text of the 4 or 16 OCTETS of an address."
-  (let ((number (reduce (lambda (number octet) (+ (* 256 number) octet)) octets)))
-    (if (= (length octets) 4)
-        (port:ipaddr-to-dotted number)
-        (format nil "~(~{~X~^:~}~)"
-                (loop for index below 16 by 2
-                      collect (number-at octets index))))))
+(defun address-text (octets size)
+  "The text of the address that OCTETS, SIZE of them, are."
+  (unless (= (length octets) size)
+    (fail "an address of ~D octets" (length octets)))
+  (princ-to-string (port:make-address octets)))
 
 (defun text-text (octets)
   "The text in the OCTETS of a record of type TXT: strings, each after its length."
@@ -136,10 +133,8 @@ in."
 
 (defun record-text (type octets)
   (ecase type
-    (:a (unless (= (length octets) 4) (fail "an address of ~D octets" (length octets)))
-     (address-text octets))
-    (:aaaa (unless (= (length octets) 16) (fail "an address of ~D octets" (length octets)))
-     (princ-to-string (port:parse-address (address-text octets))))
+    (:a (address-text octets 4))
+    (:aaaa (address-text octets 16))
     (:txt (text-text octets))))
 
 (defun records (message query type)

@@ -8,10 +8,10 @@
 (defun octets-of-size (size)
   (make-array size :element-type '(unsigned-byte 8) :initial-element 0))
 
-(defstruct (address (:constructor make-address (family octets &optional (scope 0)))
+(defstruct (address (:constructor %make-address (family octets &optional (scope 0)))
                     (:copier nil))
   "The address of a host, or the name of a local socket; it prints as its text, and EQUALP compares
-two. Made by PARSE-ADDRESS and RESOLVE, taken wherever a host is."
+two. Made by PARSE-ADDRESS, MAKE-ADDRESS and RESOLVE, taken wherever a host is."
   (family :inet :type (member :inet :inet6 :local) :read-only t)
   (octets (octets-of-size 0) :type octets :read-only t)
   (scope 0 :type (unsigned-byte 32) :read-only t))
@@ -76,7 +76,7 @@ the interface (RFC 4007); 0 for none.")))
 (defun literal-block-address (block)
   "The address in BLOCK as it stands there; NIL for one of no family."
   (flet ((address (family size)
-           (make-address family
+           (%make-address family
                          (subseq block +block-octets+ (+ +block-octets+ size))
                          (block-scope block))))
     (let ((number (aref block 0)))
@@ -90,7 +90,7 @@ the interface (RFC 4007); 0 for none.")))
     (if (and address
              (eq (address-family address) :inet6)
              (= (get-number octets 0 12) #xFFFF))
-        (make-address :inet (subseq octets 12))
+        (%make-address :inet (subseq octets 12))
         address)))
 
 (defun block-address (block)
@@ -168,13 +168,30 @@ Conditions: ADDRESS-SYNTAX. Wraps lport_address_parse."
                                    (expected-literal text)
                                    "an IPv4 or IPv6 address"))))
 
+(defun make-address (octets &key (scope 0))
+  "Return the address object with OCTETS, a vector of 4 octets for IPv4 or of 16 for IPv6, the most
+significant first, as protocols carry them; they are copied. SCOPE: of an IPv6 address of link-local
+scope the index of its interface; else 0. Conditions: ADDRESS-SYNTAX."
+  (let ((family (and (vectorp octets)
+                     (every (lambda (octet) (typep octet '(unsigned-byte 8))) octets)
+                     (case (length octets) (4 :inet) (16 :inet6)))))
+    (unless family
+      (fail-type :parse :host octets '(or (vector * 4) (vector * 16))
+                 "4 octets for IPv4, or 16 for IPv6"))
+    (unless (typep scope '(unsigned-byte 32))
+      (fail-type :parse :host scope '(unsigned-byte 32) "the index of an interface, or 0"))
+    (let ((address (%make-address family (replace (octets-of-size (length octets)) octets) scope)))
+      (unless (or (zerop scope) (link-local-p address))
+        (fail-syntax :parse scope "the scope 0 of an address that is not of link-local scope"))
+      address)))
+
 ;;; Designators
 
 (defun integer-address (integer)
   "The address for INTEGER, an ipaddr: IPv4 below 2^32, else IPv6."
   (if (typep integer '(unsigned-byte 32))
-      (make-address :inet (put-number integer (octets-of-size 4) 0 4))
-      (make-address :inet6 (put-number integer (octets-of-size 16) 0 16))))
+      (%make-address :inet (put-number integer (octets-of-size 4) 0 4))
+      (%make-address :inet6 (put-number integer (octets-of-size 16) 0 16))))
 
 (defconstant +longest-name+ 255 "Octets of the longest name of a host, RFC 1035 2.3.4.")
 

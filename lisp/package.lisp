@@ -135,7 +135,8 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; time
   (:export #:with-deadline #:call-with-deadline #:socket-timeout #:socket-deadline)
   ;; addresses
-  (:export #:address #:address-p #:parse-address #:address-family #:address-octets #:address-scope
+  (:export #:address #:address-p #:parse-address #:make-address
+           #:address-family #:address-octets #:address-scope
            #:ipaddr-to-dotted #:dotted-to-ipaddr #:ipaddr-closure)
   ;; names
   (:export #:resolve #:reverse-resolve #:resolve-host-ipaddr

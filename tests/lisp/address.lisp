@@ -31,6 +31,28 @@
     (signals print-not-readable
       (let ((*print-readably* t)) (prin1 address (make-broadcast-stream))))))
 
+(define-test "address.octets" ()
+  "An address is made of the octets that it has, whatever vector they are in, and keeps its own."
+  (dolist (text '("127.0.0.1" "::1" "::ffff:192.0.2.1" "2001:db8::2" "fe80::1"
+                  "fe80::1%4000000001"))
+    (let* ((address (parse-address text)) (octets (copy-seq (address-octets address)))
+           (made (make-address octets :scope (address-scope address))))
+      (is (equalp address made))
+      (fill octets 7)
+      (is (equalp address made))
+      (is (equalp address (make-address (coerce (address-octets address) 'simple-vector)
+                                        :scope (address-scope address))))))
+  (dolist (octets (list #() #(1 2 3) (blank 15) (blank 17) #(1 2 3 256) #(1 2 3 -1) "1234" nil
+                        '(127 0 0 1) 2130706433 (make-array '(2 2) :initial-element 1)))
+    (let ((condition (is-failure (address-syntax :address-syntax "4 octets for IPv4, or 16" "got")
+                       (make-address octets))))
+      (is (typep condition 'type-error))
+      (is (eq octets (type-error-datum condition)))))
+  (dolist (scope (list -1 (ash 1 32) 1.0 nil "eth0"))
+    (is (typep (failure-of (make-address #(127 0 0 1) :scope scope)) 'type-error)))
+  (is-failure (address-syntax :address-syntax "expected the scope 0" "got 1")
+    (make-address #(127 0 0 1) :scope 1)))
+
 (define-test "address.mistyped" ()
   "A wrong type is both ADDRESS-SYNTAX and TYPE-ERROR, and says what was expected."
   (dolist (datum (list nil 'localhost 1.0 -1 (ash 1 128) #(127 0 0 1) #\a))

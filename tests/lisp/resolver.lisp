@@ -112,7 +112,7 @@
     (reverse-resolve "one.test"))
   (is-failure (address-syntax :address-syntax) (reverse-resolve "127.1"))
   (is-failure (address-syntax :address-syntax "a local socket has no name")
-    (reverse-resolve (port::make-address :local (octets-like "/x"))))
+    (reverse-resolve (port::%make-address :local (octets-like "/x"))))
   (is (typep (failure-of (reverse-resolve :localhost)) 'type-error))
   (is-failure (timeout :timed-out) (reverse-resolve "127.0.0.4" :timeout 0)))
 
