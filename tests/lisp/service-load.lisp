@@ -166,7 +166,7 @@ ends the accepts, with a client in the queue too, who is accepted once it is cle
            (sockets (list '()))
            (acceptors (start-acceptors 10 server sockets)))
       (is (= size (tell companion `(gather ,number 100 ,(floor size 100)))))
-      (is (= size (length (car sockets))))
+      (is-true (wait-until (lambda () (= size (length (car sockets))))))
       (setf (socket-deadline server :input) 0)
       (is-ended-by 'timeout acceptors)
       (with-open-socket (client "127.0.0.1" number)
