@@ -18,7 +18,8 @@
          "dns.real-server" "haproxy.drain")
         ("what it tests is another process, of SBCL"
          "library.missing-or-wrong" "library.another-version" "library.directory-with-a-space"
-         "library.read-only-sources" "library.moved-executable" "octets.vectors-beyond-an-int"
+         "library.read-only-sources" "library.moved-executable"
+         "library.make-loads-its-own-checkout" "octets.vectors-beyond-an-int"
          "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
