@@ -4,8 +4,8 @@
  * sendfile(2) has no MSG_NOSIGNAL: where it would raise SIGPIPE the signal is held back in this
  * thread and taken away again, unless one was pending before, as it can only be where the thread
  * holds it back itself. It raises one too where a part went out before the connection broke, and
- * then it returns that part. What the system cannot send in
- * this way (a file system without page cache, a kind of socket) is read and sent instead. */
+ * then it returns that part. What the system cannot send in this way (a file system without page
+ * cache, a kind of socket) is read and sent instead. */
 #include "libport.h"
 #include "os.h"
 #include "patience.h"

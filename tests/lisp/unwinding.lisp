@@ -109,9 +109,9 @@ from each step to how often it was struck; the sockets that could not be closed 
         (funcall talk))
       (multiple-value-bind (steps stuck) (strike-often count talk server)
         (is (null stuck) "cannot be closed: ~A" stuck)
-        (in-fair-weather ()             ; in bad weather nearly all of the time goes to one
+        (unless (weather-p)             ; in bad weather nearly all of the time goes to one
           (dolist (step '(:dial :accept :read :close))
-            (is (<= (floor count 200) (getf steps step 0)) "of ~D blows: ~S" count steps))))
+            (is (<= (floor count 50) (getf steps step 0)) "of ~D blows: ~S" count steps))))
       (take-all server)
       (is (wait-until (lambda ()
                         (sb-ext:gc :full t)
