@@ -153,6 +153,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "companion")
                (:file "service")
                (:file "service-stop")
+               (:file "service-close")
                (:file "service-load")
                (:file "clocc")
                (:file "peers")

@@ -18,7 +18,7 @@
   (socket nil :type socket :read-only t)
   (connection nil :type connection :read-only t) ; of the socket
   ;; :RUNNING, with a thread or in the line; :MUTED, the same, its interest in the poller being
-  ;; off; :PARKED; :CLOSED.
+  ;; off; :PARKED; :CLOSED, and in the line once more where a hook is to be told of it.
   (state :running :type symbol)
   (since 0 :type moment)                ; when it was parked, where there is a timeout
   (parked-in -1 :type fixnum)           ; the TURN of the service at that time; below 0: never
@@ -34,6 +34,7 @@
   "What is below a SERVER."
   (function nil :type function :read-only t)
   (on-error nil :type function :read-only t)
+  (on-close nil :type (or null function) :read-only t)
   (name "service" :read-only t)
   (thread-limit 1 :type fixnum :read-only t)
   (connection-limit nil :read-only t)
@@ -114,12 +115,17 @@
         (incf (service-client-count service))))))
 
 (defun remove-client (service client)
-  "CLIENT has been closed. Its place in the table may have gone to another already."
+  "CLIENT has been closed. Its place in the table may have gone to another already. Where a hook is
+to be told it goes into the line for that, so that it is a thread of the service that calls it."
   (%with-lock ((service-lock service))
     (let ((place (handle-place (client-handle client))) (clients (service-clients service)))
       (when (eq client (svref clients place))
         (setf (svref clients place) nil))
       (decf (service-client-count service))
+      (when (service-on-close service)
+        (append-clients service client client)
+        (when (zerop (service-thread-count service)) ; the service has just stopped
+          (add-thread service)))
       (when (service-stopping service)
         (%condition-broadcast (service-end-condition service))))))
 
@@ -170,7 +176,7 @@ were silent for too long."
 
 (defun end-client (service client abort)
   "Close the connection of CLIENT, which is this thread's, and forget it, whoever unwinds this."
-  (let ((socket (client-socket client)) (*remember-ends* nil))
+  (let ((socket (client-socket client)) (*remember-ends* (service-on-close service)))
     (with-cleanup
         (handler-case (close socket :abort abort)
           (network (condition) (report-error service condition socket)))
@@ -228,7 +234,9 @@ there is some already; else it is closed."
   "Somebody has closed the connection of CLIENT. While it is parked nobody else would find out; a
 thread that has it will, and PARK looks whether it is closed."
   (when (change-state client :parked :closed)
-    (forget-client service client)))
+    (forget-client service client)
+    (when (service-on-close service)
+      (lport-poller-wake (channel-handle (service-set service))))))
 
 ;;; Listeners
 

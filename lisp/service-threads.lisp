@@ -378,21 +378,43 @@ first, and the header was all that has come."
           (t (drop-input connection)
              (park-or-end service client)))))
 
-(defun serve-client (service client)
+(declaim (inline call-telling-errors))
+(defun call-telling-errors (service client function)
+  "Call FUNCTION up to the first serious condition that it signals, which the error hook is told."
+  (declare (type function function))
+  (block attempt
+    (handler-bind ((serious-condition
+                     (lambda (condition)
+                       (report-error service condition (client-socket client))
+                       (return-from attempt))))
+      (funcall function))))
+
+(defun tell-of-close (service client)
+  "Tell the hook that the connection of CLIENT has been closed."
+  (call-telling-errors service client
+                       (lambda ()
+                         (%interruptible (funcall (the function (service-on-close service))
+                                                  (client-socket client))))))
+
+(defun attend-to-client (service client)
   "Call the function on CLIENT; then park it or close it, and on every other exit abort it."
   (let ((mine t))
     (unwind-protect
          (let ((*client* client))
-           (block attempt
-             (handler-bind ((serious-condition
-                              (lambda (condition)
-                                (report-error service condition (client-socket client))
-                                (return-from attempt))))
-               (cond ((client-leaving client)
-                      (%interruptible (end-cleanly service client)))
-                     ((or (null (client-header-span client)) (header-ready-p client))
-                      (settle service client (call-function service client)))
-                     (t (park-or-end service client)))
-               (setf mine nil))))
+           (call-telling-errors
+            service client
+            (lambda ()
+              (cond ((client-leaving client)
+                     (%interruptible (end-cleanly service client)))
+                    ((or (null (client-header-span client)) (header-ready-p client))
+                     (settle service client (call-function service client)))
+                    (t (park-or-end service client)))
+              (setf mine nil))))
       (unless (or (not mine) (eq (client-state client) :closed))
         (end-client service client t)))))
+
+(defun serve-client (service client)
+  "Do what the turn of CLIENT is for."
+  (if (eq (client-state client) :closed)
+      (tell-of-close service client)
+      (attend-to-client service client)))

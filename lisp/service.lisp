@@ -75,7 +75,7 @@ were opened here. If one cannot be opened none is."
 
 (defun serve (function port &rest options
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
-                await-input proxy-protocol family (reuse-address t) reuse-port mode (nodelay t)
+                on-close await-input proxy-protocol family (reuse-address t) reuse-port mode (nodelay t)
                 (keepalive t)
                 (external-format :utf-8) bin element-type
                 (input-timeout timeout) (output-timeout timeout)
@@ -105,6 +105,10 @@ goes on. It is also called where a connection cannot be accepted (RESOURCE-EXHAU
 SOCKET-SERVER; the service waits until there is room, and does not call it again for that before it
 has returned. NIL: a line to *ERROR-OUTPUT*, none for peers that went away or were silent. What
 ON-ERROR signals itself is a line there, too.
+ON-CLOSE: a function of a socket, called once for each connection that was accepted, after it has
+been closed, by whomever: when FUNCTION has returned or failed, after TIMEOUT, by another thread, by
+STOP-SERVER; also where FUNCTION was never called on it. It runs on a thread of the service, after
+the last call of FUNCTION on that socket. What it signals goes to ON-ERROR. NIL: nothing is called.
 PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners. A connection waits for its header
 without a thread, and FUNCTION is called once that has been read. If it is bad or late the
 connection is aborted, and ON-ERROR gets the PROXY-ERROR.
@@ -115,6 +119,7 @@ Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread 
   (check-own-keywords 'serve :serve options)
   (check-argument :serve function 'callable "a function of a socket")
   (check-argument :serve on-error '(or null callable) "a function of a condition and a socket")
+  (check-argument :serve on-close '(or null callable) "a function of a socket")
   (check-argument :serve port '(or atom proper-list) "a proper list of ports")
   (check-argument :serve host '(or atom proper-list) "a proper list of hosts")
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
@@ -135,6 +140,7 @@ Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread 
        (lambda (set)
          (make-service :function (coerce function 'function)
                        :on-error (coerce (or on-error #'log-error) 'function)
+                       :on-close (and on-close (coerce on-close 'function))
                        :name name :thread-limit threads :connection-limit max-connections
                        :timeout span :await-input await-input :set set
                        :processors (%processor-count)

@@ -1,0 +1,166 @@
+;;;; service-close - the hook of a service that is told of each connection that has been closed.
+
+(in-package :port/test)
+
+(define-suite service-close "Services that tell of what is closed.")
+
+(defun obey (socket)
+  "Do what a line of SOCKET says: a function of a service that ends a connection in every way."
+  (let ((line (read-line socket nil)))
+    (cond ((or (null line) (equal line "return")) nil)
+          ((equal line "fail") (error "as was asked"))
+          ((equal line "abort") (sb-thread:abort-thread))
+          ((equal line "close") (close socket) :again)
+          (t (write-line line socket) :again))))
+
+(defun call-hearing-of-closes (function arguments)
+  "Call FUNCTION with a server that OBEYs, its port, and a function that returns the sockets that
+the hook has been told of; each has to be closed, and told of by another thread than this one."
+  (let ((heard (list nil)) (self sb-thread:*current-thread*))
+    (flet ((hear (socket)
+             (sb-ext:atomic-push (and (not (open-stream-p socket))
+                                      (not (eq self sb-thread:*current-thread*))
+                                      socket)
+                                 (car heard))))
+      (let ((server (apply #'serve #'obey 0 :host "127.0.0.1" :on-close #'hear
+                                            :on-error (constantly nil) arguments)))
+        (unwind-protect (funcall function server (port-of (first (server-listeners server)))
+                                 (lambda () (car heard)))
+          (is-true (stop-server server :drain 0)))))))
+
+(defmacro hearing-of-closes ((server number heard &rest arguments) &body body)
+  "Run BODY with SERVER, a service made with ARGUMENTS, NUMBER, its port, and HEARD, a function."
+  `(call-hearing-of-closes (lambda (,server ,number ,heard)
+                             (declare (ignorable ,server))
+                             (flet ((,heard () (funcall ,heard)))
+                               ,@body))
+                           (list ,@arguments)))
+
+(defun parked-client (server number)
+  "Values: a connection to SERVER, its only one, that waits for input; the socket of the service."
+  (let ((own (open-socket "127.0.0.1" number :input-timeout 10)))
+    (is (equal "x" (ask own "x")))
+    (is-true (wait-until (lambda () (eq :parked (port::client-state (only-client server)))) 10))
+    (values own (port::client-socket (only-client server)))))
+
+(define-test service.tells-of-each-close (:limit 60)
+  "Once for each connection, after it has been closed, whoever closed it and wherever it was."
+  (dolist (threads '(1 4))
+    (loop for (name . end)
+            in (list (list* "it has returned" (lambda (own socket) socket (say own "return")))
+                     (list* "it has failed" (lambda (own socket) socket (say own "fail")))
+                     (list* "its thread has ended" (lambda (own socket) socket (say own "abort")))
+                     (list* "it has closed" (lambda (own socket) socket (say own "close")))
+                     (list* "the client has ended" (lambda (own socket) socket (close own)))
+                     (list* "the client has reset" (lambda (own socket)
+                                                     (declare (ignore socket))
+                                                     (close own :abort t)))
+                     (list* "another has closed" (lambda (own socket) own (close socket)))
+                     (list* "another has reset" (lambda (own socket) own (close socket :abort t))))
+          do (hearing-of-closes (server number heard :threads threads)
+               (multiple-value-bind (own socket) (parked-client server number)
+                 (let ((peer (multiple-value-list (socket-host/port socket))))
+                   (is (null (heard)))
+                   (funcall end own socket)
+                   (is-true (wait-until #'heard 10) name)
+                   (is (equal (list socket) (heard)) name)
+                   (is (equal peer (multiple-value-list (socket-host/port socket))) name)
+                   (is (zerop (client-count server)) name)
+                   (is (equal "y" (ask-once number "y")) name)
+                   (is-true (wait-until (lambda () (= 2 (length (heard)))) 10) name)
+                   (is (not (member nil (heard))) name)
+                   (close own :abort t)))))))
+
+(define-test service.tells-of-the-silent (:limit 60)
+  "One that a timeout ends is told of too, whether it ends a wait or a call of the function."
+  (dolist (await '(nil t))
+    (hearing-of-closes (server number heard :timeout 0.1 :await-input await)
+      (with-open-socket (silent "127.0.0.1" number :input-timeout 10)
+        (if await
+            (is (null (read-line silent nil)))
+            (is (typep (failure-of (read-line silent)) 'connection-reset)))
+        (is-true (wait-until #'heard 10))
+        (is (not (member nil (heard))))))))
+
+(define-test service.tells-of-bad-headers ()
+  "A connection whose header is bad, and which the function is never called with, is one as others."
+  (hearing-of-closes (server number heard :proxy-protocol 10)
+    (with-open-socket (bad "127.0.0.1" number :input-timeout 10)
+      (say bad "no header")
+      (is (typep (failure-of (read-line bad)) 'connection-reset))
+      (is-true (wait-until #'heard 10)))))
+
+(define-test service.tells-before-it-has-stopped (:limit 60)
+  "Once STOP-SERVER returns the hook has been told of all, those that waited and those at work."
+  (dolist (drain '(0 5))
+    (dolist (threads '(1 4))
+      (let ((heard nil) (clients '()))
+        (hearing-of-closes (server number now :threads threads :await-input (= threads 1))
+          (setf heard #'now
+                clients (loop repeat 50 collect (open-socket "127.0.0.1" number)))
+          (dolist (client (rest (rest clients)))
+            (when (= threads 1)
+              (is (equal "x" (ask client "x")))))
+          (is-true (wait-until (lambda () (= 50 (client-count server))) 10))
+          (is-true (stop-server server :drain drain)))
+        (is (= 50 (length (remove-duplicates (funcall heard)))))
+        (is (not (member nil (funcall heard))))
+        (dolist (client clients)
+          (close client :abort t))))))
+
+(define-test service.tells-of-a-close-while-it-stops (:limit 120)
+  "One that another thread closes while the service stops is told of once."
+  (dotimes (round 100)
+    (let ((heard nil) (client nil) (closer nil))
+      (hearing-of-closes (server number now)
+        (multiple-value-bind (own socket) (parked-client server number)
+          (setf client own
+                heard #'now
+                closer (in-thread (lambda ()
+                                    (dotimes (i (* 100 round)) (now))
+                                    (close socket))))
+          (is-true (stop-server server))))
+      (join closer)
+      (is-true (wait-until heard 10))
+      (is (= 1 (length (funcall heard))))
+      (close client :abort t))))
+
+(define-test service.close-hook-that-fails ()
+  "What it signals goes to the hook of errors, and the service goes on; it may stop the service."
+  (let ((conditions (list nil)) (server nil) (stopped nil))
+    (setf server (serve #'obey 0 :host "127.0.0.1" :threads 2
+                                 :on-close (lambda (socket)
+                                             (declare (ignore socket))
+                                             (error "as was asked"))
+                                 :on-error (lambda (condition socket)
+                                             (sb-ext:atomic-push (list (princ-to-string condition)
+                                                                       (open-stream-p socket))
+                                                                 (car conditions)))))
+    (dotimes (i 3)
+      (is (equal "x" (ask-once (port-of (first (server-listeners server))) "x"))))
+    (is-true (wait-until (lambda () (= 3 (length (car conditions)))) 10))
+    (is (equal '("as was asked" nil) (first (car conditions))))
+    (is-true (stop-server server))
+    (setf server (serve #'obey 0 :host "127.0.0.1" :threads 2
+                                 :on-close (lambda (socket)
+                                             (declare (ignore socket))
+                                             (setf stopped (list (stop-server server))))))
+    (is (equal "x" (ask-once (port-of (first (server-listeners server))) "x")))
+    (is-true (wait-until (lambda () stopped) 10))
+    (is (equal '(t) stopped))
+    (is-true (stop-server server))))
+
+(define-test service.slow-close-hook ()
+  "A hook that takes its time has one thread; the others go on."
+  (let ((gate (sb-thread:make-semaphore)) (inside (sb-thread:make-semaphore)))
+    (with-service (server number #'obey :threads 2 :timeout 60
+                                        :on-close (lambda (socket)
+                                                    (declare (ignore socket))
+                                                    (sb-thread:signal-semaphore inside)
+                                                    (sb-thread:wait-on-semaphore gate)))
+      (is (equal "x" (ask-once number "x")))
+      (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+      (with-open-socket (other "127.0.0.1" number :input-timeout 10)
+        (dotimes (i 10)
+          (is (equal "y" (ask other "y")))))
+      (sb-thread:signal-semaphore gate 10))))
