@@ -76,21 +76,25 @@
   (let ((name (name-of room socket))
         (line (handler-case (read-line socket nil)
                 (port:network () nil))))
-    (cond ((null line)
-           (when (leave room socket)
-             (tell-others room socket "* ~A goes" name))
-           nil)
+    (cond ((null line) nil)
           (name
            (tell-others room socket "~A: ~A" name (string-right-trim '(#\Return) line))
            :again)
           ((welcome room socket (string-trim '(#\Space #\Return) line)) :again))))
+
+(defun say-farewell (room socket)
+  "SOCKET has been closed, by whomever; who was thrown out has left already."
+  (let ((name (leave room socket)))
+    (when name
+      (tell-others room socket "* ~A goes" name))))
 
 (defun start (port &rest options &key &allow-other-keys)
   "Open a room on PORT and return the server, for PORT:STOP-SERVER. OPTIONS as for PORT:SERVE."
   (let ((room (make-room)))
     (apply #'port:serve (lambda (socket) (listen-to room socket)) port
            (append options
-                   (list :name "chat" :await-input t :output-timeout 0.1 :input-timeout 60
+                   (list :name "chat" :on-close (lambda (socket) (say-farewell room socket))
+                         :await-input t :output-timeout 0.1 :input-timeout 60
                          :external-format '(:utf-8 :replacement #\?))))))
 
 (defun run (&key (port 7008))

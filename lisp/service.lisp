@@ -75,9 +75,8 @@ were opened here. If one cannot be opened none is."
 
 (defun serve (function port &rest options
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
-                on-close await-input proxy-protocol family (reuse-address t) reuse-port mode (nodelay t)
-                (keepalive t)
-                (external-format :utf-8) bin element-type
+                on-close await-input proxy-protocol family (reuse-address t) reuse-port mode
+                (nodelay t) (keepalive t) (external-format :utf-8) bin element-type
                 (input-timeout timeout) (output-timeout timeout)
               &allow-other-keys)
   "Listen on PORT, call FUNCTION with the SOCKET of each connection, on threads of the service,
