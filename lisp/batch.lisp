@@ -172,7 +172,7 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
          (limit (call-limit messenger :output))
          (sent start))
     (loop
-      (check-open messenger :send)
+      (check-open messenger :send (- sent start))
       (setf limit (check-deadline messenger :output :send limit (- sent start)))
       (when (= sent end)
         (return (- end start)))

@@ -100,12 +100,12 @@ deadline, which can change while the call is blocked."
   (fail status operation :socket (channel-socket channel) :octets octets :seconds seconds))
 
 (declaim (inline check-open))
-(defun check-open (channel operation)
+(defun check-open (channel operation &optional (octets 0))
   (when (channel-closing channel)
-    (fail-closed channel operation)))
+    (fail-closed channel operation octets)))
 
-(defun fail-closed (channel operation)
-  (fail-on channel (lport-status-make +lport-closed+) operation))
+(defun fail-closed (channel operation &optional (octets 0))
+  (fail-on channel (lport-status-make +lport-closed+) operation :octets octets))
 
 (defun fired-seconds (channel direction limit)
   "The seconds that were given for what ended a call with LIMIT in DIRECTION: the socket's deadline,
@@ -209,7 +209,7 @@ OCTETS: moved so far by the call, for the condition."
     (funcall (the function *before-wait*)))
   (loop
     (unless closing
-      (check-open channel operation))
+      (check-open channel operation octets))
     (let ((result (wait-once channel (interest direction)
                              (cond (closing limit)
                                    ((channel-closing channel) 0)

@@ -294,7 +294,7 @@ MOVED: what a condition says was sent before."
   (let ((limit (call-limit messenger :output)))
     (declare (type moment limit))
     (loop
-      (check-open messenger :send)
+      (check-open messenger :send moved)
       (setf limit (check-deadline messenger :output :send limit moved))
       (let ((count (send-now messenger octets start end block)))
         (declare (type (signed-byte 64) count))

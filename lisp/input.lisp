@@ -130,7 +130,7 @@ Values: the count, 0 at end of file; LIMIT, or a later one that the user asked f
 (defun call-receiving (connection limit moved attempt)
   (declare (type function attempt) (type moment limit))
   (loop
-    (check-open connection :read)
+    (check-open connection :read moved)
     (setf limit (check-deadline connection :input :read limit moved))
     (let ((flags (patience (connection)
                    (leaves-room-p (min limit (channel-input-deadline connection))))))

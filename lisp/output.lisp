@@ -6,11 +6,11 @@
 
 (in-package :port)
 
-(defun check-writable (connection)
-  "Signal if our side has been closed or its output shut down."
-  (check-open connection :write)
+(defun check-writable (connection &optional (octets 0))
+  "Signal if our side has been closed or its output shut down. OCTETS: moved so far by the call."
+  (check-open connection :write octets)
   (when (connection-output-shut connection)
-    (fail-on connection (lport-status-make +lport-output-shut+) :write)))
+    (fail-on connection (lport-status-make +lport-output-shut+) :write :octets octets)))
 
 ;;; Without waiting, as in input.lisp: what every writing operation tries first.
 
@@ -150,7 +150,7 @@ closes."
   (declare (type function attempt) (type moment limit))
   (loop
     (unless closing
-      (check-writable connection)
+      (check-writable connection moved)
       (setf limit (check-deadline connection :output :write limit moved)))
     (let ((count (funcall attempt)))
       (declare (type (signed-byte 64) count))
@@ -388,7 +388,7 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
 (defun append-text-octets (connection octets limit)
   "Put OCTETS behind what is pending as part of the text. LIMIT or a later one."
   (declare (type octets octets))
-  (check-writable connection)
+  (check-writable connection (connection-taken connection))
   (loop
     (setf limit (make-output-room connection limit (length octets) (connection-taken connection)))
     (when (append-if-room connection octets 0 (length octets))

@@ -362,6 +362,17 @@ what was sent."
           (is (plusp (network-octets condition)))
           (is (= (network-octets condition) (+ (sent a) (buffered a)))))
         (clear-output a)))
+    ;; Our own close calls the writer back, and is done once the writer has left.
+    (let ((text (make-string 2000000 :initial-element #\Newline)))
+      (dolist (write (list #'write-much
+                           (lambda (socket) (write-string text socket))))
+        (with-pair (a b)
+          (let ((writer (start-blocked (lambda () (funcall write a)))))
+            (failure-of (with-deadline (0.05) (close a)))
+            (let ((condition (join writer)))
+              (is (typep condition 'socket-closed))
+              (is (plusp (network-octets condition)))
+              (is (<= (sent a) (network-octets condition))))))))
     (with-pair (a b)
       (setf (socket-option a :send-buffer) 4096)
       (dotimes (i 3)
