@@ -528,9 +528,11 @@ LPORT_API int64_t lport_option_access(int32_t index);
  * Source: getsockopt(2). */
 LPORT_API int64_t lport_option_get(int64_t socket, int32_t index);
 
-/* [nowait] Sets it; 0. LPORT_INVALID: out of range, or an option that can only be read; then
- * nothing has changed. LPORT_PERMISSION_DENIED; LPORT_ADDRESS_NOT_AVAILABLE: no such interface, or
- * it has no address of the socket's family. Source: setsockopt(2). */
+/* [nowait] Sets it; 0. Of an IPv6 socket that is not v6-only it is set for IPv4 too, which the
+ * system keeps apart, and has to be what both take. LPORT_INVALID: out of range, or an option that
+ * can only be read; then nothing has changed. LPORT_PERMISSION_DENIED;
+ * LPORT_ADDRESS_NOT_AVAILABLE: no such interface, or it has no address of the socket's family.
+ * Source: setsockopt(2). */
 LPORT_API int64_t lport_option_set(int64_t socket, int32_t index, int64_t value);
 
 /* [nowait] The same for options whose kind is text. LPORT_INVALID: a zero octet in it. */

@@ -3,7 +3,7 @@
  *
  * Invariant: what crosses the boundary is what the header says of the option's kind, whatever form
  * the system has for it: times are nanoseconds, enumerations places in their list, none is
- * LPORT_NEVER. */
+ * LPORT_NEVER. An IPv6 socket that sends IPv4 too has one value for both. */
 #include "option.h"
 
 #include "handle.h"
@@ -35,8 +35,22 @@ struct target {
     const struct lport_option *option;
     struct lport_slot *slot;
     struct place at;
+    int both; /* true if it sends IPv4 too, which has a place of its own for the option */
     int fd;
 };
+
+/* True (1) if TARGET is of an IPv6 socket that sends IPv4 too, and both have the option; or a
+ * status. */
+static int64_t is_for_both(const struct target *target) {
+    int only;
+    socklen_t len = sizeof only;
+    if (target->at.level != IPPROTO_IPV6 || target->option->at6.number == 0) {
+        return 0;
+    }
+    return lport_os.getsockopt(target->fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len) < 0
+               ? lport_status_from_errno(LPORT_IN_GENERAL, errno)
+               : only == 0;
+}
 
 /* Enters SOCKET for option INDEX; 0, or a status and not entered. */
 static int64_t enter_for(int64_t socket, int32_t index, struct target *target) {
@@ -54,6 +68,7 @@ static int64_t enter_for(int64_t socket, int32_t index, struct target *target) {
         return lport_status_make(LPORT_NOT_SUPPORTED);
     }
     target->fd = (int)fd;
+    target->both = 0;
     target->at = (bit & IP6) != 0 && target->option->at6.number != 0 ? target->option->at6
                                                                      : target->option->at;
     return 0;
@@ -202,15 +217,56 @@ static int64_t set_interface(const struct target *target, int64_t value) {
     if (index > 0) {
         uint32_t address;
         int64_t status = lport_interface_inet((int32_t)index, &address);
-        if (status < 0) {
+        int missing = lport_status_kind(status) == LPORT_ADDRESS_NOT_AVAILABLE;
+        if (status < 0 && !(target->both && missing)) {
             return status;
         }
-        request.imr_address.s_addr = address;
+        request.imr_address.s_addr = status < 0 ? 0 : address;
     }
     return write_system(target, &request, sizeof request);
 }
 
 /* ---- reading and writing --------------------------------------------------------------------- */
+
+static int64_t get_value(const struct target *target) {
+    switch (target->option->shape) {
+    case LINGER:
+        return get_linger(target);
+    case INTERFACE:
+        return get_interface(target);
+    case TEXT:
+        return lport_status_make(LPORT_INVALID);
+    default:
+        return get_number(target);
+    }
+}
+
+static int64_t set_value(const struct target *target, int64_t value) {
+    switch (target->option->shape) {
+    case LINGER:
+        return set_linger(target, value);
+    case INTERFACE:
+        return set_interface(target, value);
+    default:
+        return set_number(target, value);
+    }
+}
+
+/* Sets what IPv6 packets of TARGET go by and what IPv4 ones do, or neither. */
+static int64_t set_both(const struct target *target, int64_t value) {
+    struct target inet = *target;
+    inet.at = target->option->at;
+    int64_t before = get_value(target);
+    int64_t status = before < 0 ? before : set_value(target, value);
+    if (status < 0) {
+        return status;
+    }
+    status = set_value(&inet, value);
+    if (status < 0) {
+        (void)set_value(target, before);
+    }
+    return status;
+}
 
 int64_t lport_option_get(int64_t socket, int32_t index) {
     struct target target;
@@ -218,37 +274,25 @@ int64_t lport_option_get(int64_t socket, int32_t index) {
     if (result < 0) {
         return result;
     }
-    switch (target.option->shape) {
-    case LINGER:
-        result = get_linger(&target);
-        break;
-    case INTERFACE:
-        result = get_interface(&target);
-        break;
-    case TEXT:
-        result = lport_status_make(LPORT_INVALID);
-        break;
-    default:
-        result = get_number(&target);
-    }
+    result = get_value(&target);
     lport_handle_leave(target.slot);
     return result;
 }
 
 int64_t lport_option_set(int64_t socket, int32_t index, int64_t value) {
-    struct target target;
+    struct target target = {.fd = -1};
     int64_t status = enter_for(socket, index, &target);
     if (status < 0) {
         return status;
     }
+    int64_t both = is_for_both(&target);
+    target.both = both > 0;
     if ((target.option->flags & READ_ONLY) != 0 || target.option->shape == TEXT) {
         status = lport_status_make(LPORT_INVALID);
-    } else if (target.option->shape == LINGER) {
-        status = set_linger(&target, value);
-    } else if (target.option->shape == INTERFACE) {
-        status = set_interface(&target, value);
+    } else if (both < 0) {
+        status = both;
     } else {
-        status = set_number(&target, value);
+        status = target.both ? set_both(&target, value) : set_value(&target, value);
     }
     lport_handle_leave(target.slot);
     return status;

@@ -185,8 +185,8 @@ to."
 whatever kind. Settable, with effect at once. SOCKET-OPTIONS lists the names. By the kind of the
 option the value is T or NIL; an integer in the unit of the option; seconds, a non-negative real (a
 rational when read); a keyword; the name of an interface, settable to an index too; a string. Where
-the option can have none, that is NIL. The system may round what it is given, times upwards, and
-doubles the sizes of buffers.
+the option can have none, that is NIL. What is set on a socket for IPv4 and IPv6 holds for both. The
+system may round what it is given, times upwards, and doubles the sizes of buffers.
 Conditions: USAGE-ERROR for a name that no option has, which lists them, for a value of a wrong type
 or out of range, and for an option that can only be read; NOT-SUPPORTED for one of other kinds of
 socket; PERMISSION-DENIED; SOCKET-CLOSED. Source: getsockopt(2), setsockopt(2)."

@@ -6,7 +6,9 @@
 #include "socket.h"
 #include "support.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -110,6 +112,15 @@ static int64_t get(int64_t socket, const char *name) {
 
 static int64_t set(int64_t socket, const char *name, int64_t value) {
     return lport_option_set(socket, index_of(name), value);
+}
+
+/* What IPv4 has at NUMBER, as the system says. */
+static int64_t inet_number(int64_t socket, int number) {
+    int value = -1;
+    socklen_t len = sizeof value;
+    int fd = (int)lport_socket_descriptor(socket);
+    cr_assert_eq(getsockopt(fd, IPPROTO_IP, number, &value, &len), 0);
+    return value;
 }
 
 static const struct {
@@ -495,6 +506,51 @@ SOCKET_TEST(option, an_interface_is_set_taken_back_and_may_be_missing) {
         cr_assert_eq(get(socket, "multicast-interface"), LPORT_NEVER);
         cr_assert_eq(lport_socket_close(socket, 0), 0);
     }
+}
+
+/* Linux sends IPv4 by IPv4's settings from an IPv6 socket, too. */
+SOCKET_TEST(option, a_socket_of_both_families_sends_both_by_one_value) {
+    static const struct {
+        const char *name;
+        int number;
+        int64_t value;
+        int kinds;
+    } rows[] = {
+        {"ttl", IP_TTL, 7, IP},
+        {"hop-limit", IP_TTL, 8, IP},
+        {"type-of-service", IP_TOS, 0x28, IP},
+        {"traffic-class", IP_TOS, 0x48, IP},
+        {"mtu-discovery", IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP},
+        {"receive-errors", IP_RECVERR, 1, UDP},
+        {"multicast-ttl", IP_MULTICAST_TTL, 9, UDP},
+        {"multicast-loop", IP_MULTICAST_LOOP, 0, UDP},
+    };
+    for (int sort = 1; sort < 4; sort += 2) {
+        int64_t both = open_sort(sort, 0), one = open_sort(sort, LPORT_V6_ONLY);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            if ((rows[i].kinds & sorts[sort].bit) != 0) {
+                int64_t old = inet_number(one, rows[i].number);
+                cr_assert_eq(set(both, rows[i].name, rows[i].value), 0, "%s", rows[i].name);
+                cr_assert_eq(inet_number(both, rows[i].number), rows[i].value, "%s", rows[i].name);
+                cr_assert_eq(set(one, rows[i].name, rows[i].value), 0, "%s", rows[i].name);
+                cr_assert_eq(inet_number(one, rows[i].number), old, "%s", rows[i].name);
+            }
+        }
+        assert_kind(set(both, "ttl", 0), LPORT_INVALID); /* IPv6 alone would take it */
+        cr_assert_eq(get(both, "ttl"), 8);
+        cr_assert_eq(inet_number(both, IP_TTL), 8);
+        cr_assert_eq(lport_socket_close(both, 0), 0);
+        cr_assert_eq(lport_socket_close(one, 0), 0);
+    }
+}
+
+SOCKET_TEST(option, a_socket_of_both_families_sends_both_to_groups_by_one_interface) {
+    int64_t socket = open_sort(3, 0);
+    cr_assert_eq(set(socket, "multicast-interface", 1), 0);
+    cr_assert_eq((uint32_t)inet_number(socket, IP_MULTICAST_IF), htonl(INADDR_LOOPBACK));
+    cr_assert_eq(set(socket, "multicast-interface", LPORT_NEVER), 0);
+    cr_assert_eq(inet_number(socket, IP_MULTICAST_IF), 0);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
 
 SOCKET_TEST(option, a_connection_has_an_mtu_and_a_segment) {
