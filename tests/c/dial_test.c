@@ -1,4 +1,4 @@
-/* Dialling on loopback: addresses that answer, that refuse (a port bound and closed again) and that
+/* Dialling on loopback: addresses that answer, that refuse (a port that is only bound) and that
  * are silent (a listener whose queue is full); names come from a fake of the system's resolver. */
 #include "address.h"
 #include "faults.h"
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -107,8 +108,18 @@ static void set_up(void) {
     before.descriptors = count_descriptors();
 }
 
+/* Ports that refuse: bound and not listened on, so that nobody else is given them. */
+static struct { int fds[8], count; } held;
+
+static void release_ports(void) {
+    while (held.count > 0) {
+        close(held.fds[--held.count]);
+    }
+}
+
 /* Nothing is left of what the test did (behaviour 49). At the end of the body of each test. */
 static void check_nothing_left(void) {
+    release_ports();
     int64_t deadline = lport_clock_after(10 * S);
     while (lport_resolve_pending() > 0 && lport_clock_now() < deadline) {
         sched_yield();
@@ -154,12 +165,21 @@ static void end_connected(int64_t dial, int64_t socket, int64_t listener) {
     check_nothing_left();
 }
 
-/* A port of TEXT that refuses: it was just given out and given back. */
-static int32_t refusing_port(const char *text) {
-    int64_t listener = listen_at(text, 0, 0);
-    int32_t port = port_of(listener);
-    lport_socket_close(listener, 0);
-    return port;
+/* A port that refuses at every address of this machine, until check_nothing_left. Who reuses
+ * addresses can bind it. */
+static int32_t refusing_port(void) {
+    struct sockaddr_in6 wide = {.sin6_family = AF_INET6};
+    struct sockaddr_in narrow = {.sin_family = AF_INET};
+    int inet6 = have_inet6(), on = 1;
+    socklen_t len = inet6 ? sizeof wide : sizeof narrow;
+    struct sockaddr *own = inet6 ? (struct sockaddr *)&wide : (struct sockaddr *)&narrow;
+    int fd = socket(own->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert(fd >= 0 && held.count < (int)COUNT_OF(held.fds));
+    held.fds[held.count++] = fd;
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+    cr_assert_eq(bind(fd, own, len), 0);
+    cr_assert_eq(getsockname(fd, own, &len), 0);
+    return ntohs(inet6 ? wide.sin6_port : narrow.sin_port);
 }
 
 static int64_t start_connect(const uint8_t *address) {
@@ -181,8 +201,11 @@ static void keep_silent(struct silence *silence, const char *text, int32_t port)
     block address;
     silence->listener = listen_at(text, port, 0);
     lport_socket_name(silence->listener, address);
+    int descriptor = (int)lport_socket_descriptor(silence->listener);
     for (int i = 0; i < FILLERS; i++) {
         silence->fillers[i] = start_connect(address);
+        struct pollfd queue = {.fd = descriptor, .events = POLLIN}; /* the first fills it */
+        cr_assert_eq(poll(&queue, 1, 8000), 1);
     }
 }
 
@@ -317,27 +340,38 @@ Test(dial, a_literal_connects_in_one_step_and_costs_nothing_else) {
     check_nothing_left();
 }
 
-Test(dial, a_refused_literal_fails_at_once) {
+static int64_t dial_what_refuses(void *data) {
+    (void)data;
     int64_t begin = lport_clock_now();
-    int64_t dial = open_dial("127.0.0.1", refusing_port("127.0.0.1"));
+    int64_t dial = open_dial("127.0.0.1", refusing_port());
     int64_t status = finish_soon(dial);
     cr_assert_eq(kind(status), LPORT_CONNECTION_REFUSED);
     cr_assert_eq(lport_status_errno(status), ECONNREFUSED);
+    int64_t took = lport_clock_now() - begin;
     cr_assert_eq(lport_dial_step(dial), status, "it repeats");
-    cr_assert_lt(lport_clock_now() - begin, 200 * MS);
     check_attempt(dial, 0, "127.0.0.1", LPORT_CONNECTION_REFUSED);
     lport_dial_close(dial);
     check_nothing_left();
+    return took;
+}
+
+Test(dial, a_refused_literal_fails_at_once) {
+    cr_assert_lt(at_best(dial_what_refuses, NULL, 100 * MS), 100 * MS);
+}
+
+static int64_t finish_in_vain(void *dial) {
+    int64_t begin = lport_clock_now();
+    cr_assert_eq(kind(finish(*(int64_t *)dial, begin + 100 * MS)), LPORT_TIMED_OUT);
+    int64_t took = lport_clock_now() - begin;
+    cr_assert_geq(took, 100 * MS, "%lld ns", (long long)took);
+    return took;
 }
 
 Test(dial, a_silent_address_is_timed_out_and_can_be_waited_for_again) { /* behaviours 4, 50 */
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
     int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
-    int64_t begin = lport_clock_now();
-    cr_assert_eq(kind(finish(dial, begin + 100 * MS)), LPORT_TIMED_OUT);
-    int64_t took = lport_clock_now() - begin;
-    cr_assert(took >= 100 * MS && took < 600 * MS, "%lld ns", (long long)took);
+    cr_assert_lt(at_best(finish_in_vain, &dial, 500 * MS), 500 * MS);
     check_attempt(dial, 0, "127.0.0.1", LPORT_IN_PROGRESS);
     break_silence(&silence);
     int64_t socket = finish(dial, lport_clock_after(15 * S)); /* the kernel tries again after 1 s */
@@ -485,19 +519,25 @@ Test(dial, no_integer_names_a_dial_that_is_not_open) {
 /* ---- several addresses -------------------------------------------------------------------------
  */
 
-Test(dial, the_second_address_follows_a_refusal_at_once) { /* behaviours 48, 51 */
+static int64_t dial_behind_a_refusal(void *data) {
+    (void)data;
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", NULL};
     int64_t listener = listen_at("127.0.0.3", 0, -1);
     int32_t ports[] = {port_of(listener), port_of(listener)};
     int64_t begin = lport_clock_now();
     int64_t dial = open_list(texts, ports);
     int64_t socket = finish_soon(dial);
+    int64_t took = lport_clock_now() - begin;
     check_peer(socket, "127.0.0.3", ports[0]);
-    cr_assert_lt(lport_clock_now() - begin, 200 * MS);
     cr_assert_eq(lport_dial_count(dial), 2);
     check_attempt(dial, 0, "127.0.0.2", LPORT_CONNECTION_REFUSED);
     check_attempt(dial, 1, "127.0.0.3", 0);
     end_connected(dial, socket, listener);
+    return took;
+}
+
+Test(dial, the_second_address_follows_a_refusal_at_once) { /* behaviours 48, 51 */
+    cr_assert_lt(at_best(dial_behind_a_refusal, NULL, 100 * MS), 100 * MS);
 }
 
 /* What becomes of an attempt at ::1, where nobody listens. */
@@ -505,8 +545,8 @@ static int32_t refusal_of_inet6(void) {
     return have_inet6() ? LPORT_CONNECTION_REFUSED : LPORT_ADDRESS_NOT_AVAILABLE;
 }
 
-Test(dial, the_second_address_follows_silence_after_250_ms) { /* behaviours 48, 49 */
-    NEED_INET6();
+static int64_t dial_behind_silence(void *data) {
+    (void)data;
     static const char *const texts[] = {"::1", "127.0.0.1", NULL};
     struct silence silence;
     keep_silent(&silence, "::1", 0);
@@ -517,7 +557,7 @@ Test(dial, the_second_address_follows_silence_after_250_ms) { /* behaviours 48, 
     int64_t socket = finish_soon(dial);
     int64_t took = lport_clock_now() - begin;
     check_peer(socket, "127.0.0.1", ports[1]);
-    cr_assert(took >= 250 * MS && took < 800 * MS, "%lld ns", (long long)took);
+    cr_assert_geq(took, 250 * MS, "%lld ns", (long long)took);
     check_attempt(dial, 0, "::1", LPORT_IN_PROGRESS);
     check_attempt(dial, 1, "127.0.0.1", 0);
     cr_assert_eq(lport_socket_count() - before.sockets, 3 + FILLERS, "the loser is closed");
@@ -526,11 +566,17 @@ Test(dial, the_second_address_follows_silence_after_250_ms) { /* behaviours 48, 
     lport_socket_close(listener, 0);
     end_silence(&silence);
     check_nothing_left();
+    return took;
+}
+
+Test(dial, the_second_address_follows_silence_after_250_ms) { /* behaviours 48, 49 */
+    NEED_INET6();
+    cr_assert_lt(at_best(dial_behind_silence, NULL, 400 * MS), 400 * MS);
 }
 
 Test(dial, all_refused_lists_every_address) { /* behaviour 51 */
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", "::1", "127.0.0.4", NULL};
-    int32_t port = refusing_port("127.0.0.2");
+    int32_t port = refusing_port();
     int32_t ports[] = {port, port, port, port};
     int64_t dial = open_list(texts, ports);
     cr_assert_eq(kind(finish_soon(dial)), LPORT_CONNECTION_REFUSED);
@@ -543,7 +589,8 @@ Test(dial, all_refused_lists_every_address) { /* behaviour 51 */
     check_nothing_left();
 }
 
-Test(dial, one_deadline_covers_every_address) { /* behaviour 50 */
+static int64_t dial_three_in_vain(void *data) {
+    (void)data;
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", "127.0.0.4", NULL};
     struct silence silence[3];
     int32_t ports[3];
@@ -554,14 +601,23 @@ Test(dial, one_deadline_covers_every_address) { /* behaviour 50 */
     int64_t dial = open_list(texts, ports);
     int64_t begin = lport_clock_now();
     cr_assert_eq(kind(finish(dial, begin + 600 * MS)), LPORT_TIMED_OUT);
-    cr_assert_lt(lport_clock_now() - begin, 1100 * MS);
-    cr_assert_eq(lport_dial_count(dial), 3);
+    int64_t took = lport_clock_now() - begin;
+    cr_assert_geq(took, 600 * MS, "%lld ns", (long long)took);
+    while (lport_dial_count(dial) < 3) { /* after a pause, all of them late */
+        cr_assert_eq(kind(finish(dial, lport_clock_after(10 * MS))), LPORT_TIMED_OUT);
+        cr_assert_lt(lport_clock_now() - begin, 10 * S);
+    }
     check_attempt(dial, 2, "127.0.0.4", LPORT_IN_PROGRESS);
     lport_dial_close(dial); /* with three attempts going on */
     for (int i = 0; i < 3; i++) {
         end_silence(&silence[i]);
     }
     check_nothing_left();
+    return took;
+}
+
+Test(dial, one_deadline_covers_every_address) { /* behaviour 50 */
+    cr_assert_lt(at_best(dial_three_in_vain, NULL, 800 * MS), 800 * MS);
 }
 
 /* While it is set no connect has an end. */
@@ -616,7 +672,7 @@ Test(dial, no_address_at_all_is_a_host_without_one) { /* behaviour 48 */
 Test(dial, a_thousand_addresses_that_refuse) { /* behaviour 48 */
     enum { MANY = 1000 };
     uint8_t *addresses = calloc(MANY, LPORT_ADDRESS_SIZE);
-    int32_t port = refusing_port("127.0.0.1");
+    int32_t port = refusing_port();
     block last;
     for (int i = 0; i < MANY; i++) {
         char text[32];
@@ -721,10 +777,7 @@ Test(dial, one_deadline_covers_the_resolver_too) { /* behaviour 50 */
     fake.gated = 1;
     fake.texts[0] = "127.0.0.1";
     int64_t dial = open_dial("slow.test", 80);
-    int64_t begin = lport_clock_now();
-    cr_assert_eq(kind(finish(dial, begin + 100 * MS)), LPORT_TIMED_OUT);
-    int64_t took = lport_clock_now() - begin;
-    cr_assert(took >= 100 * MS && took < 600 * MS, "%lld ns", (long long)took);
+    cr_assert_lt(at_best(finish_in_vain, &dial, 500 * MS), 500 * MS);
     cr_assert_eq(lport_dial_count(dial), 0);
     cr_assert_eq(lport_dial_close(dial), 0);
     cr_assert_eq(count_descriptors(), before.descriptors, "the eventfd goes with the dial");
@@ -838,7 +891,7 @@ Test(dial, local_address_and_family_in_every_combination) { /* behaviour 53 */
     fake.texts[0] = "::1";
     fake.texts[1] = "127.0.0.1";
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        int32_t own_port = strcmp(rows[i].local, "*") == 0 ? refusing_port("127.0.0.1") : 0;
+        int32_t own_port = strcmp(rows[i].local, "*") == 0 ? refusing_port() : 0;
         int64_t dial = dial_from(rows[i].name, port, rows[i].family, rows[i].local, own_port);
         int64_t socket = finish_soon(dial);
         lport_dial_close(dial);
@@ -871,7 +924,7 @@ Test(dial, several_attempts_share_one_local_port) {
     int64_t listener = listen_at(texts[1], 0, -1);
     parse(texts[0], port_of(silence.listener), addresses);
     parse(texts[1], port_of(listener), addresses + LPORT_ADDRESS_SIZE);
-    lport_address_set_port(own, refusing_port("127.0.0.1"));
+    lport_address_set_port(own, refusing_port());
     int64_t dial = lport_dial_open_addresses(addresses, 2, LPORT_STREAM, own, 0);
     int64_t socket = finish_soon(dial);
     check_peer(socket, texts[1], port_of(listener));
@@ -887,7 +940,7 @@ Test(dial, several_attempts_share_one_local_port) {
  */
 
 Test(dial, a_connection_to_itself_is_a_refusal) { /* behaviour 52 */
-    int32_t port = refusing_port("127.0.0.1");
+    int32_t port = refusing_port();
     int64_t dial = dial_from("127.0.0.1", port, LPORT_ANY, "127.0.0.1", port);
     int64_t status = finish_soon(dial);
     cr_assert_eq(kind(status), LPORT_CONNECTION_REFUSED);
@@ -896,6 +949,7 @@ Test(dial, a_connection_to_itself_is_a_refusal) { /* behaviour 52 */
     lport_dial_close(dial);
     block address;
     parse("127.0.0.1", port, address);
+    release_ports();
     int64_t listener = lport_socket_listen(address, 0, 0);
     cr_assert_gt(listener, 0, "the port is not left in TIME_WAIT");
     lport_socket_close(listener, 0);
@@ -975,12 +1029,17 @@ Test(dial, a_full_local_backlog_is_tried_again) {
     }
     cr_assert_lt(filled, FILLERS);
     int64_t dial = lport_dial_open_addresses(address, 1, LPORT_STREAM, NULL, 0);
-    int64_t begin = lport_clock_now();
     calls = 0;
     lport_os.ppoll = counted_ppoll;
-    cr_assert_eq(kind(finish(dial, begin + 150 * MS)), LPORT_TIMED_OUT);
     /* 1, 2, 4, 8, 16, 32, 50, 50 ms: a poll for each, and it does not spin */
-    cr_assert(calls >= 4 && calls <= 12, "%d polls", calls);
+    cr_assert_eq(kind(finish(dial, lport_clock_after(150 * MS))), LPORT_TIMED_OUT);
+    cr_assert_leq(calls, 12, "%d polls", calls);
+    /* However often the machine has paused meanwhile, it is tried again and again. */
+    int64_t limit = lport_clock_after(10 * S);
+    while (calls < 4 && lport_clock_now() < limit) {
+        cr_assert_eq(kind(finish(dial, lport_clock_after(150 * MS))), LPORT_TIMED_OUT);
+    }
+    cr_assert_geq(calls, 4);
     lport_os.ppoll = fake.os.ppoll;
     block tried;
     cr_assert_eq(kind(lport_dial_attempt(dial, 0, tried)), LPORT_IN_PROGRESS);
@@ -1137,7 +1196,7 @@ Test(dial, every_call_of_the_system_may_fail) { /* behaviour 64 */
 
 Test(dial, want_of_descriptors_is_told_before_all_else) { /* behaviour 57, its dialling half */
     static const char *const texts[] = {"127.0.0.1", "127.0.0.2", NULL};
-    int32_t port = refusing_port("127.0.0.1");
+    int32_t port = refusing_port();
     int32_t ports[] = {port, port};
     lport_os.socket = limited_socket;
     permitted = 1;
@@ -1201,7 +1260,7 @@ struct waiting {
 
 static void *wait_for_socket(void *argument) {
     struct waiting *waiting = argument;
-    waiting->result = lport_wait_poll(waiting->wait, lport_clock_after(10 * S), 0);
+    waiting->result = lport_wait_poll(waiting->wait, LPORT_NEVER, 0);
     return NULL;
 }
 
@@ -1216,10 +1275,8 @@ Test(dial, a_close_wakes_a_connect_in_progress) { /* behaviour 17, for sockets *
     cr_assert_eq(kind(lport_socket_connect_finish(socket)), LPORT_IN_PROGRESS);
     waiting.wait = lport_wait_begin(socket, LPORT_OUTPUT);
     pthread_create(&thread, NULL, wait_for_socket, &waiting);
-    int64_t begin = lport_clock_now();
     cr_assert_eq(lport_socket_close(socket, 0), 1);
     pthread_join(thread, NULL);
-    cr_assert_lt(lport_clock_now() - begin, 1 * S);
     cr_assert_eq(kind(waiting.result), LPORT_CLOSED);
     cr_assert_eq(kind(lport_socket_connect_finish(socket)), LPORT_CLOSED);
     lport_wait_end(waiting.wait);

@@ -74,6 +74,15 @@ int64_t soon(void) {
     return lport_clock_after(INT64_C(8000000000));
 }
 
+int64_t at_best(int64_t (*run)(void *data), void *data, int64_t enough) {
+    int64_t best = INT64_MAX;
+    for (int i = 0; i < 10 && best >= enough; i++) {
+        int64_t took = run(data);
+        best = took < best ? took : best;
+    }
+    return best;
+}
+
 int have_inet6(void) {
     const struct sockaddr_in6 own = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -53,6 +53,11 @@ const char *kind_text(int32_t kind);
 /* A deadline that a test reaches only when something hangs. */
 int64_t soon(void);
 
+/* How long RUN, which tells it, takes at its best, in nanoseconds: it is called until that is less
+ * than ENOUGH, ten times at the most. A machine that pauses or is busy makes any single one long.
+ */
+int64_t at_best(int64_t (*run)(void *data), void *data, int64_t enough);
+
 /* True if this machine has an address of IPv6: many containers have none. A test that needs one
  * ends with NEED_INET6, as skipped, where there is none. */
 int have_inet6(void);

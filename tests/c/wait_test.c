@@ -28,36 +28,35 @@ TestSuite(wait, .timeout = 20);
 
 static int64_t receiving(void *data) {
     uint8_t octets[16];
-    return receive_some(*(int64_t *)data, octets, sizeof octets, soon());
+    return receive_some(*(int64_t *)data, octets, sizeof octets, LPORT_NEVER);
 }
 
 static int64_t sending(void *data) {
     static uint8_t octets[65536];
     int64_t count;
     do {
-        count = send_some(*(int64_t *)data, octets, sizeof octets, soon());
+        count = send_some(*(int64_t *)data, octets, sizeof octets, LPORT_NEVER);
     } while (count > 0);
     return count;
 }
 
 static int64_t accepting(void *data) {
-    return accept_one(*(int64_t *)data, soon());
+    return accept_one(*(int64_t *)data, LPORT_NEVER);
 }
 
 static int64_t connecting(void *data) {
-    return wait_for(*(int64_t *)data, LPORT_OUTPUT, soon());
+    return wait_for(*(int64_t *)data, LPORT_OUTPUT, LPORT_NEVER);
 }
 
-/* Closes SOCKET under a thread that is blocked in RUN; until all of it is gone. */
+/* Closes SOCKET under a thread that is blocked in RUN, which nothing else would end; until all of
+ * it is gone. */
 static void assert_close_wakes(int64_t socket, int64_t (*run)(void *data)) {
     struct task task;
     int fd = (int)lport_socket_descriptor(socket);
     task_start(&task, run, &socket);
     task_until_asleep(&task, 1);
-    int64_t before = lport_clock_now();
     cr_assert_geq(lport_socket_close(socket, 0), 0);
     assert_kind(task_join(&task), LPORT_CLOSED);
-    cr_assert_lt(lport_clock_now() - before, 1000 * MS);
     cr_assert_eq(lport_socket_gone(socket, soon()), 0);
     cr_assert_eq(fcntl(fd, F_GETFD), -1);
 }
@@ -127,6 +126,7 @@ SOCKET_TEST(wait, close_wakes_a_connect_in_progress) {
     int64_t listener = lport_socket_listen(address, 0, 0);
     cr_assert_eq(lport_socket_name(listener, address), LPORT_INET);
     int64_t first = connect_to(address);
+    cr_assert_eq(wait_for(listener, LPORT_INPUT, soon()), LPORT_INPUT, "the queue is not full yet");
     int64_t second = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
     assert_kind(lport_socket_connect_start(second, address), LPORT_IN_PROGRESS);
     assert_kind(lport_socket_connect_finish(second), LPORT_IN_PROGRESS);
@@ -197,15 +197,21 @@ SOCKET_TEST(wait, interests_outside_the_two_directions_are_refused) {
     close_both(ends);
 }
 
+static int64_t receive_in_vain(void *socket) {
+    uint8_t octet;
+    int64_t begin = lport_clock_now();
+    assert_kind(receive_some(*(int64_t *)socket, &octet, 1, begin + 100 * MS), LPORT_TIMED_OUT);
+    int64_t took = lport_clock_now() - begin;
+    cr_assert_geq(took, 100 * MS, "%lld ns", (long long)took);
+    return took;
+}
+
 /* Behaviour 4. */
 SOCKET_TEST(wait, a_deadline_is_neither_early_nor_late) {
     int64_t ends[2];
     uint8_t octet = 5;
     make_connection(LPORT_INET, ends);
-    int64_t begin = lport_clock_now();
-    assert_kind(receive_some(ends[0], &octet, 1, begin + 100 * MS), LPORT_TIMED_OUT);
-    int64_t took = lport_clock_now() - begin;
-    cr_assert(took >= 100 * MS && took < 1000 * MS, "%lld ns", (long long)took);
+    cr_assert_lt(at_best(receive_in_vain, &ends[0], 500 * MS), 500 * MS);
     cr_assert_eq(undisturbed(lport_socket_send(ends[1], &octet, 1)), 1);
     cr_assert_eq(receive_some(ends[0], &octet, 1, soon()), 1);
     close_both(ends);
@@ -383,14 +389,13 @@ SOCKET_TEST(wait, signals_are_waited_out) {
     catch_signals();
     storm.target = pthread_self();
     task_start(&task, storming, NULL);
-    int64_t deadline = lport_clock_after(300 * MS);
-    int64_t ready = wait_for(ends[0], LPORT_INPUT, deadline);
-    int64_t end = lport_clock_now();
+    int64_t limit = soon();
+    do {
+        cr_assert_lt(at_best(receive_in_vain, &ends[0], 500 * MS), 500 * MS);
+        cr_assert_lt(lport_clock_now(), limit, "no signals come");
+    } while (atomic_load(&signals_seen) <= 20);
     atomic_store(&storm.stop, 1);
     task_join(&task);
-    assert_kind(ready, LPORT_TIMED_OUT);
-    cr_assert(end >= deadline && end < deadline + 700 * MS);
-    cr_assert_gt(atomic_load(&signals_seen), 20);
     close_both(ends);
 }
 
