@@ -680,6 +680,7 @@ SOCKET_TEST(option, connections_inherit_the_listeners_options) {
     cr_assert_gt(lport_socket_name(listener, address), 0);
     loopback(LPORT_INET, lport_address_port(address), address);
     int64_t client = connect_to(address);
+    cr_assert_eq(wait_for(listener, LPORT_INPUT, soon()), LPORT_INPUT);
     faults_watch(); /* calls are counted */
     int64_t server = lport_socket_accept(listener, NULL);
     cr_assert_eq(faults_calls(CALL_ANY), 1, "an accept is one system call");

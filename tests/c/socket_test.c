@@ -192,7 +192,7 @@ SOCKET_TEST(socket, accept_takes_the_queue_in_order_and_then_would_block) {
         clients[i] = connect_to(address);
     }
     for (int i = 0; i < 5; i++) {
-        int64_t server = undisturbed(lport_socket_accept(listener, NULL));
+        int64_t server = accept_one(listener, soon());
         cr_assert_gt(server, 0);
         cr_assert_eq(lport_socket_peer(server, peer), LPORT_INET);
         cr_assert_eq(lport_socket_name(clients[i], name), LPORT_INET);
@@ -223,6 +223,7 @@ SOCKET_TEST(socket, accept_skips_connections_that_were_aborted) {
     int64_t listener = listen_on_loopback(LPORT_INET, address);
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         int64_t client = connect_to(address);
+        cr_assert_eq(wait_for(listener, LPORT_INPUT, soon()), LPORT_INPUT);
         faults_fail(CALL_ACCEPT4, 1, 3, errors[i]);
         int64_t server = lport_socket_accept(listener, NULL);
         cr_assert_gt(server, 0, "errno %d: %lld", errors[i], (long long)server);
@@ -246,6 +247,7 @@ SOCKET_TEST(socket, accept_tells_the_peer) {
         memset(told, 0xee, sizeof told);
         assert_kind(undisturbed(lport_socket_accept(client, told)), LPORT_INVALID);
         cr_assert_eq(told[0], 0xee, "a failure writes nothing");
+        cr_assert_eq(wait_for(listener, LPORT_INPUT, soon()), LPORT_INPUT);
         faults_fail(CALL_ACCEPT4, 1, 2, ECONNABORTED);
         int64_t server = lport_socket_accept(listener, told);
         faults_clear();
@@ -444,7 +446,9 @@ SOCKET_TEST(socket, an_interrupted_connect_is_in_progress) {
 
 SOCKET_TEST(socket, a_local_listener_whose_queue_is_full_is_tried_again_on_the_same_socket) {
     uint8_t address[LPORT_ADDRESS_SIZE];
-    cr_assert_gt(lport_address_local("@port-test-full", 15, address), 0);
+    char name[64];
+    int len = snprintf(name, sizeof name, "@port-test-full-%d", (int)getpid());
+    cr_assert_gt(lport_address_local(name, (size_t)len, address), 0);
     int64_t listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0);
     int64_t first = connect_to(address);
     int64_t second = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);
