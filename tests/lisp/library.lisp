@@ -38,7 +38,7 @@
          (princ (read-line c)))))"
   "A form that prints `round trip` if sockets work.")
 
-(define-test library.missing-or-wrong (:weather nil :limit 120) ; looks for it elsewhere
+(define-test library.missing-or-wrong (:weather nil :limit 400) ; looks for it elsewhere
   (uiop:with-temporary-file (:pathname other)
     (dolist (path (list "/nowhere/libport.so.1" "/lib/x86_64-linux-gnu/libc.so.6"
                         (uiop:native-namestring other)))
@@ -66,7 +66,7 @@
     (is (typep condition 'library-error))
     (is (search "/nowhere/libport.so.1: not there" (princ-to-string condition)))))
 
-(define-test library.another-version (:weather nil :limit 120) ; looks for it elsewhere
+(define-test library.another-version (:weather nil :limit 400) ; looks for it elsewhere
   (uiop:with-temporary-file (:pathname source :type "c")
     (let ((library (concatenate 'string (uiop:native-namestring source) ".so")))
       (with-open-file (out source :direction :output :if-exists :supersede)
@@ -104,7 +104,7 @@ name."
   "Compiled files of the run go beside DIRECTORY, which may be read-only."
   (list (format nil "XDG_CACHE_HOME=~A" (cache-beside directory))))
 
-(define-test library.directory-with-a-space (:weather nil :limit 200) ; looks for it elsewhere
+(define-test library.directory-with-a-space (:weather nil :limit 600) ; looks for it elsewhere
   (call-with-copy
    (lambda (directory)
      (let ((output (run-lisp (append (loading directory) (list *round-trip*))
@@ -113,7 +113,7 @@ name."
        (is (probe-file (uiop:parse-native-namestring
                         (concatenate 'string directory "build/libport.so.1"))))))))
 
-(define-test library.make-loads-its-own-checkout (:weather nil :limit 120)
+(define-test library.make-loads-its-own-checkout (:weather nil :limit 400)
   "Whatever other one ASDF finds first."
   (call-with-copy
    (lambda (other)
@@ -126,7 +126,7 @@ name."
        (is (search (here) output) "~A" output)
        (is (not (search other output)) "~A" output)))))
 
-(define-test library.read-only-sources (:weather nil :limit 200) ; looks for it elsewhere
+(define-test library.read-only-sources (:weather nil :limit 600) ; looks for it elsewhere
   (call-with-copy
    (lambda (directory)
      (uiop:run-program (list "chmod" "-R" "a-w" directory))
@@ -158,7 +158,7 @@ name."
 (defparameter *save*
   "(sb-ext:save-lisp-and-die ~S :executable t :toplevel #'main)")
 
-(define-test library.moved-executable (:weather nil :limit 200) ; looks for it elsewhere
+(define-test library.moved-executable (:weather nil :limit 600) ; looks for it elsewhere
   "A saved image that was moved finds the library again, and the old image's sockets are closed in
 it."
   (call-with-copy
@@ -202,7 +202,7 @@ it."
                                               :radix 8 :junk-allowed t)))
               (is (logtest #o2000000 flags)))))))))
 
-(define-test library.hundred-thousand-connections (:limit 120)
+(define-test library.hundred-thousand-connections (:limit 400)
   "Opened and closed in one process: no descriptor, no memory left behind."
   (with-socket-server (server 0 :host "127.0.0.1")
     (let ((number (port-of server)))
