@@ -70,9 +70,9 @@ is not ours."
         (format nil "left open: ~D socket~:P, ~D wait~:P, descriptors~{ ~A~^,~}"
                 more-sockets more-waits more)))))
 
-(defun wait-until (predicate &optional (seconds 2))
-  "The value of PREDICATE as soon as it is true, or NIL after SECONDS: for what another thread is
-about to do and tells nobody."
+(defun wait-until (predicate &optional (seconds 10))
+  "The value of PREDICATE as soon as it is true, or NIL after SECONDS, by which time it hangs: for
+what another thread is about to do and tells nobody."
   (loop with end = (+ (get-internal-real-time) (* seconds internal-time-units-per-second))
         for value = (funcall predicate)
         until (or value (> (get-internal-real-time) end))
@@ -83,7 +83,7 @@ about to do and tells nobody."
   "Call FUNCTION; then everything that it opened has to be closed."
   (let ((before (open-things)))
     (funcall function)
-    (is (wait-until (lambda () (null (leaks before))) (* 2 *slowness*)) "~A" (leaks before))))
+    (is (wait-until (lambda () (null (leaks before))) (* 10 *slowness*)) "~A" (leaks before))))
 
 ;;; Watchdog
 

@@ -163,6 +163,14 @@ is that of FUNCTION, or the condition that ended it."
 busy at one or the other."
   (nth (floor count 2) (sort (loop repeat count collect (funcall function)) #'<)))
 
+(defun at-best (enough function)
+  "The least that FUNCTION, which returns seconds, tells: it is called until that is below ENOUGH,
+ten times at the most. A machine that pauses or is busy makes any single one long."
+  (loop repeat 10
+        minimize (funcall function) into best
+        until (< best enough)
+        finally (return best)))
+
 (defun write-much (socket)
   "Write more to SOCKET than any buffer of the system takes."
   (write-sequence (make-array 50000000 :element-type '(unsigned-byte 8)) socket)
