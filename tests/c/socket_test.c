@@ -130,22 +130,45 @@ SOCKET_TEST(socket, a_dual_stack_listener_conflicts_with_both_families) {
     assert_closes(six);
 }
 
+/* A listener whose port is free of IPv4, and is kept so by HOLDER, which is bound to it. A listener
+ * of both families has none. */
+static int64_t listen_without_inet(int32_t family, int32_t flags, int *holder) {
+    for (int i = 0; i < 20; i++) { /* others may have the port of the one family and of the other */
+        int64_t listener = listen_at(family, 0, flags);
+        cr_assert_gt(listener, 0);
+        struct sockaddr_in own = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port_of(listener)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        *holder = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (bind(*holder, (const struct sockaddr *)&own, sizeof own) == 0) {
+            return listener;
+        }
+        close(*holder);
+        assert_closes(listener);
+    }
+    cr_assert_fail("no port of IPv6 is free of IPv4");
+    return 0;
+}
+
 /* Behaviour 55. */
 SOCKET_TEST(socket, ipv6_listeners_are_ipv6_only) {
+    static const struct {
+        int32_t family, flags;
+    } rows[] = {{LPORT_INET6, LPORT_REUSE_ADDRESS},
+                {LPORT_ANY, LPORT_REUSE_ADDRESS | LPORT_V6_ONLY}};
     uint8_t address[LPORT_ADDRESS_SIZE];
     NEED_INET6();
-    int64_t explicit_wildcard = listen_at(LPORT_INET6, 0, LPORT_REUSE_ADDRESS);
-    int64_t asked_for = listen_at(LPORT_ANY, 0, LPORT_REUSE_ADDRESS | LPORT_V6_ONLY);
-    const int64_t listeners[] = {explicit_wildcard, asked_for};
     for (int i = 0; i < 2; i++) {
-        cr_assert_gt(listeners[i], 0);
-        loopback(LPORT_INET, port_of(listeners[i]), address);
+        int holder;
+        int64_t listener = listen_without_inet(rows[i].family, rows[i].flags, &holder);
+        loopback(LPORT_INET, port_of(listener), address);
         assert_kind(connect_to(address), LPORT_CONNECTION_REFUSED);
-        loopback(LPORT_INET6, port_of(listeners[i]), address);
+        loopback(LPORT_INET6, port_of(listener), address);
         int64_t client = connect_to(address);
         cr_assert_gt(client, 0);
         assert_closes(client);
-        assert_closes(listeners[i]);
+        assert_closes(listener);
+        close(holder);
     }
 }
 
