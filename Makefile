@@ -19,7 +19,7 @@ ECL    ?= ecl
 export CC OUT SBCL
 
 # In front of each test run; a suite that has not ended by then is stopped, and that is a failure.
-WATCHDOG  ?= timeout -k 10 1800
+WATCHDOG  ?= timeout -k 10 900
 # How tests and demo run: with the names of tests/vectors/hosts, so that no name server is asked, and,
 # for root, without the privileges whose absence they show (low ports, read-only directories). What is
 # asked of a name server all the same, the name of an address, takes a second at most.
