@@ -184,8 +184,8 @@ int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd) {
     return 0;
 }
 
-int lport_datagram_has_just_broken(struct lport_slot *slot, int64_t before) {
-    return before == 0 && atomic_load(&slot->broken) != 0;
+int lport_datagram_again(struct lport_slot *slot, int64_t result) {
+    return slot->kind == LPORT_SEQPACKET && lport_transfer_is_broken(result);
 }
 
 static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
@@ -239,9 +239,8 @@ static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets,
     int how = MSG_TRUNC | lport_patience_flags(slot, fd, (flags & LPORT_PATIENT) != 0) |
               ((flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0);
     if (slot->kind == LPORT_SEQPACKET) {
-        int64_t before = atomic_load(&slot->broken);
         int64_t result = receive_packet(slot, fd, octets, len, sender, how);
-        return lport_datagram_has_just_broken(slot, before)
+        return lport_datagram_again(slot, result)
                    ? receive_packet(slot, fd, octets, len, sender, how)
                    : result;
     }

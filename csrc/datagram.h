@@ -13,9 +13,8 @@ int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd);
 /* The status of a call that moves messages of SLOT and gave ERROR. */
 int64_t lport_datagram_failed(struct lport_slot *slot, int error);
 
-/* True if SLOT, which had BEFORE for its failure, has broken since. Of packets the system tells
- * that before it gives what had arrived earlier: who receives tries once more, and the failure
- * comes behind. */
-int lport_datagram_has_just_broken(struct lport_slot *slot, int64_t before);
+/* True if a receive on SLOT that gave RESULT is to be made once more: of packets the system tells
+ * that the connection is dead, once, before it gives what had arrived earlier. */
+int lport_datagram_again(struct lport_slot *slot, int64_t result);
 
 #endif

@@ -208,9 +208,8 @@ int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len, int64_t
         result = lport_datagram_ask_for_times(slot, (int)fd);
     }
     if (result == 0) {
-        int64_t before = atomic_load(&slot->broken);
         result = receive_with(slot, (int)fd, octets, len, descriptors, max);
-        if (slot->kind == LPORT_SEQPACKET && lport_datagram_has_just_broken(slot, before)) {
+        if (lport_datagram_again(slot, result)) {
             result = receive_with(slot, (int)fd, octets, len, descriptors, max);
         }
     }

@@ -22,22 +22,20 @@ static void take_queued_error(struct lport_slot *slot) {
     }
 }
 
+int lport_transfer_is_broken(int64_t status) {
+    int32_t kind = lport_status_kind(status);
+    return kind == LPORT_CONNECTION_LOST || kind == LPORT_CONNECTION_RESET ||
+           kind == LPORT_CONNECTION_ABORTED;
+}
+
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status) {
     if (status < 0 && (atomic_load(&slot->flags) & LPORT_SLOT_QUEUES) != 0) {
         take_queued_error(slot);
     }
-    switch (lport_status_kind(status)) {
-    case LPORT_CONNECTION_LOST:
-    case LPORT_CONNECTION_RESET:
-    case LPORT_CONNECTION_ABORTED:
-        if (slot->kind != LPORT_DATAGRAM) {
-            int64_t none = 0;
-            atomic_compare_exchange_strong(&slot->broken, &none, status);
-            atomic_fetch_or(&slot->flags, LPORT_STATE_BROKEN);
-        }
-        break;
-    default:
-        break;
+    if (lport_transfer_is_broken(status) && slot->kind != LPORT_DATAGRAM) {
+        int64_t none = 0;
+        atomic_compare_exchange_strong(&slot->broken, &none, status);
+        atomic_fetch_or(&slot->flags, LPORT_STATE_BROKEN);
     }
     return status;
 }

@@ -10,6 +10,9 @@
  * the errors that the system queues. */
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status);
 
+/* True if STATUS says that the connection is dead. */
+int lport_transfer_is_broken(int64_t status);
+
 /* What forbids to receive messages on SLOT: LPORT_END where its input is shut, or 0. */
 int64_t lport_transfer_ended(struct lport_slot *slot);
 

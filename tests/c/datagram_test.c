@@ -525,6 +525,60 @@ SOCKET_TEST(datagram, packets_that_came_before_a_reset_are_received_before_it) {
     assert_closes(ends[0]);
 }
 
+/* A connection of packets that breaks while a packet of it is received. */
+static struct {
+    struct lport_os os;
+    int64_t ends[2];
+} breaking;
+
+/* The packet, and then what two other threads may do meanwhile: the peer closes, and a send meets
+ * that. */
+static ssize_t breaking_recvmsg(int fd, struct msghdr *message, int flags) {
+    ssize_t count = breaking.os.recvmsg(fd, message, flags);
+    lport_os = breaking.os;
+    assert_closes(breaking.ends[1]);
+    assert_kind(send_text(breaking.ends[0], "x", NULL), LPORT_CONNECTION_RESET);
+    return count;
+}
+
+/* Behaviour 31. */
+SOCKET_TEST(datagram, a_packet_is_received_once_whatever_breaks_meanwhile) {
+    int64_t descriptor;
+    uint8_t octet = 0;
+    for (int passing = 0; passing < 2; passing++) {
+        cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, breaking.ends), 0);
+        faults_watch();
+        cr_assert_eq(send_text(breaking.ends[1], "1", NULL), 1);
+        cr_assert_eq(send_text(breaking.ends[1], "2", NULL), 1);
+        breaking.os = lport_os;
+        lport_os.recvmsg = breaking_recvmsg;
+        cr_assert_eq(passing ? lport_local_receive(breaking.ends[0], &octet, 1, &descriptor, 1)
+                             : lport_datagram_receive(breaking.ends[0], &octet, 1, NULL, 0),
+                     1);
+        faults_resume();
+        cr_assert_eq(octet, '1');
+        assert_gets(breaking.ends[0], "2", NULL);
+        assert_kind(receive(breaking.ends[0], &octet, 1, NULL), LPORT_CONNECTION_RESET);
+        assert_closes(breaking.ends[0]);
+    }
+}
+
+/* Behaviours 31 and 32: the system tells of each failure first. */
+SOCKET_TEST(datagram, packets_are_received_before_a_second_failure_too) {
+    int64_t ends[2], descriptor;
+    uint8_t octet = 0;
+    cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);
+    cr_assert_eq(send_text(ends[0], "unread", NULL), 6);
+    cr_assert_eq(lport_socket_shutdown(ends[1], LPORT_INPUT), 0);
+    assert_kind(send_text(ends[0], "x", NULL), LPORT_CONNECTION_RESET);
+    cr_assert_eq(send_text(ends[1], "1", NULL), 1);
+    assert_closes(ends[1]);
+    assert_gets(ends[0], "1", NULL);
+    assert_kind(receive(ends[0], &octet, 1, NULL), LPORT_CONNECTION_RESET);
+    assert_kind(lport_local_receive(ends[0], &octet, 1, &descriptor, 1), LPORT_CONNECTION_RESET);
+    assert_closes(ends[0]);
+}
+
 /* Behaviour 64: the one call that a receive of packets makes beside its own. */
 SOCKET_TEST(datagram, a_failure_while_packets_are_prepared_is_told) {
     int64_t ends[2];
