@@ -24,10 +24,7 @@
 #include <string.h>
 #include <time.h>
 
-enum {
-    MAX_THREADS = 32,
-    THREAD_STACK = 256 * 1024,
-};
+enum { MAX_THREADS = 32 };
 
 enum phase { FREE, QUEUED, RUNNING, ANSWERED };
 
@@ -154,7 +151,8 @@ static void *thread_body(void *unused) {
 }
 
 /* A detached thread with every signal blocked: the handlers of the host program must never run on a
- * thread that it does not know. 0 or an errno. */
+ * thread that it does not know. Its stack is as large as the system makes them: the thread-local
+ * variables of the whole program are on it, too. 0 or an errno. */
 static int create_thread(void) {
     sigset_t all, before;
     pthread_attr_t attributes;
@@ -164,7 +162,6 @@ static int create_thread(void) {
         return result;
     }
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, THREAD_STACK);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     result = lport_resolver.thread_create(&thread, &attributes, thread_body, NULL);

@@ -747,6 +747,28 @@ static int no_thread(pthread_t *thread, const pthread_attr_t *attributes, void *
     return EAGAIN;
 }
 
+static size_t stack_size;
+
+static int noting_stack(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
+                        void *argument) {
+    pthread_attr_getstacksize(attributes, &stack_size);
+    return pthread_create(thread, attributes, body, argument);
+}
+
+/* Thread-local variables are on the stack, those of the program as well, and so is what the modules
+ * of the system's resolver need. */
+Test(resolve, a_thread_has_the_stack_that_every_thread_has) {
+    pthread_attr_t usual;
+    size_t usual_size = 0;
+    cr_assert_eq(pthread_getattr_default_np(&usual), 0);
+    cr_assert_eq(pthread_attr_getstacksize(&usual, &usual_size), 0);
+    pthread_attr_destroy(&usual);
+    lport_resolver.thread_create = noting_stack;
+    lport_resolve_close(asked("many.test", 0));
+    lport_resolver.thread_create = pthread_create;
+    cr_assert_eq(stack_size, usual_size);
+}
+
 Test(resolve, without_a_thread_nothing_is_left_behind) {
     lport_resolver.thread_create = no_thread;
     cr_assert_eq(kind(lport_resolve_open("many.test", 9, LPORT_ANY, 0)), LPORT_MEMORY_EXHAUSTED);
