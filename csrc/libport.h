@@ -535,7 +535,8 @@ LPORT_API int64_t lport_option_get(int64_t socket, int32_t index);
  * Source: setsockopt(2). */
 LPORT_API int64_t lport_option_set(int64_t socket, int32_t index, int64_t value);
 
-/* [nowait] The same for options whose kind is text. LPORT_INVALID: a zero octet in it. */
+/* [nowait] The same for options whose kind is text. LPORT_INVALID: a zero octet in it, or longer
+ * than any name can be (15 octets). */
 LPORT_API int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t cap);
 LPORT_API int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text,
                                         size_t len);

@@ -18,7 +18,10 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { TEXT_MAX = 63 }; /* octets of a text; the names of interfaces and algorithms end at 15 */
+enum {
+    TEXT_ROOM = 64, /* octets for any text of the system's */
+    TEXT_MAX = 15,  /* of a name of an interface (IFNAMSIZ) or an algorithm (TCP_CA_NAME_MAX) */
+};
 
 static int bit_of(int32_t family, int32_t kind) {
     if (family == LPORT_LOCAL) {
@@ -300,7 +303,7 @@ int64_t lport_option_set(int64_t socket, int32_t index, int64_t value) {
 
 int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t cap) {
     struct target target;
-    char room[TEXT_MAX + 1];
+    char room[TEXT_ROOM];
     int64_t result = enter_for(socket, index, &target);
     if (result < 0) {
         return result;
@@ -315,7 +318,8 @@ int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t 
                       : lport_text_put_octets(room, strnlen(room, (size_t)result), text, cap);
 }
 
-/* True if TEXT can be a value of OPTION. Of one with a zero octet the system would take a part. */
+/* True if TEXT can be a value of OPTION. Of one with a zero octet the system would take a part, and
+ * of one that is too long as well. */
 static int is_text(const struct lport_option *option, const char *text, size_t len) {
     return len == 0 ? has_none(option) : len <= TEXT_MAX && memchr(text, '\0', len) == NULL;
 }

@@ -466,7 +466,7 @@ SOCKET_TEST(option, texts_are_set_and_read_again) {
     cr_assert_eq(lport_option_get_text(socket, algorithm, text, sizeof text), 4);
     cr_assert_str_eq(text, "reno");
     assert_kind(lport_option_set_text(socket, algorithm, "", 0), LPORT_INVALID);
-    cr_assert_lt(lport_option_set_text(socket, algorithm, "no-such-algorithm", 17), 0);
+    cr_assert_lt(lport_option_set_text(socket, algorithm, "nobodys", 7), 0);
     cr_assert_lt(lport_option_set_text(socket, device, "no-such-device", 14), 0);
     memset(text, 'x', sizeof text);
     assert_kind(lport_option_set_text(socket, device, text, sizeof text), LPORT_INVALID);
@@ -488,6 +488,21 @@ SOCKET_TEST(option, a_text_with_a_zero_octet_is_refused_and_changes_nothing) {
     assert_kind(lport_option_set_text(socket, device, "lo\0x", 4), LPORT_INVALID);
     assert_kind(lport_option_set_text(socket, device, "\0", 1), LPORT_INVALID);
     cr_assert_eq(lport_option_get_text(socket, device, text, sizeof text), 0);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
+}
+
+/* The system binds to the interface that the first 15 octets name. */
+SOCKET_TEST(option, a_text_that_is_longer_than_any_name_never_gets_to_the_system) {
+    int64_t socket = open_sort(0, 0);
+    int32_t device = index_of("device"), algorithm = index_of("congestion-control");
+    faults_watch();
+    assert_kind(lport_option_set_text(socket, device, "sixteen-octets--", 16), LPORT_INVALID);
+    assert_kind(lport_option_set_text(socket, algorithm, "sixteen-octets--", 16), LPORT_INVALID);
+    cr_assert_eq(faults_calls(CALL_SETSOCKOPT), 0);
+    assert_kind(lport_option_set_text(socket, device, "fifteen-octets-", 15),
+                LPORT_ADDRESS_NOT_AVAILABLE);
+    cr_assert_eq(faults_calls(CALL_SETSOCKOPT), 1);
+    faults_resume();
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
 
