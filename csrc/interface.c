@@ -14,6 +14,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netpacket/packet.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -110,7 +111,9 @@ static uint32_t mtu_of(int fd, const char *name) {
  * each interface has one. */
 static void put_interface(struct lport_sink *sink, int fd, const struct ifaddrs *link,
                           const struct ifaddrs *all) {
-    lport_sink_number(sink, if_nametoindex(link->ifa_name));
+    struct sockaddr_ll layer;
+    memcpy(&layer, link->ifa_addr, sizeof layer);
+    lport_sink_number(sink, (uint32_t)layer.sll_ifindex);
     lport_sink_put(sink, " ");
     lport_sink_put(sink, link->ifa_name);
     lport_sink_put(sink, " ");

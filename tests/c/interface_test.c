@@ -1,6 +1,7 @@
 /* interface: what this host has. */
 #include "interface.h"
 
+#include "os.h"
 #include "support.h"
 
 #include <arpa/inet.h>
@@ -8,7 +9,9 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 TestSuite(interface, .timeout = 10);
@@ -134,6 +137,32 @@ SOCKET_TEST(interface, the_host_has_its_name) {
     cr_assert_eq(gethostname(name, sizeof name - 1), 0);
     cr_assert_eq(lport_host_name(text, sizeof text), (int64_t)strlen(name));
     cr_assert_str_eq(text, name);
+}
+
+static struct rlimit descriptors;
+
+/* Lets the list have its rows, and no descriptor more. */
+static int last_getifaddrs(struct ifaddrs **list) {
+    int result = getifaddrs(list);
+    struct rlimit low = {.rlim_cur = 0, .rlim_max = descriptors.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &low);
+    return result;
+}
+
+SOCKET_TEST(interface, a_list_at_the_descriptor_limit_has_its_indices) {
+    char whole[8192], text[8192];
+    cr_assert_gt(lport_interface_list(whole, sizeof whole), 0);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &descriptors), 0);
+    faults_watch();
+    lport_os.getifaddrs = last_getifaddrs;
+    int64_t len = lport_interface_list(text, sizeof text);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
+    faults_resume();
+    cr_assert_gt(len, 0);
+    for (char *at = whole, *other = text; *at != '\0'; at = strchr(at, '\n') + 1) {
+        cr_assert_eq(strtol(at, NULL, 10), strtol(other, NULL, 10), "%s, not %s", text, whole);
+        other = strchr(other, '\n') + 1;
+    }
 }
 
 /* Behaviour 64. */
