@@ -31,8 +31,8 @@ struct lport_slot;
 struct lport_watch {
     struct lport_watch *next;
     /* Called once, by the closer, with the slot's lock held and the descriptor still open; the
-     * watch has been unlinked and is the callee's own. It calls nothing that takes a slot's lock.
-     */
+     * watch has been unlinked and is the callee's own. It calls nothing that takes the lock of
+     * a slot but a poller's, which nobody has who takes another. */
     void (*closing)(struct lport_watch *watch, struct lport_slot *slot);
 };
 

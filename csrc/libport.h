@@ -470,9 +470,9 @@ LPORT_API int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int
  * (LPORT_DATAGRAM), on the local name ADDRESS. MODE: permission bits for the path, or below 0 for
  * what the umask says. With LPORT_UNLINK in FLAGS a stale path (a socket that refuses connections)
  * is removed first, a live one and other files never. LPORT_ADDRESS_IN_USE, LPORT_PATH_UNUSABLE,
- * LPORT_PERMISSION_DENIED ...; nothing is left behind. (Between its bind and its listen a server
- * refuses connections as if it were stale: of two that start at the same moment on one path, one
- * may take it from the other.) Source: unix(7). */
+ * LPORT_PERMISSION_DENIED ...; nothing is left behind. (Of two that start at the same moment on one
+ * stale path, one may take it from the other, whose file it finds where it found the stale one.)
+ * Source: unix(7). */
 LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog,
                                      int32_t mode, int32_t flags);
 

@@ -63,13 +63,18 @@ static void assert_serves(int64_t listener) {
     assert_closes(server);
 }
 
-/* A socket of TYPE that is bound to the path and gone. */
-static void leave_stale(int type) {
+/* A socket of TYPE that is bound to the path: its descriptor. */
+static int bind_here(int type) {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
     memcpy(un.sun_path, place.path, strlen(place.path));
     cr_assert_eq(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
-    close(fd);
+    return fd;
+}
+
+/* One that is gone. */
+static void leave_stale(int type) {
+    close(bind_here(type));
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
@@ -270,6 +275,20 @@ SOCKET_TEST(local, a_live_name_is_never_stolen) {
     assert_closes(waiting);
     assert_serves(busy);
     assert_closes(busy);
+    leave_place();
+}
+
+/* Behaviour 59: nor is one whose server has bound it and is about to listen. */
+SOCKET_TEST(local, a_name_that_is_bound_and_not_yet_listened_on_is_live) {
+    static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET};
+    enter_place("s");
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        int bound = bind_here(types[i]);
+        assert_kind(listen_here(LPORT_STREAM, -1, LPORT_UNLINK), LPORT_ADDRESS_IN_USE);
+        cr_assert(exists());
+        close(bound);
+        unlink(place.path);
+    }
     leave_place();
 }
 
