@@ -184,10 +184,6 @@ int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd) {
     return 0;
 }
 
-int lport_datagram_again(struct lport_slot *slot, int64_t result) {
-    return slot->kind == LPORT_SEQPACKET && lport_transfer_is_broken(result);
-}
-
 static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
                               uint8_t *sender, int flags) {
     struct sockaddr_storage storage;
@@ -240,7 +236,7 @@ static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets,
               ((flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0);
     if (slot->kind == LPORT_SEQPACKET) {
         int64_t result = receive_packet(slot, fd, octets, len, sender, how);
-        return lport_datagram_again(slot, result)
+        return lport_transfer_again(slot, result)
                    ? receive_packet(slot, fd, octets, len, sender, how)
                    : result;
     }

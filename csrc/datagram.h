@@ -13,8 +13,4 @@ int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd);
 /* The status of a call that moves messages of SLOT and gave ERROR. */
 int64_t lport_datagram_failed(struct lport_slot *slot, int error);
 
-/* True if a receive on SLOT that gave RESULT is to be made once more: of packets the system tells
- * that the connection is dead, once, before it gives what had arrived earlier. */
-int lport_datagram_again(struct lport_slot *slot, int64_t result);
-
 #endif

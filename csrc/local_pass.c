@@ -209,7 +209,7 @@ int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len, int64_t
     }
     if (result == 0) {
         result = receive_with(slot, (int)fd, octets, len, descriptors, max);
-        if (lport_datagram_again(slot, result)) {
+        if (lport_transfer_again(slot, result)) {
             result = receive_with(slot, (int)fd, octets, len, descriptors, max);
         }
     }

@@ -22,17 +22,22 @@ static void take_queued_error(struct lport_slot *slot) {
     }
 }
 
-int lport_transfer_is_broken(int64_t status) {
+/* True if STATUS says that the connection is dead. */
+static int is_broken(int64_t status) {
     int32_t kind = lport_status_kind(status);
     return kind == LPORT_CONNECTION_LOST || kind == LPORT_CONNECTION_RESET ||
            kind == LPORT_CONNECTION_ABORTED;
+}
+
+int lport_transfer_again(struct lport_slot *slot, int64_t result) {
+    return slot->kind == LPORT_SEQPACKET && is_broken(result);
 }
 
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status) {
     if (status < 0 && (atomic_load(&slot->flags) & LPORT_SLOT_QUEUES) != 0) {
         take_queued_error(slot);
     }
-    if (lport_transfer_is_broken(status) && slot->kind != LPORT_DATAGRAM) {
+    if (is_broken(status) && slot->kind != LPORT_DATAGRAM) {
         int64_t none = 0;
         atomic_compare_exchange_strong(&slot->broken, &none, status);
         atomic_fetch_or(&slot->flags, LPORT_STATE_BROKEN);
@@ -74,6 +79,9 @@ int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_
         result = lport_status_make(LPORT_NOT_SUPPORTED); /* what would come is several messages */
     } else if (len > 0 && not_now == 0) {
         result = receive_from(slot, (int)fd, octets, len, flags);
+        if (lport_transfer_again(slot, result)) {
+            result = receive_from(slot, (int)fd, octets, len, flags);
+        }
     }
     lport_handle_leave(slot);
     return result;

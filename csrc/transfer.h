@@ -10,8 +10,9 @@
  * the errors that the system queues. */
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status);
 
-/* True if STATUS says that the connection is dead. */
-int lport_transfer_is_broken(int64_t status);
+/* True if a receive on SLOT that gave RESULT is to be made once more: of packets the system tells
+ * that the connection is dead, once, before it gives what had arrived earlier. */
+int lport_transfer_again(struct lport_slot *slot, int64_t result);
 
 /* What forbids to receive messages on SLOT: LPORT_END where its input is shut, or 0. */
 int64_t lport_transfer_ended(struct lport_slot *slot);

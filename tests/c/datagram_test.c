@@ -563,6 +563,20 @@ SOCKET_TEST(datagram, a_packet_is_received_once_whatever_breaks_meanwhile) {
     }
 }
 
+/* Behaviours 31 and 32: who receives them as octets gets them first, too. */
+SOCKET_TEST(datagram, octets_of_packets_that_came_before_a_reset_are_received_before_it) {
+    int64_t ends[2];
+    uint8_t octet = 0;
+    cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);
+    cr_assert_eq(send_text(ends[0], "unread", NULL), 6);
+    cr_assert_eq(send_text(ends[1], "1", NULL), 1);
+    assert_closes(ends[1]);
+    cr_assert_eq(undisturbed(lport_socket_receive(ends[0], &octet, 1, 0)), 1);
+    cr_assert_eq(octet, '1');
+    assert_kind(undisturbed(lport_socket_receive(ends[0], &octet, 1, 0)), LPORT_CONNECTION_RESET);
+    assert_closes(ends[0]);
+}
+
 /* Behaviours 31 and 32: the system tells of each failure first. */
 SOCKET_TEST(datagram, packets_are_received_before_a_second_failure_too) {
     int64_t ends[2], descriptor;
