@@ -329,7 +329,8 @@ LPORT_API int64_t lport_socket_close(int64_t socket, int32_t flags);
  * LPORT_TIMED_OUT: not yet. LPORT_INVALID: SOCKET is open. */
 LPORT_API int64_t lport_socket_gone(int64_t socket, int64_t deadline);
 
-/* [nowait] The descriptor of SOCKET, non-blocking. It stays SOCKET's own: never close it. */
+/* [nowait] The descriptor of SOCKET, non-blocking, and without the SO_RCVTIMEO that LPORT_PATIENT
+ * sets. It stays SOCKET's own: never close it. */
 LPORT_API int64_t lport_socket_descriptor(int64_t socket);
 
 /* [nowait] LPORT_STATE_ bits. */

@@ -19,19 +19,38 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+/* True if a fork has shared what SLOT has. */
+static int is_shared(struct lport_slot *slot) {
+    return atomic_load(&lport_handle_forks) != slot->forks;
+}
+
+/* Has a receive on FD that blocks end after NS at the most; 0: never. */
+static int limit_receives(int fd, long ns) {
+    struct timeval limit = {.tv_usec = ns / 1000};
+    return lport_os.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+}
+
 /* Makes FD block for at most LPORT_PATIENCE_NS; false if it cannot. The mark comes first: a child
  * that is forked from here on has it, and one that was forked before is seen in the count. */
 static int make_block(struct lport_slot *slot, int fd) {
-    static const struct timeval limit = {.tv_usec = LPORT_PATIENCE_NS / 1000};
-    if (lport_os.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0) {
+    if (is_shared(slot) || limit_receives(fd, LPORT_PATIENCE_NS) < 0) {
         return 0;
     }
     atomic_fetch_or(&slot->flags, LPORT_SLOT_BLOCKS);
-    if (atomic_load(&lport_handle_forks) == slot->forks && lport_os.fcntl(fd, F_SETFL, 0) == 0) {
+    if (!is_shared(slot) && lport_os.fcntl(fd, F_SETFL, 0) == 0) {
         return 1;
     }
     atomic_fetch_and(&slot->flags, ~(uint32_t)LPORT_SLOT_BLOCKS);
+    limit_receives(fd, 0);
     return 0;
+}
+
+/* Makes FD non-blocking again, and takes our limit away: whoever gets it may have it block in his
+ * way. In that order, so that no receive of ours waits without a limit. */
+static void end_blocking(struct lport_slot *slot, int fd) {
+    lport_os.fcntl(fd, F_SETFL, O_NONBLOCK);
+    limit_receives(fd, 0);
+    atomic_fetch_and(&slot->flags, ~(uint32_t)LPORT_SLOT_BLOCKS);
 }
 
 /* Makes FD block, unless it never may; the flags of SLOT. A listener has no receive that could
@@ -75,8 +94,7 @@ void lport_patience_end(struct lport_slot *slot, int fd) {
     }
     pthread_mutex_lock(&slot->lock);
     if ((atomic_load(&slot->flags) & LPORT_SLOT_BLOCKS) != 0) {
-        lport_os.fcntl(fd, F_SETFL, O_NONBLOCK);
-        atomic_fetch_and(&slot->flags, ~(uint32_t)LPORT_SLOT_BLOCKS);
+        end_blocking(slot, fd);
     }
     atomic_fetch_or(&slot->flags, LPORT_SLOT_NEVER_BLOCKS);
     pthread_mutex_unlock(&slot->lock);

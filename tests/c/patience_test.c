@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 TestSuite(patience, .timeout = 20);
@@ -176,6 +177,40 @@ SOCKET_TEST(patience, a_descriptor_that_is_given_out_does_not_block_and_stays_so
         cr_assert_neq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
         assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
     }
+    close_both(ends);
+}
+
+static int has_limit(int fd) {
+    struct timeval limit;
+    socklen_t len = sizeof limit;
+    cr_assert_eq(getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &len), 0);
+    return limit.tv_sec != 0 || limit.tv_usec != 0;
+}
+
+static int nothing(void *data) {
+    (void)data;
+    return 0;
+}
+
+/* Another program that gets it and has it block would be told after 4 ms that nothing is there. */
+SOCKET_TEST(patience, a_descriptor_that_is_given_out_has_no_limit_of_ours) {
+    uint8_t octet;
+    int64_t ends[2];
+    enum { NEVER, BEFORE, AFTER, TIMES };
+    for (int forked = NEVER; forked < TIMES; forked++) {
+        make_connection(LPORT_LOCAL, ends);
+        cr_assert(forked != BEFORE || in_child(nothing, NULL) == 0);
+        assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+        cr_assert(forked != AFTER || in_child(nothing, NULL) == 0);
+        cr_assert(!has_limit((int)lport_socket_descriptor(ends[0])), "forked: %d", forked);
+        close_both(ends);
+    }
+    make_connection(LPORT_LOCAL, ends);
+    faults_watch();
+    faults_fail(CALL_FCNTL, 1, 1, EPERM);
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
+    faults_resume();
+    cr_assert(!has_limit((int)lport_socket_descriptor(ends[0])), "it could not be made to block");
     close_both(ends);
 }
 
