@@ -114,8 +114,9 @@ POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epo
 
 (defun leave-pollers (channel)
   "CHANNEL has been closed, and the library has taken it out of its pollers."
-  (loop while (channel-memberships channel)
-        do (forget-entry (first (channel-memberships channel)))))
+  (loop for entry = (first (channel-memberships channel)) ; others take theirs out meanwhile
+        while entry
+        do (forget-entry entry)))
 
 (defun interest-bits (input output)
   (logior (if input +lport-input+ 0) (if output +lport-output+ 0)))

@@ -207,6 +207,23 @@ not taken for it."
       (is (zerop (length (port::channel-memberships (port::endpoint-channel a)))))
       (is (search "0 sockets" (princ-to-string poller))))))
 
+(define-test poller.closed-while-left (:limit 60)
+  "A socket that is closed leaves its pollers although others take it out of theirs meanwhile."
+  (with-pair (a b)
+    (let* ((channel (port::endpoint-channel a)) (stop nil)
+           (set (port::make-poll-set :handle 0))
+           (leaver (in-thread (lambda ()
+                                (loop until stop
+                                      do (let ((entry (port::make-entry :set set :channel channel)))
+                                           (port::join-members entry)
+                                           (loop repeat (random 20))
+                                           (port::leave-members entry)))))))
+      (unwind-protect (loop repeat 10000000
+                            do (port::leave-pollers channel))
+        (setf stop t)
+        (join leaver))
+      (is (null (port::channel-memberships channel))))))
+
 (define-test poller.close-wakes (:behaviour 15)
   (do-pollers (poller)
     (with-pair (a b)
