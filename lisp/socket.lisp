@@ -327,7 +327,7 @@ LIMIT: it meets SOCKET-CLOSED at its next step."
   (loop until (finish-output-if-free connection abort limit)
         do (cond (abort (return))
                  ((>= (lport-clock-now) limit)
-                  (return (fail-timed-out connection :output :close limit 0)))
+                  (setf limit (fail-timed-out connection :output :close limit 0)))
                  (t (setf (channel-contended connection) t)
                     (wait-once connection 0 (min limit (moment-in *contended-piece*)))))))
 

@@ -130,6 +130,28 @@
         (is (eql 0.05 (timeout-time condition)))
         (is (< seconds 2))))))
 
+(define-test closing.waits-longer-for-a-writer (:behaviour 23)
+  "WAIT-LONGER of a close goes on with it: what another thread had written is flushed once that has
+left."
+  (with-pair (a b)
+    (setf (stream-external-format a) :ascii)
+    (let* ((asked (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)) (timeouts 0)
+           (writer (in-thread (lambda ()
+                                (failure-of
+                                 (replacing (encoding-error #\? (sb-thread:signal-semaphore asked)
+                                                            (sb-thread:wait-on-semaphore gate))
+                                   (write-string "abcé" a)))))))
+      (is-true (sb-thread:wait-on-semaphore asked :timeout 10))
+      (is-true (handler-bind ((timeout (lambda (condition)
+                                         (when (= 1 (incf timeouts))
+                                           (sb-thread:signal-semaphore gate)
+                                           (wait-longer 10 condition)))))
+                 (with-deadline (0.02)
+                   (close a))))
+      (is (= 1 timeouts))
+      (is (typep (join writer) 'socket-closed))
+      (is (equal "abc" (read-line b nil))))))
+
 (define-test closing.what-nobody-has-read-is-gone ()
   (with-pair (a b)
     (send-octets a "abc")
