@@ -67,7 +67,7 @@ See gethostbyname(3), gethostbyaddr(3)."
       (if (stringp target)
           (name-hostent target)
           (let ((address (ip-address target)))
-            (hostent-of (names-of address nil) (list address)))))))
+            (hostent-of (names-of address host nil) (list address)))))))
 
 (defun related-hosts (hostent)
   "Every name and address in HOSTENT."

@@ -153,7 +153,7 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
   (let ((target (host-designator host :connect)))
     (cond ((address-p target)
            (check-zone target host :connect local)
-           (check-family (unmapped target) family))
+           (check-family (unmapped target) family host))
           (t (resolve target :family family)))))
 
 (defun call-with-datagram-socket (function socket)
@@ -206,10 +206,8 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
              (target (host-designator host :send))
              (family (messenger-family messenger)))
         (if (address-p target)
-            (remember-destination messenger
-                                  (address-block (first (check-family (unmapped target) family))
-                                                 number)
-                                  host port)
+            (let ((address (first (check-family (unmapped target) family host))))
+              (remember-destination messenger (address-block address number) host port))
             (address-block (first (resolve target :family family
                                                   :timeout (look-up-seconds messenger)))
                            number)))))

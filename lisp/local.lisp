@@ -24,7 +24,7 @@
                      (with-octets (pointer block)
                        (lport-address-local name length pointer)))))
       (when (minusp status)
-        (fail-as 'address-syntax operation :address-syntax :host text
+        (fail-as 'address-syntax operation :address-syntax :host path
                  :message "expected a path of 1 to 108 octets without a zero octet, got ~S, ~
                            ~D octets"
                  :arguments (list text (length (utf8-octets text)))))

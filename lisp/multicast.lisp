@@ -25,7 +25,7 @@
   (let ((target (host-designator source operation))
         (family (address-family group)))
     (first (if (address-p target)
-               (check-family target family)
+               (check-family target family source)
                (resolve target :family family)))))
 
 (defun change-membership (change socket group interface source operation)

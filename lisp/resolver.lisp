@@ -93,12 +93,12 @@ at once counts no more than any other: nothing is asked after the limit."
 
 ;;; Names to addresses
 
-(defun check-family (address family)
-  "A list of ADDRESS, a literal that was given; signals HOST-NOT-FOUND if it is not of FAMILY."
+(defun check-family (address family host)
+  "A list of ADDRESS, which was given as HOST; signals HOST-NOT-FOUND if it is not of FAMILY."
   (if (member family (list nil (address-family address)))
       (list address)
       (fail-as 'host-not-found :resolve :host-not-found
-               :host address :message "expected an address of family ~S, got ~A"
+               :host host :message "expected an address of family ~S, got ~A"
                :arguments (list family address))))
 
 (defun resolve-name (name family timeout)
@@ -109,7 +109,7 @@ at once counts no more than any other: nothing is asked after the limit."
   (check-timeout timeout)
   (let ((target (host-designator host :resolve)))
     (if (address-p target)
-        (check-family target family)
+        (check-family target family host)
         (resolve-name target family timeout))))
 
 (defun resolve (host &rest options &key family timeout &allow-other-keys)
@@ -137,13 +137,14 @@ Wraps getaddrinfo(3)."
            (fail-syntax :resolve address "the address of a host, as a local socket has no name"))
           (t target))))
 
-(defun names-of (address timeout)
-  "The names of ADDRESS, an address object of a host: the canonical one, then the aliases."
-  (call-with-answer (reverse-opener address) address timeout
+(defun names-of (address host timeout)
+  "The names of ADDRESS, an address object of a host, which was given as HOST: the canonical one,
+then the aliases."
+  (call-with-answer (reverse-opener address) host timeout
                     (lambda (query count)
                       (declare (ignore count))
                       (or (answer-names query)
-                          (fail-as 'host-not-found :resolve :host-not-found :host address)))))
+                          (fail-as 'host-not-found :resolve :host-not-found :host host)))))
 
 (defun reverse-resolve (address &rest options &key timeout &allow-other-keys)
   "Look ADDRESS up and return the name of its host, a string.
@@ -154,6 +155,6 @@ ADDRESS-SYNTAX, TIMEOUT.
 Restarts: RETRY; USE-VALUE, another address; WAIT-LONGER. Wraps getnameinfo(3)."
   (check-own-keywords 'reverse-resolve :resolve options)
   (with-retry (address "look the address up" "address")
-    (first (names-of (ip-address address) timeout))))
+    (first (names-of (ip-address address) address timeout))))
 
 (note-keywords 'reverse-resolve)

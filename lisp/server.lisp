@@ -58,7 +58,7 @@ proxy-protocol.txt of HAProxy."
         (family-number (family-designator family operation)))
     (if host
         (address-block (first (check-family (unmapped (one-address host family operation))
-                                            family))
+                                            family host))
                        number)
         (let ((block (any-block number)))
           (setf (aref block 0) family-number)
