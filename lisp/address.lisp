@@ -176,12 +176,13 @@ scope the index of its interface; else 0. Conditions: ADDRESS-SYNTAX."
                      (every (lambda (octet) (typep octet '(unsigned-byte 8))) octets)
                      (case (length octets) (4 :inet) (16 :inet6)))))
     (unless family
-      (fail-type :parse :host octets '(or (vector * 4) (vector * 16))
+      (fail-type :parse :host octets
+                 '(or (vector (unsigned-byte 8) 4) (vector (unsigned-byte 8) 16))
                  "4 octets for IPv4, or 16 for IPv6"))
     (unless (typep scope '(unsigned-byte 32))
       (fail-type :parse :host scope '(unsigned-byte 32) "the index of an interface, or 0"))
     (let ((address (%make-address family (replace (octets-of-size (length octets)) octets) scope)))
-      (unless (or (zerop scope) (link-local-p address))
+      (unless (or (zerop scope) (zoned-p address))
         (fail-syntax :parse scope "the scope 0 of an address that is not of link-local scope"))
       address)))
 
@@ -228,6 +229,15 @@ is wrong."
   "True if ADDRESS is in fe80::/10, RFC 4291 2.5.6: every link has these."
   (and (eq (address-family address) :inet6)
        (= #b1111111010 (ash (get-number (address-octets address) 0 2) -6))))
+
+(defun zoned-p (address)
+  "True if a zone can belong to ADDRESS: its scope, or as that of a group RFC 4291 2.7, is no wider
+than a link."
+  (or (link-local-p address)
+      (let ((octets (address-octets address)))
+        (and (eq (address-family address) :inet6)
+             (= #xFF (aref octets 0))
+             (<= 1 (logand 15 (aref octets 1)) 2)))))
 
 (defun check-zone (address host operation &optional own)
   "Signal ADDRESS-SYNTAX of OPERATION, a connect or a bind, if ADDRESS, which HOST is, is of

@@ -30,15 +30,24 @@ text, says what an argument of OPERATION should have been."
 (deftype proper-list ()
   '(satisfies %proper-list-p))
 
+(defun property-list-p (object)
+  "True if OBJECT is a proper list of pairs."
+  (and (%proper-list-p object) (evenp (length object))))
+
+(deftype property-list ()
+  '(satisfies property-list-p))
+
 (defun check-bounds (operation vector start end)
   "Signal a USAGE-ERROR that is a TYPE-ERROR too unless START and END, or NIL, bound a part of
 VECTOR, an argument of OPERATION."
-  (let ((length (length vector)))
-    (unless (and (typep start `(integer 0 ,length))
-                 (typep end `(or null (integer ,start ,length))))
+  (let* ((length (length vector))
+         (type `(integer 0 ,length))
+         (start-p (typep start type))
+         (end-type (and start-p `(or null (integer ,start ,length)))))
+    (unless (and start-p (typep end end-type))
       (fail-as 'mistyped-argument operation :invalid
-               :datum (if (typep start `(integer 0 ,length)) end start)
-               :expected-type `(integer 0 ,length)
+               :datum (if start-p end start)
+               :expected-type (if start-p end-type type)
                :message "expected bounds in a vector of ~D element~:P, got ~S and ~S"
                :arguments (list length start end)))))
 

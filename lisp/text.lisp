@@ -66,9 +66,8 @@ may be called.")
 
 (defun check-format-list (designator)
   "DESIGNATOR, if it is an encoding with keywords that there are and their values."
-  (unless (and (typep designator 'proper-list) (oddp (length designator)))
-    (fail-argument :external-format designator '(cons t proper-list)
-                   "an encoding, alone or in a list with :EOL and :REPLACEMENT and their values"))
+  (check-argument :external-format designator '(cons t property-list)
+                  "an encoding, alone or in a list with :EOL and :REPLACEMENT and their values")
   (check-keywords :external-format (rest designator) '(:eol :replacement))
   designator)
 

@@ -34,7 +34,7 @@
 (define-test "address.octets" ()
   "An address is made of the octets that it has, whatever vector they are in, and keeps its own."
   (dolist (text '("127.0.0.1" "::1" "::ffff:192.0.2.1" "2001:db8::2" "fe80::1"
-                  "fe80::1%4000000001"))
+                  "fe80::1%4000000001" "ff02::fb%4000000001" "ff31::1%4000000001"))
     (let* ((address (parse-address text)) (octets (copy-seq (address-octets address)))
            (made (make-address octets :scope (address-scope address))))
       (is (equalp address made))
@@ -47,11 +47,15 @@
     (let ((condition (is-failure (address-syntax :address-syntax "4 octets for IPv4, or 16" "got")
                        (make-address octets))))
       (is (typep condition 'type-error))
-      (is (eq octets (type-error-datum condition)))))
+      (is (eq octets (type-error-datum condition)))
+      (is (not (typep octets (type-error-expected-type condition))))))
   (dolist (scope (list -1 (ash 1 32) 1.0 nil "eth0"))
     (is (typep (failure-of (make-address #(127 0 0 1) :scope scope)) 'type-error)))
   (is-failure (address-syntax :address-syntax "expected the scope 0" "got 1")
-    (make-address #(127 0 0 1) :scope 1)))
+    (make-address #(127 0 0 1) :scope 1))
+  (dolist (text '("2001:db8::2" "ff05::1" "fec0::1"))
+    (is (typep (failure-of (make-address (address-octets (parse-address text)) :scope 1))
+               'address-syntax))))
 
 (define-test "address.mistyped" ()
   "A wrong type is both ADDRESS-SYNTAX and TYPE-ERROR, and says what was expected."

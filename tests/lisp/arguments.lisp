@@ -5,9 +5,15 @@
 (define-suite arguments "Arguments that make no sense.")
 
 (defun is-mistyped (function &rest parts)
-  "Check that FUNCTION signals a USAGE-ERROR that is a TYPE-ERROR too, whose report has PARTS."
+  "Check that FUNCTION signals a USAGE-ERROR that is a TYPE-ERROR too, whose report has PARTS.
+Returns the condition."
   (let ((failure (apply #'is-usage-failure function parts)))
-    (is (typep failure 'type-error) "no TYPE-ERROR: ~S" failure)))
+    (is (typep failure 'type-error) "no TYPE-ERROR: ~S" failure)
+    failure))
+
+(defun is-of-another-type (failure)
+  "Check that the datum of FAILURE, a TYPE-ERROR, is not of the type that it expects."
+  (is (not (typep (type-error-datum failure) (type-error-expected-type failure)))))
 
 (defun is-usage-failure (function &rest parts)
   (let ((failure (is-failure (usage-error :invalid "expected" "got") (funcall function))))
@@ -23,7 +29,8 @@
 (define-test arguments.external-format ()
   (with-pair (a b)
     (dolist (format *improper-formats*)
-      (is-mistyped (lambda () (setf (stream-external-format a) format)) ":EOL and :REPLACEMENT")
+      (is-of-another-type (is-mistyped (lambda () (setf (stream-external-format a) format))
+                                       ":EOL and :REPLACEMENT"))
       (is-mistyped (lambda () (open-socket "127.0.0.1" 1 :external-format format)) ":EOL"))
     (is (typep (is-usage-failure (lambda () (setf (stream-external-format a) '(:utf-8 :foo 3)))
                                  "keywords among :EOL :REPLACEMENT" "got :FOO")
