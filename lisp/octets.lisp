@@ -62,6 +62,14 @@ or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Sourc
   (let ((from (connection-in-start connection)))
     (replace octets (connection-in connection) :start1 start :start2 from :end2 (+ from count))))
 
+(defun copy-if-buffered (connection octets start count)
+  "COPY-BUFFERED, if COUNT octets are buffered still, as an interrupt may have read: true if so."
+  (declare (type index count))
+  (call-deferred
+    (when (<= count (buffered-input connection))
+      (copy-buffered connection octets start count)
+      t)))
+
 (defun peek-octets (socket octets &key (start 0) end)
   "As READ-OCTETS, but the octets stay unread: the next operation gets them again. They are kept in
 the buffer of SOCKET, which grows where they are more than 64 KiB."
@@ -69,9 +77,9 @@ the buffer of SOCKET, which grows where they are more than 64 KiB."
   (with-octets-of (vector from to) octets (start end) :read
     (let ((connection (socket-connection socket)))
       (with-input (connection)
-        (let ((count (await-buffered connection (- to from))))
-          (copy-buffered connection vector from count)
-          (+ start count))))))
+        (loop for count = (await-buffered connection (- to from))
+              until (copy-if-buffered connection vector from count)
+              finally (return (+ start count)))))))
 
 (defun buffered-octets (socket)
   "Two values: how many octets of SOCKET have arrived in its buffer and are unread, how many have

@@ -64,6 +64,24 @@
       (is (= 0 (peek-octets b in)))
       (is (equalp (concatenate 'vector (octets-like "byel") #(0 0 0 0)) in)))))
 
+(define-test octets.peeked-although-an-interrupt-reads ()
+  "What is peeked at is what is unread when the call returns."
+  (with-pair (a b)
+    (send-octets a "abcdef")
+    (let ((read nil) (in (blank 3)))
+      (unwind-protect
+           (progn (sb-int:encapsulate 'port::await-buffered 'test
+                                      (lambda (await &rest arguments)
+                                        (prog1 (apply await arguments)
+                                          (unless read ; as if an interrupt came here
+                                            (setf read (blank 6))
+                                            (read-octets b read)
+                                            (send-octets a "xyz")))))
+                  (is (= 3 (peek-octets b in))))
+        (sb-int:unencapsulate 'port::await-buffered 'test))
+      (is (equalp (octets 120 121 122) in))
+      (is (equal "xyz" (progn (close a) (read-line b)))))))
+
 (define-test octets.peeked-beyond-the-buffer ()
   (do-pairs (a b)
     (let ((out (random-octets 200000 (sb-ext:seed-random-state 2))) (in (blank 200000)))
