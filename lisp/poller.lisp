@@ -228,6 +228,12 @@ thread may still report it. Source: epoll_ctl(2)."
             do (setf (entry-next entry) head)
             until (eq head (%compare-and-swap (poll-set-noted set) head entry))))))
 
+(defun let-note (entry)
+  "ENTRY, taken from the list, may be put there again. By no plain store: what is looked at behind
+it, how much is buffered, could be older than what somebody has buffered who found ENTRY noted
+still."
+  (%compare-and-swap (entry-noted entry) t nil))
+
 (defun take-noted (set)
   "The first of the entries of SET to look at, linked by ENTRY-NEXT; none is left there."
   (loop for head = (poll-set-noted set)
@@ -357,7 +363,7 @@ forget the others."
   (loop for entry = (take-noted set) then next
         while entry
         for next = (entry-next entry)
-        do (setf (entry-noted entry) nil)
+        do (let-note entry)
            (when (has-buffered-input-p entry)
              (add-buffered-event batch entry)
              (note-entry entry))))
@@ -533,7 +539,7 @@ poll(2)."
   (loop for entry = (take-noted set) then next
         while entry
         for next = (entry-next entry)
-        do (setf (entry-noted entry) nil)))
+        do (let-note entry)))
 
 (defun buffered-socket-p (socket)
   (let ((channel (endpoint-channel socket)))
