@@ -141,6 +141,8 @@ const struct lport_os lport_os = {
     .calloc = calloc,
 };
 
+_Static_assert(sizeof(time_t) == 8 && sizeof(off_t) == 8, "seconds and offsets are int64_t here");
+
 static struct timespec timespec_of(int64_t ns) {
     return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = (long)(ns % 1000000000)};
 }
@@ -165,6 +167,13 @@ int lport_os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
 }
 
 #ifdef __linux__
+/* Where time_t was shorter once, the first call of that name still takes the short one. */
+#ifdef SYS_futex_time64
+enum { FUTEX = SYS_futex_time64 };
+#else
+enum { FUTEX = SYS_futex };
+#endif
+
 void lport_os_wait_word(uint32_t *word, uint32_t expected, int64_t deadline) {
     struct timespec left;
     struct timespec *timeout = NULL;
@@ -172,12 +181,12 @@ void lport_os_wait_word(uint32_t *word, uint32_t expected, int64_t deadline) {
         left = timespec_of(time_left(deadline));
         timeout = &left;
     }
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout, NULL, 0);
+    syscall(FUTEX, word, FUTEX_WAIT_PRIVATE, expected, timeout, NULL, 0);
 }
 
 void lport_os_wake_word(uint32_t *word) {
     int saved = errno;
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    syscall(FUTEX, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
     errno = saved;
 }
 #else

@@ -121,7 +121,8 @@ static struct query *take_from_queue(void) {
  * With the lock held. */
 static struct query *wait_for_work(void) {
     int64_t deadline = lport_clock_after(lport_resolver.idle_ns);
-    struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+    struct timespec until = {.tv_sec = deadline / 1000000000,
+                             .tv_nsec = (long)(deadline % 1000000000)};
     int result = 0;
     pool.idle++;
     while (pool.head == NULL && result != ETIMEDOUT) {

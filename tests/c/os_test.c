@@ -103,7 +103,7 @@ SOCKET_TEST(os, far_deadlines_are_far_and_never_is_no_timeout) {
     lport_os = real;
     cr_assert(never == 1 && never_null);
     cr_assert(far == 1 && !seen_null);
-    cr_assert_gt(seen_timeout.tv_sec, 200L * 365 * 86400);
+    cr_assert_gt(seen_timeout.tv_sec, INT64_C(200) * 365 * 86400);
     cr_assert(seen_timeout.tv_nsec >= 0 && seen_timeout.tv_nsec < 1000000000);
 }
 
@@ -130,6 +130,16 @@ SOCKET_TEST(os, a_wait_for_a_word_ends_at_its_deadline) {
     lport_os_wait_word(&word, 1, lport_clock_now() - MS);
     lport_os_wait_word(&word, 1, INT64_MIN);
     cr_assert_lt(lport_clock_now(), deadline + 2000 * MS);
+}
+
+/* Behaviour 7: no busy loop. */
+SOCKET_TEST(os, a_wait_for_a_word_sleeps_in_few_calls) {
+    uint32_t word = 1;
+    int calls = 0;
+    for (int64_t deadline = lport_clock_after(50 * MS); lport_clock_now() < deadline; calls++) {
+        lport_os_wait_word(&word, 1, deadline);
+    }
+    cr_assert_leq(calls, 3);
 }
 
 static int64_t until_word_changes(void *data) {
