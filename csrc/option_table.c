@@ -16,8 +16,8 @@ static const struct {
     int sockets;
     const char *text;
 } audiences[] = {
-    {ALL, "every socket"},   {IP, "TCP and UDP"},      {TCP, "TCP"}, {UDP, "UDP"}, {IP6, "IPv6"},
-    {UDP4, "UDP over IPv4"}, {LOCAL, "local sockets"},
+    {ALL, "every socket"}, {IP, "TCP and UDP"}, {TCP, "TCP"},
+    {UDP, "UDP"},          {IP6, "IPv6"},       {LOCAL, "local sockets"},
 };
 
 static const char *const shape_names[] = {
@@ -104,7 +104,7 @@ static const struct lport_option options[] = {
     {"mtu", "octets", INTEGER, IP, READ_ONLY, 0, {IPPROTO_IP, IP_MTU}, {IPPROTO_IPV6, IPV6_MTU},
      NULL, "The MTU of the way, as far as known; of connected sockets (IP_MTU, IPV6_MTU)."},
     /* datagrams */
-    {"broadcast", "", BOOLEAN, UDP4, 0, 0, {SOL_SOCKET, SO_BROADCAST}, {0, 0}, NULL,
+    {"broadcast", "", BOOLEAN, UDP, 0, 0, {SOL_SOCKET, SO_BROADCAST}, {0, 0}, NULL,
      "Datagrams may go to broadcast addresses (SO_BROADCAST)."},
     {"receive-errors", "", BOOLEAN, UDP, QUEUES_ERRORS, 0, {IPPROTO_IP, IP_RECVERR},
      {IPPROTO_IPV6, IPV6_RECVERR}, NULL,

@@ -68,7 +68,7 @@ static const struct {
     {"traffic-class", "integer", "", IP, 0x48},
     {"mtu-discovery", "choice", "", IP, 2},
     {"mtu", "integer", "octets", IP, UNCONNECTED},
-    {"broadcast", "boolean", "", UDP4, 1},
+    {"broadcast", "boolean", "", UDP, 1},
     {"receive-errors", "boolean", "", UDP, 1},
     {"multicast-ttl", "integer", "hops", UDP, 9},
     {"multicast-loop", "boolean", "", UDP, 0},
@@ -176,13 +176,8 @@ SOCKET_TEST(option, each_says_which_sockets_it_is_for) {
     static const struct {
         const char *name, *sockets;
     } rows[] = {
-        {"type", "every socket"},
-        {"ttl", "TCP and UDP"},
-        {"nodelay", "TCP"},
-        {"multicast-ttl", "UDP"},
-        {"broadcast", "UDP over IPv4"},
-        {"v6-only", "IPv6"},
-        {"pass-credentials", "local sockets"},
+        {"type", "every socket"}, {"ttl", "TCP and UDP"}, {"nodelay", "TCP"},
+        {"multicast-ttl", "UDP"}, {"v6-only", "IPv6"},    {"pass-credentials", "local sockets"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         cr_assert_str_eq(lport_option_sockets(index_of(rows[i].name)), rows[i].sockets);

@@ -436,14 +436,18 @@ port; the full length if it was cut off."
       (join-multicast server "127.0.0.1"))))
 
 (define-test datagram.broadcast ()
+  "Of a socket for both families, too, it can be asked for at the opening or later."
   (with-datagram-socket (server :host "127.0.0.1")
-    (flet ((broadcast (&rest options)
-             (call-with-datagram-socket
-              (lambda (socket)
-                (send-message socket "all" :host "127.255.255.255" :port (own-port server)))
-              (apply #'open-datagram-socket :family :inet options))))
-      (is (typep (failure-of (broadcast)) 'permission-denied))
-      (is (= 3 (broadcast :broadcast t))))))
+    (dolist (family '(:inet nil))
+      (flet ((broadcast (socket)
+               (send-message socket "all" :host "127.255.255.255" :port (own-port server))))
+        (with-datagram-socket (socket :family family)
+          (is (typep (failure-of (broadcast socket)) 'permission-denied))
+          (setf (socket-option socket :broadcast) t)
+          (is (= 3 (broadcast socket))))
+        (with-datagram-socket (socket :family family :broadcast t)
+          (is-true (socket-option socket :broadcast))
+          (is (= 3 (broadcast socket))))))))
 
 (define-test datagram.receivers-share (:behaviour 58)
   "Threads in one receive: each message goes to one of them, with its own sender; none is lost."
