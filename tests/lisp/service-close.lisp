@@ -40,7 +40,7 @@ the hook has been told of; each has to be closed, and told of by another thread 
   "Values: a connection to SERVER, its only one, that waits for input; the socket of the service."
   (let ((own (open-socket "127.0.0.1" number :input-timeout 10)))
     (is (equal "x" (ask own "x")))
-    (is-true (wait-until (lambda () (eq :parked (port::client-state (only-client server)))) 10))
+    (is-true (wait-until (lambda () (eq :parked (port::client-state (only-client server))))))
     (values own (port::client-socket (only-client server)))))
 
 (define-test service.tells-of-each-close (:limit 60)
@@ -62,12 +62,12 @@ the hook has been told of; each has to be closed, and told of by another thread 
                  (destructuring-bind (host port own-host own-port) (ends own)
                    (is (null (heard)))
                    (funcall end own socket)
-                   (is-true (wait-until #'heard 10) name)
+                   (is-true (wait-until #'heard) name)
                    (is (equal (list socket) (heard)) name)
                    (is (equal (list own-host own-port host port) (ends socket)) name)
                    (is (zerop (client-count server)) name)
                    (is (equal "y" (ask-once number "y")) name)
-                   (is-true (wait-until (lambda () (= 2 (length (heard)))) 10) name)
+                   (is-true (wait-until (lambda () (= 2 (length (heard))))) name)
                    (is (not (member nil (heard))) name)
                    (close own :abort t)))))))
 
@@ -79,7 +79,7 @@ the hook has been told of; each has to be closed, and told of by another thread 
         (if await
             (is (null (read-line silent nil)))
             (is (typep (failure-of (read-line silent)) 'connection-reset)))
-        (is-true (wait-until #'heard 10))
+        (is-true (wait-until #'heard))
         (is (not (member nil (heard))))))))
 
 (define-test service.tells-of-bad-headers ()
@@ -88,7 +88,7 @@ the hook has been told of; each has to be closed, and told of by another thread 
     (with-open-socket (bad "127.0.0.1" number :input-timeout 10)
       (say bad "no header")
       (is (typep (failure-of (read-line bad)) 'connection-reset))
-      (is-true (wait-until #'heard 10)))))
+      (is-true (wait-until #'heard)))))
 
 (define-test service.tells-before-it-has-stopped (:limit 60)
   "Once STOP-SERVER returns the hook has been told of all: those that the function was never called
@@ -105,7 +105,7 @@ with, those that waited, and those at work."
                         (when (<= index at-work)
                           (write-string "half a line" client)
                           (finish-output client)))
-               (is-true (wait-until (lambda () (= 50 (client-count server))) 10))
+               (is-true (wait-until (lambda () (= 50 (client-count server)))))
                (is-true (stop-server server :drain drain)))
              (is (= 50 (length (remove-duplicates (funcall heard)))))
              (is (not (member nil (funcall heard))))
@@ -125,7 +125,7 @@ with, those that waited, and those at work."
                                     (close socket))))
           (is-true (stop-server server))))
       (join closer)
-      (is-true (wait-until heard 10))
+      (is-true (wait-until heard))
       (is (= 1 (length (funcall heard))))
       (close client :abort t))))
 
@@ -142,7 +142,7 @@ with, those that waited, and those at work."
                                                                  (car conditions)))))
     (dotimes (i 3)
       (is (equal "x" (ask-once (port-of (first (server-listeners server))) "x"))))
-    (is-true (wait-until (lambda () (= 3 (length (car conditions)))) 10))
+    (is-true (wait-until (lambda () (= 3 (length (car conditions))))))
     (is (equal '("as was asked" nil) (first (car conditions))))
     (is-true (stop-server server))
     (setf server (serve #'obey 0 :host "127.0.0.1" :threads 2
@@ -150,7 +150,7 @@ with, those that waited, and those at work."
                                              (declare (ignore socket))
                                              (setf stopped (list (stop-server server))))))
     (is (equal "x" (ask-once (port-of (first (server-listeners server))) "x")))
-    (is-true (wait-until (lambda () stopped) 10))
+    (is-true (wait-until (lambda () stopped)))
     (is (equal '(t) stopped))
     (is-true (stop-server server))))
 
