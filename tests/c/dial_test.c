@@ -359,19 +359,11 @@ Test(dial, a_refused_literal_fails_at_once) {
     cr_assert_lt(at_best(dial_what_refuses, NULL, 200 * MS), 200 * MS);
 }
 
-static int64_t finish_in_vain(void *dial) {
-    int64_t begin = lport_clock_now();
-    cr_assert_eq(kind(finish(*(int64_t *)dial, begin + 100 * MS)), LPORT_TIMED_OUT);
-    int64_t took = lport_clock_now() - begin;
-    cr_assert_geq(took, 100 * MS, "%lld ns", (long long)took);
-    return took;
-}
-
 Test(dial, a_silent_address_is_timed_out_and_can_be_waited_for_again) { /* behaviours 4, 50 */
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
     int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
-    cr_assert_lt(at_best(finish_in_vain, &dial, 600 * MS), 600 * MS);
+    assert_times_out(finish, dial, 100 * MS, 600 * MS);
     check_attempt(dial, 0, "127.0.0.1", LPORT_IN_PROGRESS);
     break_silence(&silence);
     int64_t socket = finish(dial, lport_clock_after(15 * S)); /* the kernel tries again after 1 s */
@@ -777,7 +769,7 @@ Test(dial, one_deadline_covers_the_resolver_too) { /* behaviour 50 */
     fake.gated = 1;
     fake.texts[0] = "127.0.0.1";
     int64_t dial = open_dial("slow.test", 80);
-    cr_assert_lt(at_best(finish_in_vain, &dial, 600 * MS), 600 * MS);
+    assert_times_out(finish, dial, 100 * MS, 600 * MS);
     cr_assert_eq(lport_dial_count(dial), 0);
     cr_assert_eq(lport_dial_close(dial), 0);
     cr_assert_eq(count_descriptors(), before.descriptors, "the eventfd goes with the dial");

@@ -83,6 +83,27 @@ int64_t at_best(int64_t (*run)(void *data), void *data, int64_t enough) {
     return best;
 }
 
+struct vain_wait {
+    int64_t (*wait)(int64_t handle, int64_t deadline);
+    int64_t handle, span;
+};
+
+static int64_t wait_in_vain(void *data) {
+    const struct vain_wait *vain = data;
+    int64_t begin = lport_clock_now();
+    assert_kind(vain->wait(vain->handle, begin + vain->span), LPORT_TIMED_OUT);
+    int64_t took = lport_clock_now() - begin;
+    cr_assert_geq(took, vain->span, "%lld of %lld ns", (long long)took, (long long)vain->span);
+    return took;
+}
+
+void assert_times_out(int64_t (*wait)(int64_t handle, int64_t deadline), int64_t handle,
+                      int64_t span, int64_t most) {
+    struct vain_wait vain = {wait, handle, span};
+    int64_t took = at_best(wait_in_vain, &vain, most);
+    cr_assert_lt(took, most, "%lld of %lld ns", (long long)took, (long long)span);
+}
+
 int have_inet6(void) {
     const struct sockaddr_in6 own = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -58,6 +58,11 @@ int64_t soon(void);
  */
 int64_t at_best(int64_t (*run)(void *data), void *data, int64_t enough);
 
+/* WAIT, called with HANDLE and a deadline that is SPAN nanoseconds away, times out, never earlier
+ * and at its best before MOST have passed. */
+void assert_times_out(int64_t (*wait)(int64_t handle, int64_t deadline), int64_t handle,
+                      int64_t span, int64_t most);
+
 /* True if this machine has an address of IPv6: many containers have none. A test that needs one
  * ends with NEED_INET6, as skipped, where there is none. */
 int have_inet6(void);
