@@ -184,8 +184,8 @@ is made while the process ends."
   "Seconds after which a thread that waits for another to begin looks if it has been killed.")
 
 (defun await-successor (service)
-  "The service is left to its threads: if all of them have still to begin, wait until one has, as
-one that is killed before leaves nobody who would miss it. With the lock held."
+  "This thread ends: if all that are left have still to begin, wait until one has, as one that is
+killed before leaves nobody who would miss it. With the lock held."
   (loop while (and (service-starting service)
                    (= (service-thread-count service) (length (service-starting service))))
         do (%condition-wait (service-end-condition service) (service-lock service) *start-piece*)

@@ -170,8 +170,7 @@ a thread. If that fails OWN, those that nobody else knows, are closed."
                 (when (minusp status)
                   (fail status :listen))))
             (%with-lock ((service-lock service))
-              (add-thread service)
-              (await-successor service))
+              (add-thread service))
             (when (zerop (service-thread-count service))
               (fail-as 'resource-exhausted :serve :memory-exhausted
                        :message "no thread could be made"))

@@ -542,21 +542,6 @@ semaphore that counts them."
               (sb-thread:signal-semaphore gate)
               (is (equal "wait" (read-line slow nil))))))))))
 
-(define-test service.first-thread-killed-before-it-began (:limit 60)
-  "A service has a thread that has begun, or SERVE has not returned."
-  (let* ((serving nil)
-         (server (progn (call-with-stillborn-threads
-                         (lambda (killed)
-                           (setf serving (in-thread (lambda ()
-                                                      (serve #'echo-one-line 0 :host "127.0.0.1"))))
-                           (is-true (sb-thread:wait-on-semaphore killed :timeout 10))))
-                        (join serving))))
-    (unwind-protect
-         (is (equal "x" (ask-once (nth-value 1 (socket-server-host/port
-                                                (first (server-listeners server))))
-                                  "x")))
-      (is-true (stop-server server :drain 0)))))
-
 (define-test service.killed-threads (:behaviour 26 :limit 60)
   "Who ends the thread of a function, and comes too late for it, leaves no connection with nobody
 and no service without a leader."
