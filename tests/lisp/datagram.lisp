@@ -445,9 +445,10 @@ port; the full length if it was cut off."
           (is (typep (failure-of (broadcast socket)) 'permission-denied))
           (setf (socket-option socket :broadcast) t)
           (is (= 3 (broadcast socket))))
-        (with-datagram-socket (socket :family family :broadcast t)
-          (is-true (socket-option socket :broadcast))
-          (is (= 3 (broadcast socket))))))))
+        (call-with-datagram-socket (lambda (socket)
+                                     (is-true (socket-option socket :broadcast))
+                                     (is (= 3 (broadcast socket))))
+                                   (open-datagram-socket :family family :broadcast t))))))
 
 (define-test datagram.receivers-share (:behaviour 58)
   "Threads in one receive: each message goes to one of them, with its own sender; none is lost."
