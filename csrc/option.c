@@ -38,7 +38,7 @@ struct target {
     const struct lport_option *option;
     struct lport_slot *slot;
     struct place at;
-    int both; /* true if it sends IPv4 too, which has a place of its own for the option */
+    int beside; /* true if it is IPv4's place, beside that of IPv6, of a socket for both */
     int fd;
 };
 
@@ -71,7 +71,7 @@ static int64_t enter_for(int64_t socket, int32_t index, struct target *target) {
         return lport_status_make(LPORT_NOT_SUPPORTED);
     }
     target->fd = (int)fd;
-    target->both = 0;
+    target->beside = 0;
     target->at = (bit & IP6) != 0 && target->option->at6.number != 0 ? target->option->at6
                                                                      : target->option->at;
     return 0;
@@ -221,7 +221,7 @@ static int64_t set_interface(const struct target *target, int64_t value) {
         uint32_t address;
         int64_t status = lport_interface_inet((int32_t)index, &address);
         int missing = lport_status_kind(status) == LPORT_ADDRESS_NOT_AVAILABLE;
-        if (status < 0 && !(target->both && missing)) {
+        if (status < 0 && !(target->beside && missing)) {
             return status;
         }
         request.imr_address.s_addr = status < 0 ? 0 : address;
@@ -259,6 +259,7 @@ static int64_t set_value(const struct target *target, int64_t value) {
 static int64_t set_both(const struct target *target, int64_t value) {
     struct target inet = *target;
     inet.at = target->option->at;
+    inet.beside = 1;
     int64_t before = get_value(target);
     int64_t status = before < 0 ? before : set_value(target, value);
     if (status < 0) {
@@ -269,6 +270,17 @@ static int64_t set_both(const struct target *target, int64_t value) {
         (void)set_value(target, before);
     }
     return status;
+}
+
+static int64_t set_wherever_it_is(const struct target *target, int64_t value) {
+    if ((target->option->flags & READ_ONLY) != 0 || target->option->shape == TEXT) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t both = is_for_both(target);
+    if (both < 0) {
+        return both;
+    }
+    return both ? set_both(target, value) : set_value(target, value);
 }
 
 int64_t lport_option_get(int64_t socket, int32_t index) {
@@ -283,20 +295,12 @@ int64_t lport_option_get(int64_t socket, int32_t index) {
 }
 
 int64_t lport_option_set(int64_t socket, int32_t index, int64_t value) {
-    struct target target = {.fd = -1};
+    struct target target;
     int64_t status = enter_for(socket, index, &target);
     if (status < 0) {
         return status;
     }
-    int64_t both = is_for_both(&target);
-    target.both = both > 0;
-    if ((target.option->flags & READ_ONLY) != 0 || target.option->shape == TEXT) {
-        status = lport_status_make(LPORT_INVALID);
-    } else if (both < 0) {
-        status = both;
-    } else {
-        status = target.both ? set_both(&target, value) : set_value(&target, value);
-    }
+    status = set_wherever_it_is(&target, value);
     lport_handle_leave(target.slot);
     return status;
 }

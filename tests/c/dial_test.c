@@ -1274,8 +1274,10 @@ Test(dial, a_close_wakes_a_connect_in_progress) { /* behaviour 17, for sockets *
     cr_assert_eq(kind(lport_socket_connect_finish(socket)), LPORT_IN_PROGRESS);
     waiting.wait = lport_wait_begin(socket, LPORT_OUTPUT);
     pthread_create(&thread, NULL, wait_for_socket, &waiting);
+    int64_t begin = lport_clock_now();
     cr_assert_eq(lport_socket_close(socket, 0), 1);
     pthread_join(thread, NULL);
+    cr_assert_lt(lport_clock_now() - begin, 1 * S);
     cr_assert_eq(kind(waiting.result), LPORT_CLOSED);
     cr_assert_eq(kind(lport_socket_connect_finish(socket)), LPORT_CLOSED);
     lport_wait_end(waiting.wait);

@@ -55,8 +55,10 @@ static void assert_close_wakes(int64_t socket, int64_t (*run)(void *data)) {
     int fd = (int)lport_socket_descriptor(socket);
     task_start(&task, run, &socket);
     task_until_asleep(&task, 1);
+    int64_t before = lport_clock_now();
     cr_assert_geq(lport_socket_close(socket, 0), 0);
     assert_kind(task_join(&task), LPORT_CLOSED);
+    cr_assert_lt(lport_clock_now() - before, 1000 * MS);
     cr_assert_eq(lport_socket_gone(socket, soon()), 0);
     cr_assert_eq(fcntl(fd, F_GETFD), -1);
 }

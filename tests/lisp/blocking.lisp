@@ -209,7 +209,7 @@ what was held up would go octet by octet."
                           (close socket :abort t)
                           (join thread)))
           (is (typep outcome 'socket-closed) "~A: ~A" (label row kind) outcome)
-          (is (< seconds 5) "~A: ~F s" (label row kind) seconds))))))
+          (is (< seconds 1) "~A: ~F s" (label row kind) seconds))))))
 
 (define-test blocking.closed-while-reading (:behaviour (13 15 16))
   (check-closing *reading-rows*))
@@ -268,7 +268,7 @@ what was held up would go octet by octet."
                           (setf (socket-deadline socket (row-direction row)) 0)
                           (join thread)))
           (is (typep outcome 'timeout) "~A: ~A" (label row kind) outcome)
-          (is (< seconds 5) "~A: ~F s" (label row kind) seconds))))))
+          (is (< seconds 1) "~A: ~F s" (label row kind) seconds))))))
 
 (define-test blocking.deadline-from-elsewhere-while-reading (:behaviour 3)
   (check-deadlines-from-elsewhere *reading-rows*))
@@ -347,5 +347,5 @@ what was held up would go octet by octet."
                         (close a :abort t)
                         (join closer)))
         (is (typep outcome 'socket-closed) "~S" outcome)
-        (is (< seconds 5)))
+        (is (< seconds 1)))
       (is (typep (failure-of (socket-descriptor a)) 'socket-closed)))))

@@ -5,14 +5,15 @@
 (define-suite closing "Closing, end of file, reset.")
 
 (defun is-woken-by-close (endpoint function)
-  "Check that FUNCTION, which blocks on ENDPOINT, is ended by CLOSE with SOCKET-CLOSED, and soon."
+  "Check that FUNCTION, which blocks on ENDPOINT, is ended by CLOSE with SOCKET-CLOSED, and at
+once."
   (let ((thread (start-blocked function)))
     (multiple-value-bind (seconds condition)
         (seconds-of (lambda ()
                       (close endpoint)
                       (join thread)))
       (is (typep condition 'socket-closed) "expected SOCKET-CLOSED, got ~S" condition)
-      (is (< seconds 5)))))
+      (is (< seconds 1)))))
 
 (define-test closing.wakes-a-read (:behaviour 13)
   (do-pairs (a b)
