@@ -161,12 +161,17 @@ once it is out."
           (lambda () (setf (resident ,channel ,direction) nil))
           (lambda () (inside ,channel ,direction))))
 
+(defun fence-threads ()
+  "A memory barrier in every thread: each has stored all that it had got to, and what it looks at
+next is not older than what this thread has stored."
+  (unless (zerop (lport-fence))         ; not to be had: what was stored is seen in a moment too
+    (sleep 1/1000)))
+
 (defun evict (channel end inside)
   (declare (type function end inside))
   (setf (channel-shared channel) t)
   (funcall end)
-  (unless (zerop (lport-fence))         ; taken away since: what was stored is seen in a moment too
-    (sleep 1/1000))
+  (fence-threads)
   (loop for look from 1
         while (funcall inside)
         do (if (< look 100)

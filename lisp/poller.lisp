@@ -84,9 +84,14 @@ POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epo
 ;;; The lock is that of the set, and a socket may be in several.
 
 (defun join-members (entry)
-  "Let ENTRY be noted when the buffer of its socket is filled, until LEAVE-MEMBERS."
-  (change-atomically (members (channel-memberships (entry-channel entry)))
-    (cons entry members)))
+  "Let ENTRY be noted when the buffer of its socket is filled, until LEAVE-MEMBERS. What has been
+buffered without its being noted is seen from here on."
+  (let ((channel (entry-channel entry)))
+    (change-atomically (members (channel-memberships channel))
+      (cons entry members))
+    ;; Who fills a buffer looks for members behind it without a fence, but owns the direction.
+    (unless (member (owner channel :input) (list nil (%current-thread)))
+      (fence-threads))))
 
 (defun leave-members (entry)
   (change-atomically (members (channel-memberships (entry-channel entry)))
