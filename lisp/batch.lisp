@@ -237,16 +237,10 @@ Conditions: those of SOCKET-RECEIVE; USAGE-ERROR, BATCH is too small for that; N
 sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
   (check-datagram-socket socket :receive)
   (check-batch batch :receive)
-  (let* ((messenger (endpoint-channel socket))
-         (limit (call-limit messenger :input)))
-    (loop
-      (check-open messenger :receive)
-      (setf limit (check-deadline messenger :input :receive limit 0))
-      (let ((count (receive-batch-now messenger batch)))
-        (cond ((>= count 0) (return count))
-              ((would-block-p count)
-               (setf limit (await messenger :input :receive limit 0)))
-              (t (fail-receive-batch messenger count batch)))))))
+  (let ((messenger (endpoint-channel socket)))
+    (values (trying (messenger :input :receive (call-limit messenger :input)
+                     :fail (lambda (status) (fail-receive-batch messenger status batch)))
+              (receive-batch-now messenger batch)))))
 
 (defun fail-receive-batch (messenger status batch)
   "Signal what STATUS of receiving into BATCH says."

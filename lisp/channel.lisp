@@ -273,6 +273,62 @@ have to wait so long too. Not for a thread that has to do something before it bl
       (setf (channel-expecting channel) (and (minusp status) (would-block-p status))
             (channel-patient channel) nil)))
 
+;;; Trying
+
+(eval-when (:compile-toplevel :load-toplevel :execute)
+  (defun attempt-form (call arguments parameters attempt fail)
+    "The form that calls the function CALL with ARGUMENTS and two functions that are not allocated:
+one of PARAMETERS that makes ATTEMPT; FAIL, or NIL."
+    (let ((try (gensym "ATTEMPT")) (how (gensym "FAIL")) (status (gensym "STATUS")))
+      `(flet ((,try ,parameters ,attempt)
+              ,@(when fail `((,how (,status) (funcall ,fail ,status)))))
+         (declare (dynamic-extent #',try ,@(when fail `(#',how))))
+         (,call ,@arguments #',try ,(when fail `#',how))))))
+
+(defmacro trying ((channel direction operation limit &key (moved 0) closing fail) attempt)
+  "Make ATTEMPT, a form that does not block, until it has a count; wait in between. Values: the
+count; LIMIT, or a later one that the user asked for. MOVED, how many the call has moved before, is
+for conditions; FAIL, a function of a status, signals what has failed (NIL: FAIL-ON does); CLOSING:
+the caller is the one who closes."
+  (attempt-form 'call-trying (list channel direction operation limit moved closing)
+                '() attempt fail))
+
+(defun call-trying (channel direction operation limit moved closing attempt fail)
+  (declare (type function attempt) (type (or null function) fail) (type moment limit))
+  (loop
+    (unless closing
+      (check-open channel operation moved)
+      (setf limit (check-deadline channel direction operation limit moved)))
+    (let ((count (funcall attempt)))
+      (declare (type (signed-byte 64) count))
+      (cond ((>= count 0) (return (values count limit)))
+            ((would-block-p count)
+             (setf limit (await channel direction operation limit moved :closing closing)))
+            (fail (funcall fail count))
+            (t (fail-on channel count operation :octets moved))))))
+
+(defmacro receiving ((channel operation limit &key (moved 0) fail) (flags) attempt)
+  "As TRYING, for input that ATTEMPT receives with FLAGS: what has to come first is waited for
+first, or, as PATIENCE says, in the attempt itself."
+  (attempt-form 'call-receiving (list channel operation limit moved) (list flags) attempt fail))
+
+(defun call-receiving (channel operation limit moved attempt fail)
+  (declare (type channel channel) (type function attempt) (type (or null function) fail)
+           (type moment limit))
+  (loop
+    (check-open channel operation moved)
+    (setf limit (check-deadline channel :input operation limit moved))
+    (let ((flags (patience (channel)
+                   (leaves-room-p (min limit (channel-input-deadline channel))))))
+      (when (and (channel-expecting channel) (zerop flags))
+        (setf limit (await-answer channel operation limit moved)))
+      (let ((count (funcall attempt flags)))
+        (declare (type (signed-byte 64) count))
+        (cond ((>= count 0) (return (values count limit)))
+              ((would-block-p count))   ; NOTE-ANSWER has noted that it has to come first
+              (fail (funcall fail count))
+              (t (fail-on channel count operation :octets moved)))))))
+
 ;;; Places that several threads change
 
 (defmacro change-atomically ((value place) new)

@@ -118,35 +118,12 @@ connection has none."
       (forget-input connection)))
   element)
 
-(defmacro receiving ((connection limit moved) (flags) attempt)
-  "Make ATTEMPT, a form that receives with FLAGS, until it has a count; wait in between, and first
-where what is to be read has to come first.
-Values: the count, 0 at end of file; LIMIT, or a later one that the user asked for."
-  (let ((try (gensym "ATTEMPT")))
-    `(flet ((,try (,flags) ,attempt))
-       (declare (dynamic-extent #',try))
-       (call-receiving ,connection ,limit ,moved #',try))))
-
-(defun call-receiving (connection limit moved attempt)
-  (declare (type function attempt) (type moment limit))
-  (loop
-    (check-open connection :read moved)
-    (setf limit (check-deadline connection :input :read limit moved))
-    (let ((flags (patience (connection)
-                   (leaves-room-p (min limit (channel-input-deadline connection))))))
-      (when (and (connection-expecting connection) (zerop flags))
-        (release-idle-input connection)
-        (setf limit (await-answer connection :read limit moved)))
-      (let ((count (funcall attempt flags)))
-        (declare (type (signed-byte 64) count))
-        (cond ((>= count 0)
-               (return (values count limit)))
-              ((not (would-block-p count))
-               (fail-on connection count :read :octets moved)))))))
-
 (defun fill-input (connection limit &optional (moved 0))
   "Wait for more octets behind IN-END. Values: how many, 0 at end of file; LIMIT or a later one."
-  (receiving (connection limit moved) (flags) (receive-into-buffer connection flags)))
+  (when (connection-expecting connection) ; it may take its time
+    (release-idle-input connection))
+  (receiving (connection :read limit :moved moved) (flags)
+    (receive-into-buffer connection flags)))
 
 (defun fill-input-now (connection)
   "Take what is there without blocking: how many octets, 0 at end of file, NIL if there is nothing
@@ -306,7 +283,7 @@ came."
                (return position))
              (multiple-value-setq (count limit)
                (if (>= (- end start) +direct-size+)
-                   (receiving (connection limit (- position start)) (flags)
+                   (receiving (connection :read limit :moved (- position start)) (flags)
                      (call-deferred
                        (let ((count (receive connection octets position end flags)))
                          (when (plusp count)
@@ -336,7 +313,7 @@ How many; 0 at end of file."
           (cond ((= start end) 0)
                 ((plusp (buffered-input connection))
                  (take-octets connection octets start end))
-                (t (values (receiving (connection limit 0) (flags)
+                (t (values (receiving (connection :read limit) (flags)
                              (call-deferred (receive connection octets start end flags))))))))))
 
 ;;; Waiting without reading

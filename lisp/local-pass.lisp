@@ -52,25 +52,11 @@ Source: SO_PEERCRED, unix(7)."
                                        "a file descriptor or a socket"))))
     numbers))
 
-(defmacro transferring ((channel direction operation limit) attempt)
-  "Make ATTEMPT, a form that does not block, until it has a result; wait in between. Values: the
-result; LIMIT, or a later one that the user asked for."
-  `(call-transferring ,channel ,direction ,operation ,limit (lambda () ,attempt)))
-
-(defun call-transferring (channel direction operation limit attempt)
-  (loop
-    (check-open channel operation)
-    (setf limit (check-deadline channel direction operation limit 0))
-    (let ((result (funcall attempt)))
-      (cond ((>= result 0) (return (values result limit)))
-            ((would-block-p result) (setf limit (await channel direction operation limit 0)))
-            ((= (lport-status-kind result) +lport-end+)
-             (error 'end-of-file :stream (channel-socket channel)))
-            (t (fail-passing channel result operation))))))
-
 (defun fail-passing (channel status operation)
-  "Signal what STATUS of passing descriptors over CHANNEL says."
-  (cond ((and (eq operation :send) (= (lport-status-kind status) +lport-invalid+))
+  "Signal what STATUS of passing descriptors over CHANNEL says: END-OF-FILE, or its own condition."
+  (cond ((= (lport-status-kind status) +lport-end+)
+         (error 'end-of-file :stream (channel-socket channel)))
+        ((and (eq operation :send) (= (lport-status-kind status) +lport-invalid+))
          (fail status operation :socket (channel-socket channel)
                                 :message "expected file descriptors that are open"))
         ((and (typep channel 'messenger) (parted-p channel status))
@@ -80,7 +66,8 @@ result; LIMIT, or a later one that the user asked for."
 (defun pass-octets (channel octets descriptors limit)
   "Send OCTETS with DESCRIPTORS, a vector of numbers. Values: how many octets were sent; LIMIT, or a
 later one."
-  (transferring (channel :output :send limit)
+  (trying (channel :output :send limit
+           :fail (lambda (status) (fail-passing channel status :send)))
     (call-deferred
       (let ((sent (with-octets (pointer octets)
                     (with-octets (numbers descriptors)
@@ -106,7 +93,7 @@ later one."
             (pass-octets connection octets descriptors limit))
           (loop while (< position end)
                 do (multiple-value-setq (count limit)
-                     (sending (connection limit position)
+                     (trying (connection :output :write limit :moved position)
                        (call-deferred
                          (let ((count (send-with-pending connection octets position end)))
                            (when (plusp count)
@@ -192,7 +179,8 @@ interrupts deferred since they came."
   (declare (type function note))
   (let* ((octets (octets-of-size +most-octets+))
          (numbers (numbers-of-size (max 1 max)))
-         (count (transferring (channel :input :receive (call-limit channel :input))
+         (count (trying (channel :input :receive (call-limit channel :input)
+                         :fail (lambda (status) (fail-passing channel status :receive)))
                   (call-deferred
                     (let ((count (with-octets (pointer octets)
                                    (with-octets (descriptors numbers)

@@ -228,7 +228,7 @@ is not that of a pipe or a device, which an open could wait for."
       (setf limit (nth-value 1 (flush connection :limit limit :taken 0)))
       (loop until (or (zerop count) (eql position end))
             do (multiple-value-setq (count limit)
-                 (sending (connection limit (- position start))
+                 (trying (connection :output :write limit :moved (- position start))
                    (call-deferred
                      (let ((count (lport-socket-send-file
                                    (connection-handle connection) descriptor position

@@ -137,28 +137,6 @@ nothing is left."
           (t (incf (connection-out-start connection) own)))
     (- count own)))
 
-(defmacro sending ((connection limit moved &key closing) attempt)
-  "Make ATTEMPT, a form that sends without blocking, until it has a count; wait in between. Values:
-the count; LIMIT, or a later one that the user asked for. CLOSING: the caller is the one who
-closes."
-  (let ((try (gensym "ATTEMPT")))
-    `(flet ((,try () ,attempt))
-       (declare (dynamic-extent #',try))
-       (call-sending ,connection ,limit ,moved ,closing #',try))))
-
-(defun call-sending (connection limit moved closing attempt)
-  (declare (type function attempt) (type moment limit))
-  (loop
-    (unless closing
-      (check-writable connection moved)
-      (setf limit (check-deadline connection :output :write limit moved)))
-    (let ((count (funcall attempt)))
-      (declare (type (signed-byte 64) count))
-      (cond ((>= count 0) (return (values count limit)))
-            ((would-block-p count)
-             (setf limit (await connection :output :write limit moved :closing closing)))
-            (t (fail-on connection count :write :octets moved))))))
-
 (defun send-all (connection)
   "As SEND-PENDING. To be called with interrupts deferred."
   (declare (type connection connection))
@@ -184,8 +162,8 @@ before."
     (declare (type index count))
     (loop while (plusp (pending-output connection))
           do (multiple-value-setq (count limit)
-               (sending (connection limit (or taken moved) :closing closing)
-                        (send-pending connection)))
+               (trying (connection :output :write limit :moved (or taken moved) :closing closing)
+                 (send-pending connection)))
              (incf moved count))
     (when (plusp (length (connection-out connection)))
       (drop-output connection))
@@ -354,7 +332,7 @@ On a failure NETWORK-OCTETS tells how many of OCTETS were taken, by the buffer o
                          (return)))
                       (t
                        (multiple-value-setq (count limit)
-                         (sending (connection limit (- position start))
+                         (trying (connection :output :write limit :moved (- position start))
                            (call-deferred
                              (let ((count (send-with-pending connection octets position end)))
                                (when (plusp count)
