@@ -32,16 +32,22 @@ the interface (RFC 4007); 0 for none.")))
   "What can be given for a port: a number, its digits, the name of a service."
   '(or string (unsigned-byte 16)))
 
-;;; Blocks: addresses with a port as the library takes them, see libport.h
+;;; Blocks: addresses with a port as the library takes them, see libport.h. What stands where in one
+;;; is said here and nowhere else.
 
 (defconstant +block-octets+ 8 "Where the octets of the address begin in a block.")
 
+(defparameter *families* `((:inet . ,+lport-inet+) (:inet6 . ,+lport-inet6+)
+                           (:local . ,+lport-local+))
+  "The families, each with the library's number.")
+
 (defun family-number (family)
   "The library's number for FAMILY, a keyword."
-  (ecase family
-    (:inet +lport-inet+)
-    (:inet6 +lport-inet6+)
-    (:local +lport-local+)))
+  (cdr (assoc family *families*)))
+
+(defun number-family (number)
+  "The family that has NUMBER in the library, a keyword, or NIL."
+  (car (rassoc number *families*)))
 
 (defun put-number (number vector start size)
   "Put NUMBER into SIZE octets of VECTOR from START on, the most significant first."
@@ -54,16 +60,32 @@ the interface (RFC 4007); 0 for none.")))
     (dotimes (index size number)
       (setf number (logior (ash number 8) (aref vector (+ start index)))))))
 
+(defun make-block (&optional (family-number +lport-any+) (port 0))
+  "A fresh block of the wildcard of the family with FAMILY-NUMBER, with PORT; a local name that is
+none."
+  (let ((block (octets-of-size +lport-address-size+)))
+    (setf (aref block 0) family-number)
+    (put-number port block 2 2)))
+
+(defmacro block-from ((pointer) &body call)
+  "Values: a fresh block, into which CALL, a call of the library, has written at POINTER; what that
+returned."
+  (let ((block (gensym "BLOCK")))
+    `(let ((,block (make-block)))
+       (values ,block (with-octets (,pointer ,block) ,@call)))))
+
 (defun address-block (address port)
   "A fresh block of ADDRESS and PORT, an integer."
-  (let ((block (octets-of-size +lport-address-size+))
+  (let ((block (make-block (family-number (address-family address)) port))
         (octets (address-octets address)))
-    (setf (aref block 0) (family-number (address-family address)))
     (when (eq (address-family address) :local)
       (setf (aref block 1) (length octets)))
-    (put-number port block 2 2)
     (put-number (address-scope address) block 4 4)
     (replace block octets :start1 +block-octets+)))
+
+(defun block-family (block)
+  "The family in BLOCK, a keyword; NIL for none, and for the wildcard of all."
+  (number-family (aref block 0)))
 
 (defun block-port (block)
   "The port in BLOCK."
@@ -73,16 +95,27 @@ the interface (RFC 4007); 0 for none.")))
   "The index of the interface that the address in BLOCK is of, or 0."
   (get-number block 4 4))
 
+(defun block-size (block)
+  "How many octets the address in BLOCK, which has a family, has."
+  (ecase (block-family block)
+    (:inet 4)
+    (:inet6 16)
+    (:local (aref block 1))))
+
+(defun wildcard-p (block)
+  "True if BLOCK is of no address in particular."
+  (not (find-if #'plusp block :start +block-octets+)))
+
+(defun bound-p (block)
+  "True if BLOCK is an end that was bound: it has a port, or is a local name."
+  (plusp (if (eq :local (block-family block)) (block-size block) (block-port block))))
+
 (defun literal-block-address (block)
   "The address in BLOCK as it stands there; NIL for one of no family."
-  (flet ((address (family size)
-           (%make-address family
-                         (subseq block +block-octets+ (+ +block-octets+ size))
-                         (block-scope block))))
-    (let ((number (aref block 0)))
-      (cond ((= number +lport-inet+) (address :inet 4))
-            ((= number +lport-inet6+) (address :inet6 16))
-            ((= number +lport-local+) (address :local (aref block 1)))))))
+  (when (block-family block)
+    (%make-address (block-family block)
+                   (subseq block +block-octets+ (+ +block-octets+ (block-size block)))
+                   (block-scope block))))
 
 (defun unmapped (address)
   "ADDRESS, or the IPv4 address that it maps (RFC 4291 2.5.5.2)."
@@ -121,10 +154,10 @@ the interface (RFC 4007); 0 for none.")))
 
 (defun literal-address (text)
   "The address that TEXT, a string, spells, or NIL."
-  (let ((block (octets-of-size +lport-address-size+)))
-    (when (plusp (with-text (pointer length text)
-                   (with-octets (place block)
-                     (lport-address-parse pointer length 0 place))))
+  (multiple-value-bind (block family) (block-from (place)
+                                        (with-text (pointer length text)
+                                          (lport-address-parse pointer length 0 place)))
+    (when (plusp family)
       (literal-block-address block))))
 
 (defun literal-only-p (text)
@@ -251,8 +284,7 @@ link-local scope and has no zone, unless OWN, the block of the own end, has one.
   "The library's number for FAMILY: :INET, :INET6, or NIL for any. Signals USAGE-ERROR."
   (case family
     ((nil) +lport-any+)
-    (:inet +lport-inet+)
-    (:inet6 +lport-inet6+)
+    ((:inet :inet6) (family-number family))
     (t (fail-as 'usage-error operation :invalid
                 :message "expected :INET, :INET6 or NIL for the family, got ~S"
                 :arguments (list family)))))

@@ -3,18 +3,6 @@
 
 (in-package :port)
 
-(defun family-of-number (number)
-  (ecase number
-    (#.+lport-inet+ :inet)
-    (#.+lport-inet6+ :inet6)
-    (#.+lport-local+ :local)))
-
-(defun kind-of-number (number)
-  (ecase number
-    (#.+lport-stream+ :stream)
-    (#.+lport-datagram+ :datagram)
-    (#.+lport-seqpacket+ :seqpacket)))
-
 (defun fail-adoption (fd expected got)
   "Signal the USAGE-ERROR that FD is GOT, a text, where EXPECTED was EXPECTED, another."
   (fail-as 'usage-error :adopt :invalid
@@ -27,8 +15,8 @@ socket that could be adopted."
   (let* ((result (lport-descriptor-inspect fd))
          (errno (and (minusp result) (lport-status-errno result))))
     (cond ((not (minusp result))
-           (values (family-of-number (ldb (byte 8 0) result))
-                   (kind-of-number (ldb (byte 8 8) result))
+           (values (number-family (ldb (byte 8 0) result))
+                   (car (rassoc (ldb (byte 8 8) result) *kind-numbers*))
                    (ash result -16)))
           ((= (lport-status-kind result) +lport-not-supported+)
            (fail result :adopt

@@ -88,16 +88,16 @@ full length if it was cut off, else NIL."
 port; NIL and NIL for that which the socket is connected to."
   (check-batch-index batch index)
   (let ((block (batch-block batch index)))
-    (if (zerop (aref block 0))
-        (values nil nil)
-        (host-and-port block))))
+    (if (block-family block)
+        (host-and-port block)
+        (values nil nil))))
 
 (defun batch-destination (host port)
   "The block for HOST and PORT, as users give them; of no family where HOST is NIL."
   (cond ((and (null host) port)
          (fail-as 'usage-error :batch :invalid
                   :port port :message "expected :HOST beside :PORT ~S" :arguments (list port)))
-        ((null host) (octets-of-size +lport-address-size+))
+        ((null host) (make-block))
         ((null port)
          (fail-as 'usage-error :batch :invalid
                   :host host :message "expected :PORT beside :HOST ~S" :arguments (list host)))

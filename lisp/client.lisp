@@ -66,15 +66,7 @@ are. TIMEOUT, in seconds, holds for the look-up of HOST."
     (let ((number (if port (port-designator port "tcp" :connect :minimum 0) 0)))
       (if host
           (address-block (with-deadline (timeout) (one-address host family :connect)) number)
-          (any-block number)))))
-
-(defun any-block (port)
-  "The block of the wildcard address of any family with PORT."
-  (let ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)
-                                                :initial-element 0)))
-    (setf (aref block 2) (ash port -8)
-          (aref block 3) (logand port 255))
-    block))
+          (make-block +lport-any+ number)))))
 
 (defun one-address (host family operation)
   "The address that HOST names, the first where there are several."
@@ -141,10 +133,8 @@ PORT, as the caller gave them, and the attempts are for the condition."
 
 (defun attempt-block (dial index)
   "Values: the address block of attempt INDEX of DIAL; its status."
-  (let* ((block (octets-of-size +lport-address-size+))
-         (status (with-octets (pointer block)
-                   (lport-dial-attempt dial index pointer))))
-    (values block status)))
+  (block-from (place)
+    (lport-dial-attempt dial index place)))
 
 (defun reached (dial)
   "The block of the address that DIAL has reached."

@@ -120,13 +120,6 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
   "The block to bind to: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
   (listening-block host (or port 0) family :protocol "udp" :operation :bind))
 
-(defun block-family (block)
-  "The family in BLOCK as a keyword; NIL for the wildcard of both."
-  (let ((number (aref block 0)))
-    (cond ((= number +lport-inet+) :inet)
-          ((= number +lport-inet6+) :inet6)
-          ((= number +lport-local+) :local))))
-
 (defun open-bound (local host port flags settings)
   (opened (open-datagram local nil flags settings (block-family local))
           :bind :host host :port port))

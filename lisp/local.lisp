@@ -19,10 +19,9 @@
                                        :arguments (list path))))
                 (t (fail-type operation :host path '(or string pathname)
                               "the path of a local socket, a string or a pathname")))))
-    (let* ((block (octets-of-size +lport-address-size+))
-           (status (with-text (name length text)
-                     (with-octets (pointer block)
-                       (lport-address-local name length pointer)))))
+    (multiple-value-bind (block status) (block-from (place)
+                                          (with-text (name length text)
+                                            (lport-address-local name length place)))
       (when (minusp status)
         (fail-as 'address-syntax operation :address-syntax :host path
                  :message "expected a path of 1 to 108 octets without a zero octet, got ~S, ~
@@ -30,22 +29,16 @@
                  :arguments (list text (length (utf8-octets text)))))
       block)))
 
+(defparameter *kind-numbers* `((:stream . ,+lport-stream+) (:datagram . ,+lport-datagram+)
+                               (:seqpacket . ,+lport-seqpacket+))
+  "The kinds of local sockets, each with the library's number.")
+
 (defun kind-number (kind)
   "The library's number for KIND."
-  (case kind
-    (:stream +lport-stream+)
-    (:datagram +lport-datagram+)
-    (:seqpacket +lport-seqpacket+)
-    (t (fail-as 'not-supported :open :not-supported
-                :message "expected :KIND :STREAM, :DATAGRAM or :SEQPACKET, got ~S"
-                :arguments (list kind)))))
-
-(defun unnamed-block ()
-  "The block of a local end without a name; bound to it, a socket gets an abstract name from the
-system."
-  (let ((block (octets-of-size +lport-address-size+)))
-    (setf (aref block 0) +lport-local+)
-    block))
+  (or (cdr (assoc kind *kind-numbers*))
+      (fail-as 'not-supported :open :not-supported
+               :message "expected :KIND :STREAM, :DATAGRAM or :SEQPACKET, got ~S"
+               :arguments (list kind))))
 
 (defun open-unix-socket (path &rest settings
                          &key (kind :stream) bin timeout element-type external-format
@@ -73,7 +66,8 @@ ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: u
 
 (defun open-path-datagram (block path settings)
   "A datagram socket connected to the local name PATH, which is that in BLOCK."
-  (opened (open-datagram (unnamed-block) block 0 settings :local)
+  ;; Bound to no name, it gets an abstract one from the system.
+  (opened (open-datagram (make-block +lport-local+) block 0 settings :local)
           :connect :host path))
 
 (note-keywords 'open-unix-socket)

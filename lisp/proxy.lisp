@@ -50,7 +50,7 @@
   "The ends of SOCKET are those in the blocks SOURCE and DESTINATION, unless they are of no family;
 those of the connection itself are kept."
   (setf (socket-link socket) (cons (endpoint-remote socket) (local-block socket)))
-  (unless (zerop (aref source 0))
+  (when (block-family source)
     (setf (endpoint-remote socket) source
           (endpoint-local socket) destination)))
 
@@ -58,8 +58,8 @@ those of the connection itself are kept."
   "True if a whole header stood at the beginning of what SOCKET has buffered: it is taken. Signals
 PROXY-ERROR if what stands there cannot become one."
   (let* ((connection (socket-connection socket))
-         (source (octets-of-size +lport-address-size+))
-         (destination (octets-of-size +lport-address-size+))
+         (source (make-block))
+         (destination (make-block))
          (result (with-octets (octets (connection-in connection) (connection-in-start connection))
                    (with-octets (from source)
                      (with-octets (to destination)

@@ -30,11 +30,8 @@ why there is none; the query is closed on every exit. ANSWER may block."
 
 (defun answer-address (query index)
   "Address INDEX of the answer of QUERY."
-  (let ((block (octets-of-size +lport-address-size+)))
-    (call-deferred
-      (with-octets (pointer block)
-        (lport-resolve-address query index pointer)))
-    (block-address block)))
+  (block-address (block-from (place)
+                   (lport-resolve-address query index place))))
 
 (defun answer-addresses (query count)
   (loop for index below count

@@ -60,9 +60,7 @@ proxy-protocol.txt of HAProxy."
         (address-block (first (check-family (unmapped (one-address host family operation))
                                             family host))
                        number)
-        (let ((block (any-block number)))
-          (setf (aref block 0) family-number)
-          block))))
+        (make-block family-number number))))
 
 (defun make-listener (handle kind settings parsed)
   "The server around HANDLE; KIND, SETTINGS, a plist, and the same PARSED are those of its
@@ -112,7 +110,7 @@ Source: accept4(2)."
 status why there is none."
   (let ((handle (channel-handle (endpoint-channel server)))
         (kind (server-kind server))
-        (peer (octets-of-size +lport-address-size+)))
+        (peer (make-block)))
     (open-endpoint (lambda ()
                      (with-octets (pointer peer)
                        (lport-socket-accept handle pointer)))

@@ -166,21 +166,17 @@ does not know it any more."
   "The address block that ASK, one of lport_socket_name and lport_socket_peer, gives of HANDLE; or
 NIL."
   (declare (type function ask))
-  (let ((block (octets-of-size +lport-address-size+)))
-    (unless (minusp (the (signed-byte 64) (with-octets (pointer block)
-                                            (funcall ask handle pointer))))
+  (multiple-value-bind (block status) (block-from (place) (funcall ask handle place))
+    (declare (type (signed-byte 64) status))
+    (unless (minusp status)
       block)))
 
 (defun peer-block (handle asked)
   "The block of the peer of HANDLE, which was connected to ASKED: that, unless it is a wildcard, for
 which the system takes an address of this machine."
-  (or (and (not (find-if #'plusp asked :start +block-octets+))
+  (or (and (wildcard-p asked)
            (asked-block handle #'lport-socket-peer))
       asked))
-
-(defun bound-p (block)
-  "True if BLOCK is an end that was bound: it has a port, or is a local name."
-  (plusp (if (= (aref block 0) +lport-local+) (aref block 1) (block-port block))))
 
 (defun local-block (endpoint)
   "The block of the own end of ENDPOINT, or NIL. A datagram socket that was not bound may be by now:
