@@ -10,7 +10,7 @@
   "Room for messages that SEND-BATCH and RECEIVE-BATCH move together. Made by MAKE-DATAGRAM-BATCH,
 for one thread at a time."
   (octets (octets-of-size 0) :type octets :read-only t)
-  (lengths (octets-of-size 0) :type octets :read-only t) ; 64-bit integers
+  (lengths (int64s-of-size 0) :type int64s :read-only t)
   (blocks (octets-of-size 0) :type octets :read-only t)
   (size 0 :type index :read-only t)
   (capacity 0 :type index :read-only t)
@@ -41,7 +41,7 @@ BATCH-MESSAGE. Its contents may be read and changed.")
   (check-argument :batch capacity '(integer 1 65536) "a number of messages from 1 to 65536")
   (check-argument :batch size '(integer 1 65536) "a number of octets from 1 to 65536")
   (%make-datagram-batch :octets (octets-of-size (* capacity size))
-                        :lengths (numbers-of-size capacity)
+                        :lengths (int64s-of-size capacity)
                         :blocks (octets-of-size (* capacity +lport-address-size+))
                         :size size :capacity capacity))
 
@@ -73,7 +73,7 @@ DATAGRAM-BATCH-OCTETS, the index of its first octet in it, the index after its l
 full length if it was cut off, else NIL."
   (check-batch-index batch index)
   (let* ((start (* index (datagram-batch-size batch)))
-         (length (number-at (datagram-batch-lengths batch) index))
+         (length (aref (datagram-batch-lengths batch) index))
          (stored (min length (datagram-batch-size batch))))
     (values (datagram-batch-octets batch) start (+ start stored)
             (and (> length stored) length))))
@@ -125,7 +125,7 @@ Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, R
                :start1 (* index +lport-address-size+))
       (replace (datagram-batch-octets batch) vector
                :start1 (* index size) :start2 from :end2 to)
-      (setf (number-at (datagram-batch-lengths batch) index) (- to from)
+      (setf (aref (datagram-batch-lengths batch) index) (- to from)
             (datagram-batch-used batch) (1+ index)))
     index))
 
@@ -135,7 +135,7 @@ Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, R
   "The octets of the messages of BATCH from START below END."
   (loop for index from start below end
         sum (min (datagram-batch-size batch)
-                 (the index (number-at (datagram-batch-lengths batch) index)))
+                 (the index (aref (datagram-batch-lengths batch) index)))
           of-type index))
 
 (declaim (inline move-batch))           ; so that no pointer is consed
@@ -144,7 +144,7 @@ Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, R
 status."
   (let ((size (datagram-batch-size batch)))
     (with-octets (octets (datagram-batch-octets batch) (* start size))
-      (with-octets (lengths (datagram-batch-lengths batch) (* 8 start))
+      (with-int64s (lengths (datagram-batch-lengths batch) start)
         (with-octets (blocks (datagram-batch-blocks batch) (* start +lport-address-size+))
           (funcall move (channel-handle messenger) octets size lengths blocks count))))))
 
@@ -196,7 +196,7 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
   "Signal what STATUS of sending the messages of BATCH from START below END says, after MOVED of
 them were sent."
   (loop for index from start below end
-        for length = (number-at (datagram-batch-lengths batch) index)
+        for length = (aref (datagram-batch-lengths batch) index)
         when (> length (datagram-batch-size batch))
           do (fail-as 'usage-error :send :invalid
                       :socket (channel-socket messenger) :octets moved

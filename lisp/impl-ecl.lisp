@@ -101,23 +101,14 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
   "As WITH-OCTETS, for a (simple-array character (*)): POINTER is to UTF-32 in host order."
   `(with-address (,pointer ,string (simple-array character (*)) ,start 4) ,@body))
 
-(defmacro with-int64s ((pointer vector) &body body)
-  "Run BODY with POINTER to VECTOR, a (simple-array (signed-byte 64) (*)). BODY may block: what it
-points to is only written to."
-  `(with-address (,pointer ,vector int64s 0 8) ,@body))
+(defmacro with-int64s ((pointer vector &optional (start 0)) &body body)
+  "Run BODY with POINTER to element START of VECTOR, a (simple-array (signed-byte 64) (*)). BODY may
+block if what it points to is only written to."
+  `(with-address (,pointer ,vector int64s ,start 8) ,@body))
 
 (defmacro %null-pointer ()
   "The pointer NULL."
   0)
-
-(defmacro %int64-at (pointer)
-  "The 64-bit integer in host order at POINTER."
-  `(ffi:c-inline (,pointer) (:fixnum) :int64-t "*(int64_t*)(#0)" :one-liner t :side-effects nil))
-
-(defmacro %store-int64 (number pointer)
-  "Store NUMBER as a 64-bit integer in host order at POINTER."
-  `(ffi:c-inline (,pointer ,number) (:fixnum :int64-t) :void "*(int64_t*)(#0) = (#1)"
-                 :one-liner t :side-effects t))
 
 (defun text-at (address)
   "The text in UTF-8 at ADDRESS, which ends with a zero; NIL for NULL."

@@ -87,27 +87,19 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
          (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,vector) (* 4 ,start))))
            ,@body)))))
 
-(defmacro with-int64s ((pointer vector) &body body)
-  "Run BODY with POINTER to VECTOR, a (simple-array (signed-byte 64) (*)) that does not move
-meanwhile. BODY may block: what it points to is only written to."
+(defmacro with-int64s ((pointer vector &optional (start 0)) &body body)
+  "Run BODY with POINTER to element START of VECTOR, a (simple-array (signed-byte 64) (*)) that does
+not move meanwhile. BODY may block if what it points to is only written to."
   (let ((place (gensym "VECTOR")))
     `(let ((,place ,vector))
        (declare (type int64s ,place))
        (sb-sys:with-pinned-objects (,place)
-         (let ((,pointer (sb-sys:vector-sap ,place)))
+         (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,place) (* 8 ,start))))
            ,@body)))))
 
 (defmacro %null-pointer ()
   "The pointer NULL."
   '(cffi:null-pointer))
-
-(defmacro %int64-at (pointer)
-  "The 64-bit integer in host order at POINTER."
-  `(cffi:mem-ref ,pointer :int64))
-
-(defmacro %store-int64 (number pointer)
-  "Store NUMBER as a 64-bit integer in host order at POINTER."
-  `(setf (cffi:mem-ref ,pointer :int64) ,number))
 
 (defmacro %define-foreign ((c-name name) result &rest parameters)
   "Define NAME as the function C-NAME of the library, with PARAMETERS, (name type)..., and a RESULT

@@ -34,14 +34,13 @@ system does not tell is left out.
 Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_INFO of tcp(7)."
   (check-endpoint socket :info)
   (let* ((count (length *info-fields*))
-         (values (octets-of-size (* 8 count)))
-         (status (with-octets (pointer values)
+         (values (int64s-of-size count))
+         (status (with-int64s (pointer values)
                    (lport-info-read (endpoint-handle socket) pointer count))))
     (when (minusp status)
       (fail-of-kind socket status :info "a TCP connection or server"))
     (loop for field in *info-fields*
-          for index from 0
-          for value = (handle-in values (* 8 index))
+          for value across values
           unless (= value +lport-never+)
             collect (getf field :name) and
             collect (info-value (getf field :kind) value))))

@@ -5,17 +5,6 @@
 
 (in-package :port)
 
-(defun numbers-of-size (count)
-  "A vector for COUNT 64-bit integers in host order."
-  (octets-of-size (* 8 count)))
-
-(defun number-at (numbers index)
-  (handle-in numbers (* 8 index)))
-
-(defun (setf number-at) (number numbers index)
-  (with-octets (pointer numbers (* 8 index))
-    (setf (int64-at pointer) number)))
-
 (defun socket-peer-credentials (socket)
   "Return who is at the other end of SOCKET, a connected local SOCKET or DATAGRAM-SOCKET, as 3
 values: the ids of its process, user and group, as they were when it connected, listened, or made
@@ -23,13 +12,13 @@ the pair. The system vouches for them.
 Conditions: NOT-SUPPORTED, it is no local socket; USAGE-ERROR, it is not connected; SOCKET-CLOSED.
 Source: SO_PEERCRED, unix(7)."
   (check-link socket :credentials)
-  (let* ((numbers (numbers-of-size 3))
+  (let* ((numbers (int64s-of-size 3))
          (channel (endpoint-channel socket))
-         (status (with-octets (pointer numbers)
+         (status (with-int64s (pointer numbers)
                    (lport-local-credentials (channel-handle channel) pointer))))
     (when (minusp status)
       (fail-of-kind socket status :credentials "a local socket"))
-    (values (number-at numbers 0) (number-at numbers 1) (number-at numbers 2))))
+    (values (aref numbers 0) (aref numbers 1) (aref numbers 2))))
 
 ;;; Sending
 
@@ -42,10 +31,10 @@ Source: SO_PEERCRED, unix(7)."
     (fail-as 'usage-error :send :invalid
              :message "expected 1 to ~D file descriptors, got ~D"
              :arguments (list +most-descriptors+ (length descriptors))))
-  (let ((numbers (numbers-of-size (length descriptors))))
+  (let ((numbers (int64s-of-size (length descriptors))))
     (loop for descriptor in descriptors
           for index from 0
-          do (setf (number-at numbers index)
+          do (setf (aref numbers index)
                    (if (typep descriptor 'endpoint)
                        (socket-descriptor descriptor)
                        (check-argument :send descriptor '(unsigned-byte 31)
@@ -70,9 +59,9 @@ later one."
            :fail (lambda (status) (fail-passing channel status :send)))
     (call-deferred
       (let ((sent (with-octets (pointer octets)
-                    (with-octets (numbers descriptors)
+                    (with-int64s (numbers descriptors)
                       (lport-local-send (channel-handle channel) pointer (length octets)
-                                        numbers (floor (length descriptors) 8))))))
+                                        numbers (length descriptors))))))
         (when (plusp sent)
           (note-octets-passed channel sent))
         sent))))
@@ -134,8 +123,8 @@ NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7).
 
 (defun received-descriptors (numbers max)
   "The descriptors in NUMBERS, a list."
-  (loop for index below max
-        for number = (number-at numbers index)
+  (loop for number across numbers
+        repeat max
         until (minusp number)
         collect number))
 
@@ -178,12 +167,12 @@ Source: recvmsg(2), SCM_RIGHTS of unix(7)."
 interrupts deferred since they came."
   (declare (type function note))
   (let* ((octets (octets-of-size +most-octets+))
-         (numbers (numbers-of-size (max 1 max)))
+         (numbers (int64s-of-size (max 1 max)))
          (count (trying (channel :input :receive (call-limit channel :input)
                          :fail (lambda (status) (fail-passing channel status :receive)))
                   (call-deferred
                     (let ((count (with-octets (pointer octets)
-                                   (with-octets (descriptors numbers)
+                                   (with-int64s (descriptors numbers)
                                      (lport-local-receive (channel-handle channel) pointer
                                                           (length octets) descriptors max)))))
                       (when (>= count 0)

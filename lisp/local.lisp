@@ -123,21 +123,21 @@ INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET, of both.
 Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-own-keywords 'open-socket-pair :open settings)
-  (let ((pair (make-array 16 :element-type '(unsigned-byte 8)))
+  (let ((pair (int64s-of-size 2))
         (number (kind-number kind))
         (settings (apply #'parse-settings (without-keys settings '(:kind))))
         (ends '()) (kept nil))
-    (flet ((adopt-end (place)
-             (push (adopt-handle (handle-in pair place)
+    (flet ((adopt-end (index)
+             (push (adopt-handle (aref pair index)
                                  (lambda (handle)
                                    (make-link kind handle settings
                                               (asked-block handle #'lport-socket-peer))))
                    ends)))
-      (with-waiting (status (let ((status (with-octets (pointer pair)
+      (with-waiting (status (let ((status (with-int64s (pointer pair)
                                             (lport-socket-pair number pointer))))
                               (when (zerop status)
                                 (adopt-end 0)
-                                (adopt-end 8))
+                                (adopt-end 1))
                               status))
           (if (minusp status)
               (fail status :open)
@@ -148,8 +148,3 @@ Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
     (values-list (reverse ends))))
 
 (note-keywords 'open-socket-pair)
-
-(defun handle-in (octets start)
-  "The 64-bit integer in host order at START of OCTETS."
-  (with-octets (pointer octets start)
-    (int64-at pointer)))

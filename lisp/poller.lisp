@@ -256,8 +256,7 @@ still."
 (defstruct (batch (:copier nil) (:predicate nil)
                   (:constructor make-batch
                       (thread size
-                       &aux (numbers (make-array (* size +lport-event-size+)
-                                                 :element-type '(signed-byte 64)))
+                       &aux (numbers (int64s-of-size (* size +lport-event-size+)))
                          (entries (make-array size :initial-element nil))
                          (spine (fresh-spine size)))))
   (thread nil :read-only t)

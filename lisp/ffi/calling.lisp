@@ -7,8 +7,12 @@
   '(simple-array (unsigned-byte 8) (*)))
 
 (deftype int64s ()
-  "A vector of integers that the library can write in place."
+  "A vector of integers that the library can read and write in place."
   '(simple-array (signed-byte 64) (*)))
+
+(declaim (inline int64s-of-size))
+(defun int64s-of-size (size)
+  (make-array size :element-type '(signed-byte 64) :initial-element 0))
 
 (eval-when (:compile-toplevel :load-toplevel :execute)
   (defun hyphenate (c-name)
@@ -58,14 +62,6 @@ TEXT."
 (defun null-pointer ()
   "The pointer NULL, for functions that allow it."
   (%null-pointer))
-
-(declaim (inline int64-at (setf int64-at)))
-(defun int64-at (pointer)
-  "The 64-bit integer in host order at POINTER."
-  (%int64-at pointer))
-
-(defun (setf int64-at) (number pointer)
-  (%store-int64 number pointer))
 
 (defmacro with-optional-octets ((pointer octets) &body body)
   "As WITH-OCTETS, but OCTETS may be NIL: then POINTER is NULL. BODY is one call."
