@@ -297,8 +297,7 @@ Signals RESOURCE-EXHAUSTED of OPERATION where the table could not be read."
   (let ((row (text-from (pointer cap)
                (with-text (service service-length name)
                  (with-text (way way-length protocol)
-                   (call-deferred
-                     (lport-service-find service service-length way way-length pointer cap)))))))
+                   (lport-service-find service service-length way way-length pointer cap))))))
     (cond ((stringp row) row)
           ((/= (lport-status-kind row) +lport-service-not-found+)
            (fail row operation :port name)))))

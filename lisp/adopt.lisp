@@ -137,7 +137,7 @@ does not listen for streams. Source: fcntl(2), socket(7)."
 (defun activation-name (index)
   "The name of the descriptor INDEX that was handed over, \"\" for none."
   (text-from (pointer cap)
-    (call-deferred (lport-activation-name index pointer cap))))
+    (lport-activation-name index pointer cap)))
 
 (defun activated-servers (&rest settings
                           &key bin element-type external-format input-timeout output-timeout

@@ -102,7 +102,7 @@ PORT, as the caller gave them, and the attempts are for the condition."
   (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil))
     (flet ((give-up (status)
              (fail status :connect :host host :port port
-                                   :seconds (/ (- (lport-clock-now) begun) 1000000000.0)
+                                   :seconds (seconds-since begun)
                                    :attempts (attempts-of dial))))
       (with-cleanup
            (progn

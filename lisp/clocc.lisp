@@ -136,7 +136,7 @@ Restarts: RETRY; USE-VALUE, another host."
   "Every service in the system's table. Signals RESOURCE-EXHAUSTED of OPERATION where it could not
 be read."
   (let ((table (text-from (pointer cap)
-                 (call-deferred (lport-service-list pointer cap)))))
+                 (lport-service-list pointer cap))))
     (unless (stringp table)
       (fail table operation))
     (with-input-from-string (rows table)

@@ -187,9 +187,8 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
 
 (defun look-up-seconds (messenger)
   "The seconds that MESSENGER, which is to send, has for the look-up of a name; NIL: no limit."
-  (let ((timeout (span-seconds messenger :output))
-        (left (seconds-until (channel-deadline messenger :output))))
-    (if (and timeout left) (min timeout left) (or timeout left))))
+  (sooner (span-seconds messenger :output)
+          (seconds-until (channel-deadline messenger :output))))
 
 (defun new-destination-block (messenger host port)
   "As DESTINATION-BLOCK; what needed no look-up is remembered."

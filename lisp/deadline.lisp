@@ -69,6 +69,14 @@
   (unless (= moment +never+)
     (/ (max 0 (- moment (lport-clock-now))) 1000000000.0d0)))
 
+(defun seconds-since (moment)
+  "The seconds from MOMENT until now."
+  (/ (- (lport-clock-now) moment) 1000000000.0))
+
+(defun sooner (seconds others)
+  "The lesser of SECONDS and OTHERS, each of which may be NIL for no limit."
+  (if (and seconds others) (min seconds others) (or seconds others)))
+
 (defun call-with-deadline (seconds function)
   "Call FUNCTION; every operation of PORT inside ends within SECONDS from now (a non-negative real;
 NIL: no limit). See WITH-DEADLINE. Returns the values of FUNCTION."

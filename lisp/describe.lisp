@@ -11,7 +11,7 @@ left out."
           do (format stream "  ~A: ~A~%" name value)))
 
 (defun age-text (endpoint)
-  (format nil "~,1F s ago" (/ (- (lport-clock-now) (endpoint-born endpoint)) 1000000000.0)))
+  (format nil "~,1F s ago" (seconds-since (endpoint-born endpoint))))
 
 (defun limits-text (channel direction)
   "The timeout and the deadline of CHANNEL in DIRECTION in words, or NIL."

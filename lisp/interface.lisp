@@ -56,7 +56,7 @@ INTERFACE, a list in the order of NETWORK-INTERFACE-ADDRESSES.")))
 their indices, those that are down included. Conditions: RESOURCE-EXHAUSTED.
 Source: getifaddrs(3), netdevice(7)."
   (let ((text (text-from (pointer cap)
-                (call-deferred (lport-interface-list pointer cap)))))
+                (lport-interface-list pointer cap))))
     (if (integerp text)
         (fail text :interfaces)
         (sort (loop for line in (uiop:split-string text :separator '(#\Newline))
@@ -84,13 +84,13 @@ ADDRESS-NOT-AVAILABLE of OPERATION, a keyword, for a name that none has."
 (defun interface-text (index)
   "The name of the interface INDEX, or INDEX where there is none any more."
   (let ((name (text-from (pointer cap)
-                (call-deferred (lport-interface-name index pointer cap)))))
+                (lport-interface-name index pointer cap))))
     (if (stringp name) name index)))
 
 (defun get-host-name ()
   "Return the name of this host, a string, as its owner has set it. Source: gethostname(2)."
   (let ((name (text-from (pointer cap)
-                (call-deferred (lport-host-name pointer cap)))))
+                (lport-host-name pointer cap))))
     (if (integerp name)
         (fail name :host-name)
         name)))

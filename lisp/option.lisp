@@ -166,7 +166,7 @@ to."
   (let ((index (option-index option)))
     (if (eq (option-kind option) :text)
         (text-from (pointer cap)
-          (call-deferred (lport-option-get-text handle index pointer cap)))
+          (lport-option-get-text handle index pointer cap))
         (lport-option-get handle index))))
 
 (defun write-option (handle option value)
@@ -174,11 +174,8 @@ to."
   (let ((index (option-index option)))
     (if (stringp value)
         (with-text (pointer length value)
-          (call-deferred (lport-option-set-text handle index pointer length)))
+          (lport-option-set-text handle index pointer length))
         (lport-option-set handle index value))))
-
-(defun endpoint-handle (endpoint)
-  (channel-handle (endpoint-channel endpoint)))
 
 (defun socket-option (socket name)
   "Return the value of option NAME, a keyword such as :NODELAY or :RECEIVE-BUFFER, of SOCKET, of

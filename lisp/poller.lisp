@@ -556,5 +556,5 @@ poll(2)."
       (setf (gethash (aref numbers (* index +lport-event-size+)) ready) t))
     (remove-if-not (lambda (socket)
                      (or (buffered-socket-p socket)
-                         (gethash (channel-handle (endpoint-channel socket)) ready)))
+                         (gethash (endpoint-handle socket) ready)))
                    sockets)))

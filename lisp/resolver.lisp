@@ -19,7 +19,7 @@ why there is none; the query is closed on every exit. ANSWER may block."
   "How many addresses QUERY, which has its answer, has in it; or the status below 0 that it is."
   (if (minusp query)
       query
-      (call-deferred (lport-resolve-count query))))
+      (lport-resolve-count query)))
 
 (defun await-answer-until (query limit give-up)
   "Wait until QUERY, if it is one, has its answer; signals TIMEOUT by GIVE-UP when LIMIT passes."
@@ -41,14 +41,13 @@ why there is none; the query is closed on every exit. ANSWER may block."
   "The names in the answer of QUERY: the canonical one, then the aliases."
   (loop for index from 0
         for name = (text-from (pointer cap)
-                     (call-deferred (lport-resolve-name query index pointer cap)))
+                     (lport-resolve-name query index pointer cap))
         while (stringp name)
         collect name))
 
 (defun limit-in-seconds (timeout)
   "The seconds that an operation with TIMEOUT (NIL: none) has, for a condition; NIL for no limit."
-  (let ((left (seconds-until *deadline*)))
-    (if (and timeout left) (min timeout left) (or timeout left))))
+  (sooner timeout (seconds-until *deadline*)))
 
 (defun fail-resolve (status host begun timeout)
   "Signal STATUS for HOST, with the limit if that has passed, else with the seconds since BEGUN."
@@ -56,7 +55,7 @@ why there is none; the query is closed on every exit. ANSWER may block."
         :host host
         :seconds (if (= (lport-status-kind status) +lport-timed-out+)
                      (limit-in-seconds timeout)
-                     (/ (- (lport-clock-now) begun) 1000000000.0))))
+                     (seconds-since begun))))
 
 (defun call-with-answer (open host timeout function)
   "Return the values of FUNCTION, called with a query that OPEN has begun and the number of

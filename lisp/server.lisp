@@ -108,7 +108,7 @@ Source: accept4(2)."
 (defun accept-now (server settings &optional prepare)
   "The next connection as a socket with SETTINGS, once PREPARE has been called with it; or the
 status why there is none."
-  (let ((handle (channel-handle (endpoint-channel server)))
+  (let ((handle (endpoint-handle server))
         (kind (server-kind server))
         (peer (make-block)))
     (open-endpoint (lambda ()

@@ -244,7 +244,7 @@ thread that has it will, and PARK looks whether it is closed."
   "With the lock held."
   (loop for (listener) in (service-listeners service)
         do (lport-poller-modify (channel-handle (service-set service))
-                                (channel-handle (endpoint-channel listener))
+                                (endpoint-handle listener)
                                 interest)))
 
 (defun pause-listeners (service moment)

@@ -58,7 +58,7 @@ during that wait, it may be told of what had been read before."
             do (cond ((null client)
                       (let ((row (assoc handle (service-listeners service)
                                         :key (lambda (listener)
-                                               (channel-handle (endpoint-channel listener))))))
+                                               (endpoint-handle listener)))))
                         (when row
                           (multiple-value-bind (from to)
                               (accept-clients service (car row) (cdr row))

@@ -165,7 +165,7 @@ a thread. If that fails OWN, those that nobody else knows, are closed."
           (let ((service (funcall make (make-poll-set :handle result))))
             (dolist (listener listeners)
               (let ((status (lport-poller-add result
-                                              (channel-handle (endpoint-channel listener))
+                                              (endpoint-handle listener)
                                               +lport-input+)))
                 (when (minusp status)
                   (fail status :listen))))

@@ -17,6 +17,9 @@
   (:default-initargs :local nil :remote nil)
   (:documentation "What every kind of socket is: a channel and its two ends."))
 
+(defun endpoint-handle (endpoint)
+  (channel-handle (endpoint-channel endpoint)))
+
 (defclass socket (endpoint
                   fundamental-binary-input-stream fundamental-binary-output-stream
                   fundamental-character-input-stream fundamental-character-output-stream)
@@ -185,7 +188,7 @@ the system binds it when it sends."
     (if (and known (or (bound-p known) (not (typep endpoint 'datagram-socket))))
         known
         (setf (endpoint-local endpoint)
-              (or (asked-block (channel-handle (endpoint-channel endpoint)) #'lport-socket-name)
+              (or (asked-block (endpoint-handle endpoint) #'lport-socket-name)
                   known)))))
 
 (defun block-text (block)
@@ -264,7 +267,7 @@ process."
   "Return the file descriptor of SOCKET, of any kind: an integer. It stays the
 socket's own: do not close it, and do not keep it longer than the socket. Signals SOCKET-CLOSED."
   (check-endpoint socket :descriptor)
-  (let ((result (lport-socket-descriptor (channel-handle (endpoint-channel socket)))))
+  (let ((result (lport-socket-descriptor (endpoint-handle socket))))
     (if (minusp result)
         (fail-on (endpoint-channel socket) result :descriptor)
         result)))
