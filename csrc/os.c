@@ -166,6 +166,18 @@ int lport_os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
     }
 }
 
+void lport_os_signal(int event) {
+    static const uint64_t one = 1;
+    while (lport_os.write(event, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+void lport_os_unsignal(int event) {
+    uint64_t count;
+    while (lport_os.read(event, &count, sizeof count) < 0 && errno == EINTR) {
+    }
+}
+
 #ifdef __linux__
 /* Where time_t was shorter once, the first call of that name still takes the short one. */
 #ifdef SYS_futex_time64

@@ -80,6 +80,10 @@ extern const struct lport_os lport_os;
 void lport_os_wait_word(uint32_t *word, uint32_t expected, int64_t deadline);
 void lport_os_wake_word(uint32_t *word);
 
+/* [nowait] Makes EVENT, a non-blocking eventfd, readable; no longer so. */
+void lport_os_signal(int event);
+void lport_os_unsignal(int event);
+
 /* [waits] ppoll with an absolute deadline (lport_clock_now; LPORT_NEVER: none): the count that poll
  * returns, 0 once the deadline has passed, -1 with errno. Looks once even when it has passed. */
 int lport_os_poll(struct pollfd *fds, nfds_t count, int64_t deadline);

@@ -73,15 +73,7 @@ int32_t lport_poller_event(int64_t socket, int32_t interest, uint32_t ready, int
 /* ---- waking ---------------------------------------------------------------------------------- */
 
 void lport_poller_signal(struct lport_poller *poller) {
-    static const uint64_t one = 1;
-    while (lport_os.write(poller->slot->fd, &one, sizeof one) < 0 && errno == EINTR) {
-    }
-}
-
-static void unsignal(struct lport_poller *poller) {
-    uint64_t count;
-    while (lport_os.read(poller->slot->fd, &count, sizeof count) < 0 && errno == EINTR) {
-    }
+    lport_os_signal(poller->slot->fd);
 }
 
 /* True for the one wait that gets the wake that was asked for. SIGNALLED: the wait has seen what
@@ -91,7 +83,7 @@ static int take_wake(struct lport_poller *poller, int signalled) {
     if (atomic_load(&poller->wanted) == 0 && !signalled) {
         return 0;
     }
-    unsignal(poller);
+    lport_os_unsignal(poller->slot->fd);
     if (lport_handle_is_closing(poller->slot)) {
         lport_poller_signal(poller); /* this one is for every wait */
     }

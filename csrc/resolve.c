@@ -87,23 +87,24 @@ static void give_back_query(struct query *query) {
 /* ---- the threads ------------------------------------------------------------------------------
  */
 
-static void write_event(int event) {
-    static const uint64_t one = 1;
-    while (event >= 0 && lport_os.write(event, &one, sizeof one) < 0 && errno == EINTR) {
-    }
-}
-
 /* Wakes whoever waits for QUERY. With the lock held. */
 static void wake_waits(struct query *query) {
     atomic_fetch_add(&query->word, 1);
     lport_os_wake_word((uint32_t *)&query->word);
 }
 
+/* Makes the event of QUERY readable, if it has one and its answer. With the lock held. */
+static void signal_answer(const struct query *query) {
+    if (query->phase == ANSWERED && query->event >= 0) {
+        lport_os_signal(query->event);
+    }
+}
+
 /* Tells whoever waits for QUERY that it has its answer. With the lock held. */
 static void announce(struct query *query) {
     query->phase = ANSWERED;
     wake_waits(query);
-    write_event(query->event);
+    signal_answer(query);
 }
 
 static struct query *take_from_queue(void) {
@@ -398,9 +399,7 @@ int64_t lport_resolve_notify(int64_t handle, int event) {
         return lport_status_make(LPORT_INVALID);
     }
     query->event = event;
-    if (query->phase == ANSWERED) {
-        write_event(event);
-    }
+    signal_answer(query);
     pthread_mutex_unlock(&queries.lock);
     return 0;
 }

@@ -224,9 +224,7 @@ int64_t lport_wait_end(int64_t wait) {
     struct lport_slot *slot = waiter->slot;
     unlink_waiter(slot, waiter);
     if (atomic_load(&waiter->woken) && waiter->event >= 0) {
-        uint64_t count;
-        while (lport_os.read(waiter->event, &count, sizeof count) < 0 && errno == EINTR) {
-        }
+        lport_os_unsignal(waiter->event);
     }
     give_back_waiter(waiter);
     lport_handle_leave(slot);
@@ -235,11 +233,8 @@ int64_t lport_wait_end(int64_t wait) {
 
 /* Makes the eventfd of WAITER readable. With the lock of its slot held. */
 static void wake_waiter(struct lport_waiter *waiter) {
-    static const uint64_t one = 1;
-    if (atomic_exchange(&waiter->woken, 1) || waiter->event < 0) {
-        return;
-    }
-    while (lport_os.write(waiter->event, &one, sizeof one) < 0 && errno == EINTR) {
+    if (!atomic_exchange(&waiter->woken, 1) && waiter->event >= 0) {
+        lport_os_signal(waiter->event);
     }
 }
 
