@@ -100,10 +100,7 @@ int64_t lport_datagram_failed(struct lport_slot *slot, int error) {
 }
 
 static int64_t send_connected(struct lport_slot *slot, int fd, const uint8_t *octets, size_t len) {
-    ssize_t count;
-    do {
-        count = lport_os.send(fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (count < 0 && errno == EINTR);
+    ssize_t count = lport_transfer_send(fd, octets, len);
     return count < 0 ? lport_datagram_failed(slot, errno) : count;
 }
 

@@ -85,14 +85,8 @@ static int64_t send_with(struct lport_slot *slot, int fd, const uint8_t *octets,
     union control control;
     struct iovec piece = {(void *)(uintptr_t)octets, len}; /* only read */
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control};
-    ssize_t sent;
     message.msg_controllen = put_descriptors(&control, descriptors, count);
-    do {
-        sent = lport_os.sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (sent < 0 && errno == EINTR);
-    return sent >= 0 ? sent
-                     : lport_transfer_note_broken(
-                           slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
+    return lport_transfer_sent(slot, lport_transfer_send_message(fd, &message));
 }
 
 /* True if each of COUNT DESCRIPTORS is a number that one can have; the system sees an int only. */

@@ -102,6 +102,22 @@ int64_t lport_transfer_forbidden(struct lport_slot *slot) {
     return atomic_load(&slot->broken);
 }
 
+ssize_t lport_transfer_send(int fd, const void *octets, size_t len) {
+    ssize_t count;
+    do {
+        count = lport_os.send(fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (count < 0 && errno == EINTR);
+    return count;
+}
+
+ssize_t lport_transfer_send_message(int fd, const struct msghdr *message) {
+    ssize_t count;
+    do {
+        count = lport_os.sendmsg(fd, message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (count < 0 && errno == EINTR);
+    return count;
+}
+
 int64_t lport_transfer_sent(struct lport_slot *slot, ssize_t count) {
     return count >= 0 ? count
                       : lport_transfer_note_broken(
@@ -110,17 +126,13 @@ int64_t lport_transfer_sent(struct lport_slot *slot, ssize_t count) {
 
 int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
     struct lport_slot *slot;
-    ssize_t count;
     int64_t fd = lport_handle_enter(socket, &slot);
     if (fd < 0) {
         return fd;
     }
     int64_t result = lport_transfer_forbidden(slot);
     if (result == 0 && (len > 0 || slot->kind != LPORT_STREAM)) {
-        do {
-            count = lport_os.send((int)fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        } while (count < 0 && errno == EINTR);
-        result = lport_transfer_sent(slot, count);
+        result = lport_transfer_sent(slot, lport_transfer_send((int)fd, octets, len));
     }
     lport_handle_leave(slot);
     return result;
@@ -129,7 +141,6 @@ int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
 int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len, const uint8_t *b,
                            size_t b_len) {
     struct lport_slot *slot;
-    ssize_t count;
     /* iov_base is not const, though sendmsg only reads it. */
     struct iovec pieces[2] = {{(void *)(uintptr_t)a, a_len}, {(void *)(uintptr_t)b, b_len}};
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
@@ -139,10 +150,7 @@ int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len, const
     }
     int64_t result = lport_transfer_forbidden(slot);
     if (result == 0 && (a_len > 0 || b_len > 0 || slot->kind != LPORT_STREAM)) {
-        do {
-            count = lport_os.sendmsg((int)fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        } while (count < 0 && errno == EINTR);
-        result = lport_transfer_sent(slot, count);
+        result = lport_transfer_sent(slot, lport_transfer_send_message((int)fd, &message));
     }
     lport_handle_leave(slot);
     return result;

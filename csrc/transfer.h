@@ -5,6 +5,8 @@
 
 #include "handle.h"
 
+#include <sys/socket.h>
+
 /* Remembers STATUS, with which a call on SLOT that receives or sends has come back, if it says that
  * the connection is dead; returns it. Each such call that gave an errno has to come here, also for
  * the errors that the system queues. */
@@ -19,6 +21,11 @@ int64_t lport_transfer_ended(struct lport_slot *slot);
 
 /* What forbids to send on SLOT: a status, or 0. */
 int64_t lport_transfer_forbidden(struct lport_slot *slot);
+
+/* send(2) and sendmsg(2) on FD, which neither block nor raise a signal, made again where one
+ * interrupts them. */
+ssize_t lport_transfer_send(int fd, const void *octets, size_t len);
+ssize_t lport_transfer_send_message(int fd, const struct msghdr *message);
 
 /* What a call of the system says that sent COUNT octets on SLOT, or -1 and an errno: COUNT, or a
  * status, remembered where it says that the connection is dead. */

@@ -29,11 +29,7 @@ static ssize_t read_and_send(int fd, int file, off_t offset, size_t len) {
     if (count <= 0) {
         return count;
     }
-    size_t there = (size_t)count;
-    do {
-        count = lport_os.send(fd, octets, there, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (count < 0 && errno == EINTR);
-    return count;
+    return lport_transfer_send(fd, octets, (size_t)count);
 }
 
 #ifdef __linux__
