@@ -167,51 +167,22 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
     return family < 0 ? family : count;
 }
 
-/* recv gives 0 for an empty packet and for the end alike. A packet has a time of arrival, the end
- * has none (SO_TIMESTAMP, socket(7)): it is asked for at the first receive. */
-int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd) {
-    static const int on = 1;
-    if ((atomic_load(&slot->flags) & LPORT_SLOT_TIMED) != 0) {
-        return 0;
-    }
-    if (lport_os.setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &on, sizeof on) < 0) {
-        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
-    }
-    atomic_fetch_or(&slot->flags, LPORT_SLOT_TIMED);
-    return 0;
-}
-
 static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
                               uint8_t *sender, int flags) {
     struct sockaddr_storage storage;
     struct iovec piece = {octets, len};
     union {
         struct cmsghdr header; /* for its alignment */
-        char octets[CMSG_SPACE(sizeof(struct timeval))];
+        char octets[LPORT_DATAGRAM_ROWS];
     } control;
-    struct msghdr message;
-    ssize_t count;
-    int64_t status = lport_datagram_ask_for_times(slot, fd);
-    if (status < 0) {
-        return status;
-    }
-    do {
-        message = (struct msghdr){.msg_name = &storage,
-                                  .msg_namelen = sizeof storage,
-                                  .msg_iov = &piece,
-                                  .msg_iovlen = 1,
-                                  .msg_control = &control,
-                                  .msg_controllen = sizeof control};
-        count = lport_os.recvmsg(fd, &message, flags);
-    } while (lport_patience_again(count, flags));
-    if (count < 0) {
-        return lport_datagram_failed(slot, errno);
-    }
-    if (count == 0 && message.msg_controllen == 0) {
-        int64_t broken = atomic_load(&slot->broken);
-        return broken != 0 ? broken : lport_status_make(LPORT_END);
-    }
-    if (sender != NULL) {
+    struct msghdr message = {.msg_name = &storage,
+                             .msg_namelen = sizeof storage,
+                             .msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    int64_t count = lport_datagram_receive_message(slot, fd, &message, flags);
+    if (count >= 0 && sender != NULL) {
         lport_address_from_kernel(&storage, message.msg_namelen, sender);
     }
     return count;
@@ -232,10 +203,7 @@ static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets,
     int how = MSG_TRUNC | lport_patience_flags(slot, fd, (flags & LPORT_PATIENT) != 0) |
               ((flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0);
     if (slot->kind == LPORT_SEQPACKET) {
-        int64_t result = receive_packet(slot, fd, octets, len, sender, how);
-        return lport_transfer_again(slot, result)
-                   ? receive_packet(slot, fd, octets, len, sender, how)
-                   : result;
+        return receive_packet(slot, fd, octets, len, sender, how);
     }
     return sender == NULL ? receive_connected(slot, fd, octets, len, how)
                           : receive_from(slot, fd, octets, len, sender, how);

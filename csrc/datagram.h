@@ -4,11 +4,19 @@
 
 #include "handle.h"
 
+#include <sys/socket.h>
+#include <sys/time.h>
+
 enum { LPORT_DATAGRAM_JOIN = 104 }; /* UDP_GRO of linux/udp.h */
 
-/* Sees to it that every packet that SLOT, of sequenced packets, receives on FD has a time: then a
- * message without one is the end. 0 or a status. */
-int64_t lport_datagram_ask_for_times(struct lport_slot *slot, int fd);
+/* Room for what the next function asks the system to tell with a packet. */
+enum { LPORT_DATAGRAM_ROWS = CMSG_SPACE(sizeof(struct timeval)) };
+
+/* recvmsg(2) with the flags HOW, those of lport_patience_flags among them, on FD, the descriptor of
+ * SLOT, of whatever kind: how many octets, and MESSAGE as the system leaves it; LPORT_END, or what
+ * broke the connection, at its end; or another status. */
+int64_t lport_datagram_receive_message(struct lport_slot *slot, int fd, struct msghdr *message,
+                                       int how);
 
 /* The status of a call that moves messages of SLOT and gave ERROR. */
 int64_t lport_datagram_failed(struct lport_slot *slot, int error);

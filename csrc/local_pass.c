@@ -16,9 +16,9 @@
 
 enum { DESCRIPTORS_MAX = 253 }; /* SCM_MAX_FD, unix(7) */
 
-/* What may come before descriptors: the time that tells a packet from the end, and the sender,
- * where a user has asked for it (SO_PASSCRED). */
-enum { OTHER_ROWS = CMSG_SPACE(sizeof(struct timeval)) + CMSG_SPACE(sizeof(struct ucred)) };
+/* What may come before descriptors: what tells a packet from the end, and the sender, where a user
+ * has asked for it (SO_PASSCRED). */
+enum { OTHER_ROWS = LPORT_DATAGRAM_ROWS + CMSG_SPACE(sizeof(struct ucred)) };
 
 union control {
     struct cmsghdr header; /* for its alignment */
@@ -156,32 +156,18 @@ static size_t room_for(int32_t max) {
     return OTHER_ROWS + CMSG_SPACE(count * sizeof(int));
 }
 
-/* Whether nothing but the end of SLOT's data is a COUNT of 0 octets with MESSAGE. */
-static int is_end(struct lport_slot *slot, ssize_t count, const struct msghdr *message) {
-    return count == 0 && (slot->kind == LPORT_STREAM ||
-                          (slot->kind == LPORT_SEQPACKET && message->msg_controllen == 0));
-}
-
 static int64_t receive_with(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
                             int64_t *descriptors, int32_t max) {
     union control control;
     struct iovec piece = {octets, len};
-    struct msghdr message;
-    ssize_t count;
-    do {
-        message = (struct msghdr){.msg_iov = &piece,
-                                  .msg_iovlen = 1,
-                                  .msg_control = &control,
-                                  .msg_controllen = room_for(max)};
-        count = lport_os.recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    } while (count < 0 && errno == EINTR);
-    if (count < 0) {
-        return lport_transfer_note_broken(slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
-    }
-    take_descriptors(&message, descriptors, max);
-    if (is_end(slot, count, &message)) {
-        int64_t broken = atomic_load(&slot->broken);
-        return broken != 0 ? broken : lport_status_make(LPORT_END);
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = room_for(max)};
+    int64_t count =
+        lport_datagram_receive_message(slot, fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (count >= 0) {
+        take_descriptors(&message, descriptors, max);
     }
     return count;
 }
@@ -198,14 +184,8 @@ int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len, int64_t
     }
     int64_t result = slot->kind == LPORT_STREAM && len == 0 ? lport_status_make(LPORT_INVALID) : 0;
     result = result == 0 ? lport_transfer_ended(slot) : result;
-    if (result == 0 && slot->kind == LPORT_SEQPACKET) {
-        result = lport_datagram_ask_for_times(slot, (int)fd);
-    }
     if (result == 0) {
         result = receive_with(slot, (int)fd, octets, len, descriptors, max);
-        if (lport_transfer_again(slot, result)) {
-            result = receive_with(slot, (int)fd, octets, len, descriptors, max);
-        }
     }
     lport_handle_leave(slot);
     return result;
