@@ -1,5 +1,5 @@
-/* address - blocks and their texts (layer 1). Stands on status, and
- * on the system's table of interfaces for the names of zones. See libport.h.
+/* address - blocks and their texts (layer 1). Stands on status, and on os for the names
+ * of zones. See libport.h.
  *
  * Nothing here uses inet_aton, inet_pton or inet_ntop: between them they take short forms and print
  * an IPv4 tail where RFC 5952 asks for none.
@@ -9,8 +9,10 @@
 #include "address_block.h"
 
 #include "libport.h"
+#include "os.h"
 #include "status.h"
 
+#include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -211,53 +213,46 @@ static bool is_zone_name(const char *name, size_t len) {
     return len > 0 && len < IF_NAMESIZE && !digits;
 }
 
-/* The index of the interface that ZONE names or numbers, or 0. */
-static uint32_t parse_zone(const char *zone, size_t len) {
+/* The index of the interface that ZONE names or numbers, or a status. */
+static int64_t parse_zone(const char *zone, size_t len) {
     char name[IF_NAMESIZE];
     int64_t number = parse_decimal(zone, len, UINT32_MAX);
-    if (number >= 0)
-        return (uint32_t)number;
-    if (!is_zone_name(zone, len))
-        return 0;
+    if (number > 0)
+        return number;
+    if (number == 0 || !is_zone_name(zone, len))
+        return lport_status_make(LPORT_ADDRESS_SYNTAX);
     memcpy(name, zone, len);
     name[len] = '\0';
-    return if_nametoindex(name);
+    unsigned int index = lport_os_interface_index(name);
+    return index > 0 ? (int64_t)index : lport_status_missing(LPORT_ADDRESS_SYNTAX, errno);
 }
 
-/* IPv6 with a zone where there is a `%`, and no brackets any more. */
-static bool parse_scoped(const char *text, size_t len, uint8_t octets[INET6_OCTETS],
-                         uint32_t *scope) {
+/* IPv6 with a zone where there is a `%`, and no brackets any more: its scope, 0 without a zone, or
+ * a status. */
+static int64_t parse_scoped(const char *text, size_t len, uint8_t octets[INET6_OCTETS]) {
     size_t plain = span(text, len, '%');
-    *scope = 0;
-    if (!parse_inet6(text, plain, octets))
-        return false;
-    if (plain == len)
-        return true;
-    if (!has_zone(octets))
-        return false;
-    *scope = parse_zone(text + plain + 1, len - plain - 1);
-    return *scope != 0;
+    if (!parse_inet6(text, plain, octets) || (plain < len && !has_zone(octets)))
+        return lport_status_make(LPORT_ADDRESS_SYNTAX);
+    return plain == len ? 0 : parse_zone(text + plain + 1, len - plain - 1);
 }
 
 int64_t lport_address_parse(const char *text, size_t len, int32_t port, uint8_t *address) {
     uint8_t octets[INET6_OCTETS];
-    uint32_t scope;
-    int32_t family = LPORT_INET6;
     if ((text == NULL && len > 0) || address == NULL || port < 0 || port > PORT_MAX)
         return lport_status_make(LPORT_INVALID);
-    bool bracketed = len >= 2 && text[0] == '[' && text[len - 1] == ']';
-    if (len > 0 && parse_inet(text, len, octets)) {
-        set_block(address, LPORT_INET, octets, INET_OCTETS);
-        family = LPORT_INET;
-    } else if (len > 0 && parse_scoped(bracketed ? text + 1 : text, bracketed ? len - 2 : len,
-                                       octets, &scope)) {
-        set_block(address, LPORT_INET6, octets, INET6_OCTETS);
-        set_scope(address, scope);
-    } else {
+    if (len == 0)
         return lport_status_make(LPORT_ADDRESS_SYNTAX);
+    if (parse_inet(text, len, octets)) {
+        lport_address_set(address, LPORT_INET, octets, INET_OCTETS, port);
+        return LPORT_INET;
     }
-    lport_address_set_port(address, port);
-    return family;
+    bool bracketed = len >= 2 && text[0] == '[' && text[len - 1] == ']';
+    int64_t scope = parse_scoped(bracketed ? text + 1 : text, bracketed ? len - 2 : len, octets);
+    if (scope < 0)
+        return scope;
+    lport_address_set(address, LPORT_INET6, octets, INET6_OCTETS, port);
+    set_scope(address, (uint32_t)scope);
+    return LPORT_INET6;
 }
 
 /* True if TEXT is a number as inet_aton takes one, of any size: digits, or 0x and hexadecimal ones.
@@ -382,7 +377,7 @@ static void put_zone(struct out *out, uint32_t scope) {
     if (scope == 0)
         return;
     put(out, "%", 1);
-    if (if_indextoname(scope, name) != NULL && is_zone_name(name, strlen(name)))
+    if (lport_os_interface_name(scope, name) != NULL && is_zone_name(name, strlen(name)))
         put(out, name, strlen(name));
     else
         put_decimal(out, scope);

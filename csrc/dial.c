@@ -404,7 +404,7 @@ int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t fami
     }
     int64_t parsed = lport_address_parse(name, len, port, address);
     if (parsed < 0 && lport_address_is_literal(name, len)) {
-        return lport_status_make(LPORT_ADDRESS_SYNTAX);
+        return parsed;
     }
     int64_t status = begin(LPORT_STREAM, local, flags, &dial);
     if (status < 0) {

@@ -154,15 +154,19 @@ int64_t lport_interface_index(const char *name, size_t len) {
         return lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE);
     }
     memcpy(copy, name, len);
-    unsigned int index = if_nametoindex(copy);
-    return index > 0 ? (int64_t)index : lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE);
+    unsigned int index = lport_os_interface_index(copy);
+    return index > 0 ? (int64_t)index : lport_status_missing(LPORT_ADDRESS_NOT_AVAILABLE, errno);
 }
 
 int64_t lport_interface_name(int32_t index, char *text, size_t cap) {
     char name[IF_NAMESIZE];
-    return index > 0 && if_indextoname((unsigned int)index, name) != NULL
-               ? lport_text_put(name, text, cap)
-               : lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE);
+    if (index <= 0) {
+        return lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE);
+    }
+    if (lport_os_interface_name((unsigned int)index, name) == NULL) {
+        return lport_status_missing(LPORT_ADDRESS_NOT_AVAILABLE, errno);
+    }
+    return lport_text_put(name, text, cap);
 }
 
 /* The IPv4 address of ENTRY, or 0. */
@@ -176,8 +180,7 @@ static uint32_t inet_of(const struct ifaddrs *entry) {
 }
 
 /* The first entry with an IPv4 address that is ADDRESS, if that is not 0, and of the interface
- * NAME, if that is not NULL: its address into FOUND; the
- * index of its interface, or a status. */
+ * NAME, if that is not NULL: its address into FOUND; the index of its interface, or a status. */
 static int64_t find_inet(uint32_t address, const char *name, uint32_t *found) {
     struct ifaddrs *all = NULL;
     int64_t status = lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE);
@@ -202,8 +205,8 @@ int64_t lport_interface_with(uint32_t address) {
 
 int64_t lport_interface_inet(int32_t index, uint32_t *address) {
     char name[IF_NAMESIZE];
-    if (if_indextoname((unsigned int)index, name) == NULL) {
-        return lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE);
+    if (lport_os_interface_name((unsigned int)index, name) == NULL) {
+        return lport_status_missing(LPORT_ADDRESS_NOT_AVAILABLE, errno);
     }
     int64_t status = find_inet(0, name, address);
     return status < 0 ? status : 0;

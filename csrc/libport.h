@@ -257,7 +257,8 @@ LPORT_API int64_t lport_fence(void);
  * decimal octets, no leading zero, no short form. IPv6: RFC 4291, in brackets or not, with a zone
  * where the address is of link-local scope (`fe80::1%eth0`, `fe80::1%2`, RFC 4007); for its name
  * the system opens a descriptor meanwhile. Returns the family. LPORT_ADDRESS_SYNTAX: not a literal
- * (it may be a name). Source: if_nametoindex(3). */
+ * (it may be a name). LPORT_DESCRIPTORS_EXHAUSTED and its kin: the name of the zone could not be
+ * looked up. Source: netdevice(7). */
 LPORT_API int64_t lport_address_parse(const char *text, size_t len, int32_t port, uint8_t *address);
 
 /* [pure] True (1) if TEXT can only have been meant as a literal, so that looking it up as a name
@@ -268,7 +269,7 @@ LPORT_API int64_t lport_address_is_literal(const char *text, size_t len);
 /* [nowait] The text of ADDRESS without its port, RFC 5952 form, into TEXT; a local name as its
  * path, an abstract one with `@` for its leading zero; LPORT_ANY as `*`. For the name of a zone the
  * system opens a descriptor meanwhile. Returns the length, at most LPORT_TEXT_SIZE - 1. Source:
- * if_indextoname(3). */
+ * netdevice(7). */
 LPORT_API int64_t lport_address_print(const uint8_t *address, char *text, size_t cap);
 
 /* [pure] The port number that TEXT spells in decimal, 0 to 65535: digits only, no sign, no space,
@@ -309,7 +310,8 @@ LPORT_API int64_t lport_proxy_parse(const uint8_t *octets, size_t len, uint8_t *
 LPORT_API int64_t lport_interface_list(char *text, size_t cap);
 
 /* [nowait] The index of the interface NAME; LPORT_ADDRESS_NOT_AVAILABLE: there is none. And the
- * name of the interface INDEX into TEXT. Source: if_nametoindex(3). */
+ * name of the interface INDEX into TEXT. The exhausted ones: the system opens a descriptor
+ * meanwhile. Source: netdevice(7). */
 LPORT_API int64_t lport_interface_index(const char *name, size_t len);
 LPORT_API int64_t lport_interface_name(int32_t index, char *text, size_t cap);
 
@@ -765,7 +767,7 @@ LPORT_API int64_t lport_service_list(char *text, size_t cap);
  * family may be LPORT_ANY to give only a port). FLAGS: LPORT_NODELAY, LPORT_KEEPALIVE. Attempts
  * follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one thread.
  * LPORT_ADDRESS_SYNTAX: NAME can only be a literal and is not one, or PORT is none; what stands at
- * lport_resolve_open of a name. */
+ * lport_address_parse of a zone, and at lport_resolve_open of a name. */
 LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
                                   const uint8_t *local, int32_t flags);
 

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -164,6 +165,38 @@ int lport_os_poll(struct pollfd *fds, nfds_t count, int64_t deadline) {
             return ready;
         }
     }
+}
+
+/* Asks the system REQUEST of netdevice(7) about INTERFACE; 0, or -1 with errno. */
+static int ask_of_interface(unsigned long request, struct ifreq *interface) {
+    int fd = lport_os.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    int result = lport_os.ioctl(fd, request, interface);
+    int error = errno;
+    lport_os.close(fd);
+    errno = error;
+    return result;
+}
+
+unsigned int lport_os_interface_index(const char *name) {
+    struct ifreq interface = {.ifr_ifindex = 0};
+    size_t len = strlen(name);
+    if (len >= sizeof interface.ifr_name) {
+        errno = ENODEV;
+        return 0;
+    }
+    memcpy(interface.ifr_name, name, len);
+    return ask_of_interface(SIOCGIFINDEX, &interface) == 0 ? (unsigned int)interface.ifr_ifindex
+                                                           : 0;
+}
+
+char *lport_os_interface_name(unsigned int index, char name[IF_NAMESIZE]) {
+    struct ifreq interface = {.ifr_ifindex = (int)index};
+    return ask_of_interface(SIOCGIFNAME, &interface) == 0
+               ? memcpy(name, interface.ifr_name, IF_NAMESIZE)
+               : NULL;
 }
 
 void lport_os_signal(int event) {

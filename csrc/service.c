@@ -59,8 +59,7 @@ int64_t lport_service_find(const char *name, size_t name_len, const char *protoc
             ? getservbyport_r(htons((uint16_t)port), asked, &service, buffer, sizeof buffer, &found)
             : getservbyname_r(name_copy, asked, &service, buffer, sizeof buffer, &found);
     if (found == NULL) {
-        int64_t status = lport_status_exhausted(result);
-        return status < 0 ? status : lport_status_make(LPORT_SERVICE_NOT_FOUND);
+        return lport_status_missing(LPORT_SERVICE_NOT_FOUND, result);
     }
     put_service(&sink, found);
     return (int64_t)sink.len;

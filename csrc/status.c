@@ -234,6 +234,11 @@ int64_t lport_status_exhausted(int errno_value) {
                : 0;
 }
 
+int64_t lport_status_missing(int32_t kind, int errno_value) {
+    int64_t status = lport_status_exhausted(errno_value);
+    return status < 0 ? status : lport_status_make(kind);
+}
+
 static int32_t find_code(const struct code_row *rows, size_t count, int code) {
     for (size_t i = 0; i < count; i++)
         if (rows[i].code == code)

@@ -20,9 +20,11 @@ int lport_status_is(int64_t status, int32_t kind);
 /* The status for ERRNO_VALUE in CONTEXT. */
 int64_t lport_status_from_errno(enum lport_context context, int errno_value);
 
-/* The status for ERRNO_VALUE if descriptors or memory ran out, else 0: for functions of libc that
- * open files of their own and where they cannot may say that nothing is there. */
+/* For functions of libc that open descriptors of their own, and say that nothing is there where
+ * they cannot. The status for ERRNO_VALUE if descriptors or memory ran out, else 0; else that of
+ * KIND. */
 int64_t lport_status_exhausted(int errno_value);
+int64_t lport_status_missing(int32_t kind, int errno_value);
 
 /* The status for GAI, an EAI_ code of getaddrinfo; ERRNO_VALUE where GAI is EAI_SYSTEM. */
 int64_t lport_status_from_gai(int gai, int errno_value);

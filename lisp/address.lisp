@@ -152,13 +152,15 @@ returned."
     (:inet6 (format nil "[~A]:~D" (address-text address) port))
     (:local (address-text address))))
 
-(defun literal-address (text)
-  "The address that TEXT, a string, spells, or NIL."
+(defun literal-address (text operation)
+  "The address that TEXT, a string, spells, or NIL. Signals RESOURCE-EXHAUSTED of OPERATION, a
+keyword, where the name of a zone could not be looked up."
   (multiple-value-bind (block family) (block-from (place)
                                         (with-text (pointer length text)
                                           (lport-address-parse pointer length 0 place)))
-    (when (plusp family)
-      (literal-block-address block))))
+    (cond ((plusp family) (literal-block-address block))
+          ((/= (lport-status-kind family) +lport-address-syntax+)
+           (fail family operation :host text)))))
 
 (defun literal-only-p (text)
   "True if TEXT can only have been meant as an address."
@@ -193,10 +195,10 @@ returned."
   "Parse TEXT, a string that is an IPv4 or IPv6 address, and return the address object.
 IPv4: 4 decimal octets, no leading zeros, no short forms. IPv6: RFC 4291, in brackets or not, with a
 zone where the scope is link-local. Nothing is looked up but the name of a zone.
-Conditions: ADDRESS-SYNTAX. Wraps lport_address_parse."
+Conditions: ADDRESS-SYNTAX; RESOURCE-EXHAUSTED of a zone. Wraps lport_address_parse."
   (unless (stringp text)
     (fail-type :parse :host text 'string "a string"))
-  (or (literal-address text)
+  (or (literal-address text :parse)
       (fail-syntax :parse text (if (literal-only-p text)
                                    (expected-literal text)
                                    "an IPv4 or IPv6 address"))))
@@ -252,7 +254,7 @@ is wrong."
   (typecase host
     (address host)
     ((unsigned-byte 128) (integer-address host))
-    (string (cond ((literal-address host))
+    (string (cond ((literal-address host operation))
                   ((literal-only-p host) (fail-syntax operation host (expected-literal host)))
                   (t (host-name host operation))))
     (t (fail-type operation :host host 'host-designator

@@ -47,7 +47,7 @@ INTERFACE, a list in the order of NETWORK-INTERFACE-ADDRESSES.")))
       (make-network-interface
        name (parse-integer index) (parse-integer mtu) (parse-flags flags)
        (loop for text in addresses
-             collect (literal-address (subseq text 0 (slash text))))
+             collect (literal-address (subseq text 0 (slash text)) :interfaces))
        (loop for text in addresses
              collect (parse-integer text :start (1+ (slash text))))))))
 
@@ -66,20 +66,21 @@ Source: getifaddrs(3), netdevice(7)."
 
 (defun interface-number (designator operation)
   "The index of the interface that DESIGNATOR, a name or an index, says. Signals
-ADDRESS-NOT-AVAILABLE of OPERATION, a keyword, for a name that none has."
+ADDRESS-NOT-AVAILABLE of OPERATION, a keyword, for a name that none has; RESOURCE-EXHAUSTED where
+it could not be looked up."
   (check-argument operation designator '(or string (unsigned-byte 31))
                   "an interface, its name or its index")
   (if (integerp designator)
       designator
       (let ((index (with-text (name length designator)
                      (lport-interface-index name length))))
-        (if (minusp index)
-            (fail index operation :message "expected the name of an interface among ~{~S~^ ~}, ~
-                                            got ~S"
-                                  :arguments (list (mapcar #'network-interface-name
-                                                           (network-interfaces))
-                                                   designator))
-            index))))
+        (cond ((plusp index) index)
+              ((/= (lport-status-kind index) +lport-address-not-available+)
+               (fail index operation))
+              (t (fail index operation
+                       :message "expected the name of an interface among ~{~S~^ ~}, got ~S"
+                       :arguments (list (mapcar #'network-interface-name (network-interfaces))
+                                        designator)))))))
 
 (defun interface-text (index)
   "The name of the interface INDEX, or INDEX where there is none any more."

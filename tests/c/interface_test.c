@@ -165,6 +165,32 @@ SOCKET_TEST(interface, a_list_at_the_descriptor_limit_has_its_indices) {
     }
 }
 
+/* Behaviour 57. The system has no descriptor to ask with: that is not to say that nothing is there.
+ */
+SOCKET_TEST(interface, one_that_cannot_be_asked_for_at_the_descriptor_limit_is_no_missing_one) {
+    static const char zoned[] = "fe80::1%lo";
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    uint32_t inet;
+    char name[16];
+    int32_t index = (int32_t)lport_interface_index("lo", 2);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &descriptors), 0);
+    struct rlimit low = {.rlim_cur = 0, .rlim_max = descriptors.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    int64_t statuses[] = {
+        lport_interface_index("lo", 2),
+        lport_interface_name(index, name, sizeof name),
+        lport_interface_inet(index, &inet),
+        lport_address_parse(zoned, strlen(zoned), 80, address),
+        lport_dial_open(zoned, strlen(zoned), 80, LPORT_ANY, NULL, 0),
+    };
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &descriptors), 0);
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+        assert_kind(statuses[i], LPORT_DESCRIPTORS_EXHAUSTED);
+    }
+    cr_assert_eq(lport_interface_index("lo", 2), index);
+    cr_assert_eq(lport_address_parse(zoned, strlen(zoned), 80, address), LPORT_INET6);
+}
+
 /* Behaviour 64. */
 SOCKET_TEST(interface, a_failure_of_the_system_is_a_status) {
     char text[256];

@@ -39,6 +39,23 @@
                      (network-interface-prefixes interface)))))
   (is (eql #x7fffffff (port::interface-text #x7fffffff)) "there is none of that index"))
 
+(define-test interface.descriptor-limit (:behaviour 57)
+  "Where there is no descriptor to look an interface up with, that is what is said."
+  (flet ((at-the-limit (function)
+           (let ((old (set-descriptor-limit 0)))
+             (unwind-protect (failure-of (funcall function))
+               (set-descriptor-limit old)))))
+    (with-datagram-socket (socket :host "127.0.0.1")
+      (loop for (operation function)
+              in `((:parse ,(lambda () (parse-address "fe80::1%lo")))
+                   (:connect ,(lambda () (open-socket "fe80::1%lo" 9)))
+                   (:option ,(lambda () (setf (socket-option socket :multicast-interface) "lo")))
+                   (:option ,(lambda () (setf (socket-option socket :multicast-interface) 1))))
+            for failure = (at-the-limit function)
+            do (is (typep failure 'resource-exhausted) "~A gave ~A" operation failure)
+               (is (eq operation (network-operation failure)))
+               (is (search "too many open files" (princ-to-string failure)))))))
+
 (define-test interface.host-name ()
   (is (string= (string-trim '(#\Newline) (uiop:run-program "uname -n" :output :string))
                (get-host-name))))
