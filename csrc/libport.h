@@ -756,7 +756,8 @@ LPORT_API int64_t lport_service_find(const char *name, size_t name_len, const ch
                                      size_t protocol_len, char *text, size_t cap);
 
 /* [nowait] Every row of the table, a line each, into TEXT; the length that all of it needs.
- * Fails as lport_service_find does where the table could not be read. */
+ * Fails as lport_service_find does where the table could not be read. LPORT_NOT_SUPPORTED: the C
+ * library can only be asked for one row. */
 LPORT_API int64_t lport_service_list(char *text, size_t cap);
 
 /* ---- dial: a connection to a name, whichever of its addresses answers --------------------------

@@ -65,6 +65,11 @@ static int os_recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int
     return recvmmsg(fd, messages, count, flags, NULL);
 }
 
+/* C libraries differ in the type of these flags. */
+static int os_sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    return sendmmsg(fd, messages, count, flags);
+}
+
 static int os_eventfd(unsigned int value, int flags) {
     return eventfd(value, flags);
 }
@@ -115,7 +120,7 @@ const struct lport_os lport_os = {
     .sendto = os_sendto,
     .sendmsg = sendmsg,
     .recvmmsg = os_recvmmsg,
-    .sendmmsg = sendmmsg,
+    .sendmmsg = os_sendmmsg,
 #ifdef __linux__
     .sendfile = sendfile,
 #endif

@@ -45,12 +45,9 @@ static void look_up_host(const struct lport_question *question, int family, stru
                      : lport_resolver.gethostbyname2_r(question->name, family, &host->entry,
                                                        host->buffer, len, &host->found, &error);
     }
-    if (host->found == NULL) { /* some resolvers find nothing and give no reason: not there */
-        host->status = lport_status_exhausted(result);
-        if (host->status == 0) {
-            host->status = error == NETDB_SUCCESS ? lport_status_make(LPORT_HOST_NOT_FOUND)
-                                                  : lport_status_from_host(error, result);
-        }
+    if (host->found == NULL) {
+        int64_t exhausted = lport_status_exhausted(result);
+        host->status = exhausted < 0 ? exhausted : lport_status_from_host(error, result);
     }
 }
 

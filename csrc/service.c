@@ -13,8 +13,6 @@
 #include <pthread.h>
 #include <string.h>
 
-static pthread_mutex_t services_lock = PTHREAD_MUTEX_INITIALIZER;
-
 enum { NAME_MAX_OCTETS = 255 /* of a name of a service or a protocol */ };
 
 enum { SERVICE_BUFFER = 8192 }; /* octets for one row of the table */
@@ -68,6 +66,9 @@ int64_t lport_service_find(const char *name, size_t name_len, const char *protoc
 /* ---- the whole table; forks -------------------------------------------------------------------
  */
 
+#ifdef __GLIBC__
+static pthread_mutex_t services_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void before_fork(void) {
     pthread_mutex_lock(&services_lock);
 }
@@ -99,3 +100,11 @@ int64_t lport_service_list(char *text, size_t cap) {
     pthread_mutex_unlock(&services_lock);
     return status < 0 ? status : (int64_t)sink.len;
 }
+#else
+/* Other C libraries (musl) can only be asked for one row. */
+int64_t lport_service_list(char *text, size_t cap) {
+    (void)text;
+    (void)cap;
+    return lport_status_make(LPORT_NOT_SUPPORTED);
+}
+#endif

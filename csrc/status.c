@@ -191,7 +191,14 @@ static const struct code_row gais[] = {
     {EAI_AGAIN, LPORT_RESOLVER_TRY_AGAIN},
 };
 
+/* Two numbers of an h_errno that some C libraries (musl) neither have nor give. */
+#ifndef NETDB_INTERNAL
+enum { NETDB_INTERNAL = -1, NETDB_SUCCESS = 0 };
+#endif
+
+/* Some resolvers find nothing and give no reason: not there. */
 static const struct code_row hosts[] = {
+    {NETDB_SUCCESS, LPORT_HOST_NOT_FOUND},
     {HOST_NOT_FOUND, LPORT_HOST_NOT_FOUND},
     {NO_DATA, LPORT_HOST_NOT_FOUND},
     {TRY_AGAIN, LPORT_RESOLVER_TRY_AGAIN},

@@ -44,6 +44,9 @@ static const struct number numbers[] = {
 #endif
     NUMBER(HOST_NOT_FOUND),  NUMBER(NO_DATA),      NUMBER(TRY_AGAIN),     NUMBER(NO_RECOVERY),
     NUMBER(NETDB_INTERNAL),
+#ifdef NETDB_SUCCESS
+    NUMBER(NETDB_SUCCESS),
+#endif
 };
 
 static const struct number *find_number(const char *name) {
