@@ -1,5 +1,5 @@
 /* adopt - descriptors that somebody else has made, and those that the system hands over (layer 2).
- * Stands on os, status, address, handle.
+ * Stands on os, status, address, handle, datagram, patience.
  *
  * Invariant: until a descriptor is adopted nothing about it is changed, and who fails to adopt one
  * still has it as it was. */

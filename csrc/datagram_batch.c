@@ -1,5 +1,5 @@
-/* datagram_batch - many messages by one system call (layer 2). Stands on os, status, address,
- * handle, transfer.
+/* datagram_batch - many messages by one system call (layer 2). Part of datagram; stands on os,
+ * status, address, handle, transfer.
  *
  * Messages of one length for one destination that follow each other go to the kernel as one, which
  * takes it apart again (UDP_SEGMENT, udp(7)): that is five times as fast as one by one, where

@@ -1,5 +1,5 @@
-/* datagram_group - multicast: which groups a socket receives (layer 2), RFC 3678. Stands on os,
- * status, address, handle.
+/* datagram_group - multicast: which groups a socket receives (layer 2), RFC 3678. Part of
+ * datagram; stands on os, status, address, handle.
  *
  * The calls that do not depend on the family of the protocol are used, so one code serves IPv4 and
  * IPv6; an IPv6 socket may join IPv4 groups too, as one for both families has to. */

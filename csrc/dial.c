@@ -1,5 +1,5 @@
-/* dial - a connection to a name or to one of several addresses (layer 3). Stands on race, resolve,
- * socket, local and os. See libport.h.
+/* dial - a connection to a name or to one of several addresses (layer 3). Stands on os, status,
+ * clock, address, pool, handle, local, resolve, race. See libport.h.
  *
  * What lport_dial_step does is: take the answer of the resolver, look at the attempts that are
  * ready, do what the race says, write down what to wait for. lport_dial_wait polls what was written

@@ -1,5 +1,5 @@
-/* dial_attempt - one address of a dial and what becomes of it (layer 3). Stands on address, handle,
- * socket and local. See dial_attempt.h. */
+/* dial_attempt - one address of a dial and what becomes of it (layer 3). Part of dial; stands on
+ * status, address, handle, socket, local. See dial_attempt.h. */
 #include "dial_attempt.h"
 
 #include "handle.h"

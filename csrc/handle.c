@@ -1,4 +1,5 @@
-/* handle - the table of sockets (layer 2). Stands on os, status; calls wait to wake who waits.
+/* handle - the table of sockets (layer 2). Stands on os, status, clock, pool and
+ * patience; calls wait to wake who waits.
  *
  * Invariant: a descriptor is closed exactly once, by the last user to leave its slot after the
  * closing mark was set, and the slot's generation changes before the slot can be used again. So
@@ -18,6 +19,7 @@
 #define CLOSING (UINT64_C(1) << 31)
 #define USERS   (CLOSING - 1)
 
+uint32_t lport_handle_process;
 _Atomic uint32_t lport_handle_forks;
 
 static uint32_t first_generation;  /* of this process's slots, see choose_generation */
@@ -223,8 +225,6 @@ static void forget_other_threads(struct lport_slot *slot) {
         close_slot(slot);
     }
 }
-
-uint32_t lport_handle_process;
 
 static void after_fork_in_child(void) {
     lport_handle_process++;

@@ -26,13 +26,13 @@ struct lport_made_path {
 
 struct lport_slot;
 
-/* Somebody who has to know when a socket is closed, see poller.c. Linked to the slot, under its
- * lock, by lport_handle_watch. */
+/* Somebody who has to know when a socket is closed, see poller.c. Whoever holds the lock of the
+ * slot may put a watch in its list or take one out. */
 struct lport_watch {
     struct lport_watch *next;
     /* Called once, by the closer, with the slot's lock held and the descriptor still open; the
-     * watch has been unlinked and is the callee's own. It calls nothing that takes the lock of
-     * a slot but a poller's, which nobody has who takes another. */
+     * watch has been unlinked and is the callee's own. Of other slots it may lock only that of a
+     * poller: while one of those is held nobody locks another, so no two wait for each other. */
     void (*closing)(struct lport_watch *watch, struct lport_slot *slot);
 };
 
@@ -95,11 +95,12 @@ struct lport_slot *lport_handle_entered(int64_t socket);
  * whose socket is not open; how many are left. They may be closed at any moment. */
 int64_t lport_handle_drop_closed(int64_t *records, size_t size, int64_t count);
 
-/* Counts the forks of which this process is the child. */
+/* Counts the forks of which this process is the child: what was made at another count is the
+ * parent's. */
 extern uint32_t lport_handle_process;
 
-/* Counts those in which this process was parent or child. The descriptors of a slot that has
- * another count are shared with a process that does not see what is noted in the slot here. */
+/* Counts the forks of which this process is the child or the parent: what was made at another count
+ * is shared with a process that does not see what is noted of it here. */
 extern _Atomic uint32_t lport_handle_forks;
 
 /* wait.c: wakes the waits on SLOT that have any of INTEREST; how many. */

@@ -1,5 +1,5 @@
 /* local_pass - what only local sockets can carry (layer 2), unix(7): who the peer is, and
- * descriptors. Stands on os, status, handle, transfer, datagram.
+ * descriptors. Part of local; stands on os, status, handle, transfer, datagram.
  *
  * Invariant: a descriptor that has arrived is close-on-exec, and is either given to the caller or
  * closed. */

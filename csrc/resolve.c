@@ -1,5 +1,5 @@
-/* resolve - names to addresses and back on helper threads (layer 3). Stands on os, status and
- * address; what the system is asked is in resolve_answer.c. See libport.h.
+/* resolve - names to addresses and back on helper threads (layer 3). Stands on os, status,
+ * clock, address and pool; what the system is asked is in resolve_answer.c. See libport.h.
  *
  * A query comes from a pool, so a wait may look at it at any time and sees by its name whether it
  * is still the same. It waits on the query's word, which changes with every answer and every close.

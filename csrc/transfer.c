@@ -1,4 +1,5 @@
-/* transfer - octets in and out of sockets (layer 2). Stands on os, status, handle.
+/* transfer - octets in and out of sockets (layer 2). Stands on os, status, handle,
+ * patience.
  *
  * Invariant: a connection that broke once stays broken. The kernel tells of a reset once and then
  * pretends an end of file; the status is kept in the slot, and whoever comes later gets it again.

@@ -1,5 +1,5 @@
 /* transfer_file - a file's octets onto a connection, past the memory of the program (layer 2). Part
- * of transfer; stands on os, status, handle.
+ * of transfer; stands on os, status, handle, patience.
  *
  * sendfile(2) has no MSG_NOSIGNAL: where it would raise SIGPIPE the signal is held back in this
  * thread and taken away again, unless one was pending before, as it can only be where the thread

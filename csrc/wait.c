@@ -1,4 +1,5 @@
-/* wait - wait for one socket until a deadline: begin, poll, end (layer 2). Stands on handle and os.
+/* wait - wait for one socket until a deadline: begin, poll, end (layer 2). Stands on os, status,
+ * clock, pool, handle.
  *
  * A wait is a user of its slot, so the descriptor it polls cannot be closed or reused under it. Its
  * eventfd is how close and lport_wait_wake reach it. Waits are pooled, eventfd included, and their
