@@ -88,11 +88,14 @@ whole. Never blocks. Signals PROXY-ERROR."
               (t (fail-broken socket count)))))))
 
 (defun await-header (socket span)
-  "Take the header of SOCKET, waiting for it for SPAN at the most."
-  (let ((limit (min *deadline* (moment-in span))))
+  "Take the header of SOCKET, waiting for it for SPAN at the most. A deadline of this thread that
+passes before is a TIMEOUT."
+  (let ((connection (socket-connection socket)) (end (moment-in span)) (limit *deadline*))
     (loop until (read-header-now socket)
-          do (handler-case (await (socket-connection socket) :input :proxy limit 0)
-               (timeout () (fail-late socket span))))))
+          do (if (< limit end)
+                 (setf limit (await connection :input :proxy limit (buffered-input connection)))
+                 (handler-case (await connection :input :proxy end 0)
+                   (timeout () (fail-late socket span)))))))
 
 ;;; A thread in SOCKET-ACCEPT waits on a connection that nobody else has. Who closes the server
 ;;; finds it among the server's pending ones, closes it, and so wakes that thread.

@@ -88,7 +88,7 @@ BIN true: octets first of all, else characters; ELEMENT-TYPE, EXTERNAL-FORMAT (t
 INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
 Of a server with PROXY-PROTOCOL the header of the connection is read here, and waited for whatever
 WAIT says, within its own limit; if it is bad or late the connection is closed with a PROXY-ERROR,
-and the call may be made again.
+and the call may be made again. So it is with a TIMEOUT if WITH-DEADLINE ends before.
 Conditions: SOCKET-CLOSED, when SERVER is closed, by whomever; TIMEOUT, when a deadline or the
 timeout of the server passes; RESOURCE-EXHAUSTED, the connection stays in the queue. Restart:
 WAIT-LONGER.

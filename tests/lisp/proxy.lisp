@@ -116,8 +116,7 @@ the client's."
         (is (equal "later" (read-line socket)))))))
 
 (define-test proxy.late-headers (:behaviour 10)
-  "A header that is late, also one that keeps coming, ends within its limit, and so it does within a
-deadline; the server goes on."
+  "A header that is late, also one that keeps coming, ends within its limit."
   (with-proxied (server send :proxy-protocol 1/5)
     (send "PROXY TCP4 ")
     (multiple-value-bind (seconds condition)
@@ -125,16 +124,38 @@ deadline; the server goes on."
       (is (typep condition 'proxy-error))
       (is (eq :timed-out (network-code condition)))
       (is-report condition "no whole header in time" "11 octets moved" "0.2 s")
-      (is (<= 0.19 seconds 2))))
+      (is (<= 0.19 seconds 2)))))
+
+(define-test proxy.deadlines (:behaviour 10)
+  "A deadline that passes while a header is waited for is a TIMEOUT as anywhere: the connection is
+gone and the server goes on, or the wait does."
   (with-proxied (server send)
+    (let ((peer (send "PROXY TCP4 ")))
+      (let ((condition (is-failure (timeout :timed-out "PROXY header from 127.0.0.1:"
+                                            "11 octets moved" "0.1 s")
+                         (with-deadline (1/10) (socket-accept server)))))
+        (is (= 1/10 (timeout-time condition))))
+      (is (typep (failure-of (read-byte peer nil)) 'connection-reset)))
+    (let ((peer (send (subseq *header* 0 20))))
+      (handler-bind ((timeout (lambda (condition)
+                                (join (in-thread ; which has no deadline
+                                       (lambda ()
+                                         (write-string *header* peer :start 20)
+                                         (finish-output peer))))
+                                (wait-longer 10 condition))))
+        (with-open-stream (socket (with-deadline (1/10) (socket-accept server)))
+          (is (equal *header-ends* (ends socket))))))))
+
+(define-test proxy.a-deadline-beyond-the-limit-of-a-header ()
+  "The earlier one counts, also where the deadline was moved."
+  (with-proxied (server send :proxy-protocol 1/5)
     (send)
-    (let ((seconds (seconds-of (lambda ()
-                                 (is-failure (proxy-error :timed-out)
-                                   (with-deadline (0.1) (socket-accept server)))))))
-      (is (<= 0.09 seconds 2)))
-    (send *header*)
-    (with-open-stream (socket (socket-accept server))
-      (is (equal *header-ends* (ends socket))))))
+    (is-failure (proxy-error :timed-out "no whole header in time")
+      (with-deadline (10) (socket-accept server)))
+    (send)
+    (is-failure (proxy-error :timed-out "no whole header in time")
+      (handler-bind ((timeout (lambda (condition) (wait-longer 10 condition))))
+        (with-deadline (1/100) (socket-accept server))))))
 
 (define-test proxy.never-guessed ()
   "Who did not ask for headers gets them as they are."
