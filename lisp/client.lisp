@@ -17,7 +17,8 @@ CHARACTER or (UNSIGNED-BYTE 8), as BIN. EXTERNAL-FORMAT: see STREAM-EXTERNAL-FOR
 and OUTPUT-TIMEOUT: see SOCKET-TIMEOUT.
 Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERROR,
 RESOURCE-EXHAUSTED.
-Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
+Restarts: RETRY; USE-VALUE, another host or, where PORT, LOCAL-HOST or LOCAL-PORT stands for
+nothing, another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
   (if (oddp (length options))
       (apply #'connect-to host port :bin (check-bin (first options))
              (check-keywords :connect (rest options) *connect-keywords*))
@@ -63,18 +64,20 @@ Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER. Source: socket(2), connec
   "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both
 are. TIMEOUT, in seconds, holds for the look-up of HOST."
   (when (or host port)
-    (let ((number (if port (port-designator port "tcp" :connect :minimum 0) 0)))
+    (let ((number (with-retry (port "connect" "port")
+                    (if port (port-designator port "tcp" :connect :minimum 0) 0))))
       (if host
           (address-block (with-deadline (timeout) (one-address host family :connect)) number)
           (make-block +lport-any+ number)))))
 
 (defun one-address (host family operation)
-  "The address that HOST names, the first where there are several."
-  (let ((target (host-designator host operation)))
-    (cond ((address-p target)
-           (check-zone target host operation)
-           target)
-          (t (first (resolve target :family family))))))
+  "The address that HOST names, the first where there are several. Restarts: those of RESOLVE."
+  (with-retry (host "resolve the host" "host")
+    (let ((target (host-designator host operation)))
+      (cond ((address-p target)
+             (check-zone target host operation)
+             target)
+            (t (first (resolve-name target family nil)))))))
 
 (defun open-dial (target port family local flags)
   "Begin to connect to TARGET, a name or an address: the dial, or a status."

@@ -94,7 +94,8 @@ it, and the system may hand over to that as one what came from one sender in mes
 SOCKET-TIMEOUT.
 Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
 NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another remote
-host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(7)."
+host or, without one, another port; where REMOTE-PORT or HOST stands for nothing, another one of
+that. Source: socket(2), bind(2), connect(2), udp(7)."
   (check-own-keywords 'open-datagram-socket :open options)
   (let ((settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
         (flags (logior (if broadcast +lport-broadcast+ 0)
@@ -126,7 +127,8 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
 
 (defun open-connected (local host port family flags settings)
   "A socket connected to the first address of HOST to which there is a way."
-  (let ((number (port-designator port "udp" :connect))
+  (let ((number (with-retry (port "connect" "port")
+                  (port-designator port "udp" :connect)))
         (attempts '())
         (status 0))
     (dolist (address (remote-addresses host (or family (block-family local)) local))
@@ -147,7 +149,7 @@ host or, without one, another port. Source: socket(2), bind(2), connect(2), udp(
     (cond ((address-p target)
            (check-zone target host :connect local)
            (check-family (unmapped target) family host))
-          (t (resolve target :family family)))))
+          (t (resolve-name target family nil)))))
 
 (defun call-with-datagram-socket (function socket)
   "Call FUNCTION with SOCKET and close it on every exit. Returns the values of FUNCTION."

@@ -15,18 +15,30 @@ arguments."
   (ask "New ~A: " what)
   (list (read-line *query-io*)))
 
+(defvar *innermost-retry* nil
+  "What the call of CALL-WITH-RETRY-RESTARTS that this thread is in, the innermost one, is known by.
+A part of an operation that can be tried again, such as the look-up of a name, has restarts of its
+own; those of the whole are hidden meanwhile, so that nobody has to choose between two of a name.")
+
 (defun call-with-retry-restarts (function value &key (doing "it") (what "value"))
   "Return the values of FUNCTION, called with VALUE. While it fails the restarts RETRY, which calls
 it again, and USE-VALUE, which calls it with another value, are there. DOING, a string, says in
 their reports what is done (\"resolve example.org\"), WHAT what another value would be (\"host\")."
-  (loop
-    (restart-case (return (funcall function value))
-      (retry ()
-        :report (lambda (stream) (format stream "Try again to ~A." (safe-line doing))))
-      (use-value (new)
-        :report (lambda (stream) (format stream "Use another ~A." what))
-        :interactive (lambda () (read-new-value what))
-        (setf value new)))))
+  (let ((own (list doing)))
+    (flet ((innermost-p (condition)
+             (declare (ignore condition))
+             (eq own *innermost-retry*)))
+      (loop
+        (restart-case (return (let ((*innermost-retry* own))
+                                (funcall function value)))
+          (retry ()
+            :test innermost-p
+            :report (lambda (stream) (format stream "Try again to ~A." (safe-line doing))))
+          (use-value (new)
+            :test innermost-p
+            :report (lambda (stream) (format stream "Use another ~A." what))
+            :interactive (lambda () (read-new-value what))
+            (setf value new)))))))
 
 (defmacro with-retry ((variable doing what) &body body)
   "Run BODY with VARIABLE, which has a value already; see CALL-WITH-RETRY-RESTARTS."

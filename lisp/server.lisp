@@ -20,8 +20,8 @@ end that it connected to, SOCKET-PROXY-HOST/PORT the proxy. The header has to co
 of the accept, or as many as PROXY-PROTOCOL, a number, says. It is never guessed (NIL: there is
 none), and who can connect can claim to be anybody: let only the proxy reach the port.
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
-RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port. Source: bind(2), listen(2);
-proxy-protocol.txt of HAProxy."
+RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port or, where HOST stands for nothing,
+another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."
   ;; An odd number begins with the port; an even one only by mistake, which is behind it then.
   (let ((port (when (or (oddp (length arguments)) (not (keywordp (first arguments))))
                 (pop arguments))))

@@ -203,6 +203,67 @@ is the second argument is called."
                                         (invoke-restart 'use-value (port-of server)))))
       (close (open-socket "127.0.0.1" "no-such-service")))))
 
+(defun offered (function)
+  "The reports of the restarts that the failure of FUNCTION offers, a list."
+  (block nil
+    (handler-bind ((network (lambda (condition)
+                              (return (loop for restart in (compute-restarts condition)
+                                            when (member (restart-name restart)
+                                                         '(retry use-value wait-longer))
+                                              collect (princ-to-string restart))))))
+      (funcall function)
+      nil)))
+
+(define-test client.restarts-of-each-failure ()
+  "There is one way to try again, and one for another value: of what is wrong."
+  (with-socket-server (taken 0 :host "127.0.0.1")
+    (with-datagram-socket (busy :host "127.0.0.1")
+      (loop with longer = "Wait longer; asks for how many seconds."
+            for (doing what form more) in
+            `(("connect" "host" (open-socket "127.0.0.1" ,(unused-port)))
+              ("connect" "host" (open-socket "nobody.invalid" 80))
+              ("connect" "host" (open-socket "1.2.3" 80))
+              ("connect" "host" (open-socket "127.0.0.1" 80 :timeout 0) ,longer)
+              ("connect" "host" (open-socket "127.0.0.1" 80 :local-host "192.0.2.77"))
+              ("connect" "port" (open-socket "127.0.0.1" "no-such-service"))
+              ("connect" "port" (open-socket "127.0.0.1" 80 :local-port "no-such-service"))
+              ("resolve the host" "host" (open-socket "127.0.0.1" 80 :local-host "1.2.3"))
+              ("resolve the host" "host" (open-socket "127.0.0.1" 80
+                                                      :local-host "nobody.invalid"))
+              ("resolve the host" "host" (open-socket "127.0.0.1" 80
+                                                      :local-host "nobody.invalid" :timeout 0)
+                                  ,longer)
+              ("listen" "port" (open-socket-server ,(port-of taken) :host "127.0.0.1"))
+              ("listen" "port" (open-socket-server "no-such-service"))
+              ("listen" "port" (serve identity "no-such-service"))
+              ("resolve the host" "host" (open-socket-server 0 :host "nobody.invalid"))
+              ("resolve the host" "host" (open-socket-server 0 :host "1.2.3"))
+              ("resolve the host" "host" (resolve "nobody.invalid"))
+              ("resolve the host" "host" (resolve "nobody.invalid" :timeout 0) ,longer)
+              ("look the address up" "address" (reverse-resolve "nobody.invalid"))
+              ("listen" "path" (open-unix-server "/nowhere/at/all"))
+              ("listen" "path" (open-unix-server "/nowhere/at/all" :kind :datagram))
+              ("connect" "path" (open-unix-socket "/nowhere/at/all"))
+              ("connect" "path" (open-unix-socket "/nowhere/at/all" :kind :datagram))
+              ("bind" "port" (open-datagram-socket :host "127.0.0.1" :port ,(own-port busy)))
+              ("resolve the host" "host" (open-datagram-socket :host "nobody.invalid"))
+              ("connect" "host" (open-datagram-socket :remote-host "nobody.invalid"
+                                                      :remote-port 9))
+              ("connect" "port" (open-datagram-socket :remote-host "127.0.0.1"
+                                                      :remote-port "no-such-service")))
+            do (is (equal (append (and more (list more))
+                                  (list (format nil "Try again to ~A." doing)
+                                        (format nil "Use another ~A." what)))
+                          (offered (lambda () (apply (first form) (rest form)))))
+                   "~S: ~S" form (offered (lambda () (apply (first form) (rest form)))))))))
+
+(define-test client.another-value-of-what-is-wrong ()
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (dolist (wrong '("1.2.3" "nobody.invalid"))
+      (handler-bind ((network (lambda (condition) (use-value "127.0.0.5" condition))))
+        (with-open-socket (client "127.0.0.1" (port-of server) :local-host wrong)
+          (is (equal "127.0.0.5" (third (multiple-value-list (socket-host/port client))))))))))
+
 (define-test client.wrong-arguments ()
   "Of the wrong type: a USAGE-ERROR of one line that is a TYPE-ERROR too."
   (with-pair (a b)
