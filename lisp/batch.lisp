@@ -92,9 +92,17 @@ port; NIL and NIL for that which the socket is connected to."
         (host-and-port block)
         (values nil nil))))
 
+(defun path-given-p (host port)
+  "True if HOST and PORT, as users give them, are a path: without a port, or with the 0 that
+BATCH-END has beside one, and no address."
+  (and (member port '(nil 0))
+       (or (pathnamep host)
+           (and (stringp host) (null (literal-address host :batch))))))
+
 (defun batch-destination (host port)
   "The block for HOST and PORT, as users give them; of no family where HOST is NIL."
-  (cond ((and (null host) port)
+  (cond ((path-given-p host port) (path-block host :batch))
+        ((and (null host) port)
          (fail-as 'usage-error :batch :invalid
                   :port port :message "expected :HOST beside :PORT ~S" :arguments (list port)))
         ((null host) (make-block))
@@ -111,7 +119,7 @@ port; NIL and NIL for that which the socket is connected to."
 (defun batch-add (batch octets &key (start 0) end host port)
   "Add the OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) to
 BATCH as one more message, to HOST and PORT as of SOCKET-SEND (NIL: where the socket is connected
-to). Returns its index.
+to); a HOST without a PORT that is no address is the path of a local socket. Returns its index.
 Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, RESOLVE-ERROR."
   (check-batch batch :batch)
   (let ((index (datagram-batch-count batch))
@@ -192,9 +200,24 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
   (multiple-value-bind (octets start end) (batch-message batch index)
     (send-message messenger octets start end nil nil nil moved)))
 
+(defun check-batch-end (messenger batch index moved)
+  "Signal USAGE-ERROR if message INDEX of BATCH goes to a path, and those of MESSENGER to hosts, or
+the reverse."
+  (let ((block (batch-block batch index))
+        (local-p (eq (messenger-family messenger) :local)))
+    (unless (or (zerop (aref block 0))
+                (eq local-p (eq (block-family block) :local)))
+      (fail-as 'usage-error :send :invalid
+               :socket (channel-socket messenger) :octets moved
+               :message "expected messages to ~:[hosts and ports~;paths of local sockets~], got ~
+                         number ~D to ~A"
+               :arguments (list local-p index
+                                (endpoint-text (block-address block) (block-port block)))))))
+
 (defun fail-send-batch (messenger status batch start end moved)
   "Signal what STATUS of sending the messages of BATCH from START below END says, after MOVED of
 them were sent."
+  (check-batch-end messenger batch start moved)
   (loop for index from start below end
         for length = (aref (datagram-batch-lengths batch) index)
         when (> length (datagram-batch-size batch))

@@ -59,6 +59,42 @@
         (is (= 3 (datagram-batch-capacity out)))
         (is (= 30 (length (datagram-batch-octets out))))))))
 
+(define-test batch.local-ends (:behaviour 59)
+  "A HOST alone is the path of a local socket, as for SOCKET-SEND; and what BATCH-END tells of one
+is where an answer goes."
+  (let ((path (temporary-path)) (out (make-datagram-batch 4)) (in (make-datagram-batch 4)))
+    (with-open-stream (server (open-unix-server path :kind :datagram))
+      (with-open-stream (client (open-unix-server (temporary-path) :kind :datagram))
+        (batch-add out (octets-like "by string") :host path)
+        (batch-add out (octets-like "by pathname") :host (uiop:parse-native-namestring path))
+        (is (equal (list path 0) (multiple-value-list (batch-end out 0))))
+        (is (= 2 (send-batch client out)))
+        (is (equal '("by string" "by pathname")
+                   (loop while (< (length texts) 2)
+                         append (loop for index below (receive-batch server in)
+                                      collect (batch-text in index))
+                           into texts
+                         finally (return texts))))
+        (multiple-value-bind (host port) (batch-end in 0)
+          (batch-add (clear-batch out) (octets-like "an answer") :host host :port port))
+        (is (= 1 (send-batch server out)))
+        (is (= 1 (receive-batch client in)))
+        (is (equal "an answer" (batch-text in 0)))))))
+
+(define-test batch.ends-of-another-kind ()
+  "A path for a socket of UDP, and a host for a local one: each message is refused, and told."
+  (let ((out (make-datagram-batch 2)))
+    (with-udp (server client)
+      (batch-add out (octets 1) :host "127.0.0.1" :port (own-port client))
+      (batch-add out (octets 2) :host "localhost")
+      (let ((failure (is-failure (usage-error :invalid "hosts and ports, got number 1 to localhost")
+                       (send-batch server out))))
+        (is (= 1 (network-octets failure))))
+      (batch-add (clear-batch out) (octets 1) :host "127.0.0.1" :port (own-port client)))
+    (with-open-stream (server (open-unix-server (temporary-path) :kind :datagram))
+      (is-failure (usage-error :invalid "paths of local sockets, got number 0 to 127.0.0.1:")
+        (send-batch server out)))))
+
 (define-test batch.limits-and-closing (:behaviour (4 16 63))
   (with-udp (server client)
     (let ((batch (make-datagram-batch 4)))
