@@ -25,7 +25,8 @@
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
         ("ECL promises nothing of threads that are killed" "service.killed-before-they-began")
         ("ECL calls what is in the same file directly, so that nothing can be put in between"
-         "poller.closed-while-joined" "service.stop-while-accepting")
+         "poller.closed-while-joined" "service.stop-while-accepting"
+         "octets.peeked-although-an-interrupt-reads")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"
