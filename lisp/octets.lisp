@@ -172,7 +172,7 @@ without a generic call. Source: send(2)."
 was written before, past the memory of this program; return how many there were, which is less than
 asked for where the file has become shorter meanwhile. FILE: a pathname, or a string, the name that
 the system has, of a regular file, or an open input stream of one, whose position is neither used
-nor moved. Behind it the column is not known: FRESH-LINE begins a line.
+nor moved, and whose pending output, if it takes any, is written first. Behind it the column is not known: FRESH-LINE begins a line.
 On a failure NETWORK-OCTETS of the condition tells how many octets of FILE the system took.
 Conditions: FILE-ERROR and USAGE-ERROR (bounds outside of the file), before anything is sent;
 TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
@@ -187,26 +187,41 @@ TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
       (with-open-file (stream (one-file file) :element-type '(unsigned-byte 8))
         (send-file-stream socket stream file start end))))
 
-(defun fail-irregular (file)
-  (fail-argument :write file '(or pathname string file-stream) "a regular file"))
+(defun file-pathname (file)
+  "The pathname of FILE, a pathname or a string as the system has it; NIL where it can be no name."
+  (if (pathnamep file)
+      file
+      (and (not (find (code-char 0) file)) (uiop:parse-native-namestring file))))
+
+(defun native-file-name (file)
+  "The name that the system has for FILE, a pathname or a string; NIL where it names no single file."
+  (let ((pathname (file-pathname file)))
+    (and pathname (native-path (merge-pathnames pathname)))))
+
+(defun regular-file-p (object)
+  "True if OBJECT is, names, or is open on a regular file."
+  (let ((file (typecase object
+                (file-stream (and (open-stream-p object) object))
+                ((or pathname string) (native-file-name object)))))
+    (and file (typep (%regular-file-size file) 'unsigned-byte))))
+
+(defun fail-irregular (file &optional (expected "a regular file"))
+  (fail-argument :write file '(satisfies regular-file-p) expected))
 
 (defun one-file (file)
   "The pathname of FILE, a pathname or a string as the system has it, if it can name one file, and
 is not that of a pipe or a device, which an open could wait for."
-  (let* ((pathname (if (pathnamep file)
-                       file
-                       (and (not (find (code-char 0) file)) (uiop:parse-native-namestring file))))
-         (native (and pathname (native-path (merge-pathnames pathname)))))
-    (cond ((null native)
-           (fail-argument :write file '(or pathname string) "the name of one file"))
-          ((eq :special (%regular-file-size native))
-           (fail-irregular file))
-          (t pathname))))
+  (let ((native (native-file-name file)))
+    (cond ((null native) (fail-irregular file "the name of one file"))
+          ((eq :special (%regular-file-size native)) (fail-irregular file))
+          (t (file-pathname file)))))
 
 (defun send-file-stream (socket stream file start end)
   "SEND-FILE of STREAM; FILE is what the caller gave."
   (check-argument :write stream '(and (satisfies open-stream-p) (satisfies input-stream-p))
                   "an open input stream")
+  (when (output-stream-p stream)
+    (finish-output stream))
   (let ((descriptor (%stream-descriptor stream))
         (size (%regular-file-size stream)))
     (unless (typep size 'fixnum)

@@ -169,6 +169,9 @@ Returns the condition."
 (defun is-no-address (function &rest parts)
   (apply #'is-report (is-failure (address-syntax :address-syntax) (funcall function)) parts))
 
+(defun is-no-file (function &rest parts)
+  (is-of-another-type (apply #'is-mistyped function parts)))
+
 (define-test arguments.paths ()
   "Pathnames that name no single file, and strings that no file can have for a name."
   (with-pair (a b)
@@ -176,15 +179,21 @@ Returns the condition."
       (is-no-address (lambda () (open-unix-server path)) "the pathname of one file")
       (is-no-address (lambda () (open-unix-socket path)) "the pathname of one file"))
     (dolist (path (list #p"*.txt" #p"/tmp/**/x" (format nil "/dev/null~Cx" (code-char 0))))
-      (is-mistyped (lambda () (send-file a path)) "the name of one file"))
+      (is-no-file (lambda () (send-file a path)) "the name of one file"))
     (dolist (path (list "/dev/zero" #p"/dev/zero" "/etc/"))
-      (is-mistyped (lambda () (send-file a path)) "a regular file" (format nil "~S" path)))
+      (is-no-file (lambda () (send-file a path)) "a regular file" (format nil "~S" path)))
     (with-open-file (stream "/dev/zero" :element-type '(unsigned-byte 8))
-      (is-mistyped (lambda () (send-file a stream)) "a regular file" "/dev/zero"))
+      (is-no-file (lambda () (send-file a stream)) "a regular file" "/dev/zero"))
+    (dolist (stream (list (make-string-input-stream "abc") (make-broadcast-stream) b))
+      (is-no-file (lambda () (send-file a stream)) "an open stream of a file"))
+    (with-open-file (stream "/dev/null" :direction :output :if-exists :append)
+      (is-no-file (lambda () (send-file a stream)) "an open input stream" "/dev/null"))
+    (is-no-file (lambda () (send-file a (open "/etc/hosts" :direction :probe)))
+                "an open input stream" "/etc/hosts")
     (let ((pipe (temporary-path)))
       (uiop:run-program (list "mkfifo" pipe))
       (unwind-protect
-           (is-mistyped (lambda () (send-file a pipe)) "a regular file" pipe) ; at once
+           (is-no-file (lambda () (send-file a pipe)) "a regular file" pipe) ; at once
         (delete-file pipe)))
     (signals file-error (send-file a "/x/[x].txt"))
     (is (null (wait-for-input b :timeout 0)))))

@@ -266,6 +266,18 @@ lists of the text and what it is."
               (is (= size (join reader)))
               (is (equalp octets in)))))))))
 
+(define-test octets.files-from-streams-with-output ()
+  "What is in the buffer of a stream for both directions is of the file."
+  (with-file (path (octets-like "0123456789"))
+    (with-pair (a b)
+      (with-open-file (stream path :direction :io :if-exists :append)
+        (write-string "abc" stream)
+        (is (= 13 (send-file a stream)))
+        (write-string "d" stream))
+      (is (= 14 (send-file a path)))
+      (close a)
+      (is (equalp (octets-like "0123456789abc0123456789abcd") (everything b))))))
+
 (define-test octets.files-that-cannot-be-sent ()
   (with-file (path (octets-like "0123456789"))
     (with-pair (a b)
