@@ -268,8 +268,8 @@ LPORT_API int64_t lport_address_is_literal(const char *text, size_t len);
 
 /* [nowait] The text of ADDRESS without its port, RFC 5952 form, into TEXT; a local name as its
  * path, an abstract one with `@` for its leading zero; LPORT_ANY as `*`. For the name of a zone the
- * system opens a descriptor meanwhile. Returns the length, at most LPORT_TEXT_SIZE - 1. Source:
- * netdevice(7). */
+ * system opens a descriptor meanwhile; where it has none, or no interface has this index, the zone
+ * is its number. Returns the length, at most LPORT_TEXT_SIZE - 1. Source: netdevice(7). */
 LPORT_API int64_t lport_address_print(const uint8_t *address, char *text, size_t cap);
 
 /* [pure] The port number that TEXT spells in decimal, 0 to 65535: digits only, no sign, no space,
@@ -309,9 +309,9 @@ LPORT_API int64_t lport_proxy_parse(const uint8_t *octets, size_t len, uint8_t *
  * Source: getifaddrs(3), netdevice(7). */
 LPORT_API int64_t lport_interface_list(char *text, size_t cap);
 
-/* [nowait] The index of the interface NAME; LPORT_ADDRESS_NOT_AVAILABLE: there is none. And the
- * name of the interface INDEX into TEXT. The exhausted ones: the system opens a descriptor
- * meanwhile. Source: netdevice(7). */
+/* [nowait] The index of the interface NAME; LPORT_ADDRESS_NOT_AVAILABLE: there is none;
+ * LPORT_DESCRIPTORS_EXHAUSTED and its kin: the system could not look. And the name of the interface
+ * INDEX into TEXT. Source: netdevice(7). */
 LPORT_API int64_t lport_interface_index(const char *name, size_t len);
 LPORT_API int64_t lport_interface_name(int32_t index, char *text, size_t cap);
 
