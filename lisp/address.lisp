@@ -168,16 +168,17 @@ keyword, where the name of a zone could not be looked up."
            (lport-address-is-literal pointer length))))
 
 (defparameter *literal-forms*
-  '(("%" "an IPv6 address of link-local scope with the zone of an interface, such as fe80::1%eth0")
-    (":[]" "an IPv6 address without a port, such as ::1 or 2001:db8::1")
-    ("" "an IPv4 address, 4 decimal numbers from 0 to 255 without leading zeros"))
-  "Rows (characters text): what a literal has to be if it has one of the characters.")
+  '(("/" 1 "a host alone, without a scheme, a port or a path")
+    ("%" 1 "an IPv6 address of link-local scope with the zone of an interface, such as fe80::1%eth0")
+    (":[]" 2 "an IPv6 address without a port, such as ::1 or 2001:db8::1")
+    (":[]" 1 "a host alone, without a port")
+    ("" 0 "an IPv4 address, 4 decimal numbers from 0 to 255 without leading zeros"))
+  "Rows (characters count text): what a literal has to be if it has so many of the characters.")
 
 (defun expected-literal (text)
   "What TEXT, which is no address, should have been."
-  (loop for (characters expected) in *literal-forms*
-        when (or (string= characters "")
-                 (find-if (lambda (char) (find char characters)) text))
+  (loop for (characters count expected) in *literal-forms*
+        when (<= count (count-if (lambda (char) (find char characters)) text))
           return expected))
 
 (defun fail-syntax (operation host expected)
