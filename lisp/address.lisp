@@ -169,7 +169,8 @@ keyword, where the name of a zone could not be looked up."
 
 (defparameter *literal-forms*
   '(("/" 1 "a host alone, without a scheme, a port or a path")
-    ("%" 1 "an IPv6 address of link-local scope with the zone of an interface, such as fe80::1%eth0")
+    ("%" 1
+     "an IPv6 address of link-local scope with the zone of an interface, such as fe80::1%eth0")
     (":[]" 2 "an IPv6 address without a port, such as ::1 or 2001:db8::1")
     (":[]" 1 "a host alone, without a port")
     ("" 0 "an IPv4 address, 4 decimal numbers from 0 to 255 without leading zeros"))

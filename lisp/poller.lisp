@@ -407,7 +407,8 @@ NIL when TIMEOUT seconds (NIL: no limit) pass without one, or POLLER-WAKE is cal
 value is true. FLAGS are some of :INPUT, :OUTPUT (of those that POLLER reports of it), :END-OF-FILE
 (the peer has ended its output; there may be input before it) and :ERROR (the connection failed; the
 next operation signals how).
-Level-triggered: what is ready and not dealt with is reported again. At most 512 events come at
+Level-triggered: what is ready and not dealt with is reported again, to other threads in this call
+too, so that one of several may find that there is nothing any more. At most 512 events come at
 once; the others come next time. The list and what is in it, but for the socket and the datum,
 belong to POLLER and are used again by this thread's next POLLER-WAIT in it, which therefore conses
 nothing; copy what you keep.

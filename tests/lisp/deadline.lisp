@@ -54,6 +54,33 @@ pass."
     (finish-output a)
     (is (string= "1234abc" (read-line b)))))
 
+(define-test deadline.timeout-of-zero-does-what-can-be-done
+    (:behaviour 1 :weather nil)         ; there a call finds no room where there is some
+  "What has arrived is read, what there is room for is written; then the call fails, and at once."
+  (do-pairs (a b)
+    (setf (socket-timeout b :input) 0
+          (socket-timeout a :output) 0)
+    (is (typep (failure-of (read-line b)) 'timeout))
+    (send-octets a "half a li")
+    (wait-for-stream b)
+    (is (typep (failure-of (read-line b)) 'timeout))
+    (send-octets a "ne" 10)
+    (wait-for-stream b)
+    (is (string= "half a line" (read-line b)))
+    (let ((all (random-octets 100000 (sb-ext:seed-random-state 3)))
+          (back (blank 100000)) (sent 0) (received 0))
+      (loop while (< received (length all))
+            do (let ((failure (failure-of (progn (write-octets a all :start sent)
+                                                 (setf sent (length all))
+                                                 (finish-output a)))))
+                 (when failure
+                   (is (typep failure 'timeout))
+                   (when (< sent (length all))
+                     (incf sent (network-octets failure)))))
+               (wait-for-stream b)
+               (incf received (read-some b back :start received)))
+      (is (equalp all back)))))
+
 (define-test deadline.tells-the-seconds ()
   "TIMEOUT-TIME is what was given, whichever limit it was."
   (with-pair (a b)
