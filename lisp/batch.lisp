@@ -93,11 +93,14 @@ port; NIL and NIL for that which the socket is connected to."
         (values nil nil))))
 
 (defun path-given-p (host port)
-  "True if HOST and PORT, as users give them, are a path: without a port, or with the 0 that
-BATCH-END has beside one, and no address."
+  "True if HOST and PORT, as users give them, are a path: a pathname, a string that no host can be,
+or one with the 0 that BATCH-END has beside a path."
   (and (member port '(nil 0))
-       (or (pathnamep host)
-           (and (stringp host) (null (literal-address host :batch))))))
+       (typecase host
+         (pathname t)
+         (string (if port
+                     (null (literal-address host :batch))
+                     (or (find #\/ host) (eql 0 (position #\@ host))))))))
 
 (defun batch-destination (host port)
   "The block for HOST and PORT, as users give them; of no family where HOST is NIL."
@@ -108,7 +111,8 @@ BATCH-END has beside one, and no address."
         ((null host) (make-block))
         ((null port)
          (fail-as 'usage-error :batch :invalid
-                  :host host :message "expected :PORT beside :HOST ~S" :arguments (list host)))
+                  :host host :message "expected :PORT beside :HOST ~S, or a path with a slash"
+                  :arguments (list host)))
         (t (let ((number (port-designator port "udp" :batch))
                  (target (host-designator host :batch)))
              (address-block (if (address-p target)
@@ -119,7 +123,8 @@ BATCH-END has beside one, and no address."
 (defun batch-add (batch octets &key (start 0) end host port)
   "Add the OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) to
 BATCH as one more message, to HOST and PORT as of SOCKET-SEND (NIL: where the socket is connected
-to); a HOST without a PORT that is no address is the path of a local socket. Returns its index.
+to). Without a PORT, HOST is the path of a local socket: a pathname, or a string with a slash, or of
+an abstract one, with a leading @. Returns its index.
 Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, RESOLVE-ERROR."
   (check-batch batch :batch)
   (let ((index (datagram-batch-count batch))

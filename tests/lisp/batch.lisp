@@ -81,13 +81,22 @@ is where an answer goes."
         (is (= 1 (receive-batch client in)))
         (is (equal "an answer" (batch-text in 0)))))))
 
+(define-test batch.forgotten-ports ()
+  "A host without a port is no path, unless no host is written like that; nothing is added."
+  (let ((batch (make-datagram-batch 2)))
+    (is-failure (usage-error :invalid "expected :PORT beside :HOST \"localhost\", or a path")
+      (batch-add batch (octets 1) :host "localhost"))
+    (is (= 0 (datagram-batch-count batch)))
+    (is (= 0 (batch-add batch (octets 1) :host "@name")))
+    (is (equal '("@name" 0) (multiple-value-list (batch-end batch 0))))))
+
 (define-test batch.ends-of-another-kind ()
   "A path for a socket of UDP, and a host for a local one: each message is refused, and told."
   (let ((out (make-datagram-batch 2)))
     (with-udp (server client)
       (batch-add out (octets 1) :host "127.0.0.1" :port (own-port client))
-      (batch-add out (octets 2) :host "localhost")
-      (let ((failure (is-failure (usage-error :invalid "hosts and ports, got number 1 to localhost")
+      (batch-add out (octets 2) :host "./name")
+      (let ((failure (is-failure (usage-error :invalid "hosts and ports, got number 1 to ./name")
                        (send-batch server out))))
         (is (= 1 (network-octets failure))))
       (batch-add (clear-batch out) (octets 1) :host "127.0.0.1" :port (own-port client)))
