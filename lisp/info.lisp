@@ -75,7 +75,7 @@ Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_
   "COUNT, or what stands for a NIL."
   (if count (format nil "~D" count) "-"))
 
-(defun entry-row (entry)
+(defun socket-entry-row (entry)
   "The texts of ENTRY, as a table shows them."
   (list (string-downcase (socket-entry-kind entry))
         (or (socket-entry-local entry) "-")
@@ -86,22 +86,22 @@ Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_
 
 (defmethod print-object ((entry socket-entry) stream)
   (print-plainly entry stream (apply #'plain-format "~A ~A peer ~A, ~A octets in, ~A out, ~A s"
-                                     (entry-row entry))))
+                                     (socket-entry-row entry))))
 
-(defparameter *entry-kinds*
+(defparameter *endpoint-kinds*
   '((:stream :inet :tcp :tcp-server) (:stream :inet6 :tcp :tcp-server)
     (:stream :local :local :local-server)
     (:datagram :inet :udp) (:datagram :inet6 :udp) (:datagram :local :local-datagram)
     (:seqpacket :local :local-seqpacket :local-seqpacket-server))
   "Rows (type domain kind kind-of-server).")
 
-(defun entry-kind (endpoint)
+(defun endpoint-kind (endpoint)
   "The kind of ENDPOINT, see SOCKET-ENTRY-KIND."
   (destructuring-bind (kind &optional server)
       (cddr (find-if (lambda (row)
                        (and (eq (first row) (socket-option endpoint :type))
                             (eq (second row) (socket-option endpoint :domain))))
-                     *entry-kinds*))
+                     *endpoint-kinds*))
     (if (typep endpoint 'socket-server) server kind)))
 
 (defun octets-counted (endpoint)
@@ -117,7 +117,7 @@ Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_
 descriptor is no socket any more, as somebody else has closed it."
   (handler-case
       (when (endpoint-open-p endpoint)
-        (let ((kind (entry-kind endpoint)))
+        (let ((kind (endpoint-kind endpoint)))
           (multiple-value-bind (local remote) (socket-ends endpoint)
             (multiple-value-bind (received sent) (octets-counted endpoint)
               (make-socket-entry endpoint kind local remote received sent
@@ -142,7 +142,7 @@ refers to any more is listed until it is collected. See PRINT-OPEN-SOCKETS."
 Returns how many there are."
   (check-argument :write stream '(or (eql t) (and stream (satisfies output-stream-p)))
                   "an output stream")
-  (let* ((rows (mapcar #'entry-row (list-open-sockets)))
+  (let* ((rows (mapcar #'socket-entry-row (list-open-sockets)))
          (table (cons '("kind" "local end" "peer" "octets in" "octets out" "seconds") rows))
          (widths (apply #'mapcar (lambda (&rest column) (reduce #'max column :key #'length))
                         table)))

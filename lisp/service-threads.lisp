@@ -53,7 +53,7 @@ during that wait, it may be told of what had been read before."
                (if last (setf (client-next last) from) (setf first from))
                (setf last to))))
       (loop for index from 0 below (* +lport-event-size+ (max 0 result)) by +lport-event-size+
-            for handle of-type (unsigned-byte 62) = (aref (batch-numbers batch) index)
+            for handle of-type (unsigned-byte 62) = (aref (event-batch-numbers batch) index)
             for client = (find-client service handle)
             do (cond ((null client)
                       (let ((row (assoc handle (service-listeners service)
@@ -298,7 +298,7 @@ wait for one, and a thread more would only be in their way. With the lock held."
 (defun work (service)
   "What each thread of SERVICE does. Who ends it, whenever he does, interrupts the function, a flush
 or a wait, and nothing that would leave a client with nobody."
-  (let ((batch (make-batch nil +first-batch+))
+  (let ((batch (make-event-batch nil +first-batch+))
         (*before-wait* (lambda () (hand-over service))))
     (call-deferred
       (%with-lock ((service-lock service))

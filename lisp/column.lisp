@@ -1,0 +1,91 @@
+;;;; column - where on its line the next character will stand, for FRESH-LINE and ~T.
+;;;;
+;;;; Nobody counts while writing: who asks counts back from the end of the buffer of output.lisp.
+;;;; Invariant: a buffer that has been sent leaves its column behind, as does what goes past it, and
+;;;; a format that ends.
+
+(in-package :port)
+
+(defconstant +longest-count+ 1024 "Octets that are looked at for a column at the most.")
+
+(defconstant +no-column+ (ash 1 59)     ; an INDEX wherever fixnums have 62 bits
+  "A column from here on is none: what was sent last is not known, and no line feed came since.")
+
+(declaim (inline column-behind current-column))
+(defun column-behind (format octets start end column)
+  "The column behind OCTETS from START to END in FORMAT, which begin at COLUMN: characters since the
+last line feed."
+  (declare (type text-format format) (type octets octets) (type index start end column))
+  (if (foreign-p format)
+      (foreign-column (text-format-charset format) octets start end column)
+      (let ((from (max start (- end +longest-count+)))
+            (count 0) (continuations 0)
+            (line-p nil))
+        (declare (type index from count continuations))
+        (loop for index of-type fixnum from (1- end) downto from
+              for octet = (aref octets index)
+              until (setf line-p (= octet 10))
+              do (incf count)
+                 (when (= #x80 (logand octet #xC0))
+                   (incf continuations)))
+        (- (+ count (if (or line-p (> from start)) 0 column))
+           (if (and (plusp continuations) (eq (text-format-codec format) :utf-8))
+               continuations
+               0)))))
+
+(defun foreign-column (charset octets start end column)
+  "As COLUMN-BEHIND, from START on, as only there a character is sure to begin; of very many octets
+from some way before END."
+  (declare (type octets octets) (type index start end column))
+  (let* ((newline (charset-newline charset))
+         (skipped (* 4 (floor (max 0 (- end start +buffer-size+)) 4)))
+         (position (+ start skipped)))
+    (declare (type octets newline) (type index position))
+    (when (plusp skipped)
+      (setf column 0))
+    (loop while (<= (+ position (charset-unit charset)) end)
+          do (cond ((loop for octet across newline
+                          for index of-type index from position
+                          always (= octet (aref octets index)))
+                    (setf column 0)
+                    (incf position (length newline)))
+                   (t (incf column)
+                      (incf position (lead-width charset octets position)))))
+    column))
+
+(defun current-column (connection)
+  "The column at which the next character will stand."
+  (declare (type connection connection))
+  (let* ((out (connection-out connection))
+         ;; Who asks need not be the writer, and the buffer may be another one by now.
+         (end (min (connection-out-end connection) (length out))))
+    (column-behind (connection-format connection) out
+                   (min (connection-counted connection) end) end
+                   (connection-column connection))))
+
+(defun count-column (connection)
+  "Count what is pending, in the format that it was written in: another one is about to be set."
+  (declare (type connection connection))
+  (when (plusp (pending-output connection))
+    (with-free-direction (connection :output)
+      (call-deferred
+        (setf (connection-column connection) (current-column connection)
+              (connection-counted connection) (connection-out-end connection))))))
+
+(defun long-line-p (octets start end)
+  "True if OCTETS from START to END end with a line that is longer than what is counted."
+  (declare (type octets octets) (type index start end))
+  (and (> (- end start) +longest-count+)
+       (= +longest-count+ (the index (with-octets (pointer octets (- end +longest-count+))
+                                       (lport-text-find-line pointer +longest-count+))))))
+
+(defun note-passed (connection octets start end column)
+  "Note that OCTETS from START to END, which began at COLUMN, have gone past the buffer, in which
+nothing is left."
+  (declare (type connection connection) (type octets octets) (type index start end column))
+  (let ((format (connection-format connection)))
+    (setf (connection-column connection)
+          ;; The library is faster with octets that are no text.
+          (if (and (not (foreign-p format)) (long-line-p octets start end))
+              +longest-count+
+              (column-behind format octets start end column)))))

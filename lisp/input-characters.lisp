@@ -1,0 +1,236 @@
+;;;; input-characters - characters one by one, decoded from the buffer of input.lisp.
+;;;;
+;;;; Invariant: as there. What is decoded is taken from the buffer only when it can be returned, or
+;;;; goes back, in the octets that it came in, if the call ends early. That holds for lines and
+;;;; strings too, input-lines.lisp and input-strings.lisp.
+
+(in-package :port)
+
+(declaim (inline plain-character))
+(defun plain-character (connection)
+  "The next character if it is a buffered one of ASCII that needs no look at what follows; else
+NIL."
+  (let ((start (connection-in-start connection)))
+    (when (< start (connection-in-end connection))
+      (let ((octet (aref (connection-in connection) start)))
+        (when (and (< octet 128) (/= octet 13)
+                   (text-format-ascii-p (connection-format connection)))
+          (setf (connection-in-start connection) (1+ start)
+                (connection-last-width connection) 1)
+          (code-char octet))))))
+
+(defun next-character (connection)
+  "The next character, or :EOF. The caller owns the direction."
+  (values (next-character-by connection (begin-call connection :input))))
+
+(defun next-character-by (connection limit)
+  "The next character, or :EOF, waiting until LIMIT for as many octets as are needed. Values: the
+character or :EOF; LIMIT or a later one."
+  (check-open connection :read)
+  (setf (connection-last-width connection) 0)
+  (let ((count 1))
+    (loop
+      (let ((character (take-character connection (zerop count))))
+        (when character
+          (return (values character limit))))
+      (when (zerop count)
+        (return (values :eof limit)))
+      (multiple-value-setq (count limit) (fill-input connection limit)))))
+
+;;; Octets that are no character are where the stream stands while a handler is asked about them, in
+;;; every call: what it reads is gone, the character that it names is what the call gets in their
+;;; place, and the call goes on with what is there then.
+;;;
+;;; An interrupt may read too, so that what is found and what is taken are one step.
+
+(defun take-character (connection last-p)
+  "Take the character that the unread octets begin with; NIL where more octets are needed. LAST-P as
+for CHARACTER-AT-START."
+  (multiple-value-bind (character wrong position)
+      (call-deferred
+        (multiple-value-bind (character width) (character-at-start connection last-p)
+          (if character
+              (skip-character connection width)
+              (setf width (and width (unread-octets connection width))))
+          (values character width (octets-read connection))))
+    (cond (character)
+          (wrong (character-for-octets connection wrong position)))))
+
+(defun skip-character (connection width)
+  "The character of WIDTH octets that the unread ones begin with has been read."
+  (incf (connection-in-start connection) width)
+  (setf (connection-last-width connection) width))
+
+(defun unread-octets (connection count)
+  "A copy of the first COUNT unread octets."
+  (let ((start (connection-in-start connection)))
+    (subseq (connection-in connection) start (+ start count))))
+
+(defun character-for-octets (connection octets position)
+  "Take OCTETS, which are none and are unread at POSITION; the character for them."
+  ;; What the handler has read last cannot be taken back as if this call had read it.
+  (let ((character (with-cleanup
+                       (character-for (connection-format connection) octets connection position)
+                     (setf (connection-last-width connection) 0))))
+    (call-deferred
+      ;; A handler that has read has taken the octets itself.
+      (when (= position (octets-read connection))
+        (skip-character connection (length octets))))
+    character))
+
+(defun character-at-start (connection last-p)
+  "The character that the unread octets begin with, and its width; NIL and how many octets are none;
+NIL alone where more octets are needed. LAST-P: there are no more; then what is cut off is none, and
+NIL alone means that there is nothing. To be called with interrupts deferred."
+  (let* ((in (connection-in connection))
+         (start (connection-in-start connection))
+         (end (connection-in-end connection))
+         (format (connection-format connection))
+         (scratch (connection-scratch connection)))
+    (cond ((= start end) nil)
+          ((carriage-return-p connection)
+           (cond ((< (1+ start) end)
+                  (if (= (aref in (1+ start)) 10)
+                      (values #\Newline 2)
+                      (values #\Return 1)))
+                 (last-p (values #\Return 1))))
+          (t
+           (multiple-value-bind (consumed produced) (decode format in start end scratch 0 1)
+             (cond ((= produced 1) (values (schar scratch 0) consumed))
+                   (last-p (wrong-or-cut-off format in start end))
+                   (t (values nil (problem format in start end)))))))))
+
+(defun carriage-return-p (connection)
+  "True if the next octet is a carriage return that may be the first half of a line's end."
+  (and (eq (text-format-eol (connection-format connection)) :crlf)
+       (= 13 (aref (connection-in connection) (connection-in-start connection)))))
+
+(declaim (inline read-character))
+(defun read-character (connection)
+  "The next character, or :EOF."
+  (declare (type connection connection))
+  (or (with-input-there (connection)
+        (when (more-than-one-p connection)
+          (plain-character connection)))
+      (with-input-now (connection)
+        (let ((character (or (plain-character connection)
+                             (when (and (zerop (buffered-input connection))
+                                        (fill-input-quickly connection))
+                               (plain-character connection)))))
+          (when character
+            (element-taken connection character))))
+      (read-character-slowly connection)))
+
+(defun read-character-slowly (connection)
+  (with-input (connection)
+    (element-taken connection (next-character connection))))
+
+(declaim (inline take-back))
+(defun take-back (connection)
+  "Make unread again what the last character took."
+  (decf (connection-in-start connection) (connection-last-width connection))
+  (note-buffered connection)
+  (setf (connection-last-width connection) 0
+        (connection-kept-width connection) 0))
+
+(defun unread-character (connection)
+  "Take back the character that was read last. It is an error if that is not what happened last."
+  (declare (type connection connection))
+  (or (with-direction-now (connection :input)
+        (when (plusp (connection-last-width connection))
+          (take-back connection)
+          t))
+      (with-input (connection)
+        (check-open connection :read)
+        (let ((kept (kept-octets connection)))
+          (cond ((plusp (connection-last-width connection))
+                 (call-deferred (take-back connection)))
+                (kept (put-back connection kept 0 (length kept)))
+                (t (fail-as 'usage-error :read :invalid
+                            :socket (channel-socket connection)
+                            :message "UNREAD-CHAR: the last operation on the socket was not ~
+                                      READ-CHAR"))))))
+  nil)
+
+(defun peek-character (connection)
+  "The next character, which stays where it is, or :EOF."
+  (declare (type connection connection))
+  (or (with-input-now (connection)
+        (let ((character (plain-character connection)))
+          (when character
+            (take-back connection)
+            character)))
+      (with-input (connection)
+        (let ((position (octets-read connection)) (done nil))
+          (with-cleanup
+              (prog1 (next-character connection)
+                (setf done t))
+            ;; Nothing is to be taken back where a handler has read the octets of a replacement, nor
+            ;; where the call was unwound before it had taken something.
+            (let ((width (connection-last-width connection)))
+              (when (and (plusp width)
+                         (or done (= (octets-read connection) (+ position width))))
+                (take-back connection))))))))
+
+(defun read-character-now (connection)
+  "The next character if it is there, NIL if it is not or another thread is just reading, :EOF at
+end of file. Never blocks."
+  (declare (type connection connection))
+  (or (with-input-now (connection)
+        (let ((character (plain-character connection)))
+          (when character
+            (element-taken connection character))))
+      (read-character-now-slowly connection)))
+
+(defun read-character-now-slowly (connection)
+  (with-free-direction (connection :input)
+    (check-open connection :read)
+    (begin-call connection :input)
+    (loop with last-p = nil
+          do (let ((character (take-character connection last-p)))
+               (when character
+                 (return (element-taken connection character))))
+             (when last-p
+               (return :eof))
+             (case (fill-input-now connection)
+               ((nil) (return nil))
+               (0 (setf last-p t))))))
+
+(defun input-ready-p (connection)
+  "True if a character or, for a binary stream, an octet can be read without blocking; false at end
+of file, as LISTEN wants it, and while another thread is just reading. Never blocks."
+  (with-free-direction (connection :input)
+    (check-open connection :read)
+    (loop with last-p = nil
+          do (when (call-deferred (next-element-there-p connection last-p))
+               (return t))
+             (when last-p
+               (return nil))
+             (case (fill-input-now connection)
+               ((nil) (return nil))
+               (0 (setf last-p t))))))
+
+(defun next-element-there-p (connection last-p)
+  "True if the unread octets begin with an element. To be called with interrupts deferred."
+  (let ((in (connection-in connection))
+        (start (connection-in-start connection))
+        (end (connection-in-end connection))
+        (format (connection-format connection)))
+    (cond ((= start end) nil)
+          ((or last-p (not (eq (connection-element-type connection) 'character))) t)
+          ((carriage-return-p connection) (< (1+ start) end))
+          (t (multiple-value-bind (consumed produced)
+                 (decode format in start end (connection-scratch connection) 0 1)
+               (declare (ignore consumed))
+               (or (= produced 1)
+                   (and (problem format in start end) t)))))))
+
+;;; For calls that take more than one
+
+(defun put-back-all (connection octets noted)
+  "Put back OCTETS, and the character behind them, if the call was unwound when it had taken that
+one and not yet noted it. NOTED: OCTETS-READ when it noted something last."
+  (let ((width (connection-last-width connection)))
+    (when (= width (- (octets-read connection) noted))
+      (decf (connection-in-start connection) width)))
+  (put-back connection octets 0 (length octets)))

@@ -1,0 +1,210 @@
+;;;; poller-events - waiting in a poller, and the events that a wait returns.
+;;;;
+;;;; A batch has the vector that the library writes into and the conses of the list that a wait
+;;;; returns; so a wait conses nothing once its batch is large enough. Invariant: a batch is for one
+;;;; thread in one poller.
+
+(in-package :port)
+
+(defconstant +first-batch+ 64 "Events that a wait returns at most, to begin with.")
+(defconstant +largest-batch+ 512 "And at most.")
+
+(defstruct (event-batch (:copier nil) (:predicate nil)
+                  (:constructor make-event-batch
+                      (thread size
+                       &aux (numbers (int64s-of-size (* size +lport-event-size+)))
+                         (entries (make-array size :initial-element nil))
+                         (spine (fresh-spine size)))))
+  (thread nil :read-only t)
+  (size 0 :type fixnum :read-only t)
+  (numbers nil :type int64s :read-only t)
+  (entries nil :type simple-vector :read-only t)
+  (spine nil :type simple-vector :read-only t)
+  (count 0 :type fixnum))
+
+(defun fresh-spine (size)
+  "SIZE conses, each with an event, (socket data . flags), in it."
+  (let ((spine (make-array size)))
+    (dotimes (index size spine)
+      (setf (svref spine index) (list (list* nil nil nil))))))
+
+(defun event-batch-of (set)
+  "The batch of this thread in SET: a new one the first time, or where the last wait filled it."
+  (let* ((thread (%current-thread))
+         (batch (find thread (poll-set-batches set) :key #'event-batch-thread :test #'eq)))
+    (if (and batch (or (< (event-batch-count batch) (event-batch-size batch))
+                       (= (event-batch-size batch) +largest-batch+)))
+        batch
+        (let ((new (make-event-batch thread (if batch
+                                                (* 2 (event-batch-size batch))
+                                                +first-batch+))))
+          (%with-lock ((poll-set-lock set))
+            (setf (poll-set-batches set)
+                  (cons new (remove-if (lambda (old)
+                                         (or (eq old batch)
+                                             (not (%thread-alive-p (event-batch-thread old)))))
+                                       (poll-set-batches set)))))
+          new))))
+
+;;; The flags of an event for each combination of bits; all events share them.
+(declaim (type (simple-vector 32) *flag-lists*))
+(%defglobal *flag-lists*
+    (let ((lists (make-array 32)))
+      (dotimes (bits 32 lists)
+        (setf (svref lists bits)
+              (loop for (bit flag) in `((,+lport-input+ :input) (,+lport-output+ :output)
+                                        (,+lport-ended+ :end-of-file) (,+lport-failed+ :error))
+                    when (logtest bit bits)
+                      collect flag)))))
+
+(defmacro store-new (place value)
+  "Store VALUE into PLACE unless it is there: a look is cheaper than a store that the collector is
+told of."
+  (let ((new (gensym "NEW")))
+    `(let ((,new ,value))
+       (unless (eq ,new ,place)
+         (setf ,place ,new)))))
+
+(declaim (inline add-event))
+(defun add-event (batch entry bits)
+  "Make ENTRY with BITS the next event of BATCH, which has room. It is mostly what it was."
+  (declare (type event-batch batch) (type entry entry) (type (unsigned-byte 5) bits))
+  (let* ((count (event-batch-count batch))
+         (event (car (svref (event-batch-spine batch) count)))
+         (facts (cdr event)))
+    (declare (type cons event facts))
+    (store-new (car event) (entry-socket entry))
+    (store-new (car facts) (entry-data entry))
+    (store-new (cdr facts) (svref *flag-lists* bits))
+    (store-new (svref (event-batch-entries batch) count) entry)
+    (setf (entry-place entry) count
+          (event-batch-count batch) (1+ count))))
+
+(declaim (inline note-arrival))
+(defun note-arrival (channel)
+  "What CHANNEL expects is there, so the next operation need not wait before it looks."
+  (when (channel-expecting channel)
+    (setf (channel-expecting channel) nil)))
+
+(defun add-system-events (set batch found)
+  "The FOUND events in the numbers of BATCH, but for those of sockets that have left SET."
+  (declare (type poll-set set) (type event-batch batch) (type index found))
+  (let ((numbers (event-batch-numbers batch)) (entries (poll-set-entries set)))
+    (loop for index of-type index from 0 below (* found +lport-event-size+) by +lport-event-size+
+          do (let ((entry (entry-among entries (aref numbers index))))
+               (when entry
+                 (note-arrival (entry-channel entry))
+                 (add-event batch entry (logand 31 (aref numbers (1+ index)))))))))
+
+(defun reported-p (batch entry)
+  "True if ENTRY has an event in BATCH; it is at the place that the entry tells."
+  (let ((place (entry-place entry)))
+    (and (< place (event-batch-count batch))
+         (eq entry (svref (event-batch-entries batch) place)))))
+
+(defun has-buffered-input-p (entry)
+  (and (logtest +lport-input+ (entry-interest entry))
+       (input-buffered-p (entry-channel entry))))
+
+(defun add-buffered-event (batch entry)
+  "Report that ENTRY has input; false where BATCH has no room."
+  (cond ((reported-p batch entry)
+         (let ((event (car (svref (event-batch-spine batch) (entry-place entry)))))
+           (unless (member :input (cddr event))
+             (setf (cddr event) (cons :input (cddr event))))
+           t))
+        ((< (event-batch-count batch) (event-batch-size batch))
+         (add-event batch entry +lport-input+)
+         t)))
+
+(defun add-buffered-events (set batch)
+  "Report the noted entries that have buffered input, and keep them noted as long as they have;
+forget the others."
+  (loop for entry = (take-noted set) then next
+        while entry
+        for next = (entry-next entry)
+        do (let-note entry)
+           (when (has-buffered-input-p entry)
+             (add-buffered-event batch entry)
+             (note-entry entry))))
+
+(defun event-list (batch)
+  "The events of BATCH as a list; NIL for none."
+  (let ((spine (event-batch-spine batch)) (count (event-batch-count batch)))
+    (unless (zerop count)
+      (loop for index of-type fixnum from 0 below (1- count)
+            for link = (svref spine index)
+            do (store-new (cdr link) (svref spine (1+ index))))
+      (setf (cdr (svref spine (1- count))) nil)
+      (svref spine 0))))
+
+;;; Waiting
+
+(defun wait-in-set (set batch deadline)
+  "One wait in SET until DEADLINE, none where there may be buffered input: what lport_poller_wait
+says. It counts as waiting first and looks for noted entries then; whoever notes one looks then for
+threads that wait: so one of the two sees the other."
+  (declare (type moment deadline))
+  (let ((handle (channel-handle set)))
+    (with-waiting (turn (progn (%add-atomically (poll-set-waiting set) 1)
+                               (lport-poller-begin handle)))
+        (if (minusp turn)
+            turn
+            (with-int64s (pointer (event-batch-numbers batch))
+              (lport-poller-wait handle turn pointer (event-batch-size batch)
+                                 (if (poll-set-noted set) 0 deadline) 0)))
+      (%add-atomically (poll-set-waiting set) -1)
+      (unless (minusp turn)
+        (lport-poller-end handle turn)))))
+
+(defun poller-wait (poller &key timeout)
+  "Wait until sockets in POLLER are ready and return their events, a list of (SOCKET DATA . FLAGS);
+NIL when TIMEOUT seconds (NIL: no limit) pass without one, or POLLER-WAKE is called: then the second
+value is true. FLAGS are some of :INPUT, :OUTPUT (of those that POLLER reports of it), :END-OF-FILE
+(the peer has ended its output; there may be input before it) and :ERROR (the connection failed; the
+next operation signals how).
+Level-triggered: what is ready and not dealt with is reported again, to other threads in this call
+too, so that one of several may find that there is nothing any more. At most 512 events come at
+once; the others come next time. The list and what is in it, but for the socket and the datum,
+belong to POLLER and are used again by this thread's next POLLER-WAIT in it, which therefore conses
+nothing; copy what you keep.
+Conditions: SOCKET-CLOSED, when POLLER is closed, by whomever; TIMEOUT, when the deadline of
+WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
+  (let ((set (check-poller poller :wait)))
+    (wait-for-events set (event-batch-of set) (moment-after timeout))))
+
+(defun wait-for-events (set batch until)
+  "POLLER-WAIT with the moment UNTIL."
+  (declare (type moment until))
+  (let ((limit *deadline*))
+    (declare (type moment limit))
+    (loop
+      (check-open set :wait)
+      (setf limit (check-limit set :input :wait limit 0))
+      (let ((result (next-events set batch (min until limit))))
+        (declare (type (signed-byte 64) result))
+        (cond ((and (zerop result) (woken-p set)) (return (values nil t)))
+              ((plusp (event-batch-count batch)) (return (event-list batch)))
+              ((>= result 0))           ; of sockets that have left meanwhile, or for a buffer
+              ((= (lport-status-kind result) +lport-would-block+))
+              ((/= (lport-status-kind result) +lport-timed-out+)
+               (fail-on set result :wait))
+              ((>= (lport-clock-now) until) (return (values nil nil))))))))
+
+(defun next-events (set batch deadline)
+  "Wait once until DEADLINE and put what there is into BATCH; the library's result."
+  (let ((result (wait-in-set set batch deadline)))
+    (declare (type (signed-byte 64) result))
+    (setf (event-batch-count batch) 0)  ; now, as an interrupt may have used it during the wait
+    (when (plusp result)
+      (add-system-events set batch result))
+    (when (poll-set-noted set)
+      (add-buffered-events set batch))
+    result))
+
+(defun woken-p (set)
+  "True for the one that a POLLER-WAKE is for. A wake can also be for buffered input."
+  (when (eq t (%compare-and-swap (poll-set-woken set) t nil))
+    (when (poll-set-noted set)
+      (lport-poller-wake (channel-handle set)))
+    t))
