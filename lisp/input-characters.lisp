@@ -28,14 +28,9 @@ NIL."
 character or :EOF; LIMIT or a later one."
   (check-open connection :read)
   (setf (connection-last-width connection) 0)
-  (let ((count 1))
-    (loop
-      (let ((character (take-character connection (zerop count))))
-        (when character
-          (return (values character limit))))
-      (when (zerop count)
-        (return (values :eof limit)))
-      (multiple-value-setq (count limit) (fill-input connection limit)))))
+  (multiple-value-bind (character limit) (filling (connection limit) (last-p)
+                                           (take-character connection last-p))
+    (values (or character :eof) limit)))
 
 ;;; Octets that are no character are where the stream stands while a handler is asked about them, in
 ;;; every call: what it reads is gone, the character that it names is what the call gets in their

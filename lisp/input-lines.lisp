@@ -155,21 +155,22 @@ stream stands, one that sets another format by that."
 
 (defun read-line-by-octets (connection)
   "READ-TEXT-LINE where a line ends with octet 10."
-  (let ((limit (begin-call connection :input)) (scanned 0) (count 1)
-        (position (octets-read connection)))
+  (let ((scanned 0) (position (octets-read connection)) (ended nil))
     (declare (type index scanned))
-    (loop
-      (multiple-value-bind (line last-p)
+    (multiple-value-bind (line limit)
+        (filling (connection (begin-call connection :input)) (last-p)
           (call-deferred
             ;; Somebody was asked to wait longer, or interrupted this, and has read meanwhile.
             (unless (= position (octets-read connection))
               (setf scanned 0
                     position (octets-read connection)))
-            (multiple-value-prog1 (take-line connection scanned (zerop count))
-              (setf scanned (buffered-input connection))))
-        (cond ((stringp line) (return (values line last-p)))
-              (line (return (read-line-by-characters connection limit)))))
-      (multiple-value-setq (count limit) (fill-input connection limit)))))
+            (multiple-value-bind (line end-p) (take-line connection scanned last-p)
+              (setf scanned (buffered-input connection)
+                    ended end-p)
+              line)))
+      (if (stringp line)
+          (values line ended)
+          (read-line-by-characters connection limit)))))
 
 (defun read-line-by-characters (connection limit)
   "READ-TEXT-LINE where octet 10 may be part of another character, or a handler is to be asked."

@@ -125,6 +125,27 @@ connection has none."
   (receiving (connection :read limit :moved moved) (flags)
     (receive-into-buffer connection flags)))
 
+(defmacro filling ((connection limit) (last-p) take)
+  "Evaluate TAKE, a form that takes something out of the buffer, until it is true; wait for more
+octets in between. At the end of file it has its last turn, with LAST-P true. Values: that of TAKE,
+NIL where there was not enough; LIMIT or a later one."
+  (let ((try (gensym "TAKE")))
+    `(flet ((,try (,last-p)
+              (declare (ignorable ,last-p))
+              ,take))
+       (declare (dynamic-extent #',try))
+       (call-filling ,connection ,limit #',try))))
+
+(defun call-filling (connection limit take)
+  (declare (type function take) (type moment limit))
+  (loop with last-p = nil
+        do (let ((taken (funcall take last-p)))
+             (when (or taken last-p)
+               (return (values taken limit))))
+           (multiple-value-bind (count later) (fill-input connection limit)
+             (setf last-p (zerop count)
+                   limit later))))
+
 (defun fill-input-now (connection)
   "Take what is there without blocking: how many octets, 0 at end of file, NIL if there is nothing
 yet."
@@ -229,12 +250,11 @@ there to be taken back: the stream will come to stand again where that was."
 
 (defun read-octet-slowly (connection)
   (with-input (connection)
-    (let ((limit (begin-call connection :input)) (count 1))
-      (loop
-        (let ((octet (call-nowait (next-octet connection))))
-          (cond (octet (return (element-taken connection octet)))
-                ((zerop count) (return :eof))))
-        (multiple-value-setq (count limit) (fill-input connection limit))))))
+    (let ((octet (filling (connection (begin-call connection :input)) (last-p)
+                   (call-nowait (next-octet connection)))))
+      (if octet
+          (element-taken connection octet)
+          :eof))))
 
 (defun take-octets (connection octets start end)
   "Move what is buffered into OCTETS from START below END, and give back a buffer that this empties;

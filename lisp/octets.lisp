@@ -50,11 +50,9 @@ or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Sourc
   "Wait until COUNT octets are buffered, or all that come before end of file; how many of them are."
   (declare (type connection connection) (type index count))
   (check-open connection :read)
-  (let ((limit (begin-call connection :input)) (arrived 1))
-    (loop
-      (when (or (>= (buffered-input connection) count) (zerop arrived))
-        (return (min count (buffered-input connection))))
-      (multiple-value-setq (arrived limit) (fill-input connection limit)))))
+  (values (filling (connection (begin-call connection :input)) (last-p)
+            (when (or last-p (>= (buffered-input connection) count))
+              (min count (buffered-input connection))))))
 
 (defun copy-buffered (connection octets start count)
   "Copy the first COUNT buffered octets into OCTETS from START."
@@ -124,13 +122,11 @@ FIND-OCTET-LINE."
   (declare (type connection connection))
   (with-input (connection)
     (check-open connection :read)
-    (let ((limit (begin-call connection :input)) (arrived 1))
-      (loop
-        (multiple-value-bind (position what)
-            (take-octet-line connection octets start end (zerop arrived))
-          (when position
-            (return (values position what))))
-        (multiple-value-setq (arrived limit) (fill-input connection limit))))))
+    (let ((position nil) (what nil))
+      (filling (connection (begin-call connection :input)) (last-p)
+        (multiple-value-setq (position what)
+          (take-octet-line connection octets start end last-p)))
+      (values position what))))
 
 (defun read-line-octets (socket octets &key (start 0) end)
   "Store the next line of SOCKET, up to the octet 10, into OCTETS, a vector of (unsigned-byte 8),
