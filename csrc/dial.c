@@ -76,6 +76,11 @@ static struct dial *dial_of(int64_t handle) {
     return lport_pool_find(&dials, handle);
 }
 
+/* True as long as DIAL has no outcome. */
+static int goes_on(const struct dial *dial) {
+    return lport_status_is(dial->outcome, LPORT_IN_PROGRESS);
+}
+
 static void lock_pool(void) {
     pthread_mutex_lock(&dials.lock);
 }
@@ -315,7 +320,7 @@ static void run_race(struct dial *dial, int64_t now) {
 /* Stops the race and closes what runs. */
 static void stop_race(struct dial *dial) {
     lport_race_stop(&dial->race);
-    if (lport_status_is(dial->outcome, LPORT_IN_PROGRESS)) {
+    if (goes_on(dial)) {
         run_race(dial, INT64_MIN);
     }
 }
@@ -466,17 +471,18 @@ int64_t lport_dial_step(int64_t handle) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t now = lport_clock_now();
-    if (lport_status_is(dial->outcome, LPORT_IN_PROGRESS) && dial->query != 0) {
+    if (goes_on(dial) && dial->query != 0) {
         take_answer(dial);
     }
-    if (lport_status_is(dial->outcome, LPORT_IN_PROGRESS)) {
+    if (goes_on(dial)) {
         look_at_attempts(dial, now);
         run_race(dial, now);
     }
-    dial->polling = 0;
-    dial->wake_at = lport_status_is(dial->outcome, LPORT_IN_PROGRESS) ? dial->wake_at : INT64_MIN;
-    if (lport_status_is(dial->outcome, LPORT_IN_PROGRESS)) {
+    if (goes_on(dial)) {
         prepare_wait(dial);
+    } else {
+        dial->polling = 0;
+        dial->wake_at = INT64_MIN; /* no reason to wait for a step that is decided */
     }
     return dial->outcome;
 }

@@ -11,8 +11,8 @@
 /* What the attempts of one dial have in common. */
 struct lport_attempt_plan {
     int32_t kind, flags;
-    uint8_t
-        local[LPORT_ADDRESS_SIZE]; /* the own end; of no family and no port: the system's choice */
+    /* The own end; of no family and no port: the system's choice. */
+    uint8_t local[LPORT_ADDRESS_SIZE];
 };
 
 struct lport_attempt {
