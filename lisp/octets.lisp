@@ -168,8 +168,8 @@ without a generic call. Source: send(2)."
 was written before, past the memory of this program; return how many there were, which is less than
 asked for where the file has become shorter meanwhile. FILE: a pathname, or a string, the name that
 the system has, of a regular file, or an open input stream of one, whose position is neither used
-nor moved, and whose pending output, if it takes any, is written first. Behind it the column is not
-known: FRESH-LINE begins a line.
+nor moved, and whose own buffered output, if there is any, is written first. Behind the file the
+column is not known: FRESH-LINE begins a line.
 On a failure NETWORK-OCTETS of the condition tells how many octets of FILE the system took.
 Conditions: FILE-ERROR and USAGE-ERROR (bounds outside of the file), before anything is sent;
 TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
