@@ -308,8 +308,8 @@ the caller is the one who closes."
             (t (fail-on channel count operation :octets moved))))))
 
 (defmacro receiving ((channel operation limit &key (moved 0) fail) (flags) attempt)
-  "As TRYING, for input that ATTEMPT receives with FLAGS: what has to come first is waited for
-first, or, as PATIENCE says, in the attempt itself."
+  "As TRYING, for input that ATTEMPT receives with FLAGS: where none can be there yet the wait is
+before it, or in it, as PATIENCE says."
   (attempt-form 'call-receiving (list channel operation limit moved) (list flags) attempt fail))
 
 (defun call-receiving (channel operation limit moved attempt fail)
