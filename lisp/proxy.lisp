@@ -87,10 +87,11 @@ whole. Never blocks. Signals PROXY-ERROR."
                (return nil))
               (t (fail-broken socket count)))))))
 
-(defun await-header (socket span)
-  "Take the header of SOCKET, waiting for it for SPAN at the most. A deadline of this thread that
-passes before is a TIMEOUT."
-  (let ((connection (socket-connection socket)) (end (moment-in span)) (limit *deadline*))
+(defun await-header (socket span limit)
+  "Take the header of SOCKET, waiting for it for SPAN at the most. LIMIT, the deadline of this
+thread, is a TIMEOUT if it passes before."
+  (declare (type moment limit))
+  (let ((connection (socket-connection socket)) (end (moment-in span)))
     (loop until (read-header-now socket)
           do (if (< limit end)
                  (setf limit (await connection :input :proxy limit (buffered-input connection)))
@@ -100,14 +101,14 @@ passes before is a TIMEOUT."
 ;;; A thread in SOCKET-ACCEPT waits on a connection that nobody else has. Who closes the server
 ;;; finds it among the server's pending ones, closes it, and so wakes that thread.
 
-(defun accept-header (server socket span)
-  "Take the header of SOCKET, which SERVER has just accepted, within SPAN."
+(defun accept-header (server socket span limit)
+  "Take the header of SOCKET, which SERVER has just accepted, within SPAN and by LIMIT."
   (let ((channel (endpoint-channel server)) (cell (server-pending server)))
     (unwind-protect
          (progn
            (change-atomically (pending (car cell)) (cons socket pending))
            (check-open channel :accept)
-           (handler-case (await-header socket span)
+           (handler-case (await-header socket span limit)
              (socket-closed () (fail-closed channel :accept))))
       (change-atomically (pending (car cell)) (remove socket pending)))))
 

@@ -123,7 +123,9 @@ status why there is none."
   (let* ((channel (endpoint-channel server))
          (limit (call-limit channel :input))
          (span (settings-header-span settings))
-         (prepare (and span (lambda (socket) (accept-header server socket span)))))
+         ;; A limit beyond the deadline is one that the user has asked for since.
+         (prepare (and span (lambda (socket)
+                              (accept-header server socket span (max limit *deadline*))))))
     (loop
       (check-open channel :accept)
       (setf limit (check-deadline channel :input :accept limit 0))

@@ -132,9 +132,9 @@ gone and the server goes on, or the wait does."
   (with-proxied (server send)
     (let ((peer (send "PROXY TCP4 ")))
       (let ((condition (is-failure (timeout :timed-out "PROXY header from 127.0.0.1:"
-                                            "11 octets moved" "0.1 s")
-                         (with-deadline (1/10) (socket-accept server)))))
-        (is (= 1/10 (timeout-time condition))))
+                                            "11 octets moved" "0.5 s")
+                         (with-deadline (1/2) (socket-accept server)))))
+        (is (= 1/2 (timeout-time condition))))
       (is (typep (failure-of (read-byte peer nil)) 'connection-reset)))
     (let ((peer (send (subseq *header* 0 20))))
       (handler-bind ((timeout (lambda (condition)
@@ -145,6 +145,24 @@ gone and the server goes on, or the wait does."
                                 (wait-longer 10 condition))))
         (with-open-stream (socket (with-deadline (1/10) (socket-accept server)))
           (is (equal *header-ends* (ends socket))))))))
+
+(define-test proxy.waiting-longer-for-a-connection ()
+  "Who waits longer for a connection than a deadline says does so for its header too."
+  (with-proxied (server send)
+    (let ((peers '()) (timeouts 0))
+      (handler-bind ((timeout (lambda (condition)
+                                (incf timeouts)
+                                (join (in-thread (lambda ()
+                                                   (push (send "PROXY TCP4 ") peers))))
+                                (in-thread (lambda ()
+                                             (wait-until (lambda ()
+                                                           (car (port::server-pending server))))
+                                             (write-string *header* (first peers) :start 11)
+                                             (finish-output (first peers))))
+                                (wait-longer 20 condition))))
+        (with-open-stream (socket (with-deadline (0) (socket-accept server)))
+          (is (equal *header-ends* (ends socket)))
+          (is (= 1 timeouts)))))))
 
 (define-test proxy.a-deadline-beyond-the-limit-of-a-header ()
   "The earlier one counts, also where the deadline was moved."
