@@ -27,8 +27,13 @@
               (%define-foreign (,c-name ,name) ,result ,@parameters)))))))
 
 (defmacro define-functions (&body rows)
-  "Bind the functions of ROWS under their names of C with hyphens."
-  `(progn ,@(mapcan #'binding rows)))
+  "Bind the functions of ROWS under their names of C with hyphens. The library is loaded here, as it
+has to have them."
+  `(progn
+     (eval-when (:compile-toplevel :load-toplevel :execute)
+       (setf *function-names* ',(mapcar #'first rows))
+       (load-library :build t))
+     ,@(mapcan #'binding rows)))
 
 (define-functions
   ;; abi

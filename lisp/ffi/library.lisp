@@ -6,7 +6,10 @@
 ;;;;   3. the cache of compiled files, for source trees that cannot be written to
 ;;;;   4. the directory of the running executable
 ;;;;   5. libport.so.1 wherever the system's loader finds it
-;;;; Loading the system builds 2 or 3 with make; a saved image that starts only looks.
+;;;; Loading the system builds 2 or 3 with make, and takes 3 first where only that is newer than the
+;;;; sources; a saved image that starts only looks. A process keeps the library that it has loaded,
+;;;; whose table has its sockets: port loaded again, from another checkout too, goes on with that
+;;;; one or says why it cannot.
 
 (in-package :port.ffi)
 
@@ -16,11 +19,15 @@
 (defparameter *expected-abi* 1
   "The LPORT_ABI that bindings.lisp is written for.")
 
-(defvar *source-directory* (asdf:system-source-directory "port")
+(defvar *function-names* '()
+  "The names of the functions that are bound, strings: what a library has to have.")
+
+(defparameter *source-directory* (asdf:system-source-directory "port")
   "Where port.asd is.")
 
 (defvar *library-pathname* nil
-  "What was loaded: a pathname, or a string for one that the system's loader found.")
+  "What this process has loaded: a pathname, or a string for one that the system's loader found; NIL
+before.")
 
 (define-condition library-error (error)
   ((wanted :initarg :wanted :initform *expected-abi* :reader library-error-wanted)
@@ -49,26 +56,26 @@
 (defun dl-error ()
   (or (cffi:foreign-funcall "dlerror" :string) "no reason given"))
 
-(defun probe-library (path)
-  "The ABI number of the shared object PATH; or NIL and a text that says why it has none. The object
-is opened apart from the process's own symbols, so that one that does not fit cannot be in the way."
+(defun object-misfit (object)
+  "NIL if OBJECT, what dlopen returned, is a library that fits; else a text that says why not."
+  (flet ((address (name)
+           (non-null (cffi:foreign-funcall "dlsym" :pointer object :string name :pointer))))
+    (let* ((function (address "lport_abi"))
+           (abi (and function (cffi:foreign-funcall-pointer function () :int32)))
+           (missing (find-if-not #'address *function-names*)))
+      (cond ((null abi) "it is another library: it has no lport_abi")
+            ((/= abi *expected-abi*) (format nil "its ABI is ~D" abi))
+            (missing (format nil "it is older than this PORT: it has no ~A" missing))))))
+
+(defun misfit (path)
+  "NIL if the library at PATH, a native name, fits; else a text that says why it does not. It is
+opened apart from the process's own symbols, so that one that does not fit cannot be in the way."
   (let ((object (non-null (cffi:foreign-funcall "dlopen" :string path :int +rtld-lazy+
                                                 :pointer))))
     (if (null object)
-        (values nil (dl-error))
-        (let ((abi (non-null (cffi:foreign-funcall "dlsym" :pointer object :string "lport_abi"
-                                                   :pointer))))
-          (multiple-value-prog1
-              (if abi
-                  (cffi:foreign-funcall-pointer abi () :int32)
-                  (values nil "it is another library: it has no lport_abi"))
-            (cffi:foreign-funcall "dlclose" :pointer object :int))))))
-
-(defun misfit (path)
-  "NIL if the library at PATH, a native name, fits; else a text that says why it does not."
-  (multiple-value-bind (abi reason) (probe-library path)
-    (cond ((null abi) reason)
-          ((/= abi *expected-abi*) (format nil "its ABI is ~D" abi)))))
+        (dl-error)
+        (multiple-value-prog1 (object-misfit object)
+          (cffi:foreign-funcall "dlclose" :pointer object :int)))))
 
 ;;; Places
 
@@ -84,25 +91,34 @@ is opened apart from the process's own symbols, so that one that does not fit ca
       (merge-pathnames *library-name* (uiop:parse-native-namestring directory
                                                                     :ensure-directory t)))))
 
+(defun built-places ()
+  "Where builds put the library. Where nobody can build in the sources any more, what is there may
+be older than they are, and that in the cache is not."
+  (let ((build (in-build-directory)) (cache (in-cache)))
+    (if (and (fresh-p cache) (not (fresh-p build)))
+        (list cache build)
+        (list build cache))))
+
 (defun places ()
   "The places to look at, in order, each a pathname; a string is for the system's loader."
   (let ((chosen (uiop:getenvp "PORT_LIBRARY")))
     (if chosen
         (list (merge-pathnames (uiop:parse-native-namestring chosen) (uiop:getcwd)))
-        (remove nil (list (in-build-directory) (in-cache) (beside-executable) *library-name*)))))
+        (append (built-places) (remove nil (list (beside-executable))) (list *library-name*)))))
+
+(defun native-name (place)
+  (if (pathnamep place) (uiop:native-namestring place) place))
 
 (defun find-library ()
   "The first place whose library fits; and as second value, where there is none, what was found at
 each as a list of (place text)."
   (let ((findings '()))
     (dolist (place (places) (values nil (nreverse findings)))
-      (let* ((file-p (pathnamep place))
-             (native (if file-p (uiop:native-namestring place) place))
-             (reason (if (and file-p (not (probe-file place)))
-                         "not there"
-                         (misfit native))))
+      (let ((reason (if (and (pathnamep place) (not (probe-file place)))
+                        "not there"
+                        (misfit (native-name place)))))
         (if reason
-            (push (list native reason) findings)
+            (push (list (native-name place) reason) findings)
             (return place))))))
 
 ;;; Building
@@ -155,27 +171,41 @@ that fails is no error yet: another place may have a library that fits. What mak
 
 ;;; Loading
 
-(defun load-library (&key build)
-  "Load the C library from the first place where one fits; build it first if BUILD is true.
-Signals LIBRARY-ERROR, which says where it looked and what was there."
+(defun check-loaded ()
+  "Signal LIBRARY-ERROR unless the library that this process has fits."
+  (let* ((name (native-name *library-pathname*))
+         (reason (misfit name)))
+    (when reason
+      (error 'library-error
+             :findings (list (list name (format nil "~A; this process has loaded it and keeps ~
+                                                     it: start a new Lisp" reason)))))))
+
+(defun find-and-load (build)
   (let ((failure (and build (build-library))))
     (multiple-value-bind (place findings) (find-library)
       (unless place
         (error 'library-error
-               :wanted *expected-abi*
                :findings (append findings
                                  (and failure (list (list "building it" failure))))))
       (when failure
         (warn "PORT could not build its C library and loads ~A, which is older than its
 sources.~%~A"
               place failure))
-      (%load-shared-object (if (pathnamep place) (uiop:native-namestring place) place))
+      (%load-shared-object (native-name place))
       (setf *library-pathname* place))))
+
+(defun load-library (&key build)
+  "Load the C library from the first place where one fits; build it first if BUILD is true. Where
+this process has loaded one, look only if it fits.
+Signals LIBRARY-ERROR, which says where it looked and what was there."
+  (if *library-pathname*
+      (check-loaded)
+      (find-and-load build)))
 
 (defun reload-library ()
   "Load the library again in an image that starts. Its table of sockets is empty: every socket of
 the image that was saved is closed."
+  (setf *library-pathname* nil)
   (load-library))
 
-(load-library :build t)
 (%at-image-start 'reload-library)

@@ -61,23 +61,49 @@
 (define-test library.error-names-every-place ()
   (let ((condition (call-with-variable "PORT_LIBRARY" "/nowhere/libport.so.1"
                                        (lambda ()
-                                         (handler-case (progn (port.ffi:load-library) nil)
-                                           (library-error (condition) condition))))))
+                                         (let ((port.ffi::*library-pathname* nil))
+                                           (handler-case (progn (port.ffi:load-library) nil)
+                                             (library-error (condition) condition)))))))
     (is (typep condition 'library-error))
     (is (search "/nowhere/libport.so.1: not there" (princ-to-string condition)))))
 
-(define-test library.another-version (:weather nil :limit 400) ; looks for it elsewhere
+(defun loading-library-that-is (c-source)
+  "What loading port prints, and its exit code, where its library is made of C-SOURCE."
   (uiop:with-temporary-file (:pathname source :type "c")
     (let ((library (concatenate 'string (uiop:native-namestring source) ".so")))
       (with-open-file (out source :direction :output :if-exists :supersede)
-        (write-line "int lport_abi(void) { return 999; }" out))
+        (write-line c-source out))
       (uiop:run-program (list "cc" "-shared" "-o" library (uiop:native-namestring source)))
       (unwind-protect
-           (let ((output (run-lisp (loading (here))
-                                   :environment (list (format nil "PORT_LIBRARY=~A" library)))))
-             (is (search "ABI is 999" output))
-             (is (search "ABI 1" output)))
+           (run-lisp (loading (here)) :environment (list (format nil "PORT_LIBRARY=~A" library)))
         (delete-file library)))))
+
+(define-test library.another-version (:weather nil :limit 400) ; looks for it elsewhere
+  (let ((output (loading-library-that-is "int lport_abi(void) { return 999; }")))
+    (is (search "ABI is 999" output))
+    (is (search "ABI 1" output))))
+
+(define-test library.of-the-same-abi-without-a-function (:weather nil :limit 400)
+  "It is refused, and not found out by the first call."
+  (multiple-value-bind (output code)
+      (loading-library-that-is "int lport_abi(void) { return 1; }
+                                const char *lport_version(void) { return \"0\"; }")
+    (is (/= 0 code))
+    (is (search "it is older than this PORT: it has no lport_manifest" output) "~A" output)))
+
+(define-test library.a-process-keeps-the-one-it-has ()
+  "Its sockets are in it; whoever loads port again, from wherever, gets it or an error."
+  (let ((loaded (port.ffi:library-pathname)))
+    (with-socket-server (server 0)
+      (call-with-variable "PORT_LIBRARY" "/nowhere/libport.so.1" #'port.ffi:load-library)
+      (is (equal loaded (port.ffi:library-pathname)))
+      (is (plusp (port-of server))))
+    (let ((condition (let ((port.ffi::*function-names* '("lport_abi" "lport_newer")))
+                       (handler-case (progn (port.ffi:load-library) nil)
+                         (library-error (condition) condition)))))
+      (is (search "it has no lport_newer; this process has loaded it"
+                  (princ-to-string condition))
+          "~A" condition))))
 
 (defun cache-beside (directory)
   (format nil "~A cache" (string-right-trim "/" directory)))
@@ -142,6 +168,29 @@ name."
              (declare (ignore error-output))
              (is (/= 0 code))
              (is (search "cannot be written to" output) "~A" output)))))))
+
+(defun touch (pathname &optional (seconds 0))
+  "Have PATHNAME be there, changed last SECONDS after now."
+  (ensure-directories-exist pathname)
+  (uiop:run-program (list "touch" "-d" (format nil "now ~@D seconds" seconds)
+                          (uiop:native-namestring pathname))))
+
+(define-test library.built-in-the-cache-since-the-sources-changed (:weather nil)
+  "It is taken, and not the older one of who could write into the sources."
+  (call-with-copy
+   (lambda (directory)
+     (let* ((port.ffi::*source-directory* (uiop:parse-native-namestring directory))
+            (build (port.ffi::in-build-directory))
+            (cache (port.ffi::in-cache)))
+       (unwind-protect
+            (progn
+              (touch build -60)
+              (touch cache 60)
+              (is (equal cache (first (port.ffi::places))))
+              (touch build 30)
+              (is (equal build (first (port.ffi::places)))))
+         (uiop:delete-directory-tree (uiop:pathname-directory-pathname cache)
+                                     :validate t :if-does-not-exist :ignore))))))
 
 (defparameter *main*
   "(defun main ()
