@@ -22,8 +22,11 @@
 (defvar *function-names* '()
   "The names of the functions that are bound, strings: what a library has to have.")
 
-(defparameter *source-directory* (asdf:system-source-directory "port")
-  "Where port.asd is.")
+(defparameter *source-directory* (if (asdf:find-system "port" nil)
+                                     (asdf:system-source-directory "port")
+                                     '#.(asdf:system-source-directory "port"))
+  "Where port.asd is; where it was, if this is loaded from a file of many systems and ASDF does not
+know of port.")
 
 (defvar *library-pathname* nil
   "What this process has loaded: a pathname, or a string for one that the system's loader found; NIL

@@ -238,6 +238,20 @@ it."
                                                     :ignore-error-status t)))
          (is (search "round trip" output) "~A" output))))))
 
+(define-test library.one-file-of-all-systems (:weather nil :limit 400) ; looks for it elsewhere
+  "Such as a program is delivered in: it is loaded where ASDF does not know of port."
+  (let* ((file (run-lisp
+                (append (loading (here))
+                        '("(let ((*standard-output* (make-broadcast-stream)))
+                             (asdf:operate 'asdf:monolithic-compile-bundle-op :port))"
+                          "(princ (uiop:native-namestring
+                                   (first (asdf:output-files 'asdf:monolithic-compile-bundle-op
+                                                             :port))))"))))
+         (output (run-lisp (list "(require :asdf)" (format nil "(load ~S)" file) *round-trip*)
+                           :environment '("CL_SOURCE_REGISTRY=(:source-registry
+                                           :ignore-inherited-configuration)"))))
+    (is (search "round trip" output) "~A" output)))
+
 (define-test library.descriptors-are-close-on-exec (:behaviour 60)
   (with-pair (a b :inet)
     (with-pair (c d)
