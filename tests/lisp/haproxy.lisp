@@ -114,10 +114,11 @@ should be."
              (subseq name 0 1))))))
 
 (defun start-asking (number stop)
-  "A thread that asks at port NUMBER until (car STOP), or in vain: its value is the list of the
-names, at its end what went wrong."
+  "A thread that asks at port NUMBER until (car STOP), ten times at least, or in vain: its value is
+the list of the names, at its end what went wrong."
   (in-thread (lambda ()
-               (loop until (car stop)
+               (loop for asked from 0
+                     until (and (car stop) (>= asked 10))
                      for name = (handler-case (ask-in-front number)
                                   (error (condition) condition))
                      collect name
