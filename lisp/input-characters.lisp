@@ -104,16 +104,7 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
 (defun read-character (connection)
   "The next character, or :EOF."
   (declare (type connection connection))
-  (or (with-input-there (connection)
-        (when (more-than-one-p connection)
-          (plain-character connection)))
-      (with-input-now (connection)
-        (let ((character (or (plain-character connection)
-                             (when (and (zerop (buffered-input connection))
-                                        (fill-input-quickly connection))
-                               (plain-character connection)))))
-          (when character
-            (element-taken connection character))))
+  (or (element-now (connection) (plain-character connection))
       (read-character-slowly connection)))
 
 (defun read-character-slowly (connection)

@@ -233,19 +233,26 @@ there to be taken back: the stream will come to stand again where that was."
             (connection-in-start connection) (1+ start))
       (aref (connection-in connection) start))))
 
+(defmacro element-now ((connection) take)
+  "The value of TAKE, a form that takes an element out of the buffer and is NIL where there is none
+in it, or no whole one; NIL if that needs a wait."
+  (let ((element (gensym "ELEMENT")))
+    `(or (with-input-there (,connection)
+           (when (more-than-one-p ,connection)
+             ,take))
+         (with-input-now (,connection)
+           (let ((,element (or ,take
+                               (when (and (zerop (buffered-input ,connection))
+                                          (fill-input-quickly ,connection))
+                                 ,take))))
+             (when ,element
+               (element-taken ,connection ,element)))))))
+
 (declaim (inline read-octet))           ; into the one method that calls it
 (defun read-octet (connection)
   "The next octet, or :EOF."
   (declare (type connection connection))
-  (or (with-input-there (connection)
-        (when (more-than-one-p connection)
-          (next-octet connection)))
-      (with-input-now (connection)
-        (let ((octet (or (next-octet connection)
-                         (when (fill-input-quickly connection)
-                           (next-octet connection)))))
-          (when octet
-            (element-taken connection octet))))
+  (or (element-now (connection) (next-octet connection))
       (read-octet-slowly connection)))
 
 (defun read-octet-slowly (connection)
