@@ -183,7 +183,9 @@ buffer if all of them have octets: true if so; else nothing is written. Allocate
   (let ((code (char-code character)))
     (if (and (< code 128) (single-octet-p code (connection-format connection)))
         (write-octet connection code)
-        (write-characters-from connection (make-string 1 :initial-element character) 0 1)))
+        (let ((string (make-string 1 :initial-element character)))
+          (declare (dynamic-extent string))
+          (write-characters-from connection string 0 1))))
   character)
 
 (defun character-octets (connection character)
