@@ -5,8 +5,9 @@
 ;;; Signalling a condition takes a hundred times as long, and the compiler goes by way of C.
 (setf *slowness* 5)
 
-;;; A process that was run leaves what its input and output were to the collector.
-(setf *not-ours* (list* "/dev/null" "pipe:" *not-ours*))
+;;; A process that was run leaves what its input and output were to the collector, and DIRECTORY,
+;;; where a descriptor is closed meanwhile, the directory of descriptors.
+(setf *not-ours* (list* "/dev/null" "pipe:" "/fd" *not-ours*))
 
 (setf *unfit*
       '(("it counts what is consed by a function of SBCL"
