@@ -414,7 +414,7 @@ FAILURE, a type."
       (rounds 1000)
       (let ((before (sb-ext:get-bytes-consed)))
         (rounds 10000)
-        ;; A region is handed out by the collector in pages; 16 octets more a round would be 160,000.
+        ;; A region is handed out by the collector in pages; 16 octets more a round are 160,000.
         (is (< (- (sb-ext:get-bytes-consed) before) 100000))))))
 
 (define-test stream.names-of-encodings ()
