@@ -215,15 +215,12 @@ static bool is_zone_name(const char *name, size_t len) {
 
 /* The index of the interface that ZONE names or numbers, or a status. */
 static int64_t parse_zone(const char *zone, size_t len) {
-    char name[IF_NAMESIZE];
     int64_t number = parse_decimal(zone, len, UINT32_MAX);
     if (number > 0)
         return number;
     if (number == 0 || !is_zone_name(zone, len))
         return lport_status_make(LPORT_ADDRESS_SYNTAX);
-    memcpy(name, zone, len);
-    name[len] = '\0';
-    unsigned int index = lport_os_interface_index(name);
+    unsigned int index = lport_os_interface_index(zone, len);
     return index > 0 ? (int64_t)index : lport_status_missing(LPORT_ADDRESS_SYNTAX, errno);
 }
 

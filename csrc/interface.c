@@ -149,12 +149,7 @@ close_fd:
 }
 
 int64_t lport_interface_index(const char *name, size_t len) {
-    char copy[IF_NAMESIZE] = {0};
-    if (len == 0 || len >= sizeof copy || memchr(name, '\0', len) != NULL) {
-        return lport_status_make(LPORT_ADDRESS_NOT_AVAILABLE);
-    }
-    memcpy(copy, name, len);
-    unsigned int index = lport_os_interface_index(copy);
+    unsigned int index = lport_os_interface_index(name, len);
     return index > 0 ? (int64_t)index : lport_status_missing(LPORT_ADDRESS_NOT_AVAILABLE, errno);
 }
 

@@ -185,10 +185,9 @@ static int ask_of_interface(unsigned long request, struct ifreq *interface) {
     return result;
 }
 
-unsigned int lport_os_interface_index(const char *name) {
+unsigned int lport_os_interface_index(const char *name, size_t len) {
     struct ifreq interface = {.ifr_ifindex = 0};
-    size_t len = strlen(name);
-    if (len >= sizeof interface.ifr_name) {
+    if (len == 0 || len >= sizeof interface.ifr_name || memchr(name, '\0', len) != NULL) {
         errno = ENODEV;
         return 0;
     }

@@ -81,11 +81,10 @@ extern const struct lport_os lport_os;
 void lport_os_wait_word(uint32_t *word, uint32_t expected, int64_t deadline);
 void lport_os_wake_word(uint32_t *word);
 
-/* [nowait] As if_nametoindex(3) and if_indextoname(3): the index of the interface NAME, or 0; that
- * of INDEX into NAME, or NULL. Those of libc do not say why they could not ask; errno of these
- * does.
- */
-unsigned int lport_os_interface_index(const char *name);
+/* [nowait] As if_nametoindex(3) and if_indextoname(3): the index of the interface NAME, of LEN
+ * characters, or 0; the name of INDEX into NAME, or NULL. Those of libc do not say why they could
+ * not ask; errno of these does. */
+unsigned int lport_os_interface_index(const char *name, size_t len);
 char *lport_os_interface_name(unsigned int index, char name[IF_NAMESIZE]);
 
 /* [nowait] Makes EVENT, a non-blocking eventfd, readable; no longer so. */

@@ -43,7 +43,7 @@ the interface (RFC 4007); 0 for none.")))
 
 (defun family-number (family)
   "The library's number for FAMILY, a keyword."
-  (cdr (assoc family *families*)))
+  (the (unsigned-byte 8) (cdr (assoc family *families*))))
 
 (defun number-family (number)
   "The family that has NUMBER in the library, a keyword, or NIL."

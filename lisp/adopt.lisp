@@ -15,8 +15,8 @@ socket that could be adopted."
   (let* ((result (lport-descriptor-inspect fd))
          (errno (and (minusp result) (lport-status-errno result))))
     (cond ((not (minusp result))
-           (values (number-family (ldb (byte 8 0) result))
-                   (car (rassoc (ldb (byte 8 8) result) *kind-numbers*))
+           (values (the keyword (number-family (ldb (byte 8 0) result)))
+                   (the keyword (car (rassoc (ldb (byte 8 8) result) *kind-numbers*)))
                    (ash result -16)))
           ((= (lport-status-kind result) +lport-not-supported+)
            (fail result :adopt

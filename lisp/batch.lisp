@@ -208,10 +208,10 @@ START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
 (defun check-batch-end (messenger batch index moved)
   "Signal USAGE-ERROR if message INDEX of BATCH goes to a path, and those of MESSENGER to hosts, or
 the reverse."
-  (let ((block (batch-block batch index))
-        (local-p (eq (messenger-family messenger) :local)))
-    (unless (or (zerop (aref block 0))
-                (eq local-p (eq (block-family block) :local)))
+  (let* ((block (batch-block batch index))
+         (family (block-family block))
+         (local-p (eq (messenger-family messenger) :local)))
+    (unless (or (null family) (eq local-p (eq family :local)))
       (fail-as 'usage-error :send :invalid
                :socket (channel-socket messenger) :octets moved
                :message "expected messages to ~:[hosts and ports~;paths of local sockets~], got ~

@@ -32,13 +32,17 @@
 
 ;;; Owners
 
+(declaim (inline another-p))
+(defun another-p (thread)
+  "True if THREAD, from one of these places, is a thread and not this one."
+  (not (or (null thread) (eq thread (%current-thread)))))
+
 (defmacro take-direction (channel direction)
   "Take the place of the owner of DIRECTION for this thread: true if it was free. To be called with
 interrupts deferred: an interrupt that finds this thread the owner may use the socket, and one that
 unwinds it gives the place back, so neither may come while a resident is inside still."
   `(when (null (%compare-and-swap (owner ,channel ,direction) nil (%current-thread)))
-     (unless (or (null (resident ,channel ,direction))
-                 (eq (resident ,channel ,direction) (%current-thread)))
+     (when (another-p (resident ,channel ,direction))
        (end-residence ,channel ,direction))
      t))
 

@@ -89,7 +89,7 @@ buffered without its being noted is seen from here on."
     (change-atomically (members (channel-memberships channel))
       (cons entry members))
     ;; Who fills a buffer looks for members behind it without a fence, but owns the direction.
-    (unless (member (owner channel :input) (list nil (%current-thread)))
+    (when (another-p (owner channel :input))
       (fence-threads))))
 
 (defun leave-members (entry)
