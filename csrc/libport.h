@@ -190,6 +190,7 @@ enum {
     LPORT_INVALID,       /* EINVAL, EBADF, ENOTSOCK ...: the call made no sense */
     LPORT_END,           /* sequenced packets: the peer has closed, and everything was received */
     LPORT_PROXY_SYNTAX,  /* octets that are no header of the PROXY protocol */
+    LPORT_PATH_TAKEN,    /* EADDRINUSE of a bind to a path that a file holds which is no socket */
     LPORT_KIND_END,
 };
 
@@ -472,10 +473,10 @@ LPORT_API int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int
 /* [nowait] A listening socket of KIND (LPORT_STREAM, LPORT_SEQPACKET), or a bound one
  * (LPORT_DATAGRAM), on the local name ADDRESS. MODE: permission bits for the path, or below 0 for
  * what the umask says. With LPORT_UNLINK in FLAGS a stale path (a socket that refuses connections)
- * is removed first, a live one and other files never. LPORT_ADDRESS_IN_USE, LPORT_PATH_UNUSABLE,
- * LPORT_PERMISSION_DENIED ...; nothing is left behind. (Of two that start at the same moment on one
- * stale path, one may take it from the other, whose file it finds where it found the stale one.)
- * Source: unix(7). */
+ * is removed first, a live one and other files never. LPORT_ADDRESS_IN_USE, LPORT_PATH_TAKEN,
+ * LPORT_PATH_UNUSABLE, LPORT_PERMISSION_DENIED ...; nothing is left behind. (Of two that start at
+ * the same moment on one stale path, one may take it from the other, whose file it finds where it
+ * found the stale one.) Source: unix(7). */
 LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog,
                                      int32_t mode, int32_t flags);
 

@@ -35,12 +35,17 @@ static int path_of(const uint8_t *address, char path[112]) {
     return path[0] != '\0';
 }
 
+/* The S_IF type of the file PATH, links not followed; 0 if there is none. */
+static mode_t type_of(const char *path) {
+    struct stat file;
+    return lport_os.lstat(path, &file) < 0 ? 0 : file.st_mode & S_IFMT;
+}
+
 /* True if the socket at ADDRESS refuses connections: the process that made it is gone. The probe is
  * a datagram socket, so that no live server sees it: one of connections is EPROTOTYPE, one of
  * datagrams is not told of a connect, and ECONNREFUSED is where nobody is. */
 static int is_stale(const uint8_t *address, const char *path) {
-    struct stat file;
-    if (lport_os.lstat(path, &file) < 0 || !S_ISSOCK(file.st_mode)) {
+    if (type_of(path) != S_IFSOCK) {
         return 0;
     }
     int64_t probe = lport_socket_open(LPORT_LOCAL, LPORT_DATAGRAM, 0);
@@ -90,6 +95,9 @@ static int64_t bind_path(int64_t socket, struct lport_slot *slot, int fd, const 
     }
     int64_t status = (what & RECLAIM) != 0 ? bind_reclaiming(socket, address, path)
                                            : lport_socket_bind(socket, address);
+    if (lport_status_kind(status) == LPORT_ADDRESS_IN_USE && type_of(path) != S_IFSOCK) {
+        return lport_status_make(LPORT_PATH_TAKEN);
+    }
     if (status < 0) {
         return status;
     }

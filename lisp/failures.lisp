@@ -53,10 +53,11 @@ CODE."
           (symbol-for (lport-kind-condition kind) :port))))
 
 (defvar *kinds*
-  (coerce (cons '(:other . network) (loop for kind from 1 below +lport-kind-end+
+  (coerce (cons '(:other . network) (loop for kind from 1
+                                          while (lport-kind-name kind)
                                           collect (kind-row kind)))
           'simple-vector)
-  "From the number of a kind to (code . class).")
+  "From the number of a kind to (code . class), for all that the library knows.")
 
 (defun status-errno (status)
   "The system's number in STATUS, or NIL."

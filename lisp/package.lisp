@@ -78,7 +78,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-descriptors-exhausted+ #:+lport-backlog-full+ #:+lport-end+
    #:+lport-option-writable+ #:+lport-option-none+ #:+lport-invalid+ #:+lport-not-supported+
    #:+lport-address-syntax+ #:+lport-address-not-available+ #:+lport-host-not-found+
-   #:+lport-service-not-found+ #:+lport-kind-end+))
+   #:+lport-service-not-found+))
 
 (defpackage :port
   (:documentation "Sockets for Common Lisp: connected sockets are streams, failures are conditions

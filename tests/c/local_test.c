@@ -292,7 +292,7 @@ SOCKET_TEST(local, a_name_that_is_bound_and_not_yet_listened_on_is_live) {
     leave_place();
 }
 
-/* Behaviour 59: and so is nothing else that is there. */
+/* Behaviour 59: and so is nothing else that is there, and what it is is told. */
 SOCKET_TEST(local, other_files_are_never_removed) {
     char target[128];
     enter_place("s");
@@ -317,8 +317,8 @@ SOCKET_TEST(local, other_files_are_never_removed) {
             cr_assert_eq(symlink(target, place.path), 0);
             break;
         }
-        assert_kind(listen_here(LPORT_STREAM, 0600, LPORT_UNLINK), LPORT_ADDRESS_IN_USE);
-        assert_kind(listen_here(LPORT_STREAM, -1, 0), LPORT_ADDRESS_IN_USE);
+        assert_kind(listen_here(LPORT_STREAM, 0600, LPORT_UNLINK), LPORT_PATH_TAKEN);
+        assert_kind(listen_here(LPORT_STREAM, -1, 0), LPORT_PATH_TAKEN);
         cr_assert(exists());
         cr_assert_eq(remove(place.path), 0);
     }

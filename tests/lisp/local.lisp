@@ -100,7 +100,8 @@ no file's."
     ;; another file never
     (with-open-file (out path :direction :output)
       (write-line "precious" out))
-    (is (typep (failure-of (open-unix-server path)) 'address-in-use))
+    (is-failure (address-in-use :path-taken path "a file that is no socket is there")
+      (open-unix-server path))
     (is (probe-file path))
     (delete-file path)))
 

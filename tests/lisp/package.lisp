@@ -16,7 +16,7 @@
    #:address-block #:block-address #:block-port #:endpoint-text #:host-designator
    #:port-designator #:family-designator #:octets-of-size #:related-hostent)
   (:import-from :port.ffi
-   #:lport-socket-count #:lport-wait-count #:lport-clock-now #:lport-status-make #:+lport-kind-end+)
+   #:lport-socket-count #:lport-wait-count #:lport-clock-now #:lport-status-make #:lport-kind-name)
   (:export #:run-all))
 
 (in-package :port/test)
