@@ -242,7 +242,7 @@ static void after_fork_in_child(void) {
  * taken from the clock, so that none of those numbers is one of a socket here. */
 static void choose_generation(void) {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    (void)clock_gettime(CLOCK_REALTIME, &now);
     first_generation =
         ((uint32_t)now.tv_sec << 12 | (uint32_t)(now.tv_nsec >> 18)) & (UINT32_MAX >> 1);
     first_generation += first_generation == 0;

@@ -318,8 +318,11 @@ int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t 
         result = read_system(&target, room, sizeof room);
     }
     lport_handle_leave(target.slot);
-    return result < 0 ? result
-                      : lport_text_put_octets(room, strnlen(room, (size_t)result), text, cap);
+    if (result < 0) {
+        return result;
+    }
+    // cppcheck-suppress uninitvar ; a result of 0 and above has filled it
+    return lport_text_put_octets(room, strnlen(room, (size_t)result), text, cap);
 }
 
 /* True if TEXT can be a value of OPTION. Of one with a zero octet the system would take a part, and

@@ -178,6 +178,7 @@ SSE41 void lport_text_gather_sse41(const struct lport_text_chunk *chunk, uint32_
         out += gather8_sse41(chunk, at, chars + out);
     for (; out + more < count; at++)
         more += gather8_sse41(chunk, at, last + more);
+    // cppcheck-suppress uninitvar ; at count = out none of it is read
     lport_text_last_chars(last, count - out, chars + out);
 }
 
@@ -190,6 +191,7 @@ AVX2 void lport_text_gather_avx2(const struct lport_text_chunk *chunk, uint32_t 
     for (; out + more < count; at++)
         more += gather8_avx2(chunk, at, last + more);
     _mm256_zeroupper();
+    // cppcheck-suppress uninitvar ; at count = out none of it is read
     lport_text_last_chars(last, count - out, chars + out);
 }
 
