@@ -5,8 +5,8 @@
 ;;;; in the row all the same, and what comes after it would not be compiled again when something
 ;;;; before it has changed.
 
-#-(or sbcl ecl)
-(error "port does not run on ~A ~A yet, only on SBCL and ECL. What is missing is a file lisp/impl-LISP.lisp ~
+#-(or sbcl ecl clisp)
+(error "port does not run on ~A ~A yet, only on SBCL, ECL and CLISP. What is missing is a file lisp/impl-LISP.lisp ~
         that defines for this Lisp what lisp/impl-sbcl.lisp defines for SBCL."
        (lisp-implementation-type) (lisp-implementation-version))
 
@@ -22,6 +22,8 @@ what happened, nothing hangs for ever and nothing is lost."
   :components ((:file "package")
                #+sbcl (:file "impl-sbcl")
                #+ecl (:file "impl-ecl")
+               #+clisp (:file "impl-clisp")
+               #+(or ecl clisp) (:file "impl-vectors")
                (:module "ffi"
                 :serial t
                 :components ((:file "calling")
@@ -54,6 +56,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "socket")
                (:file "option")
                (:file "gray")
+               #+clisp (:file "gray-clisp")
                (:file "octets")
                (:file "client")
                (:file "proxy")

@@ -76,7 +76,7 @@ from some way before END."
   "True if OCTETS from START to END end with a line that is longer than what is counted."
   (declare (type octets octets) (type index start end))
   (and (> (- end start) +longest-count+)
-       (= +longest-count+ (the index (with-octets (pointer octets (- end +longest-count+))
+       (= +longest-count+ (the index (with-octets (pointer octets (- end +longest-count+) end :in)
                                        (lport-text-find-line pointer +longest-count+))))))
 
 (defun note-passed (connection octets start end column)

@@ -250,9 +250,9 @@ Signals TIMEOUT with SENT if it has passed."
 status."
   (declare (type octets octets) (type index start end))
   (call-nowait
-    (let ((count (with-octets (pointer octets start)
+    (let ((count (with-octets (pointer octets start end :in)
                    (if block
-                       (with-octets (address block)
+                       (with-octets (address block 0 nil :in)
                          (lport-datagram-send (channel-handle messenger) pointer (- end start)
                                               address))
                        (lport-datagram-send (channel-handle messenger) pointer (- end start)
@@ -337,7 +337,7 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
   (declare (type octets octets block) (type index start end) (type fixnum flags))
   (let ((room (- end start)))
     (call-nowait
-      (let ((length (with-octets (pointer octets start)
+      (let ((length (with-octets (pointer octets start end :out)
                       (if (messenger-peer messenger)
                           (lport-datagram-receive (channel-handle messenger) pointer room
                                                   (null-pointer) flags)

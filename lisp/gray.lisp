@@ -18,9 +18,7 @@
 
 ;;; What it is
 
-(defmethod input-stream-p ((socket socket)) t)
-(defmethod output-stream-p ((socket socket)) t)
-(%define-interactive socket nil)
+(%define-two-way socket)
 
 (defmethod open-stream-p ((socket socket))
   (endpoint-open-p socket))

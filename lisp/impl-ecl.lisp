@@ -92,19 +92,27 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
            (declare (type fixnum ,pointer))
            ,@body)))))
 
-(defmacro with-octets ((pointer octets &optional (start 0)) &body body)
+(defmacro with-octets ((pointer octets &optional (start 0) end way) &body body)
   "Run BODY, short and never blocking, with POINTER to element START of OCTETS, a (simple-array
 (unsigned-byte 8) (*))."
+  (declare (ignore end way))
   `(with-address (,pointer ,octets octets ,start 1) ,@body))
 
-(defmacro with-characters ((pointer string &optional (start 0)) &body body)
+(defmacro with-characters ((pointer string &optional (start 0) end way) &body body)
   "As WITH-OCTETS, for a (simple-array character (*)): POINTER is to UTF-32 in host order."
+  (declare (ignore end way))
   `(with-address (,pointer ,string (simple-array character (*)) ,start 4) ,@body))
 
-(defmacro with-int64s ((pointer vector &optional (start 0)) &body body)
+(defmacro with-int64s ((pointer vector &optional (start 0) end way) &body body)
   "Run BODY with POINTER to element START of VECTOR, a (simple-array (signed-byte 64) (*)). BODY may
 block if what it points to is only written to."
+  (declare (ignore end way))
   `(with-address (,pointer ,vector int64s ,start 8) ,@body))
+
+(defmacro %piece-end (start end)
+  "Where what one call moves of the octets from START to END ends."
+  (declare (ignore start))
+  end)
 
 (defmacro %null-pointer ()
   "The pointer NULL."
@@ -155,6 +163,10 @@ times what one of an address does."
                    :one-liner nil :side-effects t)))
       `(defun ,name ,names
          ,(if (eq result :string) `(text-at ,call) call)))))
+
+(defmacro %define-waiting ((c-name name) result &rest parameters)
+  "As %DEFINE-FOREIGN, for a function tagged [waits]."
+  `(%define-foreign (,c-name ,name) ,result ,@parameters))
 
 (in-package :port)
 
@@ -353,12 +365,6 @@ that the float is."
               (simplest-between (* half (1- (* 2 mantissa))) (* half (1+ (* 2 mantissa)))))))
       (rational number)))
 
-(defun %proper-list-p (object)
-  "True if OBJECT is a list that has an end, which is NIL."
-  (and (listp object)
-       (handler-case (and (list-length object) t) ; NIL of a circle
-         (type-error () nil))))
-
 (defmacro %slot-of (class slot instance)
   "What INSTANCE, of CLASS or a subclass, has as SLOT."
   (declare (ignore class))
@@ -382,9 +388,12 @@ itself; how it is called does not change."
 
 ;;; Streams
 
-(defmacro %define-interactive (class value)
-  "Define what INTERACTIVE-STREAM-P says of the streams of CLASS."
-  `(defmethod gray::stream-interactive-p ((stream ,class)) ,value))
+(defmacro %define-two-way (class)
+  "Define what is asked of the streams of CLASS: they are of both directions and not interactive."
+  `(progn
+     (defmethod input-stream-p ((stream ,class)) t)
+     (defmethod output-stream-p ((stream ,class)) t)
+     (defmethod gray::stream-interactive-p ((stream ,class)) nil)))
 
 (defmacro %line-read (form)
   "What STREAM-READ-LINE returns where the values of FORM are the line, empty where there is none,
@@ -426,38 +435,3 @@ would put into a base string what of its code one octet holds."
           do (unless (typep (elt other index) 'base-char)
                (error 'type-error :datum (elt other index) :expected-type 'base-char))))
   (apply #'replace sequence other bounds))
-
-;;; A vector with a fill pointer, an adjustable or a displaced one has no simple one under it, so it
-;;; goes through a copy, and back.
-
-(defun call-with-copy (sequence start end function)
-  "Call FUNCTION with a simple copy of SEQUENCE from START to END, its bounds 0 and its length; what
-is in the copy afterwards is in SEQUENCE, however that ends. Its values."
-  (let* ((length (- end start))
-         (copy (make-array length :element-type (array-element-type sequence))))
-    (replace copy sequence :start2 start :end2 end)
-    (with-cleanup (funcall function copy 0 length)
-      (replace sequence copy :start1 start :end1 end))))
-
-(defun check-vector-bounds (sequence start end)
-  "END, or the length of SEQUENCE; signals a TYPE-ERROR for bounds outside."
-  (check-type sequence vector)
-  (let* ((length (length sequence)) (end (or end length)))
-    (unless (typep end `(integer 0 ,length))
-      (error 'type-error :datum end :expected-type `(integer 0 ,length)))
-    (unless (typep start `(integer 0 ,end))
-      (error 'type-error :datum start :expected-type `(integer 0 ,end)))
-    end))
-
-(defmacro %with-vector ((vector start end) (sequence sequence-start sequence-end) &body body)
-  "Run BODY with VECTOR bound to a simple vector in place of SEQUENCE, a vector of any kind, and
-START and END to the bounds in it; the bounds are checked. END NIL means the length (the fill
-pointer)."
-  (let ((run (gensym "BODY")) (given (gensym "SEQUENCE"))
-        (first (gensym "START")) (last (gensym "END")))
-    `(let* ((,given ,sequence) (,first ,sequence-start)
-            (,last (check-vector-bounds ,given ,first ,sequence-end)))
-       (flet ((,run (,vector ,start ,end) ,@body))
-         (if (typep ,given '(simple-array * (*)))
-             (,run ,given ,first ,last)
-             (call-with-copy ,given ,first ,last #',run))))))

@@ -68,9 +68,11 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
      (unwind-protect (sb-sys:with-local-interrupts ,form)
        ,@cleanup)))
 
-(defmacro with-octets ((pointer octets &optional (start 0)) &body body)
+(defmacro with-octets ((pointer octets &optional (start 0) end way) &body body)
   "Run BODY, short and never blocking, with POINTER to element START of OCTETS, a (simple-array
-(unsigned-byte 8) (*)) that does not move meanwhile."
+(unsigned-byte 8) (*)) that does not move meanwhile. END and WAY are for Lisps that have to copy
+them, see impl-clisp.lisp."
+  (declare (ignore end way))
   (let ((vector (gensym "OCTETS")))
     `(let ((,vector ,octets))
        (declare (type octets ,vector))
@@ -78,8 +80,9 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
          (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,vector) ,start)))
            ,@body)))))
 
-(defmacro with-characters ((pointer string &optional (start 0)) &body body)
+(defmacro with-characters ((pointer string &optional (start 0) end way) &body body)
   "As WITH-OCTETS, for a (simple-array character (*)): POINTER is to UTF-32 in host order."
+  (declare (ignore end way))
   (let ((vector (gensym "STRING")))
     `(let ((,vector ,string))
        (declare (type (simple-array character (*)) ,vector))
@@ -87,15 +90,21 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
          (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,vector) (* 4 ,start))))
            ,@body)))))
 
-(defmacro with-int64s ((pointer vector &optional (start 0)) &body body)
+(defmacro with-int64s ((pointer vector &optional (start 0) end way) &body body)
   "Run BODY with POINTER to element START of VECTOR, a (simple-array (signed-byte 64) (*)) that does
 not move meanwhile. BODY may block if what it points to is only written to."
+  (declare (ignore end way))
   (let ((place (gensym "VECTOR")))
     `(let ((,place ,vector))
        (declare (type int64s ,place))
        (sb-sys:with-pinned-objects (,place)
          (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,place) (* 8 ,start))))
            ,@body)))))
+
+(defmacro %piece-end (start end)
+  "Where what one call moves of the octets from START to END ends."
+  (declare (ignore start))
+  end)
 
 (defmacro %null-pointer ()
   "The pointer NULL."
@@ -105,6 +114,10 @@ not move meanwhile. BODY may block if what it points to is only written to."
   "Define NAME as the function C-NAME of the library, with PARAMETERS, (name type)..., and a RESULT
 of that type."
   `(cffi:defcfun (,c-name ,name) ,result ,@parameters))
+
+(defmacro %define-waiting ((c-name name) result &rest parameters)
+  "As %DEFINE-FOREIGN, for a function tagged [waits]."
+  `(%define-foreign (,c-name ,name) ,result ,@parameters))
 
 (in-package :port)
 
@@ -292,9 +305,12 @@ itself; how it is called does not change."
 
 ;;; Streams
 
-(defmacro %define-interactive (class value)
-  "Define what INTERACTIVE-STREAM-P says of the streams of CLASS."
-  `(defmethod interactive-stream-p ((stream ,class)) ,value))
+(defmacro %define-two-way (class)
+  "Define what is asked of the streams of CLASS: they are of both directions and not interactive."
+  `(progn
+     (defmethod input-stream-p ((stream ,class)) t)
+     (defmethod output-stream-p ((stream ,class)) t)
+     (defmethod interactive-stream-p ((stream ,class)) nil)))
 
 (defmacro %line-read (form)
   "What STREAM-READ-LINE returns where the values of FORM are the line, empty where there is none,

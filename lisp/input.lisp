@@ -49,9 +49,10 @@ blocking, or with what PATIENCE says for FLAGS.
 To be called with interrupts deferred until the count is noted."
   (declare (type connection connection) (type octets octets) (type index start end)
            (type fixnum flags))
-  (let ((count (with-octets (pointer octets start)
-                 (lport-socket-receive (connection-handle connection) pointer (- end start)
-                                       flags))))
+  (let* ((end (%piece-end start end))
+         (count (with-octets (pointer octets start end :out)
+                  (lport-socket-receive (connection-handle connection) pointer (- end start)
+                                        flags))))
     (declare (type (signed-byte 64) count))
     (note-answer connection count)
     (when (plusp count)

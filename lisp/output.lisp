@@ -51,7 +51,8 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
   "As SEND-PENDING. To be called with interrupts deferred."
   (declare (type connection connection))
   (let ((count (with-octets (pointer (connection-out connection)
-                                     (connection-out-start connection))
+                                     (connection-out-start connection)
+                                     (connection-out-end connection) :in)
                  (lport-socket-send (connection-handle connection) pointer
                                     (pending-output connection)))))
     (declare (type (signed-byte 64) count))
@@ -194,11 +195,13 @@ went, or a status. To be called with interrupts deferred until the count is note
   (declare (type octets octets) (type index start end))
   (let* ((handle (connection-handle connection))
          (before (pending-output connection))
-         (count (with-octets (direct octets start)
+         (end (%piece-end start end))
+         (count (with-octets (direct octets start end :in)
                   (if (zerop before)
                       (lport-socket-send handle direct (- end start))
                       (with-octets (pending (connection-out connection)
-                                            (connection-out-start connection))
+                                            (connection-out-start connection)
+                                            (connection-out-end connection) :in)
                         (lport-socket-send2 handle pending before direct (- end start)))))))
     (if (minusp count)
         count

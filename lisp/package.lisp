@@ -11,7 +11,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:octets #:int64s #:int64s-of-size #:with-octets #:with-int64s #:with-characters #:with-text
    #:text-from
    #:%at-image-start #:call-deferred #:call-nowait #:call-undisturbed
-   #:with-waiting #:with-cleanup
+   #:with-waiting #:with-cleanup #:%piece-end
    #:null-pointer #:utf8-octets #:with-optional-octets #:close-descriptor
    ;; abi, status, clock, fence
    #:lport-version #:lport-abi #:lport-manifest
@@ -85,15 +85,16 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
 that say what happened, nothing hangs for ever and nothing is lost.")
   (:use :common-lisp :port.ffi)
   (:shadow #:stream-external-format)
-  (:import-from #+sbcl :sb-gray #+ecl :gray
+  (:import-from #+sbcl :sb-gray #+(or ecl clisp) :gray
    #:fundamental-binary-input-stream #:fundamental-binary-output-stream
    #:fundamental-character-input-stream #:fundamental-character-output-stream
    #:stream-advance-to-column #:stream-clear-input #:stream-clear-output #:stream-finish-output
    #:stream-force-output #:stream-fresh-line #:stream-line-column #:stream-listen
    #:stream-peek-char #:stream-read-byte #:stream-read-char #:stream-read-char-no-hang
-   #:stream-read-line #:stream-read-sequence #:stream-start-line-p #:stream-terpri
-   #:stream-unread-char #:stream-write-byte #:stream-write-char #:stream-write-sequence
-   #:stream-write-string)
+   #:stream-read-line #:stream-start-line-p #:stream-terpri
+   #:stream-unread-char #:stream-write-byte #:stream-write-char #:stream-write-string
+   ;; CLISP's take other arguments, see gray-clisp.lisp.
+   #-clisp #:stream-read-sequence #-clisp #:stream-write-sequence)
   ;; connections
   (:export #:socket #:open-socket #:socket-host/port #:socket-string #:socket-shutdown
            #:open-socket-pair #:with-open-socket #:call-with-open-socket

@@ -150,7 +150,7 @@ threads that wait: so one of the two sees the other."
                                (lport-poller-begin handle)))
         (if (minusp turn)
             turn
-            (with-int64s (pointer (event-batch-numbers batch))
+            (with-int64s (pointer (event-batch-numbers batch) 0 nil :out)
               (lport-poller-wait handle turn pointer (event-batch-size batch)
                                  (if (poll-set-noted set) 0 deadline) 0)))
       (%add-atomically (poll-set-waiting set) -1)

@@ -122,33 +122,29 @@ may be called.")
 Values: octets consumed, characters produced. It stops at either end or before what is no
 character."
   (declare (type octets octets) (type characters string) (type fixnum start end from to))
-  (with-octets (source octets start)
-    (with-characters (target string from)
-      (ecase (text-format-codec format)
-        (:utf-8 (unpack-progress
-                 (lport-text-from-utf8 source (- end start) target (- to from))))
-        (:latin-1 (unpack-progress
-                   (lport-text-from-latin1 source (- end start) target (- to from))))
-        (:ascii (unpack-progress
-                 (lport-text-from-ascii source (- end start) target (- to from))))
-        (:babel (decode-foreign (text-format-charset format)
-                                octets start end string from to))))))
+  (macrolet ((by (function)
+               `(with-octets (source octets start end :in)
+                  (with-characters (target string from to :out)
+                    (unpack-progress (,function source (- end start) target (- to from)))))))
+    (ecase (text-format-codec format)
+      (:utf-8 (by lport-text-from-utf8))
+      (:latin-1 (by lport-text-from-latin1))
+      (:ascii (by lport-text-from-ascii))
+      (:babel (decode-foreign (text-format-charset format) octets start end string from to)))))
 
 (defun encode (format string from to octets start end)
   "Convert the characters FROM to TO of STRING into OCTETS from START up to END.
 Values: characters consumed, octets produced. It stops at either end or before what has no octets."
   (declare (type octets octets) (type characters string) (type fixnum start end from to))
-  (with-characters (source string from)
-    (with-octets (target octets start)
-      (ecase (text-format-codec format)
-        (:utf-8 (unpack-progress
-                 (lport-text-to-utf8 source (- to from) target (- end start))))
-        (:latin-1 (unpack-progress
-                   (lport-text-to-latin1 source (- to from) target (- end start))))
-        (:ascii (unpack-progress
-                 (lport-text-to-ascii source (- to from) target (- end start))))
-        (:babel (encode-foreign (text-format-charset format)
-                                string from to octets start end))))))
+  (macrolet ((by (function)
+               `(with-characters (source string from to :in)
+                  (with-octets (target octets start end :out)
+                    (unpack-progress (,function source (- to from) target (- end start)))))))
+    (ecase (text-format-codec format)
+      (:utf-8 (by lport-text-to-utf8))
+      (:latin-1 (by lport-text-to-latin1))
+      (:ascii (by lport-text-to-ascii))
+      (:babel (encode-foreign (text-format-charset format) string from to octets start end)))))
 
 (declaim (notinline decode encode))
 
@@ -157,7 +153,7 @@ Values: characters consumed, octets produced. It stops at either end or before w
 complete a character; else the number of octets that are none."
   (declare (type octets octets) (type fixnum start end))
   (ecase (text-format-codec format)
-    (:utf-8 (let ((count (with-octets (source octets start)
+    (:utf-8 (let ((count (with-octets (source octets start end :in)
                            (lport-text-utf8-problem source (- end start)))))
               (if (plusp count) count nil)))
     ((:latin-1 :ascii) 1)

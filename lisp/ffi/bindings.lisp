@@ -17,14 +17,16 @@
     (destructuring-bind (c-name tag result . parameters) row
       (let ((name (lisp-name c-name))
             (names (mapcar #'first parameters)))
-        (if (eq tag :nowait)
-            (let ((raw (intern (format nil "%~A" name) :port.ffi)))
-              `((declaim (inline ,raw ,name))
-                (%define-foreign (,c-name ,raw) ,result ,@parameters)
-                (defun ,name ,names
-                  (call-nowait (,raw ,@names)))))
-            `((declaim (inline ,name))
-              (%define-foreign (,c-name ,name) ,result ,@parameters)))))))
+        (ecase tag
+          (:nowait (let ((raw (intern (format nil "%~A" name) :port.ffi)))
+                     `((declaim (inline ,raw ,name))
+                       (%define-foreign (,c-name ,raw) ,result ,@parameters)
+                       (defun ,name ,names
+                         (call-nowait (,raw ,@names))))))
+          (:waits `((declaim (inline ,name))
+                    (%define-waiting (,c-name ,name) ,result ,@parameters)))
+          (:pure `((declaim (inline ,name))
+                   (%define-foreign (,c-name ,name) ,result ,@parameters))))))))
 
 (defmacro define-functions (&body rows)
   "Bind the functions of ROWS under their names of C with hyphens. The library is loaded here, as it
