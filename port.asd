@@ -79,10 +79,14 @@ what happened, nothing hangs for ever and nothing is lost."
   :in-order-to ((test-op (test-op "port/test"))))
 
 (defsystem "port/words"
-  :description "The words of SBCL that tests, checks and tools use, on ECL."
+  :description "The words of SBCL that tests, checks and tools use, on other Lisps."
   :depends-on ("port")
-  :pathname "tests/ecl/"
-  :components ((:file "words")))
+  :pathname "tests/words/"
+  :serial t
+  :components ((:file "names")
+               #+ecl (:file "ecl")
+               #+clisp (:file "clisp")
+               (:file "rest")))
 
 (defsystem "port/examples"
   :description "Small programs on port, and the session that `make demo` runs."
@@ -99,7 +103,7 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/docs"
   :description "Runs the examples of the documents and writes what is generated: `make docs`."
-  :depends-on ("port" (:feature :sbcl (:require "sb-introspect")) (:feature :ecl "port/words"))
+  :depends-on ("port" (:feature :sbcl (:require "sb-introspect")) (:feature (:not :sbcl) "port/words"))
   :pathname "docs/tools/"
   :serial t
   :components ((:file "package")
@@ -113,7 +117,7 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/conformance"
   :description "Checks that any library of connected streams can run on itself."
-  :depends-on ((:feature :ecl "port/words"))
+  :depends-on ((:feature (:not :sbcl) "port/words"))
   :pathname "tests/conformance/"
   :serial t
   :components ((:file "package")
@@ -130,6 +134,7 @@ what happened, nothing hangs for ever and nothing is lost."
   :serial t
   :components ((:file "package")
                #+ecl (:file "unfit-ecl")
+               #+clisp (:file "unfit-clisp")
                (:file "vectors")
                (:file "pairs")
                (:file "library")

@@ -1,53 +1,7 @@
-;;;; words - the words of SBCL that the tests, the checks and the tools use, on ECL: threads and
-;;;; semaphores, random states, collections, the classes of streams.
-;;;;
-;;;; So the files of the tests are the same on both. What has no counterpart here is a function that
-;;;; fails; the tests that need it are named in tests/lisp/unfit-ecl.lisp.
-
-(defpackage :port/words
-  (:documentation "What the words stand for.")
-  (:use :common-lisp))
+;;;; ecl - what the words of names.lisp mean on ECL: threads and semaphores, random states,
+;;;; collections.
 
 (in-package :port/words)
-
-(eval-when (:compile-toplevel :load-toplevel :execute)
-  (defparameter *words*
-    '((:sb-thread "*CURRENT-THREAD*" "MAKE-THREAD" "JOIN-THREAD" "THREAD-ALIVE-P" "THREAD-NAME"
-       "THREAD-YIELD" "LIST-ALL-THREADS" "INTERRUPT-THREAD" "TERMINATE-THREAD" "ABORT-THREAD"
-       "INTERRUPT-THREAD-ERROR" "MAKE-MUTEX" "WITH-MUTEX" "MAKE-SEMAPHORE" "SIGNAL-SEMAPHORE"
-       "WAIT-ON-SEMAPHORE" "TRY-SEMAPHORE" "SEMAPHORE-COUNT")
-      (:sb-ext "SEED-RANDOM-STATE" "GC" "EXIT" "WITH-TIMEOUT" "TIMEOUT" "ATOMIC-INCF" "ATOMIC-DECF"
-       "ATOMIC-PUSH" "SYMBOL-GLOBAL-VALUE" "VALID-TYPE-SPECIFIER-P" "GET-BYTES-CONSED"
-       "DOUBLE-FLOAT-POSITIVE-INFINITY" "RUN-PROGRAM" "PROCESS-ERROR" "PROCESS-ALIVE-P"
-       "PROCESS-KILL" "PROCESS-WAIT" "PROCESS-CLOSE")
-      (:sb-sys "WITHOUT-INTERRUPTS" "*INTERRUPTS-ENABLED*" "MAKE-FD-STREAM" "ENABLE-INTERRUPT")
-      (:sb-int "ENCAPSULATE" "UNENCAPSULATE")
-      (:sb-kernel "MAKE-SINGLE-FLOAT" "MAKE-DOUBLE-FLOAT" "DYNAMIC-USAGE" "CONTROL-STACK-USAGE")
-      (:sb-alien "EXTERN-ALIEN" "UNSIGNED")
-      (:sb-unix "SIGTERM")
-      (:sb-debug "PRINT-BACKTRACE")
-      (:sb-introspect "FUNCTION-LAMBDA-LIST")
-      (:sb-bsd-sockets "INET-SOCKET" "SOCKET-MAKE-STREAM" "SOCKET-BIND" "SOCKET-LISTEN"
-       "SOCKET-CONNECT" "SOCKET-NAME" "SOCKET-ACCEPT" "SOCKET-CLOSE"))
-    "The packages of SBCL and what of them is used.")
-
-  (loop for (package . names) in *words*
-        do (unless (find-package package)
-             (make-package package :use '()))
-           (loop for name in names
-                 do (export (intern name package) package)))
-
-  (defun lend-words (package from)
-    "Make PACKAGE one that exports what FROM does."
-    (unless (find-package package)
-      (make-package package :use '()))
-    (do-external-symbols (symbol from)
-      (when symbol
-        (import symbol package)
-        (export symbol package))))
-
-  (lend-words :sb-gray :gray)
-  (lend-words :sb-mop :clos))
 
 ;;; Threads. The results of one are kept here, as one that was unwound has none.
 
@@ -222,15 +176,6 @@
 
 ;;; The rest
 
-(defun sb-int:encapsulate (name type function)
-  (let ((original (fdefinition name)))
-    (setf (get name type) original
-          (fdefinition name) (lambda (&rest arguments)
-                               (apply function original arguments)))))
-
-(defun sb-int:unencapsulate (name type)
-  (setf (fdefinition name) (get name type)))
-
 (defun sb-ext:exit (&key (code 0) abort)
   (declare (ignore abort))
   (cffi:foreign-funcall "_exit" :int code :void))
@@ -243,39 +188,8 @@
                             t))
     (error () nil)))
 
-(defun sb-ext:symbol-global-value (symbol)
-  (symbol-value symbol))
-
-(defun (setf sb-ext:symbol-global-value) (value symbol)
-  (setf (symbol-value symbol) value))
-
 (defun sb-introspect:function-lambda-list (name)
   (values (ext:function-lambda-list name)))
 
-(defun sb-debug:print-backtrace (&key stream count)
-  (declare (ignore count))
-  (format stream "(no backtrace)"))
-
-(defconstant sb-unix:sigterm 15)
-
-(declaim (notinline number-of))
-(defun number-of (name)
-  (if name (error "There is no ~A here." name) 0))
-
-(defmacro sb-alien:extern-alien (name type)
-  (declare (ignore type))
-  `(number-of ,name))
-
-(dolist (word '(sb-ext:get-bytes-consed sb-ext:run-program sb-ext:process-error
-                sb-ext:process-alive-p sb-ext:process-kill sb-ext:process-wait
-                sb-ext:process-close sb-sys:make-fd-stream sb-sys:enable-interrupt
-                sb-kernel:dynamic-usage
-                sb-kernel::control-stack-usage
-                sb-bsd-sockets:socket-make-stream sb-bsd-sockets:socket-bind
-                sb-bsd-sockets:socket-listen sb-bsd-sockets:socket-connect
-                sb-bsd-sockets:socket-name sb-bsd-sockets:socket-accept
-                sb-bsd-sockets:socket-close))
-  (let ((word word))
-    (setf (fdefinition word) (lambda (&rest arguments)
-                               (declare (ignore arguments))
-                               (error "~S: only SBCL has it." word)))))
+(defun fail-for-want-of (word)
+  (error "~S: only SBCL has it." word))
