@@ -308,13 +308,12 @@ Signals RESOURCE-EXHAUSTED of OPERATION where the table could not be read."
 
 (defun words (line)
   "The words of LINE, between single or repeated spaces and tabs."
-  (loop with blanks = '(#\Space #\Tab)
-        for start = (position-if-not (lambda (char) (member char blanks)) line)
-          then (position-if-not (lambda (char) (member char blanks)) line :start end)
-        while start
-        for end = (or (position-if (lambda (char) (member char blanks)) line :start start)
-                      (length line))
-        collect (subseq line start end)))
+  (flet ((blank-p (char)
+           (member char '(#\Space #\Tab))))
+    (loop for end = 0 then (or (position-if #'blank-p line :start start) (length line))
+          for start = (position-if-not #'blank-p line :start end)
+          while start
+          collect (subseq line start (position-if #'blank-p line :start start)))))
 
 (defun row-port (row)
   "The port in ROW, such as \"http 80/tcp www\"."

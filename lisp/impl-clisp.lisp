@@ -293,9 +293,9 @@ copied whatever it returns."
        (8 copy-int64s-in copy-int64s-out nil)
      ,@body))
 
-(defmacro %piece-end (start end)
-  "Where what one call moves of the octets from START to END ends."
-  `(min ,end (+ ,start +block-size+)))
+(defmacro %piece-end (start end &optional (room '+block-size+))
+  "Where what one call gets of the elements from START to END ends: after ROOM at the most."
+  `(min ,end (+ ,start ,room)))
 
 (defmacro %null-pointer ()
   "The pointer NULL."
@@ -347,6 +347,10 @@ interrupt comes in while it waits, so it waits in pieces."
 (in-package :port)
 
 ;;; Threads: there is one.
+
+(defun %threads-p ()
+  "True if there can be threads."
+  nil)
 
 (defmacro %defglobal (name value)
   "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load

@@ -109,9 +109,10 @@ block if what it points to is only written to."
   (declare (ignore end way))
   `(with-address (,pointer ,vector int64s ,start 8) ,@body))
 
-(defmacro %piece-end (start end)
-  "Where what one call moves of the octets from START to END ends."
-  (declare (ignore start))
+(defmacro %piece-end (start end &optional room)
+  "Where what one call gets of the elements from START to END ends: there. Lisps that have to copy
+them end after ROOM, or where it pays no more."
+  (declare (ignore start room))
   end)
 
 (defmacro %null-pointer ()
@@ -171,6 +172,10 @@ times what one of an address does."
 (in-package :port)
 
 ;;; Threads
+
+(defun %threads-p ()
+  "True if there can be threads."
+  t)
 
 (defmacro %defglobal (name value)
   "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load

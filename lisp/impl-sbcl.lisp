@@ -101,9 +101,10 @@ not move meanwhile. BODY may block if what it points to is only written to."
          (let ((,pointer (sb-sys:sap+ (sb-sys:vector-sap ,place) (* 8 ,start))))
            ,@body)))))
 
-(defmacro %piece-end (start end)
-  "Where what one call moves of the octets from START to END ends."
-  (declare (ignore start))
+(defmacro %piece-end (start end &optional room)
+  "Where what one call gets of the elements from START to END ends: there. Lisps that have to copy
+them end after ROOM, or where it pays no more."
+  (declare (ignore start room))
   end)
 
 (defmacro %null-pointer ()
@@ -122,6 +123,10 @@ of that type."
 (in-package :port)
 
 ;;; Threads
+
+(defun %threads-p ()
+  "True if there can be threads."
+  t)
 
 (defmacro %defglobal (name value)
   "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load

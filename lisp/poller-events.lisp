@@ -121,8 +121,8 @@ told of."
   "Report the noted entries that have buffered input, and keep them noted as long as they have;
 forget the others."
   (loop for entry = (take-noted set) then next
+        for next = (and entry (entry-next entry))
         while entry
-        for next = (entry-next entry)
         do (let-note entry)
            (when (has-buffered-input-p entry)
              (add-buffered-event batch entry)

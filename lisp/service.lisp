@@ -114,7 +114,8 @@ connection is aborted, and ON-ERROR gets the PROXY-ERROR.
 FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODELAY, KEEPALIVE as
 for OPEN-SOCKET-SERVER; MODE as for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE,
 INPUT-TIMEOUT, OUTPUT-TIMEOUT as for SOCKET-ACCEPT.
-Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made."
+Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made;
+NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
   (check-own-keywords 'serve :serve options)
   (check-argument :serve function 'callable "a function of a socket")
   (check-argument :serve on-error '(or null callable) "a function of a condition and a socket")
@@ -124,6 +125,10 @@ Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread 
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
   (check-argument :serve max-connections '(or null (integer 1)) "a number of connections, or NIL")
   (check-argument :serve name 'string "a name, a string")
+  (unless (%threads-p)
+    (fail-as 'not-supported :serve :not-supported
+             :message "expected a Lisp with threads, got ~A; SOCKET-ACCEPT and POLLER-WAIT do without"
+             :arguments (list (lisp-implementation-type))))
   (let ((span (span-of timeout))
         (settings (given :proxy-protocol proxy-protocol :bin bin :element-type element-type
                          :input-timeout input-timeout :output-timeout output-timeout)))

@@ -123,9 +123,10 @@ Values: octets consumed, characters produced. It stops at either end or before w
 character."
   (declare (type octets octets) (type characters string) (type fixnum start end from to))
   (macrolet ((by (function)
-               `(with-octets (source octets start end :in)
-                  (with-characters (target string from to :out)
-                    (unpack-progress (,function source (- end start) target (- to from)))))))
+               `(let ((end (%piece-end start end (* 4 (- to from))))) ; of four octets each, at most
+                  (with-octets (source octets start end :in)
+                    (with-characters (target string from to :out)
+                      (unpack-progress (,function source (- end start) target (- to from))))))))
     (ecase (text-format-codec format)
       (:utf-8 (by lport-text-from-utf8))
       (:latin-1 (by lport-text-from-latin1))
@@ -137,9 +138,10 @@ character."
 Values: characters consumed, octets produced. It stops at either end or before what has no octets."
   (declare (type octets octets) (type characters string) (type fixnum start end from to))
   (macrolet ((by (function)
-               `(with-characters (source string from to :in)
-                  (with-octets (target octets start end :out)
-                    (unpack-progress (,function source (- to from) target (- end start)))))))
+               `(let ((to (%piece-end from to (- end start)))) ; of an octet each, at least
+                  (with-characters (source string from to :in)
+                    (with-octets (target octets start end :out)
+                      (unpack-progress (,function source (- to from) target (- end start))))))))
     (ecase (text-format-codec format)
       (:utf-8 (by lport-text-to-utf8))
       (:latin-1 (by lport-text-to-latin1))

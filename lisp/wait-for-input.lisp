@@ -69,8 +69,8 @@ poll(2)."
 (defun forget-noted (set)
   "What is noted in SET from here on has been buffered since."
   (loop for entry = (take-noted set) then next
+        for next = (and entry (entry-next entry))
         while entry
-        for next = (entry-next entry)
         do (let-note entry)))
 
 (defun buffered-socket-p (socket)

@@ -7,9 +7,10 @@
 (defun names-in (line)
   "The symbols of PORT that LINE mentions as #:name."
   (loop for start = (search "#:" line) then (search "#:" line :start2 end)
+        for end = (and start
+                       (or (position-if (lambda (char) (find char " )")) line :start start)
+                           (length line)))
         while start
-        for end = (or (position-if (lambda (char) (find char " )")) line :start start)
-                      (length line))
         collect (let ((name (string-upcase (subseq line (+ start 2) end))))
                   (or (find-symbol name :port)
                       (error "lisp/package.lisp exports ~A, which PORT does not have." name)))))

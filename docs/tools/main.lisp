@@ -11,7 +11,7 @@
 (defun file-text (name)
   "The text of the file NAME of the checkout; NIL if there is none."
   (let ((file (probe-file (checkout-file name))))
-    (and file (uiop:read-file-string file :external-format :utf-8))))
+    (and file (uiop:read-file-string file :external-format uiop:*utf-8-external-format*))))
 
 (defun generated-names-on-disk ()
   "The names of the files that stand where generated ones do."
@@ -30,7 +30,8 @@ should not be there."
 
 (defun write-text (name text)
   (with-open-file (out (ensure-directories-exist (checkout-file name))
-                       :direction :output :if-exists :supersede :external-format :utf-8)
+                       :direction :output :if-exists :supersede
+                       :external-format uiop:*utf-8-external-format*)
     (write-string text out)))
 
 (defun write-files ()

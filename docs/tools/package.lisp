@@ -16,7 +16,7 @@
 
 (defun file-lines (name)
   "The lines of the file NAME of the checkout."
-  (uiop:read-file-lines (checkout-file name) :external-format :utf-8))
+  (uiop:read-file-lines (checkout-file name) :external-format uiop:*utf-8-external-format*))
 
 (defun prefix-p (prefix text)
   (let ((end (mismatch prefix text)))

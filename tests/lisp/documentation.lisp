@@ -58,8 +58,9 @@ reader."
   (let ((table (make-hash-table :test 'equal)))
     (loop for start = (position-if #'constituent-p text)
             then (position-if #'constituent-p text :start end)
+          for end = (and start
+                         (or (position-if-not #'constituent-p text :start start) (length text)))
           while start
-          for end = (or (position-if-not #'constituent-p text :start start) (length text))
           do (setf (gethash (string-upcase (subseq text start end)) table) t))
     table))
 

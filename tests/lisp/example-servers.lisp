@@ -100,7 +100,7 @@
     (ensure-directories-exist (merge-pathnames "sub/" root))
     (flet ((write-file (name text directory)
              (with-open-file (out (merge-pathnames (uiop:parse-native-namestring name) directory)
-                                  :direction :output :external-format :utf-8)
+                                  :direction :output :external-format uiop:*utf-8-external-format*)
                (write-string text out))))
       (write-file "index.html" "<p>index</p>" root)
       (write-file "a b[1].txt" "odd name" root)

@@ -22,11 +22,14 @@
     (is (input-stream-p a))
     (is (output-stream-p a))
     (is (open-stream-p a))
-    (is (not (interactive-stream-p a)))
     (is (eq 'character (stream-element-type a)))
     (is (eq :utf-8 (stream-external-format a)))
     (close a)
     (is (not (open-stream-p a)))))
+
+(define-test stream.not-interactive ()
+  (do-pairs (a b)
+    (is (not (interactive-stream-p a)))))
 
 (define-test stream.characters ()
   (do-pairs (a b)

@@ -1,9 +1,30 @@
-;;;; unfit-clisp - which tests cannot hold on CLISP, and why. Those that make a thread are not named
-;;;; here: they are left out where they do, see tests/words/clisp.lisp.
+;;;; unfit-clisp - which tests cannot hold on CLISP, and why. Those that make a thread, or a service,
+;;;; are not named here: they are left out where they do, see tests/words/clisp.lisp.
 
 (in-package :port/test)
 
 (setf *slowness* 5
       *watchdog-p* nil)
 
-(setf *unfit* '())
+(sb-int:encapsulate 'serve 'without-threads
+                    (lambda (serve &rest arguments)
+                      (handler-bind ((not-supported
+                                       (lambda (condition)
+                                         (when (eq :serve (network-operation condition))
+                                           (port/words::leave-out "CLISP has no threads")))))
+                        (apply serve arguments))))
+
+(setf *unfit*
+      '(("what it tests is another process, of SBCL"
+         "library.missing-or-wrong" "library.another-version" "library.directory-with-a-space"
+         "library.read-only-sources" "library.moved-executable"
+         "library.make-loads-its-own-checkout" "octets.vectors-beyond-an-int"
+         "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
+         "service.process-ends" "service.process-ends-while-threads-are-made"
+         "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
+        ("CLISP prints hash tables readably" "conditions.report-of-the-unreadable")
+        ("to CLISP every character is a base-char" "stream.what-has-no-room-stays-as-it-was")
+        ("to CLISP the streams of all such classes are interactive" "stream.not-interactive")))
+
+(setf *unfit-chapters* '("Threads" "Services" "Growing past one machine"
+                         "Checking a library of streams"))

@@ -30,7 +30,7 @@
 (defun vectors (name)
   "The rows of tests/vectors/NAME.tsv, each a list of strings."
   (with-open-file (in (checkout-file (format nil "tests/vectors/~A.tsv" name))
-                      :external-format :utf-8)
+                      :external-format uiop:*utf-8-external-format*)
     (loop for line = (read-line in nil)
           while line
           unless (or (string= line "") (char= (char line 0) #\#))

@@ -87,7 +87,7 @@
                          (format nil "#S(RANDOM-STATE #*~64,'0B)" (logxor seed #x5DEECE66D)))))
     (make-random-state nil)))
 
-(defconstant sb-ext:double-float-positive-infinity 0d0)
+(defconstant sb-ext:double-float-positive-infinity most-positive-double-float)
 
 (defun sb-kernel:make-double-float (high low)
   (declare (ignore high low))
