@@ -16,6 +16,7 @@ OUT    ?= build
 JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 SBCL   ?= sbcl
 ECL    ?= ecl
+CLISP  ?= clisp
 export CC OUT SBCL
 
 # In front of each test run; a suite that has not ended by then is stopped, and that is a failure.
@@ -58,7 +59,7 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all library writable deps check-deps demo echo chat http repl test test-c test-tsan test-lisp \
-        test-ecl test-browser test-arm64 test-faults stress fuzz check bench docs docs-html install \
+        test-ecl test-clisp test-browser test-arm64 test-faults stress fuzz check bench docs docs-html install \
         uninstall clean help
 
 ## all (the default): the library, build/libport.so.1
@@ -86,6 +87,7 @@ BENCH_PACKAGES = nodejs cl-hunchentoot
 BROWSER_PACKAGES = chromium
 ARM64_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 ECL_PACKAGES   = ecl
+CLISP_PACKAGES = clisp
 
 writable:
 	@{ mkdir -p build && [ -w build ]; } 2>/dev/null || \
@@ -159,6 +161,16 @@ test-ecl: writable deps
 	    --eval '(setf *compile-verbose* nil *load-verbose* nil)' --load tests/lisp/run.lisp 2>&1 \
 	    | tee build/test-ecl.log
 	@grep -q '^lisp: [0-9]* passed, 0 failed' build/test-ecl.log
+
+# In the documents there are characters that are not ASCII.
+## test-clisp: the Lisp suite on CLISP, which is installed where it is missing
+test-clisp: writable deps
+	@tests/checks/packages $(CLISP_PACKAGES)
+	@$(MAKE) -s --no-print-directory all
+	@$(TEST_ENV) timeout -k 10 2400 $(CLISP) -q -norc -E UTF-8 \
+	    -x '(setf *compile-verbose* nil *load-verbose* nil)' -x '(load "tests/lisp/run.lisp")' 2>&1 \
+	    | tee build/test-clisp.log
+	@grep -q '^lisp: [0-9]* passed, 0 failed' build/test-clisp.log
 
 ## test-browser: the HTTP example and the real Chromium, 400 MB, which is installed where it is missing
 test-browser: writable deps

@@ -37,10 +37,10 @@
 ;;; What is there at once
 
 (defmethod gray:stream-read-char-will-hang-p ((socket socket))
-  (let* ((connection (connection-of socket)) (character (read-character-now connection)))
-    (when (characterp character)
-      (unread-character connection))
-    (null character)))
+  (let ((connection (connection-of socket)))
+    (not (or (input-ready-p connection)
+             (and (zerop (buffered-input connection)) ; the end of the file
+                  (octet-ready-p connection))))))
 
 (defmethod gray:stream-read-byte-lookahead ((socket socket))
   (let* ((octets (octets-of-size 1)) (connection (connection-of socket)))

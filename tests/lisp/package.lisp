@@ -2,7 +2,7 @@
 ;;;;
 ;;;; Each test runs under a watchdog, and afterwards nothing may be open that was not open before. A
 ;;;; file of tests has a suite of its name. The words of SBCL that are used here and in other files
-;;;; mean the same on ECL, see tests/ecl/words.lisp.
+;;;; mean the same on ECL and CLISP, see tests/words/names.lisp.
 
 (defpackage :port/test
   (:documentation "The tests of PORT from the Lisp side.")

@@ -22,6 +22,13 @@
          "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
+        ("CLISP has no floats that are no numbers" "deadline.what-is-a-span")
+        ("CLISP has no vectors of floats" "client.wrong-arguments")
+        ("what it puts in between is compiled inline" "direction.an-interrupt-that-reads-lines")
+        ("CLISP opens no file twice, and positions none behind its end"
+         "octets.files-from-streams" "octets.files-from-streams-with-output"
+         "octets.files-that-cannot-be-sent" "octets.a-file-sent-to-nobody-tells-how-much-went"
+         "octets.files-beyond-4-gib")
         ("CLISP prints hash tables readably" "conditions.report-of-the-unreadable")
         ("to CLISP every character is a base-char" "stream.what-has-no-room-stays-as-it-was")
         ("to CLISP the streams of all such classes are interactive" "stream.not-interactive")))

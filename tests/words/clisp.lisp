@@ -10,7 +10,7 @@
 
 ;;; Threads
 
-(define-symbol-macro sb-thread:*current-thread* 'the-thread)
+(define-symbol-macro sb-thread:*current-thread* 'port::the-thread)
 
 (defun sb-thread:make-thread (function &key name arguments)
   (declare (ignore function name arguments))
