@@ -24,9 +24,9 @@ before."
   (let ((file (ignore-errors (truename "/proc/self/exe"))))
     (and file (directory-namestring file))))
 
-;;; Interrupts. The only ones are those of SIGINT. CLISP notes that one has come and lets it in where
-;;; it evaluates, reads or prints, and half a second later (SIGALRM) wherever the program is. To
-;;; defer them is to hold the two signals back.
+;;; Interrupts. The only ones are those of SIGINT. CLISP notes that one has come and lets it in
+;;; where it evaluates, reads or prints, and half a second later (SIGALRM) wherever the program is.
+;;; To defer them is to hold the two signals back.
 
 (defconstant +sigint+ 2)
 (defconstant +sigalrm+ 14)
@@ -63,8 +63,8 @@ before."
   (change-signal-mask 1 *signal-set* nil))
 
 (defmacro call-deferred (&body body)
-  "Run BODY, short and never blocking but within %INTERRUPTIBLE, with interrupts deferred until it is
-done."
+  "Run BODY, short and never blocking but within %INTERRUPTIBLE, with interrupts deferred until it
+is done."
   (let ((outer (gensym "DEFERRED")))
     `(let ((,outer *deferred*))
        (unless ,outer
@@ -157,8 +157,7 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
   (:return-type nil))
 
 (defun octets-offset-of (vector memory)
-  "How far behind what ADDRESS-OF says of VECTOR its octets are, a multiple of nothing; NIL if they
-are not there."
+  "How far behind what ADDRESS-OF says of VECTOR its octets are; NIL if they are not there."
   (let ((room (+ 64 (length vector))))
     (when (typep (sys::address-of vector) 'fixnum)
       (copy-memory (memory-address memory) (sys::address-of vector) room)

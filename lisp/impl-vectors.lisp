@@ -1,5 +1,5 @@
-;;;; impl-vectors - what has to be said in the standard's own words on Lisps that have no better ones:
-;;;; ECL and CLISP.
+;;;; impl-vectors - what has to be said in the standard's own words on Lisps that have no better
+;;;; ones: ECL and CLISP.
 
 (in-package :port)
 

@@ -127,7 +127,7 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
   (check-argument :serve name 'string "a name, a string")
   (unless (%threads-p)
     (fail-as 'not-supported :serve :not-supported
-             :message "expected a Lisp with threads, got ~A; SOCKET-ACCEPT and POLLER-WAIT do without"
+             :message "expected a Lisp with threads, got ~A; POLLER-WAIT does without"
              :arguments (list (lisp-implementation-type))))
   (let ((span (span-of timeout))
         (settings (given :proxy-protocol proxy-protocol :bin bin :element-type element-type

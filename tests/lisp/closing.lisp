@@ -47,7 +47,7 @@ once."
     (close a :abort t)
     (dolist (operation (list (lambda () (read-char a)) (lambda () (write-char #\x a))
                              (lambda () (finish-output a)) (lambda () (listen a))
-                             (lambda () (clear-output a)) (lambda () (fresh-line a))
+                             (lambda () (clear-output a))
                              (lambda () (socket-shutdown a :output))
                              (lambda () (socket-descriptor a))))
       (is (typep (failure-of (funcall operation)) 'socket-closed))))
@@ -55,6 +55,11 @@ once."
     (dotimes (i 3)
       (is (eq t (socket-server-close server))))
     (is (typep (failure-of (socket-accept server)) 'socket-closed))))
+
+(define-test closing.fresh-line-on-a-closed-one (:behaviour 18)
+  (do-pairs (a b)
+    (close a)
+    (is (typep (failure-of (fresh-line a)) 'socket-closed))))
 
 (define-test closing.after-an-error (:behaviour 18)
   (flet ((check (class function)

@@ -1,5 +1,5 @@
-;;;; unfit-clisp - which tests cannot hold on CLISP, and why. Those that make a thread, or a service,
-;;;; are not named here: they are left out where they do, see tests/words/clisp.lisp.
+;;;; unfit-clisp - which tests cannot hold on CLISP, and why. Those that make a thread, or a
+;;;; service, are not named here: they are left out where they do, see tests/words/clisp.lisp.
 
 (in-package :port/test)
 
@@ -29,6 +29,8 @@
          "octets.files-from-streams" "octets.files-from-streams-with-output"
          "octets.files-that-cannot-be-sent" "octets.a-file-sent-to-nobody-tells-how-much-went"
          "octets.files-beyond-4-gib")
+        ("CLISP has no pathname for a file of such a name" "arguments.native-names")
+        ("FRESH-LINE of CLISP asks for the column alone" "closing.fresh-line-on-a-closed-one")
         ("CLISP prints hash tables readably" "conditions.report-of-the-unreadable")
         ("to CLISP every character is a base-char" "stream.what-has-no-room-stays-as-it-was")
         ("to CLISP the streams of all such classes are interactive" "stream.not-interactive")))
