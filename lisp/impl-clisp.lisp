@@ -484,6 +484,11 @@ block, runs."
   (declare (ignore class))
   `(slot-value ,instance ',slot))
 
+(defmacro %next-report (report)
+  "Within a method of PRINT-OBJECT for a condition whose class has REPORT, a form: print its report.
+On CLISP the method is in the place of what :REPORT has defined."
+  report)
+
 ;;; What a function says of itself
 
 (defun %document-function (name text)

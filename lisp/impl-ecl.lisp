@@ -375,6 +375,11 @@ that the float is."
   (declare (ignore class))
   `(slot-value ,instance ',slot))
 
+(defmacro %next-report (report)
+  "Within a method of PRINT-OBJECT for a condition whose class has REPORT, a form: print its report."
+  (declare (ignore report))
+  '(call-next-method))
+
 ;;; What a function says of itself
 
 (defun %document-function (name text)

@@ -293,6 +293,11 @@ subclass can have it elsewhere."
   `(sb-mop:standard-instance-access ,instance
                                     (load-time-value (slot-location ',class ',slot) t)))
 
+(defmacro %next-report (report)
+  "Within a method of PRINT-OBJECT for a condition whose class has REPORT, a form: print its report."
+  (declare (ignore report))
+  '(call-next-method))
+
 ;;; What a function says of itself
 
 (defun %document-function (name text)

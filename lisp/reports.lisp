@@ -189,5 +189,4 @@ one."
   (if *print-escape*
       (print-unreadable-object (condition stream)
         (write-string (plain-format "~S ~A" (public-name condition) condition) stream))
-      ;; Not the next method: on CLISP this one is in the place of what :REPORT has defined.
-      (report-failure condition stream)))
+      (%next-report (report-failure condition stream))))
