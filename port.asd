@@ -10,6 +10,10 @@
         that defines for this Lisp what lisp/impl-sbcl.lisp defines for SBCL."
        (lisp-implementation-type) (lisp-implementation-version))
 
+#+(and sbcl (not 64-bit))
+(error "port does not run on SBCL for ~A, only where fixnums have 62 bits: moments and counts are 64-bit integers."
+       (machine-type))
+
 (defsystem "port"
   :description "Sockets that behave: connected sockets are streams, failures are conditions that say
 what happened, nothing hangs for ever and nothing is lost."
