@@ -656,9 +656,10 @@ LPORT_API int64_t lport_poller_begin(int64_t poller);
  * LPORT_OUTPUT of its interest that hold, LPORT_ENDED where the peer has ended its output (there
  * may be input before it), LPORT_FAILED where the connection failed (the next call tells how; every
  * direction of the interest then holds too). What finds no room is reported by the next wait, and
- * nobody is starved. 0: woken by lport_poller_wake. LPORT_WOULD_BLOCK: what the poller holds has
- * changed; end the turn and begin another. LPORT_TIMED_OUT, by itself at most a millisecond late.
- * LPORT_CLOSED: POLLER is closed. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is not 0.
+ * nobody is starved. 0: woken by lport_poller_wake. LPORT_WOULD_BLOCK: what the poller holds may
+ * have changed; end the turn and begin another. LPORT_TIMED_OUT, by itself at most a millisecond
+ * late. LPORT_CLOSED: POLLER is closed. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is
+ * not 0.
  * Source: epoll_wait(2), poll(2). */
 LPORT_API int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t cap,
                                     int64_t deadline, int32_t interruptible);

@@ -147,10 +147,11 @@ static const struct lport_option options[] = {
     {"max-segment", "octets", INTEGER, TCP, 0, 0, {IPPROTO_TCP, TCP_MAXSEG}, {0, 0}, NULL,
      "The longest segment; what it is set to holds from the connect on (TCP_MAXSEG)."},
     {"window-clamp", "octets", INTEGER, TCP, HAS_NONE, 0, {IPPROTO_TCP, TCP_WINDOW_CLAMP}, {0, 0},
-     NULL, "The widest window that is offered to the peer (TCP_WINDOW_CLAMP)."},
+     NULL, "The widest window that is offered to the peer; it cannot be set to none again "
+     "(TCP_WINDOW_CLAMP)."},
     {"not-sent-low-water", "octets", INTEGER, TCP, HAS_NONE, -1, {IPPROTO_TCP, TCP_NOTSENT_LOWAT},
-     {0, 0}, NULL, "Above so many octets not yet sent there is no room for more "
-     "(TCP_NOTSENT_LOWAT)."},
+     {0, 0}, NULL, "Above so many octets not yet sent there is no room for more; 0, as at first: "
+     "what the system has for all, none unless its owner has set it (TCP_NOTSENT_LOWAT)."},
     {"fast-open", "connections", INTEGER, TCP, 0, 0, {IPPROTO_TCP, TCP_FASTOPEN}, {0, 0}, NULL,
      "How many connections a listener takes with data in their SYN, RFC 7413 (TCP_FASTOPEN)."},
     {"congestion-control", "", TEXT, TCP, 0, 0, {IPPROTO_TCP, TCP_CONGESTION}, {0, 0}, NULL,

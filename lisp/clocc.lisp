@@ -169,9 +169,9 @@ for ALL-SERVICES."
                       :arguments (list (and (string/= protocol "") protocol) name))))))
 
 (defun socket-service-port (&optional service (protocol "tcp"))
-  "Return the SERVENT of SERVICE over PROTOCOL, or the list of all if SERVICE is NIL.
-SERVICE: a name or an alias, a string or a symbol in whatever case; or the number of a port.
-PROTOCOL: a string or a symbol such as \"udp\"; NIL: any.
+  "Return the SERVENT of SERVICE over PROTOCOL, or, if SERVICE is NIL, the list of all, over
+whatever protocol. SERVICE: a name or an alias, a string or a symbol in whatever case; or the number
+of a port. PROTOCOL: a string or a symbol such as \"udp\"; NIL: any.
 Conditions: SERVICE-NOT-FOUND; RESOURCE-EXHAUSTED: the table could not be read; ADDRESS-SYNTAX for
 what is no name. Restarts: USE-VALUE, another service; RETRY. Wraps getservent(3)."
   (check-argument :service protocol '(or string symbol)

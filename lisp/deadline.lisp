@@ -88,8 +88,9 @@ NIL: no limit). See WITH-DEADLINE. Returns the values of FUNCTION."
 
 (defmacro with-deadline ((seconds) &body body)
   "Run BODY; every operation of PORT inside it ends within SECONDS from now: names, connects, reads,
-writes, and the flush of a close. Whatever begins later fails at once, with nothing
+writes, and the flush of a close. What might wait and begins later fails at once, with nothing
 moved. SECONDS is a non-negative real; NIL means no limit; of nested ones the earlier counts. An
-operation that has not ended by then signals TIMEOUT.
+operation that has not ended by then signals TIMEOUT. It is for this thread: one that BODY makes has
+no limit.
 Returns the values of BODY."
   `(call-with-deadline ,seconds (lambda () ,@body)))

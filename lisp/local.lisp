@@ -50,8 +50,9 @@ has, where `@` in front makes it a Linux abstract name; or the pathname of a fil
 name that the system picks, so that it can be answered: then a DATAGRAM-SOCKET is returned.
 TIMEOUT: seconds to wait while the server's queue is full (NIL: as long as it takes). BIN,
 ELEMENT-TYPE and EXTERNAL-FORMAT (of a stream), INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
-Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more), CONNECT-DENIED, TIMEOUT,
-ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER. Source: unix(7)."
+Conditions: PATH-NOT-FOUND, CONNECTION-REFUSED (nobody listens any more, or the file is no socket),
+CONNECT-DENIED, TIMEOUT, ADDRESS-SYNTAX. Restarts: RETRY; USE-VALUE, another path; WAIT-LONGER.
+Source: unix(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-own-keywords 'open-unix-socket :connect settings)
   (let ((settings (apply #'parse-settings (without-keys settings '(:kind :timeout))))

@@ -135,7 +135,7 @@ has :EOL :CRLF an octet 13 before the 10 belongs to the end. Values: the index b
 stored; :LINE, or :END-OF-FILE where that came first (the line is what there was, often nothing), or
 :MORE where the line is longer than that: the next call gets its next part. Nothing is taken before
 the line is whole, so a call that ends early has lost nothing. Conditions: TIMEOUT, SOCKET-CLOSED,
-CONNECTION-LOST."
+CONNECTION-LOST; USAGE-ERROR where there is no room for an octet."
   (check-socket socket :read)
   (with-octets-of (vector from to) octets (start end) :read
     (check-argument :read (- to from) '(integer 1) "room for at least one octet")

@@ -186,7 +186,8 @@ the option can have none, that is NIL. What is set on a socket for IPv4 and IPv6
 system may round what it is given, times upwards, and doubles the sizes of buffers.
 Conditions: USAGE-ERROR for a name that no option has, which lists them, for a value of a wrong type
 or out of range, and for an option that can only be read; NOT-SUPPORTED for one of other kinds of
-socket; PERMISSION-DENIED; SOCKET-CLOSED. Source: getsockopt(2), setsockopt(2)."
+socket; ADDRESS-NOT-AVAILABLE for an interface that does not exist; PERMISSION-DENIED;
+SOCKET-CLOSED. Source: getsockopt(2), setsockopt(2)."
   (check-endpoint socket :option)
   (let* ((option (option-named name))
          (value (read-option (endpoint-handle socket) option)))

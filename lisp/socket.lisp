@@ -279,7 +279,8 @@ socket's own: do not close it, and do not keep it longer than the socket. Signal
   "Return the seconds that each blocking call on SOCKET in DIRECTION (:INPUT or :OUTPUT) may take,
 NIL for no limit. Settable: a non-negative real or NIL. A call that takes longer signals TIMEOUT;
 the socket stays usable. With 0 a call does what can be done at once, and no more. On a
-SOCKET-SERVER :INPUT is for SOCKET-ACCEPT."
+SOCKET-SERVER :INPUT is for SOCKET-ACCEPT. It is not for WAIT-FOR-STREAM, WAIT-FOR-INPUT and
+POLLER-WAIT, which have a timeout of their own."
   (check-endpoint socket :limit)
   (check-direction direction)
   (span-seconds (endpoint-channel socket) direction))
@@ -294,7 +295,7 @@ SOCKET-SERVER :INPUT is for SOCKET-ACCEPT."
   "Return the seconds left until the moment by which every call on SOCKET in DIRECTION (:INPUT or
 :OUTPUT) fails with TIMEOUT; NIL: there is none. Settable, from any thread and with effect on calls
 that are already blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline any
-more."
+more. It is not for WAIT-FOR-INPUT and POLLER-WAIT, which may wait for others too."
   (check-endpoint socket :limit)
   (check-direction direction)
   (seconds-until (channel-deadline (endpoint-channel socket) direction)))
