@@ -50,7 +50,8 @@ nothing, another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 83
             (flags (logior (if nodelay +lport-nodelay+ 0)
                            (if keepalive +lport-keepalive+ 0))))
         (when (address-p target)
-          (check-zone target host :connect local))
+          (check-zone target host :connect local)
+          (check-family target family host :connect))
         (dial-to (lambda () (open-dial target number family-number local flags))
                  host port limit settings)))))
 
@@ -85,10 +86,8 @@ are. TIMEOUT, in seconds, holds for the look-up of HOST."
     (cond ((stringp target)
            (with-text (name length target)
              (lport-dial-open name length port family own flags)))
-          ((member family (list +lport-any+ (family-number (address-family target))))
-           (with-octets (address (address-block target port))
-             (lport-dial-open-addresses address 1 +lport-stream+ own flags)))
-          (t (lport-status-make +lport-host-not-found+)))))
+          (t (with-octets (address (address-block target port))
+               (lport-dial-open-addresses address 1 +lport-stream+ own flags))))))
 
 (defun open-path-dial (block kind)
   "Begin to connect to the local name in BLOCK: the dial, or a status."

@@ -89,11 +89,12 @@ at once counts no more than any other: nothing is asked after the limit."
 
 ;;; Names to addresses
 
-(defun check-family (address family host)
-  "A list of ADDRESS, which was given as HOST; signals HOST-NOT-FOUND if it is not of FAMILY."
+(defun check-family (address family host &optional (operation :resolve))
+  "A list of ADDRESS, which was given as HOST; signals HOST-NOT-FOUND of OPERATION, a keyword, if it
+is not of FAMILY."
   (if (member family (list nil (address-family address)))
       (list address)
-      (fail-as 'host-not-found :resolve :host-not-found
+      (fail-as 'host-not-found operation :host-not-found
                :host host :message "expected an address of family ~S, got ~A"
                :arguments (list family address))))
 

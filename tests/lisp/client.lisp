@@ -336,6 +336,16 @@ is the second argument is called."
   (signals connection-refused
     (open-socket "127.0.0.1" (unused-port) :time-out 5 :allow-other-keys t)))
 
+(define-test client.literal-of-other-family ()
+  "A literal of the family that was not asked for is told as that, not as a host that nobody knows."
+  (is-failure (host-not-found :host-not-found "connect to 127.0.0.1"
+                              "expected an address of family :INET6, got 127.0.0.1")
+    (open-socket "127.0.0.1" 1 :family :inet6))
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (is (eq t (close (handler-bind ((host-not-found
+                                      (lambda (condition) (use-value "localhost" condition))))
+                       (open-socket "::1" (port-of server) :family :inet)))))))
+
 (define-test client.unknown-keywords-of-all ()
   "Every operator with keywords names those that it has, before it has opened anything."
   (with-socket-server (server 0 :host "127.0.0.1")

@@ -162,6 +162,7 @@ one that was used before."
   (dolist (host (list "::1" "[::1]" (parse-address "::1") 1))
     (let ((family (if (eql host 1) :inet6 :inet)))
       (dolist (call (list (lambda () (resolve host :family family))
+                          (lambda () (open-socket host 1 :family family))
                           (lambda () (open-socket-server 0 :host host :family family))
                           (lambda () (open-datagram-socket :remote-host host :remote-port 1
                                                            :family family))))
