@@ -377,9 +377,10 @@ LPORT_API int64_t lport_wait_wake(int64_t socket, int32_t interest);
 LPORT_API int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t flags);
 
 /* [nowait] The next connection in the queue of LISTENER, as a socket, and its peer's address into
- * PEER unless that is NULL (IPv4-mapped as IPv4); connections that died while they waited are
- * skipped. LPORT_WOULD_BLOCK: none there. LPORT_DESCRIPTORS_EXHAUSTED and its kin: the connection
- * stays in the queue. Source: accept4(2). */
+ * PEER unless that is NULL (IPv4-mapped as IPv4). A connection that died while it waited is skipped
+ * where the system says so; Linux mostly hands it out, and its first receive says so then.
+ * LPORT_WOULD_BLOCK: none there. LPORT_DESCRIPTORS_EXHAUSTED and its kin: the connection stays in
+ * the queue. Source: accept4(2). */
 LPORT_API int64_t lport_socket_accept(int64_t listener, uint8_t *peer);
 
 /* [nowait] Two connected local sockets of KIND (LPORT_STREAM, _DATAGRAM, _SEQPACKET) into PAIR.
