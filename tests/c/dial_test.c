@@ -1,6 +1,7 @@
 /* Dialling on loopback: addresses that answer, that refuse (a port that is only bound) and that
  * are silent (a listener whose queue is full); names come from a fake of the system's resolver. */
 #include "address.h"
+#include "dial_attempt.h"
 #include "faults.h"
 #include "libport.h"
 #include "os.h"
@@ -23,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define MS INT64_C(1000000)
@@ -756,11 +758,58 @@ Test(dial, descriptor_0_may_tell_of_the_answer) {
     check_nothing_left();
 }
 
+/* What was waited for before the answer is no descriptor of the attempts. */
+Test(dial, a_name_with_several_addresses_needs_no_standard_input) {
+    int64_t listener = listen_at("127.0.0.1", 0, -1);
+    int input = dup(0);
+    close(0);
+    fake.gated = 1;
+    fake.texts[0] = "127.0.0.1";
+    fake.texts[1] = "127.0.0.2";
+    int64_t dial = open_dial("two.test", port_of(listener));
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    sem_post(&fake.gate);
+    int64_t socket = finish_soon(dial);
+    check_peer(socket, "127.0.0.1", port_of(listener));
+    cr_assert_eq(lport_dial_count(dial), 1);
+    lport_dial_close(dial);
+    lport_socket_close(socket, 0); /* it is descriptor 0 by now */
+    lport_socket_close(listener, 0);
+    cr_assert_eq(dup2(input, 0), 0);
+    close(input);
+    check_nothing_left();
+}
+
+static int strict_eventfd(unsigned int value, int flags) {
+    cr_assert((flags & EFD_CLOEXEC) != 0);
+    return fake.os.eventfd(value, flags);
+}
+
+Test(dial, what_tells_of_the_answer_is_close_on_exec) { /* behaviour 60 */
+    fake.texts[0] = "127.0.0.1";
+    lport_os.eventfd = strict_eventfd;
+    lport_dial_close(open_dial("one.test", 80));
+    check_nothing_left();
+}
+
 Test(dial, a_name_that_is_not_found) {
     fake.result = EAI_NONAME;
     int64_t dial = open_dial("no.test", 80);
     cr_assert_eq(kind(finish_soon(dial)), LPORT_HOST_NOT_FOUND);
     cr_assert_eq(lport_dial_count(dial), 0);
+    lport_dial_close(dial);
+    check_nothing_left();
+}
+
+Test(dial, a_dial_that_is_decided_is_not_waited_for) {
+    fake.gated = 1;
+    fake.result = EAI_NONAME;
+    int64_t dial = open_dial("slow.test", 80);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    sem_post(&fake.gate);
+    cr_assert_eq(kind(finish_soon(dial)), LPORT_HOST_NOT_FOUND);
+    cr_assert_eq(lport_dial_wait(dial, lport_clock_after(10 * S)), 0);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_HOST_NOT_FOUND);
     lport_dial_close(dial);
     check_nothing_left();
 }
@@ -811,6 +860,23 @@ Test(dial, a_fork_wakes_no_dial_of_the_parent) {
     cr_assert_eq(kind(lport_dial_wait(dial, lport_clock_after(50 * MS))), LPORT_TIMED_OUT);
     sem_post(&fake.gate);
     cr_assert_eq(lport_dial_wait(dial, lport_clock_after(10 * S)), 0);
+    lport_dial_close(dial);
+    check_nothing_left();
+}
+
+static int wait_in_child(void *dial) {
+    return lport_dial_wait(*(int64_t *)dial, lport_clock_after(10 * S)) == 0 ? 0 : 1;
+}
+
+/* Nobody answers the child's queries any more: a wait for that would be one for ever. */
+Test(dial, a_child_of_fork_does_not_wait_for_an_answer_to_its_parent) {
+    fake.gated = 1;
+    fake.texts[0] = "127.0.0.1";
+    int64_t dial = open_dial("slow.test", 80);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    sem_wait(&fake.entered);
+    cr_assert_eq(in_child(wait_in_child, &dial), 0);
+    sem_post(&fake.gate);
     lport_dial_close(dial);
     check_nothing_left();
 }
@@ -1056,6 +1122,31 @@ Test(dial, a_full_local_backlog_is_tried_again) {
     check_nothing_left();
 }
 
+static int full_connect(int fd, const struct sockaddr *address, socklen_t len) {
+    (void)fd, (void)address, (void)len;
+    errno = EAGAIN;
+    return -1;
+}
+
+Test(dial, the_pauses_of_a_full_local_backlog_double_up_to_50_ms) {
+    static const int64_t pauses[] = {1, 2, 4, 8, 16, 32, 50, 50, 50};
+    const struct lport_attempt_plan plan = {.kind = LPORT_STREAM};
+    struct lport_attempt attempt;
+    int64_t now = lport_clock_now();
+    block address;
+    local_name(address);
+    lport_os.connect = full_connect;
+    lport_attempt_init(&attempt, address);
+    cr_assert_eq(kind(lport_attempt_start(&attempt, &plan, now)), LPORT_IN_PROGRESS);
+    for (size_t i = 0; i < COUNT_OF(pauses); i++) {
+        cr_assert_eq(attempt.retry_at, now + pauses[i] * MS, "pause %zu", i);
+        now = attempt.retry_at;
+        cr_assert_eq(kind(lport_attempt_retry(&attempt, &plan, now)), LPORT_IN_PROGRESS);
+    }
+    lport_attempt_close(&attempt, 0);
+    check_nothing_left();
+}
+
 Test(dial, a_local_name_that_nobody_has) {
     block address;
     cr_assert_geq(lport_address_local("/no/such/socket", 15, address), 0);
@@ -1090,12 +1181,16 @@ Test(dial, the_failure_that_tells_most_is_the_one_returned) {
     } rows[] = {
         {{ENETUNREACH, ECONNREFUSED, ETIMEDOUT}, LPORT_CONNECTION_REFUSED},
         {{EADDRINUSE, EACCES, EIO}, LPORT_CONNECT_DENIED},
+        {{EACCES, ENOENT, EIO}, LPORT_PATH_NOT_FOUND},
         {{EHOSTUNREACH, EACCES, ECONNRESET}, LPORT_CONNECTION_REFUSED},
         {{EHOSTUNREACH, EACCES, ENETUNREACH}, LPORT_CONNECT_DENIED},
         {{ENETUNREACH, ETIMEDOUT, EHOSTUNREACH}, LPORT_HOST_UNREACHABLE},
         {{ENETUNREACH, EADDRNOTAVAIL, ETIMEDOUT}, LPORT_CONNECT_TIMED_OUT},
         {{EADDRNOTAVAIL, EADDRNOTAVAIL, ENETUNREACH}, LPORT_NETWORK_UNREACHABLE},
+        {{EIO, EADDRNOTAVAIL, EIO}, LPORT_ADDRESS_NOT_AVAILABLE},
+        {{EIO, EADDRINUSE, EADDRNOTAVAIL}, LPORT_ADDRESS_IN_USE},
         {{ECONNREFUSED, ENOBUFS, ETIMEDOUT}, LPORT_BUFFERS_EXHAUSTED},
+        {{ECONNREFUSED, ENOMEM, ENOBUFS}, LPORT_MEMORY_EXHAUSTED},
     };
     lport_os.connect = failing_connect;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
