@@ -5,10 +5,12 @@
 #include "support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <unistd.h>
 
 TestSuite(poller, .timeout = 30);
@@ -32,6 +34,28 @@ static int64_t open_poller(int32_t backend) {
     int64_t poller = lport_poller_open(backend);
     cr_assert_gt(poller, 0, "%s", kind_text(lport_status_kind(poller)));
     return poller;
+}
+
+static void note_descriptor(int fd, const char *what, void *known) {
+    (void)what;
+    FD_SET(fd, (fd_set *)known);
+}
+
+static void check_new_descriptor(int fd, const char *what, void *known) {
+    int flags = fcntl(fd, F_GETFD); /* below 0: the one that the list was read by */
+    cr_assert(FD_ISSET(fd, (fd_set *)known) || flags < 0 || (flags & FD_CLOEXEC) != 0, "%s", what);
+}
+
+/* Behaviour 60. */
+POLLER_TEST(what_a_poller_has_is_close_on_exec) {
+    fd_set known;
+    FD_ZERO(&known);
+    each_descriptor(note_descriptor, &known);
+    int64_t poller = open_poller(backend), turn = lport_poller_begin(poller);
+    cr_assert_geq(turn, 0);
+    each_descriptor(check_new_descriptor, &known);
+    cr_assert_eq(lport_poller_end(poller, turn), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
 struct event {
@@ -282,6 +306,49 @@ POLLER_TEST(forgets_a_socket_that_is_closed_elsewhere) {
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
+/* What comes between the system's answer to a wait and the wait's own. */
+static struct {
+    struct lport_os os;
+    int64_t socket; /* to be closed, once */
+} meanwhile;
+
+static void close_meanwhile(void) {
+    int64_t socket = meanwhile.socket;
+    meanwhile.socket = 0;
+    lport_socket_close(socket, 0);
+}
+
+static int closing_epoll_wait(int epoll, struct epoll_event *events, int cap, int timeout_ms) {
+    int found = meanwhile.os.epoll_wait(epoll, events, cap, timeout_ms);
+    close_meanwhile();
+    return found;
+}
+
+static int closing_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout) {
+    int ready = meanwhile.os.ppoll(fds, count, timeout);
+    close_meanwhile();
+    return ready;
+}
+
+POLLER_TEST(says_nothing_of_a_socket_that_is_closed_before_the_wait_returns) {
+    int64_t ends[2], poller = open_poller(backend);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
+    say(ends[1]);
+    assert_ready(poller, ends[0], LPORT_INPUT);
+    faults_watch(); /* calls are replaced by our own */
+    meanwhile.os = lport_os;
+    meanwhile.socket = ends[0];
+    lport_os.epoll_wait = closing_epoll_wait;
+    lport_os.ppoll = closing_ppoll;
+    assert_quiet(poller);
+    cr_assert_eq(meanwhile.socket, 0);
+    lport_os = meanwhile.os;
+    faults_resume();
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
 struct taking {
     int64_t poller;
     struct event events[8];
@@ -482,6 +549,24 @@ SOCKET_TEST(poller, on_epoll_rounds_a_deadline_up_and_no_further) {
     cr_assert_eq(asked_ms, INT32_MAX);
     faults_clear();
     cr_assert_eq(lport_poller_end(poller, turn), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+static int early_epoll_wait(int epoll, struct epoll_event *events, int cap, int timeout_ms) {
+    (void)epoll, (void)events, (void)cap, (void)timeout_ms;
+    return 0;
+}
+
+/* As it does for want of milliseconds where a deadline is weeks away. */
+SOCKET_TEST(poller, on_epoll_goes_on_where_the_system_ends_a_wait_early) {
+    struct event event;
+    int64_t poller = open_poller(LPORT_POLLER_EPOLL);
+    faults_watch(); /* a call is replaced by its own */
+    lport_os.epoll_wait = early_epoll_wait;
+    int64_t deadline = lport_clock_after(5 * MS);
+    assert_kind(take(poller, &event, 1, deadline), LPORT_TIMED_OUT);
+    cr_assert_geq(lport_clock_now(), deadline);
+    faults_clear();
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
@@ -741,6 +826,25 @@ static int in_the_child(void *data) {
         lport_status_kind(lport_poller_add(self->poller, self->socket, 0)) == LPORT_CLOSED &&
         lport_socket_close(self->socket, 0) == 0 && lport_socket_close(self->poller, 0) == 0;
     return right ? 0 : 1;
+}
+
+static void count_eventpolls(int fd, const char *what, void *count) {
+    (void)fd;
+    *(int *)count += strcmp(what, "anon_inode:[eventpoll]") == 0;
+}
+
+static int close_in_the_child(void *poller) {
+    int before = 0, after = 0;
+    each_descriptor(count_eventpolls, &before);
+    int closed = lport_socket_close(*(int64_t *)poller, 0) == 0;
+    each_descriptor(count_eventpolls, &after);
+    return closed && after == before - 1 ? 0 : 1;
+}
+
+SOCKET_TEST(poller, on_epoll_gives_its_descriptor_back_in_a_forked_child_too) {
+    int64_t poller = open_poller(LPORT_POLLER_EPOLL);
+    cr_assert_eq(in_child(close_in_the_child, &poller), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
 POLLER_TEST(a_forked_child_disturbs_nothing) {
