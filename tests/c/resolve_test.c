@@ -33,7 +33,7 @@ static struct {
     const char *texts[8]; /* the answer, in order; ended by NULL */
     const char *canonical;
     int result; /* of getaddrinfo, */
-    int error;  /* and the errno that goes with a failure */
+    int error;  /* and the errno that goes with a failure; below 0: whatever it was before */
     int gated;  /* each call waits for the gate */
     sem_t entered, gate;
     struct addrinfo hints; /* of the latest call */
@@ -73,7 +73,7 @@ static int fake_getaddrinfo(const char *name, const char *service, const struct 
     }
     (void)service;
     if (fake.result != 0) {
-        errno = fake.error;
+        errno = fake.error < 0 ? errno : fake.error;
         return fake.result;
     }
     for (const char **text = fake.texts; *text != NULL; text++) {
@@ -328,6 +328,20 @@ Test(resolve, failures_are_told_apart) {
         cr_assert_eq(lport_status_errno(lport_resolve_count(query)), rows[i].kept);
         lport_resolve_close(query);
     }
+}
+
+/* The thread is the same; errno says something only where the call has set it. */
+Test(resolve, a_failure_is_not_taken_for_that_of_the_query_before) {
+    fake.result = EAI_SYSTEM;
+    fake.error = EMFILE;
+    int64_t query = asked("many.test", 0);
+    cr_assert_eq(kind(lport_resolve_count(query)), LPORT_DESCRIPTORS_EXHAUSTED);
+    lport_resolve_close(query);
+    fake.result = EAI_NONAME;
+    fake.error = -1;
+    query = asked("many.test", 0);
+    cr_assert_eq(kind(lport_resolve_count(query)), LPORT_HOST_NOT_FOUND);
+    lport_resolve_close(query);
 }
 
 Test(resolve, what_is_no_name_is_not_asked_for) { /* behaviour 56 */
@@ -597,6 +611,23 @@ Test(resolve, a_close_ends_a_wait_of_another_thread) {
     settle(lport_resolve_pending, 0);
 }
 
+static int64_t wait_for_ever(void *query) {
+    return lport_resolve_wait(*(int64_t *)query, LPORT_NEVER);
+}
+
+Test(resolve, a_close_wakes_a_wait_that_sleeps) {
+    struct task task;
+    shut_gate();
+    int64_t query = ask("slow.test", 0);
+    sem_wait(&fake.entered);
+    task_start(&task, wait_for_ever, &query);
+    task_until_asleep(&task, 0);
+    lport_resolve_close(query);
+    cr_assert_eq(kind(task_join(&task)), LPORT_INVALID);
+    open_gate(1);
+    settle(lport_resolve_pending, 0);
+}
+
 Test(resolve, a_wait_can_be_abandoned_at_any_moment) { /* behaviour 26 */
     shut_gate();
     int64_t query = ask("slow.test", 0);
@@ -809,6 +840,27 @@ Test(resolve, every_allocation_may_fail) { /* behaviour 64 */
     cr_assert(whole > 0 && whole < 20);
 }
 
+Test(resolve, every_allocation_for_the_names_of_an_address_may_fail) { /* behaviour 64 */
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int whole = 0, n = 0;
+    cr_assert_eq(lport_address_parse("127.0.0.2", 9, 0, address), LPORT_INET);
+    lport_os.calloc = failing_calloc;
+    for (; n < 20; n++) {
+        allocations_left = n;
+        int64_t query = lport_resolve_reverse(address);
+        if (query < 0) {
+            cr_assert_eq(kind(query), LPORT_MEMORY_EXHAUSTED);
+            continue;
+        }
+        cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);
+        int64_t count = lport_resolve_count(query);
+        cr_assert(count == 1 || kind(count) == LPORT_MEMORY_EXHAUSTED, "%d", n);
+        whole += count == 1;
+        lport_resolve_close(query);
+    }
+    cr_assert(whole > 0 && whole < n);
+}
+
 /* ---- the system's own answers ------------------------------------------------------------------
  */
 
@@ -890,6 +942,7 @@ Test(resolve, a_table_of_services_that_cannot_be_opened_is_no_empty_one) {
     low = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
     int64_t found = find("http", "tcp", NULL, 0);
+    errno = EMFILE; /* from something else: what is there is no failure */
     int64_t listed = lport_service_list(NULL, 0);
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     cr_assert_eq(kind(found), LPORT_DESCRIPTORS_EXHAUSTED);
