@@ -287,6 +287,17 @@ SOCKET_TEST(datagram, a_refusal_is_reported_and_the_socket_works_on) {
     }
 }
 
+SOCKET_TEST(datagram, a_full_buffer_of_udp_is_waited_for_and_no_full_receiver) {
+    uint8_t server_at[LPORT_ADDRESS_SIZE], client_at[LPORT_ADDRESS_SIZE];
+    int64_t server = open_udp(LPORT_INET, NULL, server_at);
+    int64_t client = open_udp(LPORT_INET, NULL, client_at);
+    faults_fail(CALL_SENDTO, 1, 1, EAGAIN);
+    assert_kind(lport_datagram_send(client, (const uint8_t *)"x", 1, server_at), LPORT_WOULD_BLOCK);
+    faults_clear();
+    assert_closes(server);
+    assert_closes(client);
+}
+
 SOCKET_TEST(datagram, broadcasts_need_the_flag) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_INET}, all[LPORT_ADDRESS_SIZE];
     uint8_t at[LPORT_ADDRESS_SIZE];

@@ -238,6 +238,32 @@ SOCKET_TEST(transfer, writing_to_a_dead_peer_is_one_status_and_no_signal) {
     }
 }
 
+SOCKET_TEST(transfer, two_pieces_for_a_dead_peer_are_no_signal) {
+    uint8_t octet = 1;
+    int64_t ends[2], zero = 0;
+    for (int i = 0; i < 2; i++) {
+        make_connection(LPORT_LOCAL, ends);
+        cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+        int64_t sent = undisturbed(i == 0 ? lport_socket_send2(ends[0], &octet, 1, &octet, 1)
+                                          : lport_local_send(ends[0], &octet, 1, &zero, 1));
+        assert_kind(sent, LPORT_CONNECTION_RESET);
+        cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    }
+}
+
+/* Its refusal of what we send says nothing of what it sends. */
+SOCKET_TEST(transfer, a_local_peer_that_shut_its_input_down_is_received_from_all_the_same) {
+    uint8_t octet = 'x';
+    int64_t ends[2];
+    make_connection(LPORT_LOCAL, ends);
+    cr_assert_eq(lport_socket_shutdown(ends[1], LPORT_INPUT), 0);
+    assert_kind(send_some(ends[0], &octet, 1, soon()), LPORT_CONNECTION_RESET);
+    assert_kind(undisturbed(lport_socket_receive(ends[0], &octet, 1, 0)), LPORT_WOULD_BLOCK);
+    cr_assert_eq(send_some(ends[1], &octet, 1, soon()), 1);
+    cr_assert_eq(receive_octet(ends[0]), 1);
+    close_both(ends);
+}
+
 /* Behaviour 33 and the table of status: whatever way a connection dies, it is remembered. */
 SOCKET_TEST(transfer, every_way_to_die_is_remembered) {
     static const struct {

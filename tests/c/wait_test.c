@@ -189,6 +189,19 @@ SOCKET_TEST(wait, poll_tells_of_a_reset_in_every_direction_that_was_asked_for) {
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
 }
 
+/* The system calls such a socket neither readable nor, for who asks for input, anything but failed.
+ */
+SOCKET_TEST(wait, poll_tells_of_an_error_in_the_direction_that_was_asked_for) {
+    int64_t ends[2];
+    uint8_t octet = 1;
+    make_datagram_ends(ends);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    cr_assert_eq(undisturbed(lport_socket_send(ends[0], &octet, 1)), 1);
+    int64_t ready = wait_for(ends[0], LPORT_INPUT, soon());
+    cr_assert_eq(ready, LPORT_INPUT | LPORT_HANGUP, "%lld", (long long)ready);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+}
+
 SOCKET_TEST(wait, interests_outside_the_two_directions_are_refused) {
     int64_t ends[2];
     make_connection(LPORT_LOCAL, ends);
