@@ -202,6 +202,17 @@ static int64_t adopt(void *data) {
     return lport_descriptor_adopt(*(int *)data);
 }
 
+SOCKET_TEST(adopt, a_descriptor_keeps_the_other_flags_that_it_has) {
+    int fd = plain_socket(AF_INET, SOCK_DGRAM);
+    cr_assert_eq(fcntl(fd, F_SETFL, O_ASYNC), 0);
+    int before = fcntl(fd, F_GETFL);
+    cr_assert((before & O_ASYNC) != 0);
+    int64_t socket = adopt(&fd);
+    cr_assert_gt(socket, 0);
+    cr_assert_eq(fcntl(fd, F_GETFL), before | O_NONBLOCK);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
+}
+
 /* Behaviours 61 and 64. */
 SOCKET_TEST(adopt, a_failure_of_the_system_leaves_the_descriptor_as_it_was) {
     int fd = plain_socket(AF_INET, SOCK_STREAM);

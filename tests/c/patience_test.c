@@ -395,6 +395,39 @@ SOCKET_TEST(patience, every_other_call_for_messages_still_does_not_block) {
     faults_resume();
 }
 
+/* The system holds senders back where a receiver of a name has no room. */
+SOCKET_TEST(patience, a_message_for_a_name_without_room_is_not_waited_for) {
+    uint8_t octet = 1, unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL}, at[LPORT_ADDRESS_SIZE];
+    int64_t length = 1, sent;
+    faults_watch();
+    cr_assert_eq(lport_address_local("@patience-without-room", 22, at), LPORT_LOCAL);
+    int64_t server = lport_datagram_open(at, NULL, 0);
+    int64_t client = lport_datagram_open(unnamed, NULL, 0);
+    cr_assert(server > 0 && client > 0);
+    assert_kind(receive_message_patiently(client, &octet), LPORT_WOULD_BLOCK);
+    do {
+        sent = lport_datagram_send(client, &octet, 1, at);
+    } while (sent == 1);
+    assert_kind(sent, LPORT_BACKLOG_FULL);
+    cr_assert_lt(lport_datagram_send_batch(client, &octet, 1, &length, at, 1), 0);
+    faults_resume();
+    cr_assert_eq(lport_socket_close(server, 0), 0);
+    cr_assert_eq(lport_socket_close(client, 0), 0);
+}
+
+/* Behaviour 61: whoever else has it need not expect that it blocks. */
+SOCKET_TEST(patience, what_was_adopted_never_blocks) {
+    uint8_t octet;
+    int fds[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    int64_t socket = lport_descriptor_adopt(fds[0]);
+    cr_assert_gt(socket, 0);
+    assert_kind(receive_patiently(socket, &octet, 1), LPORT_WOULD_BLOCK);
+    cr_assert((fcntl(fds[0], F_GETFL) & O_NONBLOCK) != 0);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
+    close(fds[1]);
+}
+
 /* ---- what the system is asked for --------------------------------------------------------------
  */
 
