@@ -193,6 +193,32 @@ SOCKET_TEST(datagram_batch, without_segmentation) {
     }
 }
 
+static struct lport_os with_segmentation;
+
+static int refusing_sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+    for (unsigned int i = 0; i < count; i++) {
+        if (messages[i].msg_hdr.msg_control != NULL) {
+            errno = EIO;
+            return -1;
+        }
+    }
+    return with_segmentation.sendmmsg(fd, messages, count, flags);
+}
+
+SOCKET_TEST(datagram_batch, a_device_that_never_takes_messages_apart_gets_single_ones) {
+    int64_t ends[2];
+    uint8_t at[2][LPORT_ADDRESS_SIZE];
+    open_ends(LPORT_INET, ends, at);
+    fill_out(9, of_one_length);
+    faults_watch(); /* a call is replaced by our own */
+    with_segmentation = lport_os;
+    lport_os.sendmmsg = refusing_sendmmsg;
+    pass(ends, MOST, at[1]);
+    lport_os = with_segmentation;
+    faults_resume();
+    close_both(ends);
+}
+
 /* Behaviour 63: cut off and told; a refusal reported, and the socket works on. */
 SOCKET_TEST(datagram_batch, what_goes_wrong_with_messages) {
     int64_t ends[2];

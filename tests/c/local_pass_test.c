@@ -91,6 +91,24 @@ SOCKET_TEST(local_pass, descriptors_arrive_and_surplus_ones_are_closed) {
     }
 }
 
+SOCKET_TEST(local_pass, descriptors_arrive_beside_the_sender_that_somebody_asked_for) {
+    for (int k = 0; k < KINDS; k++) {
+        static const int on = 1;
+        int64_t ends[2], sent[2], got[2];
+        uint8_t octet = 1;
+        cr_assert_eq(lport_socket_pair(kinds[k], ends), 0);
+        int fd = (int)lport_socket_descriptor(ends[1]);
+        cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on), 0);
+        open_pipes(sent, 2);
+        cr_assert_eq(undisturbed(lport_local_send(ends[0], &octet, 1, sent, 2)), 1);
+        close_all(sent, 2);
+        cr_assert_eq(undisturbed(lport_local_receive(ends[1], &octet, 1, got, 2)), 1);
+        assert_received(got, 2);
+        close_all(got, 2);
+        close_both(ends);
+    }
+}
+
 /* Messages without descriptors, without octets, and the end. */
 SOCKET_TEST(local_pass, what_comes_without_descriptors) {
     uint8_t octets[8];
