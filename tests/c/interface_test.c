@@ -132,6 +132,53 @@ SOCKET_TEST(interface, addresses_are_found_in_both_directions) {
     assert_kind(lport_interface_inet(1000000, &address), LPORT_ADDRESS_NOT_AVAILABLE);
 }
 
+/* The addresses of lo have a label of it for their name (ip-address(8)). */
+static int labelling_getifaddrs(struct ifaddrs **list) {
+    static char label[] = "lo:1";
+    int result = getifaddrs(list);
+    for (struct ifaddrs *at = result == 0 ? *list : NULL; at != NULL; at = at->ifa_next) {
+        if (at->ifa_addr != NULL && at->ifa_addr->sa_family == AF_INET &&
+            strcmp(at->ifa_name, "lo") == 0) {
+            at->ifa_name = label;
+        }
+    }
+    return result;
+}
+
+SOCKET_TEST(interface, a_label_is_a_name_of_its_interface) {
+    char plain[8192], text[8192];
+    uint32_t address = 0;
+    int32_t index = (int32_t)lport_interface_index("lo", 2);
+    cr_assert_gt(lport_interface_list(plain, sizeof plain), 0);
+    faults_watch(); /* a call is replaced by our own */
+    lport_os.getifaddrs = labelling_getifaddrs;
+    cr_assert_gt(lport_interface_list(text, sizeof text), 0);
+    cr_assert_eq(lport_interface_inet(index, &address), 0);
+    cr_assert_eq(lport_interface_with(htonl(INADDR_LOOPBACK)), index);
+    faults_resume();
+    cr_assert_str_eq(text, plain);
+    cr_assert_eq(address, htonl(INADDR_LOOPBACK));
+}
+
+static int strict_socket(int domain, int type, int protocol) {
+    cr_assert((type & SOCK_CLOEXEC) != 0);
+    return socket(domain, type, protocol);
+}
+
+/* Behaviour 60: a program that another thread starts at that moment does not get it. */
+SOCKET_TEST(interface, what_the_system_is_asked_with_is_close_on_exec) {
+    static const char zoned[] = "fe80::1%lo";
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    char text[LPORT_TEXT_SIZE];
+    faults_watch(); /* a call is replaced by our own */
+    lport_os.socket = strict_socket;
+    cr_assert_gt(lport_interface_index("lo", 2), 0);
+    cr_assert_gt(lport_interface_list(NULL, 0), 0);
+    cr_assert_eq(lport_address_parse(zoned, strlen(zoned), 80, address), LPORT_INET6);
+    cr_assert_eq(lport_address_print(address, text, sizeof text), (int64_t)strlen(zoned));
+    faults_resume();
+}
+
 SOCKET_TEST(interface, the_host_has_its_name) {
     char name[256] = "", text[256];
     cr_assert_eq(gethostname(name, sizeof name - 1), 0);

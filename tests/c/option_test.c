@@ -8,7 +8,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -563,6 +565,30 @@ SOCKET_TEST(option, a_socket_of_both_families_sends_both_to_groups_by_one_interf
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
 
+static int inet6_getifaddrs(struct ifaddrs **list) {
+    int result = getifaddrs(list);
+    for (struct ifaddrs *at = result == 0 ? *list : NULL; at != NULL; at = at->ifa_next) {
+        if (at->ifa_addr != NULL && at->ifa_addr->sa_family == AF_INET) {
+            at->ifa_addr = NULL;
+        }
+    }
+    return result;
+}
+
+/* IPv4 then goes the way that the system picks. */
+SOCKET_TEST(option, a_socket_of_both_families_sends_to_groups_by_an_interface_without_inet) {
+    int64_t both = open_sort(3, 0), inet = open_sort(2, 0);
+    faults_watch(); /* a call is replaced by our own */
+    lport_os.getifaddrs = inet6_getifaddrs;
+    cr_assert_eq(set(both, "multicast-interface", 1), 0);
+    cr_assert_eq(get(both, "multicast-interface"), 1);
+    cr_assert_eq(inet_number(both, IP_MULTICAST_IF), 0);
+    assert_kind(set(inet, "multicast-interface", 1), LPORT_ADDRESS_NOT_AVAILABLE);
+    faults_resume();
+    cr_assert_eq(lport_socket_close(both, 0), 0);
+    cr_assert_eq(lport_socket_close(inet, 0), 0);
+}
+
 SOCKET_TEST(option, a_connection_has_an_mtu_and_a_segment) {
     static const int32_t families[] = {LPORT_INET, LPORT_INET6};
     for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
@@ -591,6 +617,42 @@ SOCKET_TEST(option, booleans_go_off_again) {
         cr_assert_eq(get(socket, names[i]), 0);
     }
     cr_assert_eq(lport_socket_close(socket, 0), 0);
+}
+
+static struct {
+    struct lport_os os;
+    int level, name;
+    int value; /* that the latest call with these two gave */
+} noted;
+
+static int noting_setsockopt(int fd, int level, int name, const void *value, socklen_t len) {
+    if (level == noted.level && name == noted.name) {
+        memcpy(&noted.value, value, sizeof noted.value);
+    }
+    return noted.os.setsockopt(fd, level, name, value, len);
+}
+
+/* What a new socket has by itself is a setting of the system, often the same. */
+SOCKET_TEST(option, flags_hold_whatever_the_system_begins_with) {
+    static const struct {
+        int sort, flags, level, name, value;
+    } rows[] = {
+        {0, LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPCNT, 9}, /* net.ipv4.tcp_keepalive_probes */
+        {1, 0, IPPROTO_IPV6, IPV6_V6ONLY, 0},              /* net.ipv6.bindv6only */
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        faults_watch(); /* a call is replaced by our own */
+        noted.os = lport_os;
+        noted.level = rows[i].level;
+        noted.name = rows[i].name;
+        noted.value = -1;
+        lport_os.setsockopt = noting_setsockopt;
+        int64_t socket = open_sort(rows[i].sort, rows[i].flags);
+        lport_os = noted.os;
+        faults_resume();
+        cr_assert_eq(noted.value, rows[i].value, "row %zu", i);
+        cr_assert_eq(lport_socket_close(socket, 0), 0);
+    }
 }
 
 SOCKET_TEST(option, values_out_of_range_are_refused_and_change_nothing) {
