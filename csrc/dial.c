@@ -481,7 +481,6 @@ int64_t lport_dial_step(int64_t handle) {
     if (goes_on(dial)) {
         prepare_wait(dial);
     } else {
-        dial->polling = 0;
         dial->wake_at = INT64_MIN; /* no reason to wait for a step that is decided */
     }
     return dial->outcome;
