@@ -17,6 +17,34 @@
               (member symbol '(retry stream-external-format timeout)))
           "~S is a name of ~A too" symbol (package-name package)))))
 
+(defparameter *names-of-its-other-files*
+  '(#:*lock-package-bindings* #:*logical-hosts-definitions* #:+eof+ #:+month-names+
+    #:+threads-p+ #:+time-zones+ #:+week-days+ #:all-processes #:arglist #:case-error #:chdir
+    #:class-slot-initargs #:class-slot-list #:close-pipe #:code #:compiled-file-p #:compose
+    #:compose-all #:compose-f #:compose-safe #:current-process #:current-time
+    #:default-directory #:defconst #:defcustom #:defsubst #:eof-p #:finalize #:gc #:get-lock
+    #:get-package-lock #:getenv #:giveup-lock #:interrupt-process #:kill-process
+    #:load-logical-host #:load-logical-host-def #:logical-host-p #:make-lock #:make-process
+    #:map-in #:maybe-y-or-n-p #:mk-arr #:mkdir #:not-implemented #:package-lock-bind
+    #:package-lock-unbind #:pathname-ensure-name #:pipe-input #:pipe-output #:probe-directory
+    #:process-active-p #:process-name #:process-wait #:process-wait-with-timeout
+    #:process-whostate #:process-yield #:processp #:quit #:remove-plist #:required-argument
+    #:restart-process #:restore-package-lock #:rmdir #:run-prog #:safe-truename
+    #:set-package-lock #:show-processes #:string->tz #:string-tokens
+    #:structure-boa-constructors #:structure-copier #:structure-keyword-constructor
+    #:structure-predicate #:structure-slots #:sysinfo #:tz->string #:un-unspecific
+    #:unlock-package #:variable-not-special #:variable-special-p #:with-gensyms #:with-lock
+    #:with-open-pipe #:with-timeout #:with-timeout-f #:without-scheduling #:y-or-n-p-timeout)
+  "What the files of CLOCC's PORT beside net.lisp define.")
+
+(define-test "clocc.room-for-its-other-files" ()
+  "They can be loaded over this package, as old programs do: PORT defines nothing of their names."
+  (dolist (name *names-of-its-other-files*)
+    (let ((symbol (find-symbol (symbol-name name) :port)))
+      (is (or (null symbol)
+              (not (or (fboundp symbol) (boundp symbol) (find-class symbol nil))))
+          "~S is defined in PORT" symbol))))
+
 (define-test "clocc.ipaddr" (:behaviour 56)
   "Integers and dotted strings; no octal and no short forms."
   (loop for (dotted ipaddr) in '(("0.0.0.0" 0) ("127.0.0.1" 2130706433)
