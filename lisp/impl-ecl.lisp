@@ -376,7 +376,7 @@ that the float is."
   `(slot-value ,instance ',slot))
 
 (defmacro %next-report (report)
-  "Within a method of PRINT-OBJECT for a condition whose class has REPORT, a form: print its report."
+  "Print the report of a condition, in a method of PRINT-OBJECT: its class has REPORT, a form."
   (declare (ignore report))
   '(call-next-method))
 

@@ -294,7 +294,7 @@ subclass can have it elsewhere."
                                     (load-time-value (slot-location ',class ',slot) t)))
 
 (defmacro %next-report (report)
-  "Within a method of PRINT-OBJECT for a condition whose class has REPORT, a form: print its report."
+  "Print the report of a condition, in a method of PRINT-OBJECT: its class has REPORT, a form."
   (declare (ignore report))
   '(call-next-method))
 
