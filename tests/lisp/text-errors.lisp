@@ -189,14 +189,12 @@ value is what is left on it up to its end of file."
   (flet ((check (value rest read during &rest octets)
            (is (equal (list value rest)
                       (multiple-value-list (apply #'read-meanwhile read during octets)))))
-         (now (socket) (at-once (lambda () (read-char-no-hang socket))))
          (peek (socket) (list (peek-char nil socket) (peek-char nil socket)))
          (stay (socket) (read-byte socket) (unread-char (read-char socket) socket)))
     (dolist (during (list #'read-byte #'stay #'identity))
       (check "ab!c" "<end>" #'read-line during "ab" 255 "c" 10)
       (check "ab!c!" "<end>" #'read-line during "ab" 255 "c" 255 10)
       (check #\! "c<end>" #'read-char during 255 "c")
-      (check #\! "c<end>" #'now during 255 "c")
       (check "a!c" "d<end>" #'read-three during "a" 255 "cd"))
     (check '(#\! #\c) "c<end>" #'peek #'read-byte 255 "c")
     (check '(#\! #\!) (format nil "~Cc<end>" (code-char 255)) #'peek #'identity 255 "c")
@@ -204,6 +202,12 @@ value is what is left on it up to its end of file."
            "ab" 255 "c" 10 "e" 10)
     (check '(#\! #\d) "d<end>" #'peek
            (lambda (socket) (read-byte socket) (read-char socket)) 255 "cd")))
+
+(define-test text-errors.handlers-in-a-read-at-once (:behaviour 43 :weather nil)
+  (flet ((now (socket) (at-once (lambda () (read-char-no-hang socket)))))
+    (loop for (during rest) in '((read-byte "c<end>") (identity "c<end>") (clear-input "<end>"))
+          do (is (equal (list #\! rest)
+                        (multiple-value-list (read-meanwhile #'now during 255 "c")))))))
 
 (define-test text-errors.handlers-that-read-and-wait-longer ()
   "Who reads what there is of a line, and lets the call go on, gets the line that begins there."
@@ -222,7 +226,7 @@ value is what is left on it up to its end of file."
 
 (define-test text-errors.handlers-that-clear-the-input (:behaviour 43 :weather nil)
   ;; what it does not see it would leave, in bad weather
-  (dolist (read (list #'read-char #'read-char-no-hang (lambda (socket) (peek-char nil socket))))
+  (dolist (read (list #'read-char (lambda (socket) (peek-char nil socket))))
     (is (equal '(#\! "<end>")
                (multiple-value-list (read-meanwhile read #'clear-input 255 "c")))))
   (with-pair (a b)

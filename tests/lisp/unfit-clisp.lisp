@@ -31,6 +31,8 @@
          "octets.files-beyond-4-gib")
         ("CLISP has no pathname for a file of such a name" "arguments.native-names")
         ("FRESH-LINE of CLISP asks for the column alone" "closing.fresh-line-on-a-closed-one")
+        ("READ-CHAR-NO-HANG of CLISP looks first, and then reads as READ-CHAR"
+         "text-errors.handlers-in-a-read-at-once")
         ("CLISP prints hash tables readably" "conditions.report-of-the-unreadable")
         ("to CLISP every character is a base-char" "stream.what-has-no-room-stays-as-it-was")
         ("to CLISP the streams of all such classes are interactive" "stream.not-interactive")))
