@@ -233,7 +233,12 @@
   (is (equal "connect to 192.0.2.1 port 1 failed: connection refused"
              (report-of 'connection-refused :connect :connection-refused
                         :host "192.0.2.1" :port 1
-                        :attempts (attempts '("192.0.2.1" "connection-refused"))))))
+                        :attempts (attempts '("192.0.2.1" "connection-refused")))))
+  (is (equal "connect to example.org port 1 failed: 192.0.2.1 connection refused"
+             (report-of 'connection-refused :connect :connection-refused
+                        :host "example.org" :port 1
+                        :attempts (attempts '("192.0.2.1" "connection-refused"))))
+      "the one address of a name is told"))
 
 (define-test "conditions.report-many-attempts" ()
   "A line has an end: of 1,000 attempts the first are listed and the others counted."

@@ -109,6 +109,9 @@
       (is (= (1+ count) (length lines)))
       (is (= count (length (list-open-sockets))))
       (is (search "kind" (first lines)))
+      (is (search "kind" (with-output-to-string (*standard-output*)
+                           (print-open-sockets)))
+          "the table is for *STANDARD-OUTPUT* where no stream is said")
       (is (find-if (lambda (line) (search (socket-entry-local (entry-of a)) line)) lines)))))
 
 (defun count-open-sockets ()

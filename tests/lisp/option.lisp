@@ -173,7 +173,8 @@ the names of those that it does not have, in alphabetical order."
                               (setf (socket-option a :keepalive-idle) 2))))
     (close a)
     (is-failure (socket-closed :closed) (socket-option a :nodelay))
-    (is-failure (socket-closed :closed) (setf (socket-option a :nodelay) t)))
+    (is-failure (socket-closed :closed) (setf (socket-option a :nodelay) t))
+    (is-failure (socket-closed :closed) (setf (socket-option a :congestion-control) "reno")))
   (with-datagram-socket (socket)
     (signals type-error (setf (socket-option socket :multicast-interface) 0))) ; NIL is for none
   (signals type-error (socket-option "no socket" :nodelay))
