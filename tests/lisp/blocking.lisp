@@ -114,6 +114,11 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
 (defun close-received (fds)
   (mapc (lambda (fd) (cffi:foreign-funcall "close" :int fd :int)) fds))
 
+(defun send-one-batched (socket)
+  (let ((batch (make-datagram-batch 1)))
+    (batch-add batch (octets-like "one more"))
+    (send-batch socket batch)))
+
 (defun a-file-of (socket)
   (send-file socket "/proc/self/status"))
 
@@ -167,7 +172,10 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
    (rows :output '(:local) #'swallow #'stuff
          (list "send-descriptors" (lambda (socket) (send-descriptors socket (list socket)))))
    (rows :output '(:messages :packets) #'swallow-messages #'stuff-messages
-         (list "socket-send" (lambda (socket) (send-message socket "one more"))))))
+         (list "socket-send" (lambda (socket) (send-message socket "one more")))
+         (list "send-descriptors" (lambda (socket) (send-descriptors socket (list socket)))))
+   (rows :output '(:messages) #'swallow-messages #'stuff-messages
+         (list "send-batch" #'send-one-batched))))
 
 (defmacro with-blocked-row ((row kind socket peer) &body body)
   "Run BODY with SOCKET of KIND, made ready for ROW, and its PEER."

@@ -304,6 +304,7 @@ none of them."
           (is (equal "hello" (ask socket "hello")))
           (close socket))))
     (is (search "service" (princ-to-string server)))
+    (is (search (format nil ":~D" (port-of own)) (princ-to-string server)) "no end of its own")
     (is-true (stop-server server))
     (is-true (stop-server server))
     (is (search "stopped" (princ-to-string server)))
