@@ -146,6 +146,8 @@ began."
     (is (equal '("http" 80 :tcp) (facts (socket-service-port 80))))
     (is (equal '("domain" 53 :udp) (facts (socket-service-port "domain" "udp"))))
     (is (= 53 (servent-port (socket-service-port "domain" nil))))
+    (is (= 69 (servent-port (socket-service-port "tftp" nil))))
+    (is (typep (failure-of (socket-service-port "tftp")) 'service-not-found) "UDP by default")
     (is (member "www" (servent-aliases (socket-service-port "http")) :test #'equal))
     (is (= 80 (servent-port (let ((*print-base* 16)) (socket-service-port 80)))))))
 

@@ -345,6 +345,8 @@ port; the full length if it was cut off."
                (socket-shutdown a direction)
                (is (eq (first shut) (and (failure-of (socket-send a (octets 1))) t))
                    "~S ~S" kind direction)
+               (when (and (eq kind :seqpacket) (member direction '(:input :io)))
+                 (signals end-of-file (with-deadline (5) (socket-receive a (blank 1)))))
                (close a)
                (close b)))))
 

@@ -19,6 +19,7 @@
                           "limit of input: 1.5 s for each call" "external format: :UTF-8"))
         (is (search part open) "no ~S in ~A" part open))
       (is (not (search "limit of output" open)))
+      (is (eql 0 (search (prin1-to-string client) open)) "~A" open)
       (setf (socket-deadline client :input) 100 (socket-timeout client :input) nil)
       (is (search " s left for all calls" (description client)))
       (close client)
@@ -33,7 +34,8 @@
     (dolist (part '("network-operation: :CONNECT" "network-code: :CONNECTION-REFUSED"
                     "network-host: \"127.0.0.1\"" "tried 127.0.0.1: connection refused"))
       (is (search part text) "no ~S in ~A" part text))
-    (is (not (search "network-socket" text)))))
+    (is (not (search "network-socket" text)))
+    (is (search "connection refused" (subseq text 0 (position #\Newline text))))))
 
 (define-test "describe.argument-lists" ()
   "Where the keywords are known neither &REST nor &ALLOW-OTHER-KEYS is shown."

@@ -115,6 +115,17 @@
         (unread-char #\y a)
         (is (equal `((,a nil :input)) (events-now poller)))))))
 
+(define-test poller.buffered-input-beside-room ()
+  "Where there is room to write too one event has both flags, so that nobody waits with the input."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (send-octets b "xy")
+      (is (char= #\x (read-char a)))
+      (poller-add poller a :input t :output t)
+      (let ((events (poller-wait poller :timeout 5)))
+        (is (= 1 (length events)))
+        (is (null (set-exclusive-or '(:input :output) (cddr (first events)))) "~S" events)))))
+
 (define-test poller.buffered-beside-many ()
   "Where a wait has no room for it, buffered input is reported by the next."
   (do-pollers (poller)
