@@ -542,6 +542,15 @@ static void check_nothing_left(void *data, int64_t result) {
     cr_assert(!exists());
 }
 
+SOCKET_TEST(local, a_mode_that_cannot_be_set_is_no_listener) {
+    enter_place("s");
+    faults_fail(CALL_CHMOD, 1, 1, EPERM);
+    assert_kind(listen_here(LPORT_STREAM, 0666, 0), LPORT_PERMISSION_DENIED);
+    faults_clear();
+    cr_assert(!exists());
+    leave_place();
+}
+
 /* Behaviour 64: no descriptor, no slot and no path is left. */
 SOCKET_TEST(local, a_listener_that_cannot_be_made_leaves_nothing) {
     static const struct attempt attempts[] = {

@@ -734,6 +734,7 @@ POLLER_TEST(many_threads_share_one_poller) {
 
 static int64_t open_with(void *data) {
     int64_t poller = lport_poller_open(*(int32_t *)data);
+    cr_assert_neq(poller, 0, "neither a poller nor a failure");
     if (poller > 0) {
         lport_socket_close(poller, 0);
     }

@@ -561,6 +561,18 @@ SOCKET_TEST(socket, shutdown_asks_for_a_direction_and_a_connection) {
     assert_closes(listener);
 }
 
+SOCKET_TEST(socket, a_shutdown_that_fails_is_told_and_shuts_nothing_down) {
+    uint8_t octet = 1;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    faults_fail(CALL_SHUTDOWN, 1, 1, ENOBUFS);
+    assert_kind(lport_socket_shutdown(ends[0], LPORT_OUTPUT), LPORT_BUFFERS_EXHAUSTED);
+    faults_clear();
+    cr_assert_eq(lport_socket_state(ends[0]), 0);
+    cr_assert_eq(send_all(ends[0], &octet, 1, soon()), 1);
+    close_both(ends);
+}
+
 /* Behaviour 18: shut down three times. */
 SOCKET_TEST(socket, shutting_down_again_is_quiet) {
     static const int32_t directions[] = {LPORT_INPUT, LPORT_OUTPUT, LPORT_INPUT | LPORT_OUTPUT};
@@ -659,11 +671,13 @@ static int64_t make_accepted(void *data) {
 
 static int64_t make_pair(void *data) {
     struct making *making = data;
+    making->ends[0] = making->ends[1] = 0;
     return lport_socket_pair(making->kind, making->ends);
 }
 
 static void close_made(void *data, int64_t socket) {
     (void)data;
+    cr_assert_neq(socket, 0, "neither a socket nor a failure");
     if (socket > 0) {
         assert_closes(socket);
     }
@@ -672,6 +686,7 @@ static void close_made(void *data, int64_t socket) {
 static void close_pair(void *data, int64_t result) {
     struct making *making = data;
     if (result == 0) {
+        cr_assert(making->ends[0] > 0 && making->ends[1] > 0, "neither a pair nor a failure");
         close_both(making->ends);
     }
 }
@@ -699,6 +714,15 @@ SOCKET_TEST(socket, a_listener_that_cannot_be_made_leaves_nothing) {
             fail_every_call(make_listener, close_made, &making);
         }
     }
+}
+
+/* As where two have bound a port, and the other one listens (SO_REUSEADDR of socket(7)). */
+SOCKET_TEST(socket, an_address_that_is_in_use_only_for_listening_is_told) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    loopback(LPORT_INET, 0, address);
+    faults_fail(CALL_LISTEN, 1, 1, EADDRINUSE);
+    assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_IN_USE);
+    faults_clear();
 }
 
 /* Behaviour 64: and the client is still there for the accept that succeeds. */
