@@ -61,6 +61,14 @@ once."
     (close a)
     (is (typep (failure-of (fresh-line a)) 'socket-closed))))
 
+(define-test closing.nothing-is-taken-back (:behaviour 18)
+  "UNREAD-CHAR of a closed socket is refused as all else is."
+  (do-pairs (a b)
+    (send-octets b "x")
+    (is (char= #\x (read-char a)))
+    (close a)
+    (is (typep (failure-of (unread-char #\x a)) 'socket-closed))))
+
 (define-test closing.after-an-error (:behaviour 18)
   (flet ((check (class function)
            (with-pair (a b :inet)

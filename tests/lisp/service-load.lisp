@@ -49,6 +49,37 @@
       (is (equal "after" (with-deadline (10) (ask-once number "after"))))
       (is-true (wait-until (lambda () (zerop (client-count server))))))))
 
+(define-test service.descriptors-of-others (:behaviour 57 :limit 60 :weather nil)
+  "A service that finds no descriptor serves once others have given some back, though no connection
+of its own has ended."
+  (let ((refused (sb-thread:make-semaphore)) (refused-p nil) (sockets '()) (others '()))
+    (flet ((take (open)
+             (handler-case (funcall open) (resource-exhausted () nil))))
+      (with-service (server number #'echo-one-line :await-input t
+                            :on-error (lambda (condition socket)
+                                        (declare (ignore condition socket))
+                                        (sb-thread:signal-semaphore refused)))
+        (is (equal "before" (ask-once number "before")))
+        (is-true (wait-until (lambda () (zerop (client-count server)))))
+        (let ((old (set-descriptor-limit (+ 100 (length (open-descriptors))))))
+          (unwind-protect
+               (progn
+                 (loop for other = (take #'open-datagram-socket)
+                       while other do (push other others))
+                 ;; What the end of this process needs; the service then finds none left.
+                 (loop until (or (null others)
+                                 (setf refused-p (sb-thread:wait-on-semaphore
+                                                  refused :timeout 0.2)))
+                       do (close (pop others))
+                          (let ((socket (take (lambda ()
+                                                (open-socket "127.0.0.1" number :timeout 5)))))
+                            (when socket (push socket sockets)))))
+            (set-descriptor-limit old)
+            (mapc #'close others)))
+        (is-true refused-p)
+        (is (equal "after" (with-deadline (10) (ask (first sockets) "after"))))
+        (mapc #'close sockets)))))
+
 (define-test service.storm (:limit 120)
   "Clients that reset at random moments leave the service serving, and nothing behind."
   (let ((state (sb-ext:seed-random-state 6)) (octets (octets-like (format nil "hello~%hel"))))
