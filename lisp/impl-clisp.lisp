@@ -157,18 +157,20 @@ values of WAIT. Interrupts can unwind only WAIT: what ACQUIRE has got is always 
   (:return-type nil))
 
 (defun octets-offset-of (vector memory)
-  "How far behind what ADDRESS-OF says of VECTOR its octets are; NIL if they are not there."
-  (let ((room (+ 64 (length vector))))
+  "How far behind what ADDRESS-OF says of VECTOR its octets are; NIL if they do not begin within as
+many as half of them. Nothing behind them is looked at."
+  (let ((room (length vector)))
     (when (typep (sys::address-of vector) 'fixnum)
       (copy-memory (memory-address memory) (sys::address-of vector) room)
       (search vector (ffi:memory-as (memory-pointer memory)
-                                    (vector 'ffi:c-array 'ffi:uint8 room))))))
+                                    (vector 'ffi:c-array 'ffi:uint8 room))
+              :end1 (floor room 2)))))
 
 (defun find-octets-offset ()
   "As OCTETS-OFFSET-OF, if it is the same for vectors of any length."
   (let ((memory (take-memory +block-size+)))
     (unwind-protect
-         (let ((offsets (loop for length in '(16 17 100 5000)
+         (let ((offsets (loop for length in '(64 65 100 5000)
                               for vector = (make-array length :element-type '(unsigned-byte 8))
                               do (dotimes (index length)
                                    (setf (aref vector index) (mod (* 89 (1+ index)) 251)))

@@ -21,10 +21,15 @@
          "library.make-loads-its-own-checkout" "octets.vectors-beyond-an-int"
          "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
-         "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
+         "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service"
+         "service.ten-thousand-clients" "service.ten-thousand-accepted"
+         "service.many-idle-connections")
         ("CLISP has no floats that are no numbers" "deadline.what-is-a-span")
         ("CLISP has no vectors of floats" "client.wrong-arguments")
         ("what it puts in between is compiled inline" "direction.an-interrupt-that-reads-lines")
+        ("an interrupt that a test makes is not held back here" "unwinding.what-was-just-made")
+        ("DIRECTORY of CLISP has other keywords" "peers.literals-ask-nobody")
+        ("EXT of CLISP, which CL-USER uses, has sockets of its own" "clocc.names-in-common")
         ("CLISP opens no file twice, and positions none behind its end"
          "octets.files-from-streams" "octets.files-from-streams-with-output"
          "octets.files-that-cannot-be-sent" "octets.a-file-sent-to-nobody-tells-how-much-went"
