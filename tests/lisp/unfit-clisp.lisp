@@ -24,10 +24,13 @@
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service"
          "service.ten-thousand-clients" "service.ten-thousand-accepted"
          "service.many-idle-connections")
+        ("CLISP has no threads" "examples.demo")
+        ("CLISP has other names for encodings of files" "browser.page")
         ("CLISP has no floats that are no numbers" "deadline.what-is-a-span")
         ("CLISP has no vectors of floats" "client.wrong-arguments")
         ("what it puts in between is compiled inline" "direction.an-interrupt-that-reads-lines")
-        ("an interrupt that a test makes is not held back here" "unwinding.what-was-just-made")
+        ("an interrupt that a test makes is not held back here"
+         "unwinding.what-was-just-made" "unwinding.what-was-just-received")
         ("DIRECTORY of CLISP has other keywords" "peers.literals-ask-nobody")
         ("EXT of CLISP, which CL-USER uses, has sockets of its own" "clocc.names-in-common")
         ("CLISP opens no file twice, and positions none behind its end"
@@ -38,6 +41,10 @@
         ("FRESH-LINE of CLISP asks for the column alone" "closing.fresh-line-on-a-closed-one")
         ("READ-CHAR-NO-HANG of CLISP looks first, and then reads as READ-CHAR"
          "text-errors.handlers-in-a-read-at-once")
+        ("CLISP labels what it prints itself"
+         "describe.socket" "describe.condition" "describe.printer")
+        ("CLISP keeps no docstring of a compiled accessor of a structure"
+         "documentation.docstrings" "documents.complete")
         ("CLISP prints hash tables readably" "conditions.report-of-the-unreadable")
         ("to CLISP every character is a base-char" "stream.what-has-no-room-stays-as-it-was")
         ("to CLISP the streams of all such classes are interactive" "stream.not-interactive")))
