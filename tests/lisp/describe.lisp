@@ -6,8 +6,9 @@
 (define-suite describe "At the REPL.")
 
 (defun description (object)
-  (with-output-to-string (stream)
-    (describe object stream)))
+  "What DESCRIBE says of OBJECT, from its first line on."
+  (string-left-trim '(#\Newline) (with-output-to-string (stream)
+                                   (describe object stream))))
 
 (define-test "describe.socket" ()
   "The facts of a socket, open and closed, of every kind."
