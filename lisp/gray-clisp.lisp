@@ -23,7 +23,7 @@
         ((or no-hang interactive)
          (let* ((end (or end (length sequence)))
                 (octets (octets-of-size (- end start)))
-                (count (read-some octets socket)))
+                (count (read-some socket octets)))
            (replace sequence octets :start1 start :end2 count)
            (+ start count)))
         (t (stream-read-sequence socket sequence start end))))
@@ -43,10 +43,9 @@
                   (octet-ready-p connection))))))
 
 (defmethod gray:stream-read-byte-lookahead ((socket socket))
-  (let* ((octets (octets-of-size 1)) (connection (connection-of socket)))
-    (cond ((not (octet-ready-p connection)) nil)
-          ((zerop (peek-octets octets socket)) :eof)
-          (t t))))
+  (cond ((not (octet-ready-p (connection-of socket))) nil)
+        ((zerop (peek-octets socket (octets-of-size 1))) :eof)
+        (t t)))
 
 (defmethod gray:stream-read-byte-will-hang-p ((socket socket))
   (not (octet-ready-p (connection-of socket))))
