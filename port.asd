@@ -27,7 +27,7 @@ what happened, nothing hangs for ever and nothing is lost."
                #+sbcl (:file "impl-sbcl")
                #+ecl (:file "impl-ecl")
                #+clisp (:file "impl-clisp")
-               #+(or ecl clisp) (:file "impl-vectors")
+               #+(or ecl clisp) (:file "impl-standard")
                (:module "ffi"
                 :serial t
                 :components ((:file "calling")

@@ -353,20 +353,6 @@ interrupt comes in while it waits, so it waits in pieces."
   "True if there can be threads."
   nil)
 
-(defmacro %defglobal (name value)
-  "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load
-time."
-  `(defvar ,name ,value))
-
-(defmacro %global (name)
-  "The value of NAME, a variable of %DEFGLOBAL that is never set."
-  name)
-
-(defmacro %seal (&rest structures)
-  "There are no structures that include one of STRUCTURES; CLISP makes no use of it."
-  (declare (ignore structures))
-  '(progn))
-
 (defmacro %current-thread ()
   "The running thread, as an object to compare with EQ."
   ''the-thread)
@@ -480,11 +466,6 @@ block, runs."
 (defmacro %rationalize (number)
   "A simple rational that NUMBER is as exact as."
   `(rationalize ,number))
-
-(defmacro %slot-of (class slot instance)
-  "What INSTANCE, of CLASS or a subclass, has as SLOT."
-  (declare (ignore class))
-  `(slot-value ,instance ',slot))
 
 (defmacro %next-report (report)
   "Within a method of PRINT-OBJECT for a condition whose class has REPORT, a form: print its report.

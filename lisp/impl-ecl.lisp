@@ -177,20 +177,6 @@ times what one of an address does."
   "True if there can be threads."
   t)
 
-(defmacro %defglobal (name value)
-  "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load
-time."
-  `(defvar ,name ,value))
-
-(defmacro %global (name)
-  "The value of NAME, a variable of %DEFGLOBAL that is never set."
-  name)
-
-(defmacro %seal (&rest structures)
-  "There are no structures that include one of STRUCTURES; ECL makes no use of it."
-  (declare (ignore structures))
-  '(progn))
-
 (defmacro %current-thread ()
   "The running thread, as an object to compare with EQ."
   'mp:*current-process*)
@@ -369,11 +355,6 @@ that the float is."
             (let ((half (expt 2 (1- exponent))))
               (simplest-between (* half (1- (* 2 mantissa))) (* half (1+ (* 2 mantissa)))))))
       (rational number)))
-
-(defmacro %slot-of (class slot instance)
-  "What INSTANCE, of CLASS or a subclass, has as SLOT."
-  (declare (ignore class))
-  `(slot-value ,instance ',slot))
 
 (defmacro %next-report (report)
   "Print the report of a condition, in a method of PRINT-OBJECT: its class has REPORT, a form."

@@ -1,7 +1,26 @@
-;;;; impl-vectors - what has to be said in the standard's own words on Lisps that have no better
+;;;; impl-standard - what has to be said in the standard's own words on Lisps that have no better
 ;;;; ones: ECL and CLISP.
 
 (in-package :port)
+
+(defmacro %defglobal (name value)
+  "Define NAME as a variable that is never bound, only set; its VALUE is computed once, at load
+time."
+  `(defvar ,name ,value))
+
+(defmacro %global (name)
+  "The value of NAME, a variable of %DEFGLOBAL that is never set."
+  name)
+
+(defmacro %seal (&rest structures)
+  "There are no structures that include one of STRUCTURES; no use is made of it."
+  (declare (ignore structures))
+  '(progn))
+
+(defmacro %slot-of (class slot instance)
+  "What INSTANCE, of CLASS or a subclass, has as SLOT."
+  (declare (ignore class))
+  `(slot-value ,instance ',slot))
 
 (defun %proper-list-p (object)
   "True if OBJECT is a list that has an end, which is NIL."
