@@ -1,6 +1,6 @@
 /* text_bench - what the codec costs for a line of 80 characters, per variant.
  *
- *   cc -O2 -D_GNU_SOURCE -Icsrc tests/bench/text_bench.c csrc/text*.c -o text_bench && ./text_bench
+ *   make build/bench/text_bench && build/bench/text_bench
  *
  * `ascii` lines are ASCII; `mixed` lines are runs of 1 to 8 characters of 1 to 4 octets each. 1,000
  * lines of each kind are gone through again and again, so that nothing can be learned by heart; a
