@@ -188,12 +188,8 @@ way to a socket."
          (path (temporary-path))
          (process (uiop:launch-program
                    (append (list "systemd-socket-activate" "-l" (format nil "127.0.0.1:~D" number)
-                                 "-l" path "--fdname=web:control"
-                                 "sbcl" "--noinform" "--non-interactive" "--no-userinit"
-                                 "--no-sysinit")
-                           (loop for form in (append (loading (here))
-                                                     (list *activated-program*))
-                                 collect "--eval" collect form))
+                                 "-l" path "--fdname=web:control")
+                           (lisp-command (append (loading (here)) (list *activated-program*))))
                    :output nil :error-output nil)))
     (unwind-protect
          (let ((web (connect-patiently (lambda () (open-socket "127.0.0.1" number))))

@@ -16,10 +16,8 @@
 (defun start-companion (descriptors)
   "The process of a companion that may have DESCRIPTORS descriptors."
   (uiop:launch-program
-   (append (list "sh" "-c" (format nil "ulimit -n ~D && exec \"$@\"" descriptors) "sh"
-                 "sbcl" "--noinform" "--non-interactive" "--no-userinit" "--no-sysinit")
-           (loop for form in (append (loading (here)) *companion-forms*)
-                 collect "--eval" collect form))
+   (append (list "sh" "-c" (format nil "ulimit -n ~D && exec \"$@\"" descriptors) "sh")
+           (lisp-command (append (loading (here)) *companion-forms*)))
    :input :stream :output :stream :error-output nil))
 
 (defun tell (companion form)

@@ -43,13 +43,10 @@
   "Under the real systemd-socket-activate; SIGTERM lets the request that has begun be answered."
   (let* ((number (unused-port))
          (process (uiop:launch-program
-                   (append (list "systemd-socket-activate" "-l" (format nil "127.0.0.1:~D" number)
-                                 "sbcl" "--noinform" "--non-interactive" "--no-userinit"
-                                 "--no-sysinit")
-                           (loop for form in (append (loading (here))
-                                                     (definitions "docs/guide.md" "Services")
-                                                     '("(main)"))
-                                 collect "--eval" collect form))
+                   (append (list "systemd-socket-activate" "-l" (format nil "127.0.0.1:~D" number))
+                           (lisp-command (append (loading (here))
+                                                 (definitions "docs/guide.md" "Services")
+                                                 '("(main)"))))
                    :output nil :error-output nil)))
     (unwind-protect
          (with-open-stream (client (connect-patiently

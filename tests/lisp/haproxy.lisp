@@ -85,10 +85,7 @@ backend back
 (defun call-with-other-process (function)
   "Call FUNCTION with the port of a service in another process, which then is told to stop."
   (let ((process (uiop:launch-program
-                  (append (list "sbcl" "--noinform" "--non-interactive" "--no-userinit"
-                                "--no-sysinit")
-                          (loop for form in (append (loading (here)) (list *other-process*))
-                                collect "--eval" collect form))
+                  (lisp-command (append (loading (here)) (list *other-process*)))
                   :input :stream :output :stream :error-output nil)))
     (unwind-protect
          (let ((output (uiop:process-info-output process)))

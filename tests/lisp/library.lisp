@@ -4,17 +4,19 @@
 
 (define-suite library "The C library from the side of Lisp.")
 
+(defun lisp-command (forms &optional options)
+  "The command, a list of strings, of a fresh SBCL that evaluates FORMS, strings. OPTIONS: more for
+its runtime. It is the SBCL that `make` was told to test."
+  (append (list (or (uiop:getenvp "SBCL") "sbcl") "--noinform")
+          options
+          (list "--non-interactive" "--no-userinit" "--no-sysinit")
+          (loop for form in forms
+                collect "--eval" collect form)))
+
 (defun run-lisp (forms &key environment directory options)
   "Run FORMS, strings, in a fresh SBCL with OPTIONS; values: what it printed, its exit code."
   (multiple-value-bind (output error-output code)
-      (uiop:run-program (append (list "env")
-                                environment
-                                (list "sbcl" "--noinform")
-                                options
-                                (list "--non-interactive" "--no-userinit"
-                                      "--no-sysinit")
-                                (loop for form in forms
-                                      collect "--eval" collect form))
+      (uiop:run-program (append (list "env") environment (lisp-command forms options))
                         :output :string :error-output :output :ignore-error-status t
                         :directory directory)
     (declare (ignore error-output))

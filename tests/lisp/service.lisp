@@ -351,16 +351,12 @@ none of them."
   "Another process serves the same port; when this one stops, it alone does."
   (with-service (first number (lambda (socket) (write-line "here" socket)) :reuse-port t)
     (let ((child (uiop:launch-program
-                  (list "sbcl" "--noinform" "--non-interactive" "--no-userinit" "--no-sysinit"
-                        "--eval" "(require :asdf)"
-                        "--eval" (format nil "(push ~S asdf:*central-registry*)"
-                                         (checkout-file ""))
-                        "--eval" "(let ((*standard-output* (make-broadcast-stream)))
-                                    (asdf:load-system \"port\"))"
-                        "--eval" (format nil "(port:serve (lambda (socket)
+                  (lisp-command
+                   (append (loading (here))
+                           (list (format nil "(port:serve (lambda (socket)
                                                 (write-line \"there\" socket))
                                               ~D :host \"127.0.0.1\" :reuse-port t)" number)
-                        "--eval" "(progn (write-line \"serving\") (finish-output) (read-line))")
+                                 "(progn (write-line \"serving\") (finish-output) (read-line))")))
                   :input :stream :output :stream)))
       (flet ((answers ()
                (loop repeat 40
