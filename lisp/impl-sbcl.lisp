@@ -8,7 +8,7 @@
 (defun %load-shared-object (path)
   "Load the shared object PATH into this process. It is left out of saved images, which find it
 again when they start: a recorded path that is gone would keep them from starting."
-  (sb-alien:load-shared-object path :dont-save t))
+  (sb-alien:load-shared-object (sb-ext:parse-native-namestring path) :dont-save t))
 
 (defun %at-image-start (function-name)
   "Call the function named FUNCTION-NAME whenever a saved image starts, after those that were named
@@ -19,7 +19,8 @@ before."
 (defun %runtime-directory ()
   "The directory of the running executable, or NIL."
   (and sb-ext:*runtime-pathname*
-       (directory-namestring sb-ext:*runtime-pathname*)))
+       (sb-ext:native-namestring (make-pathname :name nil :type nil :version nil
+                                                :defaults sb-ext:*runtime-pathname*))))
 
 (defmacro call-deferred (&body body)
   "Run BODY, short and never blocking but within %INTERRUPTIBLE, with interrupts of this thread

@@ -147,7 +147,7 @@ each as a list of (place text)."
       (multiple-value-bind (output error-output code)
           (uiop:run-program (list "make" "-s" "-C" (uiop:native-namestring *source-directory*)
                                   "library"
-                                  (format nil "OUT=~A" (directory-name file)))
+                                  (concatenate 'string "OUT=" (make-text (directory-name file))))
                             :output :string :error-output :output :ignore-error-status t)
         (declare (ignore error-output))
         (if (zerop code)
@@ -159,6 +159,12 @@ each as a list of (place text)."
 (defun directory-name (file)
   "The native name of the directory of FILE, without a slash at its end."
   (string-right-trim "/" (uiop:native-namestring (uiop:pathname-directory-pathname file))))
+
+(defun make-text (text)
+  "TEXT as make has to be given it: a dollar begins the name of a variable."
+  (with-output-to-string (stream)
+    (loop for char across text
+          do (write-string (if (char= char #\$) "$$" (string char)) stream))))
 
 (defun build-library ()
   "Build the library where it belongs unless it is there and fresh, or there are no sources. A build

@@ -108,14 +108,16 @@ its runtime. It is the SBCL that `make` was told to test."
           "~A" condition))))
 
 (defun cache-beside (directory)
-  (format nil "~A cache" (string-right-trim "/" directory)))
+  "The name of a directory beside DIRECTORY that ASDF takes for no pattern."
+  (format nil "~A cache" (remove-if (lambda (char) (find char "[*?"))
+                                    (string-right-trim "/" directory))))
 
-(defun call-with-copy (function)
+(defun call-with-copy (function &optional (name "port test"))
   "Call FUNCTION with the native name of a copy of the sources in a directory with a space in its
-name."
-  (let ((directory (format nil "~Aport test ~D ~D/"
+name, which begins with NAME."
+  (let ((directory (format nil "~A~A ~D ~D/"
                            (uiop:native-namestring (uiop:temporary-directory))
-                           (process-id) (incf *path-count*))))
+                           name (process-id) (incf *path-count*))))
     (ensure-directories-exist (uiop:parse-native-namestring directory))
     (unwind-protect
          (progn
@@ -140,6 +142,27 @@ name."
        (is (search "round trip" output) "~A" output)
        (is (probe-file (uiop:parse-native-namestring
                         (concatenate 'string directory "build/libport.so.1"))))))))
+
+(define-test library.directory-with-characters-of-make-and-of-patterns
+    (:weather nil :limit 600)
+  "What make takes for a variable, and Lisp for a pattern, is a name: of the sources, and of where
+an executable lies."
+  (call-with-copy
+   (lambda (directory)
+     (let ((library (concatenate 'string directory "build/libport.so.1"))
+           (program (concatenate 'string directory "program")))
+       (run-lisp (append (loading directory)
+                         (list (format nil "(defun main () ~A (finish-output) (sb-ext:exit))"
+                                       *round-trip*)
+                               (format nil *save* program)))
+                 :environment (cache-environment directory))
+       (is (probe-file (uiop:parse-native-namestring library)))
+       ;; now the library lies beside the executable
+       (uiop:run-program (list "mv" library directory))
+       (let ((output (uiop:run-program (list program) :output :string :error-output :output
+                                                      :ignore-error-status t)))
+         (is (search "round trip" output) "~A" output))))
+   "port $test [*?"))
 
 (define-test library.make-loads-its-own-checkout (:weather nil :limit 400)
   "Whatever other one ASDF finds first."
@@ -207,7 +230,8 @@ name."
   "What the saved program does, around a form.")
 
 (defparameter *save*
-  "(sb-ext:save-lisp-and-die ~S :executable t :toplevel #'main)")
+  "(sb-ext:save-lisp-and-die (sb-ext:parse-native-namestring ~S)
+                             :executable t :toplevel #'main)")
 
 (define-test library.moved-executable (:weather nil :limit 600) ; looks for it elsewhere
   "A saved image that was moved finds the library again, and the old image's sockets are closed in
