@@ -150,8 +150,19 @@ by GIVE-UP, a function of a status, if it has passed."
       limit))
 
 (defun read-seconds ()
-  (ask "Seconds to wait (NIL: for ever): ")
-  (list (read *query-io*)))
+  "A list of the seconds, or of NIL, on the line that is asked for."
+  (loop
+    (ask "Seconds to wait (NIL: for ever): ")
+    (let ((answer (object-on-line (read-line *query-io*))))
+      (when (typep answer '(or null seconds))
+        (return (list answer))))))
+
+(defun object-on-line (line)
+  "The first object on LINE in the syntax of the standard; :NONE where there is none."
+  (handler-case (with-standard-io-syntax
+                  (let ((*read-eval* nil))
+                    (values (read-from-string line))))
+    ((or stream-error arithmetic-error) () :none)))
 
 ;;; Waiting
 
