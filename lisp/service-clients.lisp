@@ -32,9 +32,9 @@
 
 (defstruct (service (:copier nil) (:predicate nil))
   "What is below a SERVER."
-  (function nil :type function :read-only t)
-  (on-error nil :type function :read-only t)
-  (on-close nil :type (or null function) :read-only t)
+  (function nil :type (or function symbol) :read-only t)
+  (on-error nil :type (or function symbol) :read-only t)
+  (on-close nil :type (or function symbol) :read-only t)
   (name "service" :read-only t)
   (thread-limit 1 :type fixnum :read-only t)
   (connection-limit nil :read-only t)

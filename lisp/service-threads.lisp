@@ -393,7 +393,7 @@ first, and the header was all that has come."
   "Tell the hook that the connection of CLIENT has been closed."
   (call-telling-errors service client
                        (lambda ()
-                         (%interruptible (funcall (the function (service-on-close service))
+                         (%interruptible (funcall (service-on-close service)
                                                   (client-socket client))))))
 
 (defun attend-to-client (service client)

@@ -90,7 +90,8 @@ FUNCTION gets one argument and may block; what it writes is flushed when it retu
 and then FUNCTION is called with it again, at once if there is buffered input. So few threads hold
 many idle connections; a server for a protocol with requests serves one request in each call. With
 AWAIT-INPUT true a new connection waits for its first input in the same way; that is for protocols
-in which the client speaks first.
+in which the client speaks first. A symbol, here and for the hooks below, is the function that it
+names when it is called: what is defined anew holds for the services that are running.
 THREADS: how many there are at the most (64); they are made as they are needed. A connection that
 finds none waits in a line. MAX-CONNECTIONS: how many connections are open at the most (NIL: as many
 as there are descriptors); the others stay in the system's queue, see BACKLOG. NAME: a string that
@@ -142,9 +143,9 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
                         (list :backlog backlog :mode mode :external-format external-format))
       (start-service
        (lambda (set)
-         (make-service :function (coerce function 'function)
-                       :on-error (coerce (or on-error #'log-error) 'function)
-                       :on-close (and on-close (coerce on-close 'function))
+         (make-service :function function
+                       :on-error (or on-error #'log-error)
+                       :on-close on-close
                        :name name :thread-limit threads :connection-limit max-connections
                        :timeout span :await-input await-input :set set
                        :processors (%processor-count)
