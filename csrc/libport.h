@@ -220,8 +220,8 @@ LPORT_API int32_t lport_status_kind(int64_t status);
 LPORT_API int32_t lport_status_errno(int64_t status);
 
 /* [pure] One short phrase in lower case for STATUS, such as "connection refused", into TEXT. For
- * LPORT_OTHER, LPORT_CONNECTION_LOST and LPORT_CONNECT_FAILED the system's own text (strerror).
- * LPORT_INVALID: STATUS is a result. */
+ * LPORT_OTHER, LPORT_CONNECTION_LOST, LPORT_CONNECT_FAILED and LPORT_BUFFERS_EXHAUSTED the system's
+ * own text (strerror). LPORT_INVALID: STATUS is a result. */
 LPORT_API int64_t lport_status_text(int64_t status, char *text, size_t cap);
 
 /* [pure] Of a kind from 1 to LPORT_KIND_END - 1: its name ("connection-refused"), and the name of

@@ -308,14 +308,19 @@ static int64_t put_phrase(const char *source, char *text, size_t cap) {
     return len;
 }
 
+/* True if KIND stands for numbers that say different things. */
+static bool is_general(int32_t kind) {
+    return kind == LPORT_OTHER || kind == LPORT_CONNECTION_LOST || kind == LPORT_CONNECT_FAILED ||
+           kind == LPORT_BUFFERS_EXHAUSTED;
+}
+
 int64_t lport_status_text(int64_t status, char *text, size_t cap) {
     char room[LPORT_TEXT_SIZE];
     int32_t kind = lport_status_kind(status);
     int number = lport_status_errno(status);
     if (kind == 0 || (text == NULL && cap > 0))
         return lport_status_make(LPORT_INVALID);
-    if (number == 0 ||
-        (kind != LPORT_OTHER && kind != LPORT_CONNECTION_LOST && kind != LPORT_CONNECT_FAILED))
+    if (number == 0 || !is_general(kind))
         return lport_text_put(kinds[kind].text, text, cap);
     if (!errno_text(number, room, sizeof room))
         (void)snprintf(room, sizeof room, "unknown error %d", number);

@@ -243,6 +243,10 @@ Test(status, texts_of_general_kinds_are_those_of_their_errno) {
                      "connection timed out");
     cr_assert_str_eq(text_of(lport_status_from_errno(LPORT_IN_CONNECT, EPROTOTYPE)),
                      "protocol wrong type for socket");
+    cr_assert_str_eq(text_of(lport_status_from_errno(LPORT_IN_BIND, ENOSPC)),
+                     "no space left on device");
+    cr_assert_str_eq(text_of(lport_status_from_errno(LPORT_IN_TRANSFER, ENOBUFS)),
+                     "no buffer space available");
     cr_assert_str_eq(text_of(lport_status_from_errno(LPORT_IN_GENERAL, 4000)),
                      "unknown error 4000");
 }
