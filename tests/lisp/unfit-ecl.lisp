@@ -19,6 +19,7 @@
          "dns.real-server" "haproxy.drain")
         ("what it tests is another process, of SBCL"
          "library.missing-or-wrong" "library.another-version" "library.directory-with-a-space"
+         "library.directory-with-characters-of-make-and-of-patterns"
          "library.read-only-sources" "library.moved-executable"
          "library.make-loads-its-own-checkout" "octets.vectors-beyond-an-int"
          "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
