@@ -3,28 +3,20 @@
 
 (in-package :port/words)
 
-;;; Threads. The results of one are kept here, as one that was unwound has none.
+;;; Threads. One that returned has :RETURNED before its results, one that was unwound has nothing.
+;;; ECL keeps them with the thread. A weak table would not do: from ECL 23.9 to 24.5 an entry of it
+;;; that is garbage hides others that are not.
 
 (define-symbol-macro sb-thread:*current-thread* mp:*current-process*)
 
-(defvar *results* (make-hash-table :test 'eq :weakness :key)
-  "From a thread to a list of (:values . values), set when its function has returned.")
-(defvar *results-lock* (mp:make-lock :name "results"))
-
 (defun sb-thread:make-thread (function &key name arguments)
-  (let* ((result (list nil))
-         (thread (mp:make-process :name (or name "test"))))
-    (mp:with-lock (*results-lock*)
-      (setf (gethash thread *results*) result))
-    (mp:process-preset thread
-                       (lambda ()
-                         (setf (car result)
-                               (cons :values (multiple-value-list
-                                              (apply function (if (listp arguments)
-                                                                  arguments
-                                                                  (list arguments))))))))
-    (mp:process-enable thread)
-    thread))
+  (mp:process-run-function (or name "test")
+                           (lambda ()
+                             (values :returned
+                                     (multiple-value-list
+                                      (apply function (if (listp arguments)
+                                                          arguments
+                                                          (list arguments))))))))
 
 (defun sb-thread:thread-alive-p (thread)
   (mp:process-active-p thread))
@@ -40,12 +32,12 @@
         finally (return t)))
 
 (defun sb-thread:join-thread (thread &key (default nil default-p) timeout)
-  (let ((result (and (ended-p thread timeout)
-                     (car (mp:with-lock (*results-lock*)
-                            (gethash thread *results*))))))
-    (cond (result (values-list (rest result)))
-          (default-p default)
-          (t (error "~A has ended without a value, or not at all." thread)))))
+  (let ((ended-p (ended-p thread timeout)))
+    (multiple-value-bind (way results) (and ended-p (mp:process-join thread))
+      (cond ((eq way :returned) (values-list results))
+            (default-p default)
+            (ended-p (error "~A has ended without a value." thread))
+            (t (error "~A has not ended within ~A s." thread timeout))))))
 
 (defun sb-thread:thread-name (thread)
   (mp:process-name thread))
