@@ -49,7 +49,7 @@ port; the full length if it was cut off."
         (is (string= "answer" (received client)))))
     (with-names ()
       (with-datagram-socket (other :host "127.0.0.1")
-        (send-message server "by name" :host "localhost" :port (own-port other))
+        (send-message server "by name" :host "one.test" :port (own-port other))
         (is (string= "by name" (received other)))))))
 
 (define-test datagram.each-goes-where-it-is-sent (:behaviour 63)
