@@ -162,14 +162,32 @@ status."
           (funcall move (channel-handle messenger) octets size lengths blocks count))))))
 
 (defun send-batch-now (messenger batch start count)
-  "Send COUNT messages of BATCH from START without blocking: how many, or a status."
+  "Send COUNT messages of BATCH from START without blocking: how many, or a status, which is
+LPORT-BACKLOG-FULL, as of a single message, where the receiver of a local name has no room."
   (call-deferred
     (let ((sent (move-batch #'lport-datagram-send-batch messenger batch start count)))
       (when (plusp sent)
         (%add-atomically (messenger-octets-out messenger)
                          (batch-octets-moved batch start (+ start sent)))
         (setf (messenger-expecting messenger) t))
-      sent)))
+      (if (and (eq (messenger-family messenger) :local) (would-block-p sent))
+          (lport-status-make +lport-backlog-full+)
+          sent))))
+
+(defun send-batch-part (messenger batch start end limit moved)
+  "Send messages of BATCH from START below END, one of them at least. Values: how many; LIMIT, or a
+later one that the user asked for. MOVED: how many were sent before."
+  (flet ((again (status limit)
+           (cond ((await-full-receiver messenger status limit moved))
+                 ((parted-p messenger status)
+                  (send-to-parted messenger batch start moved)
+                  (return-from send-batch-part (values 1 limit))))))
+    (trying (messenger :output :send limit
+             :moved moved :again #'again
+             :fail (lambda (status) (fail-send-batch messenger status batch start end moved)))
+      (if (= start end)
+          0
+          (send-batch-now messenger batch start (- end start))))))
 
 (defun send-batch (socket batch &key (start 0) end)
   "Send the messages of BATCH from index START below END (NIL: all) over SOCKET, a DATAGRAM-SOCKET,
@@ -178,27 +196,17 @@ go by one system call; those that follow each other with one length and one end 
 system or the network card takes apart, and so fast (UDP_SEGMENT).
 On a failure NETWORK-OCTETS tells how many messages were sent, not octets: who goes on does so from
 START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
-  (check-datagram-socket socket :send)
-  (check-batch batch :send)
-  (let* ((messenger (endpoint-channel socket))
+  (let* ((messenger (messenger-of socket :send))
          (end (check-batch-bounds batch start end))
          (limit (call-limit messenger :output))
-         (sent start))
+         (sent start) (count 0))
+    ;; Once for no messages, too, as a closed socket and a deadline that has passed are told of.
     (loop
-      (check-open messenger :send (- sent start))
-      (setf limit (check-deadline messenger :output :send limit (- sent start)))
+      (multiple-value-setq (count limit)
+        (send-batch-part messenger batch sent end limit (- sent start)))
+      (incf sent count)
       (when (= sent end)
-        (return (- end start)))
-      (let ((count (send-batch-now messenger batch sent (- end sent))))
-        (cond ((>= count 0) (incf sent count))
-              ((parted-p messenger count)
-               (send-to-parted messenger batch sent (- sent start))
-               (incf sent))
-              ((not (would-block-p count))
-               (fail-send-batch messenger count batch sent end (- sent start)))
-              ((eq (messenger-family messenger) :local)
-               (setf limit (await-full-receiver messenger limit (- sent start))))
-              (t (setf limit (await messenger :output :send limit (- sent start)))))))))
+        (return (- end start))))))
 
 (defun send-to-parted (messenger batch index moved)
   "Send message INDEX of BATCH, which the system knows no peer of MESSENGER for any more."
@@ -234,7 +242,9 @@ them were sent."
   (fail-of-kind (channel-socket messenger) status :send *kinds-for-batches* :octets moved))
 
 (defun check-batch-bounds (batch start end)
-  "END, or the count of BATCH for NIL; signals USAGE-ERROR for bounds that are none."
+  "END, or the count of BATCH, which may be no batch, for NIL; signals USAGE-ERROR for what is none,
+and for bounds that are none."
+  (check-batch batch :send)
   (let ((end (or end (datagram-batch-count batch))))
     (unless (and (typep start 'index) (typep end 'index)
                  (<= start end (datagram-batch-count batch)))
@@ -263,9 +273,8 @@ pays where senders send as SEND-BATCH does or a network card joins what it gets;
 come one by one a call gets fewer then, and costs more.
 Conditions: those of SOCKET-RECEIVE; USAGE-ERROR, BATCH is too small for that; NOT-SUPPORTED, for
 sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
-  (check-datagram-socket socket :receive)
-  (check-batch batch :receive)
-  (let ((messenger (endpoint-channel socket)))
+  (let ((messenger (messenger-of socket :receive)))
+    (check-batch batch :receive)
     (values (trying (messenger :input :receive (call-limit messenger :input)
                      :fail (lambda (status) (fail-receive-batch messenger status batch)))
               (receive-batch-now messenger batch)))))

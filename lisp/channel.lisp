@@ -287,25 +287,39 @@ have to wait so long too. Not for a thread that has to do something before it bl
 ;;; Trying
 
 (eval-when (:compile-toplevel :load-toplevel :execute)
-  (defun attempt-form (call arguments parameters attempt fail)
-    "The form that calls the function CALL with ARGUMENTS and two functions that are not allocated:
-one of PARAMETERS that makes ATTEMPT; FAIL, or NIL."
-    (let ((try (gensym "ATTEMPT")) (how (gensym "FAIL")) (status (gensym "STATUS")))
-      `(flet ((,try ,parameters ,attempt)
-              ,@(when fail `((,how (,status) (funcall ,fail ,status)))))
-         (declare (dynamic-extent #',try ,@(when fail `(#',how))))
-         (,call ,@arguments #',try ,(when fail `#',how))))))
+  (defun call-with-closures (call arguments &rest closures)
+    "The form that calls the function CALL with ARGUMENTS and then, for each of CLOSURES, with a
+function that is not allocated: (parameters form), or NIL for NIL."
+    (let ((names (loop for closure in closures
+                       collect (and closure (gensym "CLOSURE")))))
+      `(flet ,(loop for name in names
+                    for (parameters form) in closures
+                    when name
+                      collect `(,name ,parameters ,form))
+         (declare (dynamic-extent ,@(loop for name in names
+                                          when name
+                                            collect `#',name)))
+         (,call ,@arguments ,@(loop for name in names
+                                    collect (and name `#',name))))))
 
-(defmacro trying ((channel direction operation limit &key (moved 0) closing fail) attempt)
+  (defun closure-of (function &rest parameters)
+    "What CALL-WITH-CLOSURES takes for FUNCTION, a form of a function of PARAMETERS, or NIL."
+    (and function (list parameters `(funcall ,function ,@parameters)))))
+
+(defmacro trying ((channel direction operation limit &key (moved 0) closing again fail) attempt)
   "Make ATTEMPT, a form that does not block, until it has a count; wait in between. Values: the
 count; LIMIT, or a later one that the user asked for. MOVED, how many the call has moved before, is
-for conditions; FAIL, a function of a status, signals what has failed (NIL: FAIL-ON does); CLOSING:
-the caller is the one who closes."
-  (attempt-form 'call-trying (list channel direction operation limit moved closing)
-                '() attempt fail))
+for conditions; CLOSING: the caller is the one who closes. AGAIN, a function of a status and LIMIT,
+is asked about every status but \"would block\": it returns the limit with which ATTEMPT is to be
+made once more, having waited as that needs, or NIL where it has failed; then FAIL, a function of
+the status, signals the condition (NIL: FAIL-ON does)."
+  (call-with-closures 'call-trying (list channel direction operation limit moved closing)
+                      (list '() attempt)
+                      (closure-of again (gensym "STATUS") (gensym "LIMIT"))
+                      (closure-of fail (gensym "STATUS"))))
 
-(defun call-trying (channel direction operation limit moved closing attempt fail)
-  (declare (type function attempt) (type (or null function) fail) (type moment limit))
+(defun call-trying (channel direction operation limit moved closing attempt again fail)
+  (declare (type function attempt) (type (or null function) again fail) (type moment limit))
   (loop
     (unless closing
       (check-open channel operation moved)
@@ -315,13 +329,18 @@ the caller is the one who closes."
       (cond ((>= count 0) (return (values count limit)))
             ((would-block-p count)
              (setf limit (await channel direction operation limit moved :closing closing)))
+            ((let ((later (and again (funcall again count limit))))
+               (when later
+                 (setf limit later))))
             (fail (funcall fail count))
             (t (fail-on channel count operation :octets moved))))))
 
 (defmacro receiving ((channel operation limit &key (moved 0) fail) (flags) attempt)
   "As TRYING, for input that ATTEMPT receives with FLAGS: where none can be there yet the wait is
 before it, or in it, as PATIENCE says."
-  (attempt-form 'call-receiving (list channel operation limit moved) (list flags) attempt fail))
+  (call-with-closures 'call-receiving (list channel operation limit moved)
+                      (list (list flags) attempt)
+                      (closure-of fail (gensym "STATUS"))))
 
 (defun call-receiving (channel operation limit moved attempt fail)
   (declare (type channel channel) (type function attempt) (type (or null function) fail)

@@ -234,15 +234,17 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
   "Nanoseconds after which a send to a local name whose receiver has no room is tried again: nothing
 tells when it has.")
 
-(defun await-full-receiver (messenger limit sent)
-  "Wait a moment for the receiver of a local name; LIMIT, or a later one that the user asked for.
-Signals TIMEOUT with SENT if it has passed."
+(defun await-full-receiver (messenger status limit sent)
+  "Where STATUS says that the receiver of a local name has no room, wait a moment for it: LIMIT, or
+a later one that the user asked for; NIL for another status. Signals TIMEOUT with SENT if LIMIT has
+passed."
   (declare (type moment limit))
-  (let ((limit (check-limit messenger :output :send limit sent)))
-    (declare (type moment limit))
-    (wait-once messenger 0 (min limit (channel-deadline messenger :output)
-                                (moment-in *full-receiver-piece*)))
-    limit))
+  (when (= (lport-status-kind status) +lport-backlog-full+)
+    (let ((limit (check-limit messenger :output :send limit sent)))
+      (declare (type moment limit))
+      (wait-once messenger 0 (min limit (channel-deadline messenger :output)
+                                  (moment-in *full-receiver-piece*)))
+      limit)))
 
 (declaim (inline send-now))             ; into the one function that calls it
 (defun send-now (messenger octets start end block)
@@ -283,23 +285,18 @@ socket's by now; else NIL."
 (defun send-message (messenger octets start end block host port &optional (moved 0))
   "Send OCTETS from START to END as one message to BLOCK, which HOST and PORT are, or NIL: how many.
 MOVED: what a condition says was sent before."
-  (let ((limit (call-limit messenger :output)))
-    (declare (type moment limit))
-    (loop
-      (check-open messenger :send moved)
-      (setf limit (check-deadline messenger :output :send limit moved))
-      (let ((count (send-now messenger octets start end block)))
-        (declare (type (signed-byte 64) count))
-        (cond ((>= count 0) (return count))
-              ((would-block-p count)
-               (setf limit (await messenger :output :send limit moved)))
-              ((= (lport-status-kind count) +lport-backlog-full+)
-               (setf limit (await-full-receiver messenger limit moved)))
-              ((and (null block) (parted-p messenger count))
-               (setf block (or (peer-path-block messenger)
-                               (fail-parted messenger moved))))
-              (t (fail count :send :socket (channel-socket messenger)
-                                   :host host :port port :octets moved)))))))
+  (flet ((again (status limit)
+           (cond ((await-full-receiver messenger status limit moved))
+                 ((and (null block) (parted-p messenger status))
+                  (setf block (or (peer-path-block messenger)
+                                  (fail-parted messenger moved)))
+                  limit))))
+    (values (trying (messenger :output :send (call-limit messenger :output)
+                     :moved moved :again #'again
+                     :fail (lambda (status)
+                             (fail status :send :socket (channel-socket messenger)
+                                                :host host :port port :octets moved)))
+              (send-now messenger octets start end block)))))
 
 (defun socket-send (socket octets &key (start 0) end host port)
   "Send OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) as one
