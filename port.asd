@@ -41,6 +41,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "restarts")
                (:file "deadline")
                (:file "address")
+               (:file "services")
+               (:file "designators")
                (:file "interface")
                (:file "resolver")
                (:file "channel")

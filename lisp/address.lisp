@@ -1,7 +1,7 @@
-;;;; address - address objects, and what users may give for a host, a port and a family.
+;;;; address - address objects, the library's blocks of them, and their texts.
 ;;;;
-;;;; Nothing here asks the network: literals are parsed and printed by the library, names are only
-;;;; checked for their form. Invariant: an address object never changes, so EQUALP compares two.
+;;;; Nothing here asks the network: literals are parsed and printed by the library. Invariant: an
+;;;; address object never changes, so EQUALP compares two.
 
 (in-package :port)
 
@@ -23,14 +23,6 @@ two. Made by PARSE-ADDRESS, MAKE-ADDRESS and RESOLVE, taken wherever a host is."
 \(an abstract one begins with 0). The vector is ADDRESS's own and must not be changed.")
    (address-scope "Return the scope of ADDRESS, an IPv6 address of link-local scope: the index of
 the interface (RFC 4007); 0 for none.")))
-
-(deftype host-designator ()
-  "What can be given for a host: a name or a literal, an ipaddr, an address object."
-  '(or string (unsigned-byte 128) address))
-
-(deftype port-designator ()
-  "What can be given for a port: a number, its digits, the name of a service."
-  '(or string (unsigned-byte 16)))
 
 ;;; Blocks: addresses with a port as the library takes them, see libport.h. What stands where in one
 ;;; is said here and nowhere else.
@@ -130,6 +122,22 @@ returned."
   "The address in BLOCK, which the system has filled in; an IPv4-mapped one as plain IPv4."
   (unmapped (literal-block-address block)))
 
+;;; Zones
+
+(defun link-local-p (address)
+  "True if ADDRESS is in fe80::/10, RFC 4291 2.5.6: every link has these."
+  (and (eq (address-family address) :inet6)
+       (= #b1111111010 (ash (get-number (address-octets address) 0 2) -6))))
+
+(defun zoned-p (address)
+  "True if a zone can belong to ADDRESS: its scope, or as that of a group RFC 4291 2.7, is no wider
+than a link."
+  (or (link-local-p address)
+      (let ((octets (address-octets address)))
+        (and (eq (address-family address) :inet6)
+             (= #xFF (aref octets 0))
+             (<= 1 (logand 15 (aref octets 1)) 2)))))
+
 ;;; Text
 
 (defun address-text (address)
@@ -222,151 +230,3 @@ scope the index of its interface; else 0. Conditions: ADDRESS-SYNTAX."
       (unless (or (zerop scope) (zoned-p address))
         (fail-syntax :parse scope "the scope 0 of an address that is not of link-local scope"))
       address)))
-
-;;; Designators
-
-(defun integer-address (integer)
-  "The address for INTEGER, an ipaddr: IPv4 below 2^32, else IPv6."
-  (if (typep integer '(unsigned-byte 32))
-      (%make-address :inet (put-number integer (octets-of-size 4) 0 4))
-      (%make-address :inet6 (put-number integer (octets-of-size 16) 0 16))))
-
-(defconstant +longest-name+ 255 "Octets of the longest name of a host, RFC 1035 2.3.4.")
-
-(defun octets-in (text)
-  "How many octets TEXT has in UTF-8."
-  (with-text (pointer length text)
-    pointer
-    length))
-
-(defun host-name (text operation)
-  "TEXT if it has the form of a name."
-  (cond ((string= text "")
-         (fail-syntax operation text "the name or the address of a host"))
-        ((find (code-char 0) text)
-         (fail-syntax operation text "a name without zero octets"))
-        ((> (octets-in text) +longest-name+)
-         (fail-syntax operation text (format nil "a name of at most ~D octets" +longest-name+)))
-        (t text)))
-
-(defun host-designator (host operation)
-  "The address object that HOST is or spells, or the name, a string, that it is. Signals
-ADDRESS-SYNTAX of OPERATION, a keyword, for what is neither; then it is a TYPE-ERROR too if the type
-is wrong."
-  (typecase host
-    (address host)
-    ((unsigned-byte 128) (integer-address host))
-    (string (cond ((literal-address host operation))
-                  ((literal-only-p host) (fail-syntax operation host (expected-literal host)))
-                  (t (host-name host operation))))
-    (t (fail-type operation :host host 'host-designator
-                  "a host: a name, an address or an ipaddr"))))
-
-(defun link-local-p (address)
-  "True if ADDRESS is in fe80::/10, RFC 4291 2.5.6: every link has these."
-  (and (eq (address-family address) :inet6)
-       (= #b1111111010 (ash (get-number (address-octets address) 0 2) -6))))
-
-(defun zoned-p (address)
-  "True if a zone can belong to ADDRESS: its scope, or as that of a group RFC 4291 2.7, is no wider
-than a link."
-  (or (link-local-p address)
-      (let ((octets (address-octets address)))
-        (and (eq (address-family address) :inet6)
-             (= #xFF (aref octets 0))
-             (<= 1 (logand 15 (aref octets 1)) 2)))))
-
-(defun check-zone (address host operation &optional own)
-  "Signal ADDRESS-SYNTAX of OPERATION, a connect or a bind, if ADDRESS, which HOST is, is of
-link-local scope and has no zone, unless OWN, the block of the own end, has one."
-  (when (and (link-local-p address)
-             (zerop (address-scope address))
-             (or (null own) (zerop (block-scope own))))
-    (fail-syntax operation host (expected-literal "%"))))
-
-(defun family-designator (family &optional (operation :resolve))
-  "The library's number for FAMILY: :INET, :INET6, or NIL for any. Signals USAGE-ERROR."
-  (case family
-    ((nil) +lport-any+)
-    ((:inet :inet6) (family-number family))
-    (t (fail-as 'usage-error operation :invalid
-                :message "expected :INET, :INET6 or NIL for the family, got ~S"
-                :arguments (list family)))))
-
-;;; Ports and services
-
-(defun service-row (name protocol operation)
-  "The row of services(5) for NAME over PROTOCOL (\"\" for any), a string; NIL if there is none.
-Signals RESOURCE-EXHAUSTED of OPERATION where the table could not be read."
-  (let ((row (text-from (pointer cap)
-               (with-text (service service-length name)
-                 (with-text (way way-length protocol)
-                   (lport-service-find service service-length way way-length pointer cap))))))
-    (cond ((stringp row) row)
-          ((/= (lport-status-kind row) +lport-service-not-found+)
-           (fail row operation :port name)))))
-
-(defun words (line)
-  "The words of LINE, between single or repeated spaces and tabs."
-  (flet ((blank-p (char)
-           (member char '(#\Space #\Tab))))
-    (loop for end = 0 then (or (position-if #'blank-p line :start start) (length line))
-          for start = (position-if-not #'blank-p line :start end)
-          while start
-          collect (subseq line start (position-if #'blank-p line :start start)))))
-
-(defun row-port (row)
-  "The port in ROW, such as \"http 80/tcp www\"."
-  (values (parse-integer (second (words row)) :junk-allowed t)))
-
-(defun service-name-p (text)
-  "True if TEXT has the form of a service's name: ASCII, no blanks, and a letter in it."
-  (and (every (lambda (char) (< 32 (char-code char) 127)) text)
-       (find-if #'alpha-char-p text)
-       (not (find (char text 0) "+-"))))
-
-(defun fail-port (port operation minimum)
-  "Signal ADDRESS-SYNTAX for PORT."
-  (fail-as 'address-syntax operation :address-syntax
-           :port port
-           :message "expected a port from ~D to 65535 or the name of a service, got ~S"
-           :arguments (list minimum port)))
-
-(defun service-port (name protocol operation minimum)
-  "The port of service NAME. One that begins with a digit and is no service was meant as a number."
-  (let ((row (if (service-name-p name)
-                 (service-row name protocol operation)
-                 (fail-port name operation minimum))))
-    (cond (row (row-port row))
-          ((listed-port name protocol operation))
-          ((digit-char-p (char name 0)) (fail-port name operation minimum))
-          (t (fail-as 'service-not-found operation :service-not-found
-                      :port name :message "expected the name of a service over ~A, got ~S"
-                      :arguments (list protocol name))))))
-
-(defun spelled-port (text)
-  "The number that TEXT spells in decimal digits, 0 to 65535, or NIL."
-  (let ((number (with-text (pointer length text)
-                  (lport-port-parse pointer length))))
-    (unless (minusp number) number)))
-
-(defun port-designator (port protocol operation &key (minimum 1))
-  "The number of PORT, an integer, its digits, or the name of a service over PROTOCOL, a string.
-Signals ADDRESS-SYNTAX of OPERATION, a keyword, for a number that is not from MINIMUM to 65535 and
-for other text, SERVICE-NOT-FOUND for a name that the system's table does not have."
-  (let ((number (typecase port
-                  (integer port)
-                  (string (or (spelled-port port)
-                              (service-port port protocol operation minimum)))
-                  (t (fail-type operation :port port 'port-designator
-                                "a port: a number or the name of a service")))))
-    (if (<= minimum number 65535)
-        number
-        (fail-port port operation minimum))))
-
-;;; Paths
-
-(defun native-path (pathname)
-  "The name that the system has for PATHNAME, a string; NIL where it names no single file."
-  (handler-case (uiop:native-namestring pathname)
-    (error () nil)))                    ; wild, without a name, or of an unknown logical host

@@ -118,11 +118,6 @@ Restarts: RETRY; USE-VALUE, another host."
    (servent-port "Return the port of the service, an integer.")
    (servent-proto "Return the protocol of the service, a keyword such as :TCP.")))
 
-(defun row-protocol (row)
-  "The protocol in ROW, a keyword."
-  (let ((place (second (words row))))
-    (intern (string-upcase (subseq place (1+ (position #\/ place)))) :keyword)))
-
 (defun row-servent (row)
   "The entry that ROW of services(5) describes."
   (destructuring-bind (name place &rest aliases) (words row)
@@ -130,43 +125,16 @@ Restarts: RETRY; USE-VALUE, another host."
     (make-servent :name (string-downcase name)
                   :aliases (mapcar #'string-downcase aliases)
                   :port (row-port row)
-                  :proto (row-protocol row))))
-
-(defun all-services (operation)
-  "Every service in the system's table. Signals RESOURCE-EXHAUSTED of OPERATION where it could not
-be read."
-  (let ((table (text-from (pointer cap)
-                 (lport-service-list pointer cap))))
-    (unless (stringp table)
-      (fail table operation))
-    (with-input-from-string (rows table)
-      (loop for row = (read-line rows nil)
-            while row
-            collect (row-servent row)))))
-
-(defun service-called-p (entry name protocol)
-  "True if ENTRY is for the service NAME over PROTOCOL (\"\" for any), in whatever case."
-  (and (or (string= protocol "") (string-equal protocol (servent-proto entry)))
-       (member name (cons (servent-name entry) (servent-aliases entry)) :test #'string-equal)))
-
-(defun listed-servent (name protocol operation)
-  "The entry for NAME over PROTOCOL in the system's table, in whatever case; or NIL. OPERATION as
-for ALL-SERVICES."
-  (find-if (lambda (entry) (service-called-p entry name protocol)) (all-services operation)))
-
-(defun listed-port (name protocol operation)
-  "The port of LISTED-SERVENT, or NIL."
-  (let ((entry (listed-servent name protocol operation)))
-    (and entry (servent-port entry))))
+                  :proto (intern (string-upcase (row-protocol row)) :keyword))))
 
 (defun find-servent (name protocol)
-  "The entry for NAME over PROTOCOL, strings. The table is searched in whatever case at last."
-  (let ((row (service-row name protocol :service)))
-    (cond (row (row-servent row))
-          ((listed-servent name protocol :service))
-          (t (fail-as 'service-not-found :service :service-not-found
-                      :port name :message "expected the name of a service~@[ over ~A~], got ~S"
-                      :arguments (list (and (string/= protocol "") protocol) name))))))
+  "The entry for NAME over PROTOCOL (\"\" for any), strings."
+  (let ((row (find-service-row name protocol :service)))
+    (if row
+        (row-servent row)
+        (fail-as 'service-not-found :service :service-not-found
+                 :port name :message "expected the name of a service~@[ over ~A~], got ~S"
+                 :arguments (list (and (string/= protocol "") protocol) name)))))
 
 (defun socket-service-port (&optional service (protocol "tcp"))
   "Return the SERVENT of SERVICE over PROTOCOL, or, if SERVICE is NIL, the list of all, over
@@ -177,7 +145,7 @@ what is no name. Restarts: USE-VALUE, another service; RETRY. Wraps getservent(3
   (check-argument :service protocol '(or string symbol)
                   "the name of a protocol, a string or a symbol, or NIL for any")
   (if (null service)
-      (all-services :service)
+      (mapcar #'row-servent (service-rows :service))
       (with-retry (service "look the service up" "service")
         (find-servent (service-text service) (string-downcase (or protocol ""))))))
 

@@ -1,0 +1,124 @@
+;;;; designators - what users may give for a host, a family and a port, and what it stands for.
+;;;;
+;;;; Nothing here asks the network: the name of a host is only checked for its form, that of a
+;;;; service is looked up in the system's table. Invariant: whatever stands for nothing is signalled
+;;;; before anything is opened, with what was expected.
+
+(in-package :port)
+
+(deftype host-designator ()
+  "What can be given for a host: a name or a literal, an ipaddr, an address object."
+  '(or string (unsigned-byte 128) address))
+
+(deftype port-designator ()
+  "What can be given for a port: a number, its digits, the name of a service."
+  '(or string (unsigned-byte 16)))
+
+;;; Hosts
+
+(defun integer-address (integer)
+  "The address for INTEGER, an ipaddr: IPv4 below 2^32, else IPv6."
+  (if (typep integer '(unsigned-byte 32))
+      (%make-address :inet (put-number integer (octets-of-size 4) 0 4))
+      (%make-address :inet6 (put-number integer (octets-of-size 16) 0 16))))
+
+(defconstant +longest-name+ 255 "Octets of the longest name of a host, RFC 1035 2.3.4.")
+
+(defun octets-in (text)
+  "How many octets TEXT has in UTF-8."
+  (with-text (pointer length text)
+    pointer
+    length))
+
+(defun host-name (text operation)
+  "TEXT if it has the form of a name."
+  (cond ((string= text "")
+         (fail-syntax operation text "the name or the address of a host"))
+        ((find (code-char 0) text)
+         (fail-syntax operation text "a name without zero octets"))
+        ((> (octets-in text) +longest-name+)
+         (fail-syntax operation text (format nil "a name of at most ~D octets" +longest-name+)))
+        (t text)))
+
+(defun host-designator (host operation)
+  "The address object that HOST is or spells, or the name, a string, that it is. Signals
+ADDRESS-SYNTAX of OPERATION, a keyword, for what is neither; then it is a TYPE-ERROR too if the type
+is wrong."
+  (typecase host
+    (address host)
+    ((unsigned-byte 128) (integer-address host))
+    (string (cond ((literal-address host operation))
+                  ((literal-only-p host) (fail-syntax operation host (expected-literal host)))
+                  (t (host-name host operation))))
+    (t (fail-type operation :host host 'host-designator
+                  "a host: a name, an address or an ipaddr"))))
+
+(defun check-zone (address host operation &optional own)
+  "Signal ADDRESS-SYNTAX of OPERATION, a connect or a bind, if ADDRESS, which HOST is, is of
+link-local scope and has no zone, unless OWN, the block of the own end, has one."
+  (when (and (link-local-p address)
+             (zerop (address-scope address))
+             (or (null own) (zerop (block-scope own))))
+    (fail-syntax operation host (expected-literal "%"))))
+
+(defun family-designator (family &optional (operation :resolve))
+  "The library's number for FAMILY: :INET, :INET6, or NIL for any. Signals USAGE-ERROR."
+  (case family
+    ((nil) +lport-any+)
+    ((:inet :inet6) (family-number family))
+    (t (fail-as 'usage-error operation :invalid
+                :message "expected :INET, :INET6 or NIL for the family, got ~S"
+                :arguments (list family)))))
+
+;;; Ports
+
+(defun service-name-p (text)
+  "True if TEXT has the form of a service's name: ASCII, no blanks, and a letter in it."
+  (and (every (lambda (char) (< 32 (char-code char) 127)) text)
+       (find-if #'alpha-char-p text)
+       (not (find (char text 0) "+-"))))
+
+(defun fail-port (port operation minimum)
+  "Signal ADDRESS-SYNTAX for PORT."
+  (fail-as 'address-syntax operation :address-syntax
+           :port port
+           :message "expected a port from ~D to 65535 or the name of a service, got ~S"
+           :arguments (list minimum port)))
+
+(defun service-port (name protocol operation minimum)
+  "The port of service NAME. One that begins with a digit and is no service was meant as a number."
+  (let ((row (if (service-name-p name)
+                 (find-service-row name protocol operation)
+                 (fail-port name operation minimum))))
+    (cond (row (row-port row))
+          ((digit-char-p (char name 0)) (fail-port name operation minimum))
+          (t (fail-as 'service-not-found operation :service-not-found
+                      :port name :message "expected the name of a service over ~A, got ~S"
+                      :arguments (list protocol name))))))
+
+(defun spelled-port (text)
+  "The number that TEXT spells in decimal digits, 0 to 65535, or NIL."
+  (let ((number (with-text (pointer length text)
+                  (lport-port-parse pointer length))))
+    (unless (minusp number) number)))
+
+(defun port-designator (port protocol operation &key (minimum 1))
+  "The number of PORT, an integer, its digits, or the name of a service over PROTOCOL, a string.
+Signals ADDRESS-SYNTAX of OPERATION, a keyword, for a number that is not from MINIMUM to 65535 and
+for other text, SERVICE-NOT-FOUND for a name that the system's table does not have."
+  (let ((number (typecase port
+                  (integer port)
+                  (string (or (spelled-port port)
+                              (service-port port protocol operation minimum)))
+                  (t (fail-type operation :port port 'port-designator
+                                "a port: a number or the name of a service")))))
+    (if (<= minimum number 65535)
+        number
+        (fail-port port operation minimum))))
+
+;;; Paths
+
+(defun native-path (pathname)
+  "The name that the system has for PATHNAME, a string; NIL where it names no single file."
+  (handler-case (uiop:native-namestring pathname)
+    (error () nil)))                    ; wild, without a name, or of an unknown logical host
