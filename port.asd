@@ -60,6 +60,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "output-text")
                (:file "registry")
                (:file "socket")
+               (:file "closing")
                (:file "option")
                (:file "gray")
                #+clisp (:file "gray-clisp")

@@ -1,5 +1,4 @@
-;;;; socket - the classes that users see, their ends, printing, closing, and what holds for all
-;;;; kinds.
+;;;; socket - the classes that users see, how their objects are made, their ends, printing, limits.
 ;;;;
 ;;;; A socket is a Common Lisp stream over a connection; a socket-server is no stream, it only hands
 ;;;; them out. Invariant: an object of these classes exists only around a handle that was open when
@@ -261,7 +260,7 @@ process."
   (check-endpoint socket :name)
   (plain-text socket))
 
-;;; What holds for every kind
+;;; What every kind has: a descriptor and limits of time
 
 (defun socket-descriptor (socket)
   "Return the file descriptor of SOCKET, of any kind: an integer. It stays the
@@ -308,127 +307,3 @@ more. It is not for WAIT-FOR-INPUT and POLLER-WAIT, which may wait for others to
                      seconds)))
     (set-deadline (endpoint-channel socket) direction (moment-after seconds) seconds))
   seconds)
-
-;;; Closing
-
-(defparameter *close-limit* 5
-  "Seconds that a CLOSE without another limit takes at most for its flush.")
-
-(defun finish-output-side (connection abort)
-  "Flush unless ABORT, and give back the buffer; within *CLOSE-LIMIT* where there is no other."
-  (let ((limit (min (call-limit connection :output) (channel-deadline connection :output))))
-    (if (= limit +never+)
-        (with-deadline (*close-limit*)
-          (finish-output-by connection abort *deadline*))
-        (finish-output-by connection abort limit))))
-
-(defun finish-output-by (connection abort limit)
-  "Flush unless ABORT, and give back the buffer. A thread that is just writing is waited for, until
-LIMIT: it meets SOCKET-CLOSED at its next step."
-  (loop until (finish-output-if-free connection abort limit)
-        do (cond (abort (return))
-                 ((>= (lport-clock-now) limit)
-                  (setf limit (fail-timed-out connection :output :close limit 0)))
-                 (t (setf (channel-contended connection) t)
-                    (wait-once connection 0 (min limit (moment-in *contended-piece*)))))))
-
-(defun finish-output-if-free (connection abort limit)
-  "Flush by LIMIT unless ABORT, and give back the buffer; NIL if another thread is just writing."
-  (with-free-direction (connection :output)
-    (with-cleanup
-        (unless (or abort (zerop (pending-output connection)))
-          (flush connection :limit limit :closing t))
-      (drop-output connection))
-    t))
-
-(defun finish-input-side (connection)
-  "Give back the input buffer, if no thread is just reading."
-  (with-free-direction (connection :input)
-    (drop-input connection)))
-
-(defvar *remember-ends* t
-  "False where nobody is expected to ask a closed socket for its own end: a system call less.")
-
-(defun close-endpoint (endpoint reset flush)
-  "Close ENDPOINT, with a reset if RESET; call FLUSH before, which may wait. Whatever FLUSH does,
-and whoever unwinds it, the handle is closed once."
-  (let ((channel (endpoint-channel endpoint)) (left-p t))
-    ;; Asked for while it can be, so that a closed socket still says what it was.
-    (when (and *remember-ends* (not (channel-closing channel)))
-      (local-block endpoint))
-    (with-waiting (first-p (begin-close channel))
-        (cond (first-p (funcall flush))
-              ;; The flush of another thread's close ends too.
-              (reset (close-handle channel t)))
-      (when first-p
-        (setf left-p (close-handle channel reset))
-        (leave-pollers channel)
-        (when (channel-keeper channel)
-          (funcall (the function (channel-keeper channel))))
-        (%cancel-finalization endpoint)))
-    (unless left-p
-      (wait-until-left channel))
-    t))
-
-(defmethod close ((server socket-server) &key abort)
-  (declare (ignore abort))
-  (prog1 (close-endpoint server nil (lambda ()))
-    (close-pending server)))
-
-(defmethod close ((socket datagram-socket) &key abort)
-  (declare (ignore abort))
-  (close-endpoint socket nil (lambda ())))
-
-(defmethod close ((socket socket) &key abort)
-  "Flush within the limit that applies, else *CLOSE-LIMIT*, and close; ABORT: reset, without a
-flush. What could not be sent is a condition, after the descriptor is gone. Who closes a socket that
-another thread is just closing returns at once; with ABORT that ends the flush of the other one,
-which signals SOCKET-CLOSED."
-  (let ((connection (socket-connection socket)))
-    (unwind-protect
-         (close-endpoint socket abort (lambda () (finish-output-side connection abort)))
-      (finish-input-side connection))))
-
-(defun socket-shutdown (socket direction)
-  "Shut down SOCKET in DIRECTION: :OUTPUT flushes first, then the peer reads end of file once it has
-read everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. Repeating it
-and doing it after a reset is quiet. SOCKET may also be a DATAGRAM-SOCKET that is connected. Returns
-NIL. Conditions: those of a write, SOCKET-CLOSED, USAGE-ERROR. Source: shutdown(2)."
-  (check-link socket :shutdown)
-  (check-argument :shutdown direction '(member :input :output :io)
-                  "a direction, :INPUT, :OUTPUT or :IO")
-  (check-open (endpoint-channel socket) :shutdown)
-  (if (typep socket 'socket)
-      (shut-down-stream (socket-connection socket) direction)
-      (shut-down-messages socket direction))
-  nil)
-
-(defun shut-down-stream (connection direction)
-  (unless (eq direction :input)
-    (shut-down-output connection))
-  (unless (eq direction :output)
-    (shut-down-with connection +lport-input+)
-    (finish-input-side connection)))
-
-(defun shut-down-messages (socket direction)
-  (unless (endpoint-remote socket)
-    (fail-as 'usage-error :shutdown :not-connected
-             :socket socket :message "expected a socket that is connected, got ~A"
-             :arguments (list socket)))
-  (shut-down-with (endpoint-channel socket)
-                  (ecase direction
-                    (:input +lport-input+)
-                    (:output +lport-output+)
-                    (:io (logior +lport-input+ +lport-output+)))))
-
-(defun shut-down-with (connection direction)
-  (let ((status (lport-socket-shutdown (channel-handle connection) direction)))
-    (when (minusp status)
-      (fail-on connection status :shutdown))))
-
-(defun shut-down-output (connection)
-  (with-output (connection)
-    (unless (connection-output-shut connection)
-      (flush connection)
-      (shut-down-with connection +lport-output+)
-      (setf (connection-output-shut connection) t))))
