@@ -53,6 +53,14 @@ const uint8_t *lport_address_plain(const uint8_t *address, uint8_t room[LPORT_AD
     return lport_address_unmap(room) ? room : address;
 }
 
+const uint8_t *lport_address_in_family(const uint8_t *address, int32_t family,
+                                       uint8_t room[LPORT_ADDRESS_SIZE]) {
+    if (address[LPORT_AT_FAMILY] != LPORT_ANY)
+        return address;
+    lport_address_set(room, family, NULL, 0, lport_address_port(address));
+    return room;
+}
+
 /* Zones of link-local and interface-local scope; those of wider scope have no use for one. */
 static bool has_zone(const uint8_t *octets) {
     if (octets[0] == 0xfe)

@@ -29,6 +29,10 @@ int lport_address_unmap(uint8_t *address);
 /* ADDRESS, or, if it is IPv4-mapped, the IPv4 address that it maps, in ROOM. */
 const uint8_t *lport_address_plain(const uint8_t *address, uint8_t room[LPORT_ADDRESS_SIZE]);
 
+/* ADDRESS, or, if it is of no family, the wildcard of FAMILY with its port, in ROOM. */
+const uint8_t *lport_address_in_family(const uint8_t *address, int32_t family,
+                                       uint8_t room[LPORT_ADDRESS_SIZE]);
+
 /* The kernel's form of ADDRESS into STORAGE; its length, or LPORT_INVALID. LPORT_ANY becomes the
  * IPv6 wildcard. Where MAPPED is not 0 an IPv4 address becomes an IPv4-mapped IPv6 one, else that
  * becomes the IPv4 address. */

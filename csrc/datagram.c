@@ -21,18 +21,6 @@
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
-/* LOCAL, or the wildcard address of FAMILY with its port where it has no family. */
-static const uint8_t *own_end(const uint8_t *local, int32_t family,
-                              uint8_t wildcard[LPORT_ADDRESS_SIZE]) {
-    if (local[LPORT_AT_FAMILY] != LPORT_ANY) {
-        return local;
-    }
-    memset(wildcard, 0, LPORT_ADDRESS_SIZE);
-    wildcard[LPORT_AT_FAMILY] = (uint8_t)family;
-    lport_address_set_port(wildcard, lport_address_port(local));
-    return wildcard;
-}
-
 /* Asks for messages joined. A system that does not know how to delivers them one by one. */
 static void ask_for_joined(int64_t socket) {
     static const int on = 1;
@@ -50,12 +38,12 @@ static void ask_for_joined(int64_t socket) {
 /* A datagram socket of FAMILY, or a status and nothing left behind. What has arrived before the
  * system joins messages is single, so that may be last. */
 static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags) {
-    uint8_t wildcard[LPORT_ADDRESS_SIZE];
+    uint8_t room[LPORT_ADDRESS_SIZE];
     int64_t socket = lport_socket_open(family, LPORT_DATAGRAM, flags);
     if (socket < 0) {
         return socket;
     }
-    int64_t status = lport_local_bind(socket, own_end(local, family, wildcard));
+    int64_t status = lport_local_bind(socket, lport_address_in_family(local, family, room));
     if (status == 0 && remote != NULL) {
         status = lport_socket_connect_start(socket, remote);
     }

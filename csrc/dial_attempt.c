@@ -44,26 +44,21 @@ void lport_attempt_close(struct lport_attempt *attempt, int32_t flags) {
 
 /* Opens the socket of ATTEMPT and binds it as PLAN says. 0 or a status. */
 static int64_t open_socket(struct lport_attempt *attempt, const struct lport_attempt_plan *plan) {
-    uint8_t wildcard[LPORT_ADDRESS_SIZE] = {attempt->address[LPORT_AT_FAMILY]};
-    const uint8_t *local = plan->local;
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    int32_t family = attempt->address[LPORT_AT_FAMILY];
     int32_t flags = plan->flags;
-    if (lport_address_port(local) != 0) {
+    if (lport_address_port(plan->local) != 0) {
         /* Several attempts share the one port, and so do earlier connections in TIME_WAIT. */
         flags |= LPORT_REUSE_ADDRESS;
     }
-    int64_t socket = lport_socket_open(attempt->address[LPORT_AT_FAMILY], plan->kind, flags);
+    int64_t socket = lport_socket_open(family, plan->kind, flags);
     if (socket < 0) {
         return socket;
     }
     attempt->socket = socket;
-    if (!lport_attempt_binds(plan)) {
-        return 0;
-    }
-    if (local[LPORT_AT_FAMILY] == LPORT_ANY) {
-        lport_address_set_port(wildcard, lport_address_port(local));
-        local = wildcard;
-    }
-    return lport_local_bind(socket, local);
+    return lport_attempt_binds(plan)
+               ? lport_local_bind(socket, lport_address_in_family(plan->local, family, room))
+               : 0;
 }
 
 /* Connects the socket of ATTEMPT, and looks at once how it went: on loopback the connection is

@@ -192,9 +192,8 @@ int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t fla
     if (!lport_socket_lacks_inet6(socket)) {
         return socket;
     }
-    uint8_t wildcard[LPORT_ADDRESS_SIZE] = {LPORT_INET};
-    lport_address_set_port(wildcard, lport_address_port(address));
-    return listen_on(LPORT_INET, wildcard, backlog, flags);
+    address = lport_address_in_family(address, LPORT_INET, room);
+    return listen_on(LPORT_INET, address, backlog, flags);
 }
 
 /* Errors of accept4(2) that speak of the connection it took from the queue, not of the listener:

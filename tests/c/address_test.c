@@ -511,6 +511,18 @@ Test(address, the_wildcard_is_the_ipv6_one_for_the_kernel) {
     cr_assert_eq(lport_address_port(again), 8080);
 }
 
+Test(address, only_what_has_no_family_becomes_the_wildcard_of_the_one_asked_for) {
+    uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    lport_address_set_port(any, 8080);
+    cr_assert_eq(lport_address_in_family(any, LPORT_INET, room), room);
+    cr_assert_str_eq(print(room), "0.0.0.0");
+    cr_assert_eq(lport_address_port(room), 8080);
+    parse_good("192.0.2.1", 80, address);
+    cr_assert_eq(lport_address_in_family(address, LPORT_INET6, room), address);
+}
+
 Test(address, local_names_of_every_length_survive_the_kernels_form) {
     char name[LOCAL_MAX];
     memset(name, 'n', sizeof name);
