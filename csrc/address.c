@@ -298,41 +298,19 @@ int64_t lport_address_is_literal(const char *text, size_t len) {
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
-/* A text under way. The longest, a local name, is 108 octets; everything else is shorter than 64.
- */
-struct out {
-    char text[LPORT_TEXT_SIZE];
-    size_t len;
-};
-
-static void put(struct out *out, const char *text, size_t len) {
-    memcpy(out->text + out->len, text, len);
-    out->len += len;
-}
-
-static void put_decimal(struct out *out, uint32_t value) {
-    char digits[10];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    put(out, digits + at, sizeof digits - at);
-}
-
-static void put_group(struct out *out, int group) {
+static void put_group(struct lport_sink *sink, int group) {
     int shift = 12;
     while (shift > 0 && group >> shift == 0)
         shift -= 4;
     for (; shift >= 0; shift -= 4)
-        put(out, &"0123456789abcdef"[group >> shift & 0xf], 1);
+        lport_sink_octets(sink, &"0123456789abcdef"[group >> shift & 0xf], 1);
 }
 
-static void put_inet(struct out *out, const uint8_t *octets) {
+static void put_inet(struct lport_sink *sink, const uint8_t *octets) {
     for (int i = 0; i < INET_OCTETS; i++) {
         if (i > 0)
-            put(out, ".", 1);
-        put_decimal(out, octets[i]);
+            lport_sink_put(sink, ".");
+        lport_sink_number(sink, octets[i]);
     }
 }
 
@@ -352,12 +330,12 @@ static int find_zeros(const int groups[INET6_GROUPS], int *run) {
     return best;
 }
 
-static void put_inet6(struct out *out, const uint8_t *octets) {
+static void put_inet6(struct lport_sink *sink, const uint8_t *octets) {
     int groups[INET6_GROUPS];
     int run;
     if (is_mapped(octets)) {
-        put(out, "::ffff:", 7);
-        put_inet(out, octets + MAPPED_PREFIX);
+        lport_sink_put(sink, "::ffff:");
+        put_inet(sink, octets + MAPPED_PREFIX);
         return;
     }
     for (size_t i = 0; i < INET6_GROUPS; i++)
@@ -365,61 +343,57 @@ static void put_inet6(struct out *out, const uint8_t *octets) {
     int zeros = find_zeros(groups, &run);
     for (int i = 0; i < INET6_GROUPS; i++) {
         if (run > 0 && i == zeros) {
-            put(out, "::", 2);
+            lport_sink_put(sink, "::");
             i += run - 1;
             continue;
         }
-        if (i > 0 && out->text[out->len - 1] != ':')
-            put(out, ":", 1);
-        put_group(out, groups[i]);
+        if (i > 0 && i != zeros + run) /* behind a group, not behind the `::` */
+            lport_sink_put(sink, ":");
+        put_group(sink, groups[i]);
     }
 }
 
 /* The zone by name, or by number where no interface has this index or its name would not read back.
  */
-static void put_zone(struct out *out, uint32_t scope) {
+static void put_zone(struct lport_sink *sink, uint32_t scope) {
     char name[IF_NAMESIZE];
     if (scope == 0)
         return;
-    put(out, "%", 1);
+    lport_sink_put(sink, "%");
     if (lport_os_interface_name(scope, name) != NULL && is_zone_name(name, strlen(name)))
-        put(out, name, strlen(name));
+        lport_sink_put(sink, name);
     else
-        put_decimal(out, scope);
+        lport_sink_number(sink, scope);
 }
 
-static void put_local(struct out *out, const uint8_t *name, size_t len) {
-    if (len == 0)
-        return;
-    put(out, name[0] == '\0' ? "@" : (const char *)name, 1);
-    put(out, (const char *)name + 1, len - 1);
+static void put_local(struct lport_sink *sink, const uint8_t *name, size_t len) {
+    if (len > 0) {
+        lport_sink_octets(sink, name[0] == '\0' ? "@" : (const char *)name, 1);
+        lport_sink_octets(sink, (const char *)name + 1, len - 1);
+    }
 }
 
 int64_t lport_address_print(const uint8_t *address, char *text, size_t cap) {
-    struct out out = {.len = 0};
-    if (address == NULL || (text == NULL && cap > 0))
+    struct lport_sink sink = {.text = text, .cap = cap};
+    if (address == NULL || (text == NULL && cap > 0) || !is_block(address))
         return lport_status_make(LPORT_INVALID);
     const uint8_t *octets = address + LPORT_AT_OCTETS;
+    lport_sink_put(&sink, ""); /* an unnamed end has a text, too */
     switch (address[LPORT_AT_FAMILY]) {
-    case LPORT_ANY:
-        put(&out, "*", 1);
-        break;
     case LPORT_INET:
-        put_inet(&out, octets);
+        put_inet(&sink, octets);
         break;
     case LPORT_INET6:
-        put_inet6(&out, octets);
-        put_zone(&out, get_scope(address));
+        put_inet6(&sink, octets);
+        put_zone(&sink, get_scope(address));
         break;
     case LPORT_LOCAL:
-        if (address[LPORT_AT_LENGTH] > LOCAL_MAX)
-            return lport_status_make(LPORT_INVALID);
-        put_local(&out, octets, address[LPORT_AT_LENGTH]);
+        put_local(&sink, octets, address[LPORT_AT_LENGTH]);
         break;
-    default:
-        return lport_status_make(LPORT_INVALID);
+    default: /* LPORT_ANY */
+        lport_sink_put(&sink, "*");
     }
-    return lport_text_put_octets(out.text, out.len, text, cap);
+    return (int64_t)sink.len;
 }
 
 int64_t lport_port_parse(const char *text, size_t len) {

@@ -356,13 +356,22 @@ int64_t lport_text_put(const char *source, char *text, size_t cap) {
     return lport_text_put_octets(source, strlen(source), text, cap);
 }
 
-void lport_sink_put(struct lport_sink *sink, const char *source) {
+void lport_sink_octets(struct lport_sink *sink, const char *source, size_t len) {
     size_t room = sink->len < sink->cap ? sink->cap - sink->len : 0;
-    sink->len += (size_t)lport_text_put(source, room > 0 ? sink->text + sink->len : NULL, room);
+    char *end = room > 0 ? sink->text + sink->len : NULL;
+    sink->len += (size_t)lport_text_put_octets(source, len, end, room);
+}
+
+void lport_sink_put(struct lport_sink *sink, const char *source) {
+    lport_sink_octets(sink, source, strlen(source));
 }
 
 void lport_sink_number(struct lport_sink *sink, uint32_t number) {
-    char digits[12];
-    (void)snprintf(digits, sizeof digits, "%lu", (unsigned long)number);
-    lport_sink_put(sink, digits);
+    char digits[10];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    lport_sink_octets(sink, digits + at, sizeof digits - at);
 }

@@ -45,8 +45,9 @@ struct lport_sink {
     size_t cap, len;
 };
 
-/* Appends SOURCE, NUL-terminated; NUMBER in decimal. */
+/* Appends SOURCE, NUL-terminated; the LEN octets at SOURCE; NUMBER in decimal. */
 void lport_sink_put(struct lport_sink *sink, const char *source);
+void lport_sink_octets(struct lport_sink *sink, const char *source, size_t len);
 void lport_sink_number(struct lport_sink *sink, uint32_t number);
 
 #endif
