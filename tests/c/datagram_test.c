@@ -58,10 +58,6 @@ static void assert_nothing_there(int64_t socket) {
     assert_kind(undisturbed(lport_datagram_receive(socket, &octet, 1, NULL, 0)), LPORT_WOULD_BLOCK);
 }
 
-static void assert_closes(int64_t socket) {
-    cr_assert_eq(lport_socket_close(socket, 0), 0);
-}
-
 /* ---- UDP ------------------------------------------------------------------------------------- */
 
 /* Behaviour 63: the exact sender, by an unconnected socket and by a connected one. */

@@ -32,10 +32,6 @@ static void take_0_back(void) {
     cr_assert_eq(close(saved), 0);
 }
 
-static void assert_closes(int64_t socket) {
-    cr_assert_eq(lport_socket_close(socket, 0), 0);
-}
-
 /* SOCKET, which has descriptor 0, has been left by everybody, and is closed. */
 static void assert_closes_0(int64_t socket) {
     cr_assert_eq(lport_socket_descriptor(socket), 0);

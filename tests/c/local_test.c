@@ -49,10 +49,6 @@ static int64_t listen_here(int32_t kind, int32_t mode, int32_t flags) {
     return lport_local_listen(place.address, kind, -1, mode, flags);
 }
 
-static void assert_closes(int64_t socket) {
-    cr_assert_eq(lport_socket_close(socket, 0), 0);
-}
-
 /* A connection can be made to the name, and LISTENER gets it. */
 static void assert_serves(int64_t listener) {
     int64_t client = connect_to(place.address);

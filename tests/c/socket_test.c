@@ -28,10 +28,6 @@ static int64_t listen_at(int32_t family, int32_t port, int32_t flags) {
     return lport_socket_listen(address, -1, flags);
 }
 
-static void assert_closes(int64_t socket) {
-    cr_assert_eq(lport_socket_close(socket, 0), 0);
-}
-
 /* ---- listening ------------------------------------------------------------------------------- */
 
 /* Behaviour 54. */

@@ -202,9 +202,13 @@ void make_datagram_ends(int64_t ends[2]) {
     }
 }
 
+void assert_closes(int64_t socket) {
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
+}
+
 void close_both(const int64_t ends[2]) {
     for (int i = 0; i < 2; i++) {
-        cr_assert_eq(lport_socket_close(ends[i], 0), 0);
+        assert_closes(ends[i]);
     }
 }
 

@@ -106,6 +106,8 @@ void make_connection(int32_t family, int64_t ends[2]);
 /* The same of UDP sockets on 127.0.0.1, connected to each other. */
 void make_datagram_ends(int64_t ends[2]);
 
+/* SOCKET, or both ENDS, is open, and gone when it has been closed. */
+void assert_closes(int64_t socket);
 void close_both(const int64_t ends[2]);
 
 /* ---- operations that wait; they assert nothing, so any thread may call them ------------------ */
