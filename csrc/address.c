@@ -406,7 +406,7 @@ int64_t lport_port_parse(const char *text, size_t len) {
 int64_t lport_address_local(const char *name, size_t len, uint8_t *address) {
     if ((name == NULL && len > 0) || address == NULL)
         return lport_status_make(LPORT_INVALID);
-    if (len == 0 || len > LOCAL_MAX || memchr(name, '\0', len) != NULL)
+    if (len == 0 || len > LPORT_LOCAL_MAX || memchr(name, '\0', len) != NULL)
         return lport_status_make(LPORT_ADDRESS_SYNTAX);
     if (name[0] == '@' && len == 1)
         return lport_status_make(LPORT_ADDRESS_SYNTAX);

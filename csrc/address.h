@@ -16,6 +16,8 @@ enum { /* offsets in an address block, as libport.h describes it */
        LPORT_AT_OCTETS = 8,
 };
 
+enum { LPORT_LOCAL_MAX = 108 }; /* octets of a local name; a path has a terminator besides */
+
 int32_t lport_address_port(const uint8_t *address);
 void lport_address_set_port(uint8_t *address, int32_t port);
 

@@ -21,10 +21,12 @@ enum {
     MAPPED_PREFIX = 12, /* octets before the IPv4 address in an IPv4-mapped one, RFC 4291 2.5.5.2 */
     PORT_MAX = 65535,
     LOCAL_AT = offsetof(struct sockaddr_un, sun_path),
-    LOCAL_MAX = sizeof(((struct sockaddr_un *)0)->sun_path),
 };
 
-_Static_assert(LOCAL_MAX <= LPORT_ADDRESS_SIZE - LPORT_AT_OCTETS, "a block holds any local name");
+_Static_assert(LPORT_LOCAL_MAX == sizeof(((struct sockaddr_un *)0)->sun_path),
+               "a local name is as long as the kernel has room for");
+_Static_assert(LPORT_LOCAL_MAX <= LPORT_ADDRESS_SIZE - LPORT_AT_OCTETS,
+               "a block holds any local name");
 
 static const uint8_t mapped_prefix[MAPPED_PREFIX] = {[10] = 0xff, [11] = 0xff};
 
@@ -60,7 +62,7 @@ static inline bool is_block(const uint8_t *address) {
     case LPORT_INET6:
         return true;
     case LPORT_LOCAL:
-        return address[LPORT_AT_LENGTH] <= LOCAL_MAX;
+        return address[LPORT_AT_LENGTH] <= LPORT_LOCAL_MAX;
     default:
         return false;
     }

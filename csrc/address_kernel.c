@@ -38,7 +38,7 @@ static int64_t to_local(const uint8_t *address, struct sockaddr_storage *storage
     bool path = len > 0 && address[LPORT_AT_OCTETS] != '\0';
     memcpy(un.sun_path, address + LPORT_AT_OCTETS, len);
     memcpy(storage, &un, sizeof un);
-    return (int64_t)(LOCAL_AT + len + (path && len < LOCAL_MAX ? 1 : 0));
+    return (int64_t)(LOCAL_AT + len + (path && len < LPORT_LOCAL_MAX ? 1 : 0));
 }
 
 int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
@@ -84,7 +84,7 @@ static int64_t from_local(const struct sockaddr_storage *storage, size_t len, ui
         return lport_status_make(LPORT_INVALID);
     if (used > 0 && name[0] != '\0')
         used = strnlen(name, used);
-    if (used > LOCAL_MAX)
+    if (used > LPORT_LOCAL_MAX)
         return lport_status_make(LPORT_INVALID);
     set_block(address, LPORT_LOCAL, name, used);
     return LPORT_LOCAL;

@@ -1,5 +1,5 @@
-/* handle - the table of sockets (layer 2). Stands on os, status, clock, pool and
- * patience; calls wait to wake who waits.
+/* handle - the table of sockets (layer 2). Stands on os, status, clock, pool and patience; calls
+ * wait to wake whoever waits.
  *
  * Invariant: a descriptor is closed exactly once, by the last user to leave its slot after the
  * closing mark was set, and the slot's generation changes before the slot can be used again. So

@@ -6,6 +6,7 @@
 #ifndef LPORT_HANDLE_H
 #define LPORT_HANDLE_H
 
+#include "address.h"
 #include "pool.h"
 #include "status.h"
 
@@ -21,7 +22,7 @@ struct lport_made_path {
     pid_t maker; /* a forked child that closes its copy removes nothing */
     dev_t device;
     ino_t inode;
-    char path[112];
+    char path[LPORT_LOCAL_MAX + 1];
 };
 
 struct lport_slot;

@@ -15,8 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LOCAL_MAX = 108 }; /* octets of a local name, libport.h */
-
 /* What else a bind to a path does. */
 enum {
     RECLAIM = 1, /* a stale file in its place goes before */
@@ -25,10 +23,10 @@ enum {
 
 /* The path that ADDRESS, of any family, names, terminated, into PATH; 0 if it names no file
  * (abstract, unnamed, too long). */
-static int path_of(const uint8_t *address, char path[112]) {
+static int path_of(const uint8_t *address, char path[LPORT_LOCAL_MAX + 1]) {
     size_t len = address[LPORT_AT_LENGTH];
-    memset(path, 0, 112);
-    if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || len > LOCAL_MAX) {
+    memset(path, 0, LPORT_LOCAL_MAX + 1);
+    if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || len > LPORT_LOCAL_MAX) {
         return 0;
     }
     memcpy(path, address + LPORT_AT_OCTETS, len);
@@ -113,7 +111,7 @@ static int64_t bind_path(int64_t socket, struct lport_slot *slot, int fd, const 
 
 static int64_t bind_local(int64_t socket, const uint8_t *address, int32_t mode, int what) {
     struct lport_slot *slot;
-    char path[112];
+    char path[LPORT_LOCAL_MAX + 1];
     int64_t fd = lport_handle_enter(socket, &slot);
     if (fd < 0) {
         return fd;
@@ -140,7 +138,7 @@ void lport_local_keep(int64_t socket) {
 
 /* Removes the path that a bind to ADDRESS has just made. */
 static void remove_path(const uint8_t *address) {
-    char path[112];
+    char path[LPORT_LOCAL_MAX + 1];
     if (path_of(address, path)) {
         lport_os.unlink(path);
     }
@@ -148,7 +146,7 @@ static void remove_path(const uint8_t *address) {
 
 int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog, int32_t mode,
                            int32_t flags) {
-    if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || address[LPORT_AT_LENGTH] > LOCAL_MAX ||
+    if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || address[LPORT_AT_LENGTH] > LPORT_LOCAL_MAX ||
         mode > 07777) {
         return lport_status_make(LPORT_INVALID);
     }
