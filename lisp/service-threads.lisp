@@ -40,34 +40,36 @@ during that wait, it may be told of what had been read before."
   (cond ((eq (client-state client) :parked) (served-now-p service client))
         (t (mute service client) nil)))
 
+(defun hear-event (service handle)
+  "Deal with an event of HANDLE, a client's or a listener's. Values: the clients that are to be
+served now, linked, the first and the last; NIL and NIL for none."
+  (let ((client (find-client service handle)))
+    (if client
+        (and (hear-client service client) (values client client))
+        (let ((row (assoc handle (service-listeners service) :key #'endpoint-handle)))
+          (and row (accept-clients service (car row) (cdr row)))))))
+
+(defun hear-events (service batch count)
+  "Deal with the COUNT events in BATCH. Values as of HEAR-EVENT, of all of them."
+  (let ((first nil) (last nil))
+    (loop for index from 0 below (* +lport-event-size+ count) by +lport-event-size+
+          for handle of-type (unsigned-byte 62) = (aref (event-batch-numbers batch) index)
+          do (multiple-value-bind (from to) (hear-event service handle)
+               (when from
+                 (if last (setf (client-next last) from) (setf first from))
+                 (setf last to))))
+    (values first last)))
+
 (defun lead (service batch)
   "Wait once for whatever happens, as the one thread that does, and put it into the line."
   (incf (service-turn service))
-  (let* ((set (service-set service))
-         (result (%interruptible
-                   (wait-in-set set batch (min (service-sweep-at service)
-                                               (service-resume-at service)))))
-         (first nil) (last nil))
-    (flet ((line (from to)
-             (when from
-               (if last (setf (client-next last) from) (setf first from))
-               (setf last to))))
-      (loop for index from 0 below (* +lport-event-size+ (max 0 result)) by +lport-event-size+
-            for handle of-type (unsigned-byte 62) = (aref (event-batch-numbers batch) index)
-            for client = (find-client service handle)
-            do (cond ((null client)
-                      (let ((row (assoc handle (service-listeners service)
-                                        :key (lambda (listener)
-                                               (endpoint-handle listener)))))
-                        (when row
-                          (multiple-value-bind (from to)
-                              (accept-clients service (car row) (cdr row))
-                            (line from to)))))
-                     ((hear-client service client)
-                      (line client client)))))
-    (when first
-      (%with-lock ((service-lock service))
-        (append-clients service first last)))
+  (let ((result (%interruptible
+                  (wait-in-set (service-set service) batch
+                               (min (service-sweep-at service) (service-resume-at service))))))
+    (multiple-value-bind (first last) (hear-events service batch (max 0 result))
+      (when first
+        (%with-lock ((service-lock service))
+          (append-clients service first last))))
     (look-at-clock service)
     (when (consp (service-failure service))
       (tell-of-failure service))))
