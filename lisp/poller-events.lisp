@@ -123,7 +123,7 @@ forget the others."
   (loop for entry = (take-noted set) then next
         for next = (and entry (entry-next entry))
         while entry
-        do (let-note entry)
+        do (clear-noted entry)
            (when (has-buffered-input-p entry)
              (add-buffered-event batch entry)
              (note-entry entry))))

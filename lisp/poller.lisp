@@ -235,7 +235,7 @@ thread may still report it. Source: epoll_ctl(2)."
             do (setf (entry-next entry) head)
             until (eq head (%compare-and-swap (poll-set-noted set) head entry))))))
 
-(defun let-note (entry)
+(defun clear-noted (entry)
   "ENTRY, taken from the list, may be put there again. By no plain store: what is looked at behind
 it, how much is buffered, could be older than what somebody has buffered who found ENTRY noted
 still."

@@ -71,7 +71,7 @@ poll(2)."
   (loop for entry = (take-noted set) then next
         for next = (and entry (entry-next entry))
         while entry
-        do (let-note entry)))
+        do (clear-noted entry)))
 
 (defun buffered-socket-p (socket)
   (input-buffered-p (endpoint-channel socket)))
