@@ -16,6 +16,12 @@ text, says what an argument of OPERATION should have been."
       datum
       (fail-argument operation datum type expected)))
 
+(defun flags-of (&rest bits-and-conditions)
+  "The sum of the bits in BITS-AND-CONDITIONS, a plist, whose conditions are true."
+  (loop for (bit condition) on bits-and-conditions by #'cddr
+        when condition
+          sum bit))
+
 (defun callable-p (object)
   "True if OBJECT is a function, or a symbol that names one."
   (or (functionp object)

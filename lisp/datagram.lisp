@@ -98,10 +98,8 @@ host or, without one, another port; where REMOTE-PORT or HOST stands for nothing
 that. Source: socket(2), bind(2), connect(2), udp(7)."
   (check-own-keywords 'open-datagram-socket :open options)
   (let ((settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
-        (flags (logior (if broadcast +lport-broadcast+ 0)
-                       (if reuse-address +lport-reuse-address+ 0)
-                       (if reuse-port +lport-reuse-port+ 0)
-                       (if joined +lport-joined+ 0))))
+        (flags (flags-of +lport-broadcast+ broadcast +lport-reuse-address+ reuse-address
+                         +lport-reuse-port+ reuse-port +lport-joined+ joined)))
     (check-remote-end remote-host remote-port)
     (if remote-host
         (with-retry (remote-host "connect" "host")

@@ -99,7 +99,7 @@ USE-VALUE, another path. Source: unix(7)."
         (flet ((bind ()
                  (with-octets (pointer block)
                    (lport-local-listen pointer number (or backlog -1) (or mode -1)
-                                       (if unlink +lport-unlink+ 0)))))
+                                       (flags-of +lport-unlink+ unlink)))))
           (if (eq kind :datagram)
               (receive-at-path #'bind path)
               (make-server #'bind

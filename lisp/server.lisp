@@ -33,10 +33,8 @@ another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."
   (check-backlog backlog)
   (with-retry (port "listen" "port")
     (let ((block (listening-block host (or port 0) family))
-          (flags (logior (if reuse-address +lport-reuse-address+ 0)
-                         (if reuse-port +lport-reuse-port+ 0)
-                         (if nodelay +lport-nodelay+ 0)
-                         (if keepalive +lport-keepalive+ 0))))
+          (flags (flags-of +lport-reuse-address+ reuse-address +lport-reuse-port+ reuse-port
+                           +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
       (make-server (lambda ()
                      (with-octets (pointer block)
                        (lport-socket-listen pointer (or backlog -1) flags)))
