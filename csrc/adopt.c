@@ -1,8 +1,8 @@
 /* adopt - descriptors that somebody else has made, and those that the system hands over (layer 2).
  * Stands on os, status, address, handle, datagram, patience.
  *
- * Invariant: until a descriptor is adopted nothing about it is changed, and who fails to adopt one
- * still has it as it was. */
+ * Invariant: until a descriptor is adopted nothing about it is changed, and whoever fails to adopt
+ * one still has it as it was. */
 #include "address.h"
 #include "datagram.h"
 #include "handle.h"

@@ -245,10 +245,10 @@ LPORT_API int64_t lport_clock_after(int64_t ns);
  * first time may take milliseconds. Returns 0. LPORT_NOT_SUPPORTED: the system has none. */
 LPORT_API int64_t lport_fence_prepare(void);
 
-/* [nowait] A full memory barrier in every thread of this process that is running; who is not has
- * passed one when it runs again. So a thread that stores A and then loads B, without a barrier of
- * its own, and one that stores B, calls this, and then loads A: at least one of them sees what the
- * other stored. Returns 0. LPORT_NOT_SUPPORTED: not prepared. Source: membarrier(2). */
+/* [nowait] A full memory barrier in every thread of this process that is running; one that is not
+ * has passed one when it runs again. So a thread that stores A and then loads B, without a barrier
+ * of its own, and one that stores B, calls this, and then loads A: at least one of them sees what
+ * the other stored. Returns 0. LPORT_NOT_SUPPORTED: not prepared. Source: membarrier(2). */
 LPORT_API int64_t lport_fence(void);
 
 /* ---- address: text to blocks and back; strict, and no system call but for names of interfaces --

@@ -14,7 +14,7 @@
   (closing nil)                         ; true from the beginning of a close
   (expecting nil)                       ; what is received next has to come first, see PATIENCE
   (patient nil)                         ; it came soon, the last time
-  ;; Who has which direction, see direction.lisp.
+  ;; Which thread has which direction, see direction.lisp.
   (input-owner nil)
   (output-owner nil)
   (contended nil)
@@ -241,7 +241,7 @@ OCTETS: moved so far by the call, for the condition."
 ;;; yet: a call that would only say so is saved. Where it came soon the last time, the receive
 ;;; itself waits for it; else there is a wait first. (Yielding the processor instead would be
 ;;; cheaper still while nobody else wants it; where somebody does, a scheduler of deadlines makes
-;;; who yields wait for milliseconds.)
+;;; whoever yields wait for milliseconds.)
 
 (defparameter *soon* 1000000
   "Nanoseconds within which an answer comes soon.")

@@ -75,7 +75,7 @@ and whoever unwinds it, the handle is closed once."
 
 (defmethod close ((socket socket) &key abort)
   "Flush within the limit that applies, else *CLOSE-LIMIT*, and close; ABORT: reset, without a
-flush. What could not be sent is a condition, after the descriptor is gone. Who closes a socket that
+flush. What could not be sent is a condition, after the descriptor is gone. A close of a socket that
 another thread is just closing returns at once; with ABORT that ends the flush of the other one,
 which signals SOCKET-CLOSED."
   (let ((connection (socket-connection socket)))

@@ -57,7 +57,7 @@ from some way before END."
   "The column at which the next character will stand."
   (declare (type connection connection))
   (let* ((out (connection-out connection))
-         ;; Who asks need not be the writer, and the buffer may be another one by now.
+         ;; Whoever asks need not be the writer, and the buffer may be another one by now.
          (end (min (connection-out-end connection) (length out))))
     (column-behind (connection-format connection) out
                    (min (connection-counted connection) end) end

@@ -47,7 +47,7 @@ unwinds it gives the place back, so neither may come while a resident is inside 
      t))
 
 (defmacro leave-direction (channel direction)
-  "Give back the place of the owner, which this thread has, and wake who waits for it."
+  "Give back the place of the owner, which this thread has, and wake whoever waits for it."
   `(progn (%release-barrier)
           (setf (owner ,channel ,direction) nil)
           (when (channel-contended ,channel)
@@ -180,5 +180,5 @@ next is not older than what this thread has stored."
         while (funcall inside)
         do (if (< look 100)
                (%yield)
-               (sleep 1/10000)))        ; it does not get the processor from who yields to it
+               (sleep 1/10000)))        ; a yield does not give it the processor
   (%acquire-barrier))

@@ -88,7 +88,7 @@ buffered without its being noted is seen from here on."
   (let ((channel (entry-channel entry)))
     (change-atomically (members (channel-memberships channel))
       (cons entry members))
-    ;; Who fills a buffer looks for members behind it without a fence, but owns the direction.
+    ;; Whoever fills a buffer looks for members behind it without a fence, but owns the direction.
     (when (another-p (owner channel :input))
       (fence-threads))))
 

@@ -18,7 +18,7 @@ PROXY-PROTOCOL: T if each connection begins with a header of the PROXY protocol,
 HAProxy and other proxies send it: SOCKET-HOST/PORT then gives the client behind the proxy and the
 end that it connected to, SOCKET-PROXY-HOST/PORT the proxy. The header has to come within 5 seconds
 of the accept, or as many as PROXY-PROTOCOL, a number, says. It is never guessed (NIL: there is
-none), and who can connect can claim to be anybody: let only the proxy reach the port.
+none), and whoever can connect can claim to be anybody: let only the proxy reach the port.
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
 RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port or, where HOST stands for nothing,
 another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."

@@ -8,8 +8,9 @@
 ;;;; thread is woken to lead; when it computes, one of the idle threads, the ticker, notices that
 ;;;; nothing goes on, and takes over. An idle service has one thread in the poller and no ticks.
 ;;;;
-;;;; Invariant: a client's STATE changes by compare-and-swap only, and who changes it from :PARKED
-;;;; to another has the client; so a connection is with one thread at a time, and closed by one.
+;;;; Invariant: a client's STATE changes by compare-and-swap only, and whoever changes it from
+;;;; :PARKED to another has the client; so a connection is with one thread at a time, and closed by
+;;;; one.
 
 (in-package :port)
 
@@ -333,8 +334,8 @@ in the poller. False if it cannot: it is still this thread's then."
                (return-from park (not (change-state client :parked :running))))))
     ;; Now that a sweep would find it; it may be another thread's already.
     (expect-sweep service end)
-    ;; Who stops the service, or closes the connection, sets a mark first and looks then for what is
-    ;; parked.
+    ;; Whoever stops the service, or closes the connection, sets a mark first and looks then for
+    ;; what is parked.
     (not (and (or (service-stopping service)
                   (channel-closing (client-connection client)))
               (change-state client :parked :running)))))

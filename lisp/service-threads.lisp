@@ -2,8 +2,8 @@
 ;;;; poller for all of them, the ticker, and those who serve; see service-clients.lisp.
 ;;;;
 ;;;; Invariant: while a service runs and not all of its threads are busy, one of them leads or is
-;;;; about to; and who takes a client from the line has seen to it that somebody else will look for
-;;;; the next, if there is a thread left.
+;;;; about to; and whoever takes a client from the line has seen to it that somebody else will look
+;;;; for the next, if there is a thread left.
 
 (in-package :port)
 
@@ -148,9 +148,9 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
       (add-thread service)
       (rouse-another service)))
 
-;;; Who ends the process lets no thread be made any more and waits for all others to end: one that
-;;; tried to make another would never do so. So a thread is being made, or the process is ending,
-;;; but not both.
+;;; Whoever ends the process lets no thread be made any more and waits for all others to end: one
+;;; that tried to make another would never do so. So a thread is being made, or the process is
+;;; ending, but not both.
 
 (%defglobal *thread-making* (%make-lock))
 (%defglobal *process-ending* nil)
@@ -298,8 +298,8 @@ wait for one, and a thread more would only be in their way. With the lock held."
         (lead service batch)))))
 
 (defun work (service)
-  "What each thread of SERVICE does. Who ends it, whenever he does, interrupts the function, a flush
-or a wait, and nothing that would leave a client with nobody."
+  "What each thread of SERVICE does. Whoever ends it interrupts, at any moment, the function, a
+flush or a wait, and nothing that would leave a client with nobody."
   (let ((batch (make-event-batch nil +first-batch+))
         (*before-wait* (lambda () (hand-over service))))
     (call-deferred

@@ -2,9 +2,9 @@
 ;;;; service-clients.lisp.
 ;;;;
 ;;;; Invariant: a SERVER exists only once its listeners are open and it has a thread; where that
-;;;; fails nothing is left open. Who stops it sets a mark first, and looks then for what to end or
-;;;; to serve; a second mark, once all that is in the line, lets the threads end. Who is unwound
-;;;; while he stops it leaves no client that he has taken with nobody.
+;;;; fails nothing is left open. Whoever stops it sets a mark first, and looks then for what to end
+;;;; or to serve; a second mark, once all that is in the line, lets the threads end. A thread that
+;;;; is unwound while it stops the service leaves no client that it has taken with nobody.
 
 (in-package :port)
 
@@ -319,7 +319,7 @@ Local paths are unlinked. Nobody has to connect for any of this."
           (accept-last service until)
           (mapc #'close (server-listeners server))
           (end-parked service until))
-      (when first-p                     ; who was unwound there would leave half a service
+      (when first-p                     ; or an unwind would leave half a service
         (mapc #'close (server-listeners server))
         (end-threads service)))
     (call-as-stopper
