@@ -63,12 +63,9 @@ link-local scope and has no zone, unless OWN, the block of the own end, has one.
 
 (defun family-designator (family &optional (operation :resolve))
   "The library's number for FAMILY: :INET, :INET6, or NIL for any. Signals USAGE-ERROR."
-  (case family
-    ((nil) +lport-any+)
-    ((:inet :inet6) (family-number family))
-    (t (fail-as 'usage-error operation :invalid
-                :message "expected :INET, :INET6 or NIL for the family, got ~S"
-                :arguments (list family)))))
+  (check-argument operation family '(member nil :inet :inet6)
+                  "a family, :INET, :INET6 or NIL for any")
+  (if family (family-number family) +lport-any+))
 
 ;;; Ports
 

@@ -33,12 +33,11 @@
                                (:seqpacket . ,+lport-seqpacket+))
   "The kinds of local sockets, each with the library's number.")
 
-(defun kind-number (kind)
-  "The library's number for KIND."
-  (or (cdr (assoc kind *kind-numbers*))
-      (fail-as 'not-supported :open :not-supported
-               :message "expected :KIND :STREAM, :DATAGRAM or :SEQPACKET, got ~S"
-               :arguments (list kind))))
+(defun kind-number (kind operation)
+  "The library's number for KIND, an argument of OPERATION."
+  (check-argument operation kind '(member :stream :datagram :seqpacket)
+                  "a kind, :STREAM, :DATAGRAM or :SEQPACKET")
+  (cdr (assoc kind *kind-numbers*)))
 
 (defun open-unix-socket (path &rest settings
                          &key (kind :stream) bin timeout element-type external-format
@@ -56,7 +55,7 @@ Source: unix(7)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-own-keywords 'open-unix-socket :connect settings)
   (let ((settings (apply #'parse-settings (without-keys settings '(:kind :timeout))))
-        (number (kind-number kind)))
+        (number (kind-number kind :connect)))
     (check-timeout timeout)
     (with-retry (path "connect" "path")
       (let ((block (path-block path :connect)))
@@ -90,7 +89,7 @@ USE-VALUE, another path. Source: unix(7)."
   (check-own-keywords 'open-unix-server :listen options)
   (check-backlog backlog)
   (check-argument :listen mode '(or null (integer 0 #o7777)) "permission bits, or NIL")
-  (let ((number (kind-number kind)))
+  (let ((number (kind-number kind :listen)))
     (when (and proxy-protocol (not (eq kind :stream)))
       (fail-as 'not-supported :listen :not-supported :host path
                :message "expected :KIND :STREAM for PROXY-PROTOCOL, got ~S" :arguments (list kind)))
@@ -125,7 +124,7 @@ Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-own-keywords 'open-socket-pair :open settings)
   (let ((pair (int64s-of-size 2))
-        (number (kind-number kind))
+        (number (kind-number kind :open))
         (settings (apply #'parse-settings (without-keys settings '(:kind))))
         (ends '()) (kept nil))
     (flet ((adopt-end (index)

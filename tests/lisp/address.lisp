@@ -151,7 +151,8 @@ one."
 (define-test "address.family" ()
   (is (equal '(0 4 6) (mapcar #'family-designator '(nil :inet :inet6))))
   (dolist (family '(:local :inet4 4 t "inet"))
-    (is-failure (usage-error :invalid "expected :INET, :INET6 or NIL") (family-designator family))))
+    (is-failure (usage-error :invalid "expected a family, :INET, :INET6 or NIL")
+      (family-designator family))))
 
 (define-test "address.blocks" ()
   "An address goes into a block with its port and scope, and comes out again."

@@ -95,6 +95,22 @@ Returns the condition."
                      (is-mistyped (lambda () (apply (first call) (rest call))) expected)))
           (is (every #'port::endpoint-open-p (list a b server messages))))))))
 
+(define-test arguments.kinds-and-families ()
+  "A kind or a family that does not exist at all is no argument, and those that exist are listed."
+  (dolist (kind '(:streem :packets nil "stream" 1))
+    (dolist (call (list (lambda () (open-unix-socket "/x" :kind kind))
+                        (lambda () (open-unix-server "/x" :kind kind))
+                        (lambda () (open-socket-pair :kind kind))))
+      (is-of-another-type (is-mistyped call ":STREAM, :DATAGRAM or :SEQPACKET"
+                                       (format nil "got ~S" kind)))))
+  (dolist (family '(:ipx :local t "inet" 4))
+    (dolist (call (list (lambda () (open-socket "127.0.0.1" 1 :family family))
+                        (lambda () (open-socket-server 0 :family family))
+                        (lambda () (open-datagram-socket :family family))
+                        (lambda () (resolve "127.0.0.1" :family family))))
+      (is-of-another-type (is-mistyped call ":INET, :INET6 or NIL"
+                                       (format nil "got ~S" family))))))
+
 (define-test arguments.protocol ()
   (is-mistyped (lambda () (socket-service-port "http" 3)) "protocol" "got 3"))
 
