@@ -123,10 +123,11 @@ WITH-DEADLINE, or the timeout."
     (unless (= span +never+)
       (/ span 1000000000))))
 
-(defun fail-timed-out (channel direction operation limit octets)
-  "Signal TIMEOUT. Its restart WAIT-LONGER returns the new limit for this call: a moment."
+(defun fail-timed-out (channel direction operation limit octets &optional (about channel))
+  "Signal the TIMEOUT of a limit of CHANNEL, which ended an operation on ABOUT, a channel. Its
+restart WAIT-LONGER returns the new limit for this call: a moment."
   (let ((deadline (channel-deadline channel direction)))
-    (restart-case (fail-on channel (lport-status-make +lport-timed-out+) operation
+    (restart-case (fail-on about (lport-status-make +lport-timed-out+) operation
                            :octets octets :seconds (fired-seconds channel direction limit))
       (wait-longer (&optional seconds)
         :report "Wait longer; asks for how many seconds."
@@ -169,6 +170,11 @@ by GIVE-UP, a function of a status, if it has passed."
 (defvar *before-wait* nil
   "A function that this thread calls when it is about to block, or NIL; see service-threads.lisp.")
 
+(declaim (inline announce-wait))
+(defun announce-wait ()
+  (when *before-wait*
+    (funcall (the function *before-wait*))))
+
 (defun check-deadline (channel direction operation limit octets)
   "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if a deadline has passed,
 whatever there is to read or room to write. A timeout is for calls that block: who has tried, and
@@ -181,15 +187,15 @@ would, looks at LIMIT itself."
         (fail-timed-out channel direction operation limit octets)
         limit)))
 
-(defun check-limit (channel direction operation limit octets)
-  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if it has passed, or the
-deadline of CHANNEL."
+(defun check-limit (channel direction operation limit octets &optional (about channel))
+  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT, of OPERATION on ABOUT, if
+it has passed, or the deadline of CHANNEL."
   (declare (type moment limit))
   (let ((deadline (channel-deadline channel direction)))
     (if (and (= limit +never+) (= deadline +never+))
         limit
         (if (>= (lport-clock-now) (min limit deadline))
-            (fail-timed-out channel direction operation limit octets)
+            (fail-timed-out channel direction operation limit octets about)
             limit))))
 
 (defun begin-call (channel direction)
@@ -216,8 +222,7 @@ LIMIT or the socket's own deadline, SOCKET-CLOSED when somebody closes it; CLOSI
 closer himself.
 OCTETS: moved so far by the call, for the condition."
   (declare (type moment limit))
-  (when *before-wait*
-    (funcall (the function *before-wait*)))
+  (announce-wait)
   (loop
     (unless closing
       (check-open channel operation octets))
@@ -234,6 +239,21 @@ OCTETS: moved so far by the call, for the condition."
                                                   limit
                                                   (channel-deadline channel direction))))
              (return (fail-timed-out channel direction operation limit octets)))))))
+
+(defun await-input-until (moment about operation limit octets &optional (channel about))
+  "Wait once for input on ABOUT, a channel, by the limits of CHANNEL: LIMIT, or a later one that the
+user asked for, if there may be some; NIL if MOMENT has passed, and no limit before it. Signals what
+AWAIT does."
+  (declare (type moment moment limit))
+  (announce-wait)
+  (let ((result (wait-once about +lport-input+
+                           (min limit moment (channel-input-deadline channel)))))
+    (cond ((>= result 0) limit)
+          ((/= (lport-status-kind result) +lport-timed-out+)
+           (fail-on about result operation :octets octets))
+          ((or (< (min limit (channel-input-deadline channel)) moment)
+               (< (lport-clock-now) moment)) ; the deadline was set anew meanwhile
+           (check-limit channel :input operation limit octets about)))))
 
 ;;; Answers
 ;;;

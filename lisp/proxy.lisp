@@ -88,28 +88,30 @@ whole. Never blocks. Signals PROXY-ERROR."
                (return nil))
               (t (fail-broken socket count)))))))
 
-(defun await-header (socket span limit)
-  "Take the header of SOCKET, waiting for it for SPAN at the most. LIMIT, the deadline of this
-thread, is a TIMEOUT if it passes before."
+(defun await-header (socket channel span limit)
+  "Take the header of SOCKET, waiting for it for SPAN at the most. LIMIT, or the deadline of
+CHANNEL, the server's, is a TIMEOUT if it passes before."
   (declare (type moment limit))
   (let ((connection (socket-connection socket)) (end (moment-in span)))
     (loop until (read-header-now socket)
-          do (if (< limit end)
-                 (setf limit (await connection :input :proxy limit (buffered-input connection)))
-                 (handler-case (await connection :input :proxy end 0)
-                   (timeout () (fail-late socket span)))))))
+          do (check-open connection :proxy)
+             (setf limit (or (await-input-until end connection :proxy limit
+                                                (buffered-input connection) channel)
+                             (fail-late socket span))))))
 
-;;; A thread in SOCKET-ACCEPT waits on a connection that nobody else has. Who closes the server
-;;; finds it among the server's pending ones, closes it, and so wakes that thread.
+;;; A thread in SOCKET-ACCEPT waits on a connection that nobody else has, by the limits of the
+;;; server. Who closes the server, or sets its deadline, finds the connection among the server's
+;;; pending ones, and wakes that thread.
 
 (defun accept-header (server socket span limit)
-  "Take the header of SOCKET, which SERVER has just accepted, within SPAN and by LIMIT."
+  "Take the header of SOCKET, which SERVER has just accepted, within SPAN, by LIMIT and by SERVER's
+deadline."
   (let ((channel (endpoint-channel server)) (cell (server-pending server)))
     (unwind-protect
          (progn
            (change-atomically (pending (car cell)) (cons socket pending))
            (check-open channel :accept)
-           (handler-case (await-header socket span limit)
+           (handler-case (await-header socket channel span limit)
              (socket-closed () (fail-closed channel :accept))))
       (change-atomically (pending (car cell)) (remove socket pending)))))
 
@@ -117,6 +119,11 @@ thread, is a TIMEOUT if it passes before."
   "Close the connections that SERVER, closed, has accepted and not handed out yet."
   (dolist (socket (car (server-pending server)))
     (close socket :abort t)))
+
+(defun wake-pending (server)
+  "Make the threads that wait for a header look at the deadline of SERVER."
+  (dolist (socket (car (server-pending server)))
+    (lport-wait-wake (endpoint-handle socket) +lport-input+)))
 
 ;;; What the user may ask
 

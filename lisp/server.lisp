@@ -86,7 +86,8 @@ BIN true: octets first of all, else characters; ELEMENT-TYPE, EXTERNAL-FORMAT (t
 INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET.
 Of a server with PROXY-PROTOCOL the header of the connection is read here, and waited for whatever
 WAIT says, within its own limit; if it is bad or late the connection is closed with a PROXY-ERROR,
-and the call may be made again. So it is with a TIMEOUT if WITH-DEADLINE ends before.
+and the call may be made again. So it is with a TIMEOUT if WITH-DEADLINE, or the deadline or the
+timeout of the server, ends before.
 Conditions: SOCKET-CLOSED, when SERVER is closed, by whomever; TIMEOUT, when a deadline or the
 timeout of the server passes; RESOURCE-EXHAUSTED, the connection stays in the queue. Restart:
 WAIT-LONGER.
@@ -121,26 +122,15 @@ status why there is none."
   (let* ((channel (endpoint-channel server))
          (limit (call-limit channel :input))
          (span (settings-header-span settings))
-         ;; A limit beyond the deadline is one that the user has asked for since.
-         (prepare (and span (lambda (socket)
-                              (accept-header server socket span (max limit *deadline*))))))
+         (prepare (and span (lambda (socket) (accept-header server socket span limit)))))
     (loop
       (check-open channel :accept)
       (setf limit (check-deadline channel :input :accept limit 0))
       (let ((result (accept-now server settings prepare)))
         (cond ((not (integerp result)) (return result))
               ((not (would-block-p result)) (fail-on channel result :accept))
-              (t (setf limit (or (await-connection channel limit moment)
+              (t (setf limit (or (await-input-until moment channel :accept limit 0)
                                  (return nil)))))))))
-
-(defun await-connection (channel limit moment)
-  "Wait for a connection: LIMIT, or a later one that the user asked for, if there may be one; NIL
-once MOMENT has passed."
-  (let ((result (wait-once channel +lport-input+
-                           (min limit moment (channel-input-deadline channel)))))
-    (cond ((>= result 0) limit)
-          ((/= (lport-status-kind result) +lport-timed-out+) (fail-on channel result :accept))
-          ((< (lport-clock-now) moment) (check-limit channel :input :accept limit 0)))))
 
 (defun socket-server-close (server)
   "Close SERVER: nobody can connect any more, threads in SOCKET-ACCEPT get SOCKET-CLOSED at once,

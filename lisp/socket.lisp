@@ -306,4 +306,6 @@ more. It is not for WAIT-FOR-INPUT and POLLER-WAIT, which may wait for others to
                      (max 0 seconds)
                      seconds)))
     (set-deadline (endpoint-channel socket) direction (moment-after seconds) seconds))
+  (when (typep socket 'socket-server)
+    (wake-pending socket))
   seconds)

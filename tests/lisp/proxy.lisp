@@ -146,6 +146,73 @@ gone and the server goes on, or the wait does."
         (with-open-stream (socket (with-deadline (1/10) (socket-accept server)))
           (is (equal *header-ends* (ends socket))))))))
 
+(defun is-header-timeout (server peer function)
+  "Check that FUNCTION, which accepts PEER from SERVER, signals a TIMEOUT by 1/5, its connection is
+closed, and SERVER accepts the next one once it has no limit any more."
+  (let ((condition (is-failure (timeout :timed-out "PROXY header from 127.0.0.1:"
+                                        "11 octets moved" "0.2 s")
+                     (funcall function))))
+    (is (= 1/5 (timeout-time condition))))
+  (is (typep (failure-of (read-byte peer nil)) 'connection-reset))
+  (setf (socket-timeout server :input) nil
+        (socket-deadline server :input) nil))
+
+(defun is-accepted (server)
+  "Check that SERVER accepts a connection that has a header."
+  (with-open-stream (socket (socket-accept server))
+    (is (equal *header-ends* (ends socket)))))
+
+(define-test proxy.limits-of-the-server (:behaviour 10)
+  "The timeout and the deadline of a server end its wait for a header too, and it goes on."
+  (with-proxied (server send)
+    (dolist (limit (list (lambda () (setf (socket-timeout server :input) 1/5))
+                         (lambda () (setf (socket-deadline server :input) 1/5))))
+      (let ((peer (send "PROXY TCP4 ")))
+        (is-header-timeout server peer (lambda ()
+                                         (funcall limit)
+                                         (socket-accept server))))
+      (send *header*)
+      (is-accepted server))))
+
+(define-test proxy.a-deadline-set-during-the-wait (:behaviour 3)
+  "A deadline of the server ends a wait for a header that is under way, and moves its end."
+  (with-proxied (server send :proxy-protocol 600)
+    (let* ((peer (send "PROXY TCP4 "))
+           (accepting (start-blocked (lambda () (socket-accept server)))))
+      (is-true (wait-until (lambda () (car (port::server-pending server)))))
+      (setf (socket-deadline server :input) 500)
+      (setf (socket-deadline server :input) 1/5)
+      (is-header-timeout server peer (lambda () (error (join accepting)))))
+    (send *header*)
+    (is-accepted server)))
+
+(define-test proxy.no-limit-for-what-is-there (:behaviour 6)
+  "A header that is there is taken whatever the timeout; a deadline that has passed leaves the
+connection in the queue."
+  (with-proxied (server send)
+    (send *header*)
+    (setf (socket-timeout server :input) 0
+          (socket-deadline server :input) 0)
+    (is (typep (failure-of (socket-accept server)) 'timeout))
+    (setf (socket-deadline server :input) nil)
+    (is-accepted server)))
+
+(define-test proxy.waiting-longer-for-the-server ()
+  "Who waits longer than a deadline or the timeout of the server says gets the header."
+  (dolist (limit (list (lambda (server) (setf (socket-timeout server :input) 1/100))
+                       (lambda (server) (setf (socket-deadline server :input) 1/100))))
+    (with-proxied (server send)
+      (let ((peer (send "PROXY TCP4 ")) (timeouts 0))
+        (funcall limit server)
+        (handler-bind ((timeout (lambda (condition)
+                                  (when (and (= 1 (incf timeouts))
+                                             (eq :proxy (network-operation condition)))
+                                    (write-string *header* peer :start 11)
+                                    (finish-output peer))
+                                  (wait-longer 20 condition))))
+          (is-accepted server))
+        (is (= 1 timeouts))))))
+
 (define-test proxy.waiting-longer-for-a-connection ()
   "Who waits longer for a connection than a deadline says does so for its header too."
   (with-proxied (server send)
