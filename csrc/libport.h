@@ -503,6 +503,15 @@ LPORT_API int64_t lport_local_send(int64_t socket, const uint8_t *octets, size_t
 LPORT_API int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len,
                                       int64_t *descriptors, int32_t max);
 
+/* [nowait] As lport_datagram_receive, of messages on local sockets, and tells who has sent this
+ * one: process, real user and real group, as they were then, into the three numbers of IDENTITY, if
+ * option `pass-credentials` is on: else -1 thrice. Of a message that came before it was on they are
+ * 0 and the user and group that the system has for nobody, 65534. Descriptors that come with it are
+ * closed. No LPORT_PEEK and no LPORT_PATIENT. LPORT_NOT_SUPPORTED: not a local socket.
+ * Source: recvmsg(2), SCM_CREDENTIALS of unix(7). */
+LPORT_API int64_t lport_local_receive_from(int64_t socket, uint8_t *octets, size_t len,
+                                           uint8_t *sender, int64_t *identity);
+
 /* ---- option: one table of names -------------------------------------------------------------- */
 
 /* A value is a number of zero or more; LPORT_NEVER stands for none where the option has that. A

@@ -1,8 +1,10 @@
-/* local_pass - what only local sockets can carry (layer 2), unix(7): who the peer is, and
- * descriptors. Part of local; stands on os, status, handle, transfer, datagram.
+/* local_pass - what only local sockets can carry (layer 2), unix(7): who the peer is, or the sender
+ * of a message, and descriptors. Part of local; stands on os, status, address, handle, transfer,
+ * datagram.
  *
  * Invariant: a descriptor that has arrived is close-on-exec, and is either given to the caller or
  * closed. */
+#include "address.h"
 #include "datagram.h"
 #include "handle.h"
 #include "libport.h"
@@ -135,17 +137,42 @@ static int32_t take_row(const struct cmsghdr *row, int64_t *descriptors, int32_t
     return kept;
 }
 
-/* Puts the descriptors that came with MESSAGE into DESCRIPTORS, and -1 into the rest of its MAX. */
-static void take_descriptors(struct msghdr *message, int64_t *descriptors, int32_t max) {
+static void take_identity(const struct cmsghdr *row, int64_t *identity) {
+    struct ucred sender;
+    memcpy(&sender, CMSG_DATA(row), sizeof sender);
+    identity[0] = sender.pid;
+    identity[1] = sender.uid;
+    identity[2] = sender.gid;
+}
+
+/* What a message is received into. SENDER and IDENTITY may be NULL: they are not asked for. */
+struct parcel {
+    uint8_t *octets;
+    size_t len;
+    uint8_t *sender;
+    int64_t *descriptors;
+    int32_t max;
+    int64_t *identity;
+};
+
+/* Puts the descriptors that came with MESSAGE into those of PARCEL, and -1 into the rest of them;
+ * its sender into the identity, or -1 where the system does not tell. */
+static void take_rows(struct msghdr *message, const struct parcel *parcel) {
     int32_t kept = 0;
+    if (parcel->identity != NULL) {
+        parcel->identity[0] = parcel->identity[1] = parcel->identity[2] = -1;
+    }
     for (struct cmsghdr *row = CMSG_FIRSTHDR(message); row != NULL;
          row = CMSG_NXTHDR(message, row)) {
         if (row->cmsg_level == SOL_SOCKET && row->cmsg_type == SCM_RIGHTS) {
-            kept = take_row(row, descriptors, kept, max);
+            kept = take_row(row, parcel->descriptors, kept, parcel->max);
+        } else if (row->cmsg_level == SOL_SOCKET && row->cmsg_type == SCM_CREDENTIALS &&
+                   parcel->identity != NULL) {
+            take_identity(row, parcel->identity);
         }
     }
-    while (kept < max) {
-        descriptors[kept++] = -1;
+    while (kept < parcel->max) {
+        parcel->descriptors[kept++] = -1;
     }
 }
 
@@ -156,18 +183,26 @@ static size_t room_for(int32_t max) {
     return OTHER_ROWS + CMSG_SPACE(count * sizeof(int));
 }
 
-static int64_t receive_with(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
-                            int64_t *descriptors, int32_t max) {
+static int64_t receive_parcel(struct lport_slot *slot, int fd, const struct parcel *parcel,
+                              int how) {
     union control control;
-    struct iovec piece = {octets, len};
+    struct sockaddr_storage storage;
+    struct iovec piece = {parcel->octets, parcel->len};
     struct msghdr message = {.msg_iov = &piece,
                              .msg_iovlen = 1,
                              .msg_control = &control,
-                             .msg_controllen = room_for(max)};
+                             .msg_controllen = room_for(parcel->max)};
+    if (parcel->sender != NULL) {
+        message.msg_name = &storage;
+        message.msg_namelen = sizeof storage;
+    }
     int64_t count =
-        lport_datagram_receive_message(slot, fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        lport_datagram_receive_message(slot, fd, &message, how | MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (count >= 0) {
-        take_descriptors(&message, descriptors, max);
+        take_rows(&message, parcel);
+        if (parcel->sender != NULL) {
+            lport_address_from_kernel(&storage, message.msg_namelen, parcel->sender);
+        }
     }
     return count;
 }
@@ -185,7 +220,27 @@ int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len, int64_t
     int64_t result = slot->kind == LPORT_STREAM && len == 0 ? lport_status_make(LPORT_INVALID) : 0;
     result = result == 0 ? lport_transfer_ended(slot) : result;
     if (result == 0) {
-        result = receive_with(slot, (int)fd, octets, len, descriptors, max);
+        struct parcel parcel = {
+            .octets = octets, .len = len, .descriptors = descriptors, .max = max};
+        result = receive_parcel(slot, (int)fd, &parcel, 0);
+    }
+    lport_handle_leave(slot);
+    return result;
+}
+
+int64_t lport_local_receive_from(int64_t socket, uint8_t *octets, size_t len, uint8_t *sender,
+                                 int64_t *identity) {
+    struct lport_slot *slot;
+    int64_t fd = enter_local(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t result =
+        slot->kind == LPORT_STREAM ? lport_status_make(LPORT_INVALID) : lport_transfer_ended(slot);
+    if (result == 0) {
+        struct parcel parcel = {
+            .octets = octets, .len = len, .sender = sender, .identity = identity};
+        result = receive_parcel(slot, (int)fd, &parcel, MSG_TRUNC);
     }
     lport_handle_leave(slot);
     return result;

@@ -136,6 +136,7 @@ FUNCTION(int64_t, lport_local_listen, (const uint8_t *, int32_t, int32_t, int32_
 FUNCTION(int64_t, lport_local_credentials, (int64_t, int64_t *))
 FUNCTION(int64_t, lport_local_send, (int64_t, const uint8_t *, size_t, const int64_t *, int32_t))
 FUNCTION(int64_t, lport_local_receive, (int64_t, uint8_t *, size_t, int64_t *, int32_t))
+FUNCTION(int64_t, lport_local_receive_from, (int64_t, uint8_t *, size_t, uint8_t *, int64_t *))
 FUNCTION(const char *, lport_option_name, (int32_t))
 FUNCTION(const char *, lport_option_kind, (int32_t))
 FUNCTION(const char *, lport_option_unit, (int32_t))

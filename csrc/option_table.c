@@ -162,7 +162,7 @@ static const struct lport_option options[] = {
     {"debug", "", BOOLEAN, ALL, 0, 0, {SOL_SOCKET, SO_DEBUG}, {0, 0}, NULL,
      "The system records what happens; needs a privilege (SO_DEBUG)."},
     {"pass-credentials", "", BOOLEAN, LOCAL, 0, 0, {SOL_SOCKET, SO_PASSCRED}, {0, 0}, NULL,
-     "Messages come with the credentials of their sender (SO_PASSCRED)."},
+     "Messages come with the credentials of their sender, from when it is on (SO_PASSCRED)."},
 };
 /* clang-format on */
 

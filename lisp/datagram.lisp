@@ -355,6 +355,14 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
                     :message "expected a call of RECEIVE-BATCH, as messages may come joined"))
           (t (fail-on messenger status :receive)))))
 
+(declaim (inline message-values))
+(defun message-values (messenger block length room)
+  "What SOCKET-RECEIVE returns of a message of LENGTH octets, for which there was ROOM, from BLOCK."
+  (declare (type index length room))
+  (let ((sender (or (messenger-peer messenger) (sender-end messenger block))))
+    (values (min length room) (end-host sender) (end-port sender)
+            (and (> length room) length))))
+
 (defun receive-message (messenger octets start end)
   (declare (type index start end))
   (let* ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
@@ -362,23 +370,28 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
          (length (receiving (messenger :receive (call-limit messenger :input)
                              :fail (lambda (status) (fail-receive messenger status)))
                      (flags)
-                   (receive-now messenger octets start end block flags)))
-         (sender (or (messenger-peer messenger) (sender-end messenger block))))
-    (declare (dynamic-extent block) (type index room length))
-    (values (min length room) (end-host sender) (end-port sender)
-            (and (> length room) length))))
+                   (receive-now messenger octets start end block flags))))
+    (declare (dynamic-extent block))
+    (message-values messenger block length room)))
 
-(defun socket-receive (socket octets &key (start 0) end)
+(defun socket-receive (socket octets &key (start 0) end credentials)
   "Wait for the next message, store it into OCTETS, a vector of (unsigned-byte 8), from index START
 below END (NIL: its length), and return 4 values: how many octets were stored; its sender's host, a
 string, and port (of a local socket the path, \"\" for an unnamed one, and 0); its full length if
 that is more and the rest was cut off, else NIL. The string is not to be changed.
+CREDENTIALS true, of a local socket: return 3 values more, the ids of the process that has sent this
+message and of its real user and group, for which the system vouches, if option :PASS-CREDENTIALS of
+SOCKET is on; else NIL thrice. A message that came before it was on is from process 0, and user and
+group 65534, nobody. Descriptors that come with a message are closed, with and without CREDENTIALS.
 SOCKET: a DATAGRAM-SOCKET. A message of no octets is 0, and no end of file; the end of a connection
 of sequenced packets is the standard END-OF-FILE. Of several threads in this call each gets a
 message of its own.
 Conditions: TIMEOUT; SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTION-REFUSED,
 HOST-UNREACHABLE and their kin, when a connected socket is told so of an earlier message: it works
-on; of sequenced packets CONNECTION-LOST. Restart: WAIT-LONGER. Source: recv(2), recvfrom(2)."
+on; of sequenced packets CONNECTION-LOST; NOT-SUPPORTED, CREDENTIALS of a socket that is not local.
+Restart: WAIT-LONGER. Source: recv(2), recvfrom(2), SCM_CREDENTIALS of unix(7)."
   (let ((messenger (messenger-of socket :receive)))
     (with-octets-of (vector from to) octets (start end) :receive
-      (receive-message messenger vector from to))))
+      (if credentials
+          (receive-from messenger vector from to)
+          (receive-message messenger vector from to)))))

@@ -1,4 +1,5 @@
-;;;; local-pass - what only local sockets can carry: who the peer is, and file descriptors; unix(7).
+;;;; local-pass - what only local sockets can carry: who the peer is, who has sent a message, and
+;;;; file descriptors; unix(7).
 ;;;;
 ;;;; Invariant: octets that were read ahead are never passed over: descriptors come with octets of
 ;;;; the stream, and are received with them or not at all.
@@ -20,7 +21,32 @@ Source: SO_PEERCRED, unix(7)."
       (fail-of-kind socket status :credentials "a local socket"))
     (values (aref numbers 0) (aref numbers 1) (aref numbers 2))))
 
-;;; Sending
+;;; The sender of a message
+
+(defun receive-from-now (messenger octets start end block numbers)
+  "As RECEIVE-NOW; who has sent the message goes into NUMBERS."
+  (call-deferred
+    (let ((length (with-octets (pointer octets start end)
+                    (with-octets (sender block)
+                      (with-int64s (identity numbers)
+                        (lport-local-receive-from (channel-handle messenger) pointer
+                                                  (- end start) sender identity))))))
+      (when (>= length 0)
+        (note-received messenger (min length (- end start))))
+      length)))
+
+(defun receive-from (messenger octets start end)
+  "What SOCKET-RECEIVE returns with CREDENTIALS."
+  (let* ((block (make-block))
+         (numbers (int64s-of-size 3))
+         (length (trying (messenger :input :receive (call-limit messenger :input)
+                          :fail (lambda (status) (fail-passing messenger status :receive)))
+                   (receive-from-now messenger octets start end block numbers))))
+    (multiple-value-call #'values
+      (message-values messenger block length (- end start))
+      (values-list (map 'list (lambda (number) (unless (minusp number) number)) numbers)))))
+
+;;; Sending descriptors
 
 (defconstant +most-descriptors+ 253 "Descriptors that one message carries, unix(7).")
 
@@ -117,7 +143,7 @@ NOT-SUPPORTED, it is no local socket. Source: sendmsg(2), SCM_RIGHTS of unix(7).
 
 (note-keywords 'send-descriptors)
 
-;;; Receiving
+;;; Receiving descriptors
 
 (defconstant +most-octets+ 65536 "Octets of a message with descriptors that are received.")
 

@@ -39,6 +39,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive #:lport-datagram-join
    #:lport-datagram-send-batch #:lport-datagram-receive-batch
    #:lport-datagram-leave #:lport-local-credentials #:lport-local-send #:lport-local-receive
+   #:lport-local-receive-from
    ;; info, adopt
    #:lport-info-name #:lport-info-kind #:lport-info-note #:lport-info-state #:lport-info-read
    #:lport-descriptor-inspect #:lport-descriptor-adopt #:lport-activation-count

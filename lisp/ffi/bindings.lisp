@@ -112,6 +112,8 @@ has to have them."
                       (descriptors :pointer) (count :int32))
   ("lport_local_receive" :nowait result (socket handle) (octets :pointer) (len :size)
                          (descriptors :pointer) (max :int32))
+  ("lport_local_receive_from" :nowait result (socket handle) (octets :pointer) (len :size)
+                              (sender :pointer) (identity :pointer))
   ;; option
   ("lport_option_name" :pure :string (index :int32))
   ("lport_option_kind" :pure :string (index :int32))

@@ -323,6 +323,7 @@ static const struct row rows[] = {
     ROW("lport_local_credentials", FAILS, LPORT_CLOSED, GONE, P(numbers)),
     ROW("lport_local_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(numbers), N(1)),
     ROW("lport_local_receive", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(numbers), N(1)),
+    ROW("lport_local_receive_from", FAILS, LPORT_CLOSED, GONE, P(space), N(3), P(NULL), P(numbers)),
     TEXT_ROW("lport_option_name", NOTHING, NULL, N(INT32_MAX)),
     TEXT_ROW("lport_option_kind", SPELLS, "choice", N(0)),
     TEXT_ROW("lport_option_unit", NOTHING, NULL, N(-1)),
@@ -600,6 +601,12 @@ Test(abi, a_descriptor_is_passed) {
     cr_assert_gt(numbers[0], 0);
     cr_assert_eq(numbers[1], -1);
     cr_assert_eq(close((int)numbers[0]), 0);
+    close_all(pair, 2);
+    cr_assert_eq(CALL("lport_socket_pair", N(LPORT_DATAGRAM), P(pair)), 0);
+    cr_assert_eq(CALL("lport_socket_send", N(pair[0]), P("me"), N(2)), 2);
+    cr_assert_eq(CALL("lport_local_receive_from", N(pair[1]), P(heard), N(8), P(NULL), P(numbers)),
+                 2);
+    cr_assert_eq(numbers[0], -1);
     close_all(pair, 2);
 }
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 TestSuite(local_pass, .timeout = 10);
@@ -32,6 +33,130 @@ SOCKET_TEST(local_pass, the_peer_is_this_process) {
     assert_kind(lport_local_credentials(ends[0], identity), LPORT_NOT_SUPPORTED);
     close_both(ends);
 }
+
+/* ---- senders --------------------------------------------------------------------------------- */
+
+static void tell_senders(int64_t socket) {
+    int fd = (int)lport_socket_descriptor(socket), on = 1;
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on), 0);
+}
+
+static void assert_sender(const int64_t *identity, int64_t pid, int64_t uid, int64_t gid) {
+    cr_assert_eq(identity[0], pid);
+    cr_assert_eq(identity[1], uid);
+    cr_assert_eq(identity[2], gid);
+}
+
+/* A child sends on its end and ends: the message is from it, and not from who made the pair. */
+SOCKET_TEST(local_pass, the_sender_of_a_message_is_who_sent_it) {
+    for (int k = 1; k < KINDS; k++) {
+        int64_t ends[2], identity[3];
+        uint8_t octets[8] = {0}, sender[LPORT_ADDRESS_SIZE];
+        cr_assert_eq(lport_socket_pair(kinds[k], ends), 0);
+        tell_senders(ends[1]);
+        int fd = (int)lport_socket_descriptor(ends[0]), state;
+        pid_t child = fork();
+        if (child == 0) {
+            _exit(send(fd, "abc", 3, 0) == 3 ? 0 : 1);
+        }
+        cr_assert_eq(waitpid(child, &state, 0), child);
+        cr_assert_eq(state, 0);
+        cr_assert_eq(undisturbed(lport_local_receive_from(ends[1], octets, 8, sender, identity)),
+                     3);
+        cr_assert_eq(memcmp(octets, "abc", 4), 0);
+        cr_assert_eq(sender[0], LPORT_LOCAL);
+        cr_assert_eq(sender[1], 0);
+        assert_sender(identity, child, getuid(), getgid());
+        close_both(ends);
+    }
+}
+
+/* The name of the sender, a message cut off, one without octets, and the end. */
+SOCKET_TEST(local_pass, a_message_with_its_sender_is_received_like_any_other) {
+    uint8_t octets[8] = {0}, own[LPORT_ADDRESS_SIZE], from[LPORT_ADDRESS_SIZE],
+            sender[LPORT_ADDRESS_SIZE], unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL};
+    int64_t ends[2], identity[3];
+    ends[0] = lport_datagram_open(unnamed, NULL, 0);
+    ends[1] = lport_datagram_open(unnamed, NULL, 0);
+    cr_assert(ends[0] > 0 && ends[1] > 0);
+    tell_senders(ends[1]);
+    cr_assert_eq(lport_socket_name(ends[0], from), LPORT_LOCAL);
+    cr_assert_eq(lport_socket_name(ends[1], own), LPORT_LOCAL);
+    assert_kind(undisturbed(lport_local_receive_from(ends[1], octets, 8, sender, identity)),
+                LPORT_WOULD_BLOCK);
+    static const size_t lengths[] = {0, 3, 8, 20};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        uint8_t sent[20] = "01234567890123456789";
+        int64_t len = (int64_t)lengths[i];
+        cr_assert_eq(undisturbed(lport_datagram_send(ends[0], sent, lengths[i], own)), len);
+        cr_assert_eq(undisturbed(lport_local_receive_from(ends[1], octets, 8, sender, identity)),
+                     len);
+        cr_assert_eq(memcmp(octets, sent, lengths[i] < 8 ? lengths[i] : 8), 0);
+        cr_assert_eq(lport_address_equal(sender, from), 1);
+        assert_sender(identity, getpid(), getuid(), getgid());
+    }
+    close_both(ends);
+    cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);
+    tell_senders(ends[1]);
+    cr_assert_eq(undisturbed(lport_socket_send(ends[0], octets, 0)), 0);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    cr_assert_eq(undisturbed(lport_local_receive_from(ends[1], octets, 8, NULL, identity)), 0);
+    assert_sender(identity, getpid(), getuid(), getgid());
+    assert_kind(undisturbed(lport_local_receive_from(ends[1], octets, 8, NULL, identity)),
+                LPORT_END);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+}
+
+SOCKET_TEST(local_pass, a_sender_that_the_system_does_not_tell_is_nobody) {
+    int64_t ends[2], identity[3];
+    uint8_t octet = 1;
+    cr_assert_eq(lport_socket_pair(LPORT_DATAGRAM, ends), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(undisturbed(lport_socket_send(ends[0], &octet, 1)), 1);
+    }
+    cr_assert_eq(undisturbed(lport_local_receive_from(ends[1], &octet, 1, NULL, identity)), 1);
+    assert_sender(identity, -1, -1, -1);
+    tell_senders(ends[1]);
+    cr_assert_eq(undisturbed(lport_local_receive_from(ends[1], &octet, 1, NULL, identity)), 1);
+    assert_sender(identity, 0, 65534, 65534);
+    close_both(ends);
+}
+
+/* The counts of the test show that the descriptors are closed, whatever room is left for them. */
+SOCKET_TEST(local_pass, descriptors_that_come_with_a_sender_are_closed) {
+    for (int asked = 0; asked < 2; asked++) {
+        for (int32_t count = 1; count < 12; count++) {
+            int64_t ends[2], identity[3], sent[12] = {0};
+            uint8_t octet = 1;
+            cr_assert_eq(lport_socket_pair(LPORT_DATAGRAM, ends), 0);
+            if (asked) {
+                tell_senders(ends[1]);
+            }
+            cr_assert_eq(undisturbed(lport_local_send(ends[0], &octet, 1, sent, count)), 1);
+            cr_assert_eq(undisturbed(lport_local_receive_from(ends[1], &octet, 1, NULL, identity)),
+                         1);
+            cr_assert_eq(identity[0], asked ? getpid() : -1);
+            close_both(ends);
+        }
+    }
+}
+
+SOCKET_TEST(local_pass, what_has_no_messages_with_senders) {
+    int64_t ends[2], identity[3];
+    uint8_t octet = 1;
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    assert_kind(lport_local_receive_from(ends[0], &octet, 1, NULL, identity), LPORT_INVALID);
+    close_both(ends);
+    make_connection(LPORT_INET, ends);
+    assert_kind(lport_local_receive_from(ends[0], &octet, 1, NULL, identity), LPORT_NOT_SUPPORTED);
+    close_both(ends);
+    cr_assert_eq(lport_socket_pair(LPORT_SEQPACKET, ends), 0);
+    cr_assert_eq(lport_socket_shutdown(ends[0], LPORT_INPUT), 0);
+    assert_kind(lport_local_receive_from(ends[0], &octet, 1, NULL, identity), LPORT_END);
+    close_both(ends);
+}
+
+/* ---- descriptors ----------------------------------------------------------------------------- */
 
 /* COUNT descriptors of pipes that can be read, their other ends closed. */
 static void open_pipes(int64_t *fds, int count) {
@@ -185,6 +310,12 @@ SOCKET_TEST(local_pass, failures_are_told) {
     cr_assert_eq(lport_local_receive(ends[1], &octet, 1, got, 1), 1);
     cr_assert_eq(close((int)got[0]), 0);
     int64_t identity[3];
+    cr_assert_eq(lport_local_send(ends[0], &octet, 1, &zero, 1), 1);
+    faults_fail(CALL_RECVMSG, 1, 2, EINTR);
+    cr_assert_eq(lport_local_receive_from(ends[1], &octet, 1, NULL, identity), 1);
+    faults_fail(CALL_RECVMSG, 1, 1, ENOMEM);
+    assert_kind(lport_local_receive_from(ends[1], &octet, 1, NULL, identity),
+                LPORT_MEMORY_EXHAUSTED);
     faults_fail(CALL_GETSOCKOPT, 1, 1, ENOMEM);
     assert_kind(lport_local_credentials(ends[0], identity), LPORT_MEMORY_EXHAUSTED);
     close_both(ends);

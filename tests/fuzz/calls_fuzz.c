@@ -263,6 +263,10 @@ static void pass_descriptors(void) {
     for (int32_t i = 0; count >= 0 && i < most; i++)
         if (descriptors[i] >= 0)
             close((int)descriptors[i]);
+    uint8_t from[LPORT_ADDRESS_SIZE];
+    int64_t identity[3];
+    known(lport_local_receive_from(receiver, octets, next() % 9, next() % 2 == 0 ? from : NULL,
+                                   identity));
 }
 
 /* ---- waiting --------------------------------------------------------------------------------- */
