@@ -639,9 +639,10 @@ LPORT_API int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t o
  * socket with its descriptor or its place in the table is never taken for it. After a fork the
  * child has no pollers: each is LPORT_CLOSED there, and may be closed. */
 
-/* [nowait] A new poller with BACKEND, LPORT_POLLER_ (_BEST: epoll where there is one). Returns the
- * poller. LPORT_NOT_SUPPORTED: the system has no such backend. The exhausted ones. Source:
- * epoll_create1(2), eventfd(2). */
+/* [nowait] A new poller with BACKEND, LPORT_POLLER_ (_BEST: epoll where there is one, and no filter
+ * of system calls forbids it). Returns the poller. LPORT_NOT_SUPPORTED: the system has no such
+ * backend. LPORT_PERMISSION_DENIED: a filter forbids it. The exhausted ones.
+ * Source: epoll_create1(2), eventfd(2), seccomp(2). */
 LPORT_API int64_t lport_poller_open(int32_t backend);
 
 /* [nowait] Puts SOCKET into POLLER with INTEREST: LPORT_INPUT, LPORT_OUTPUT, both, or 0 for none at

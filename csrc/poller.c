@@ -300,6 +300,12 @@ free_poller:
     return status;
 }
 
+/* True if STATUS says that the library knows a backend and the system does not have it, or does not
+ * give it to this process: of itself none fails with EPERM, a filter of system calls does. */
+static int is_withheld(int64_t status) {
+    return lport_status_kind(status) == LPORT_NOT_SUPPORTED || lport_status_errno(status) == EPERM;
+}
+
 int64_t lport_poller_open(int32_t number) {
     const struct lport_poller_backend *backend = backend_of(number);
     if (backend == NULL) {
@@ -308,11 +314,8 @@ int64_t lport_poller_open(int32_t number) {
                                      : LPORT_NOT_SUPPORTED);
     }
     int64_t poller = open_with(backend);
-    if (number == LPORT_POLLER_BEST && lport_status_kind(poller) == LPORT_NOT_SUPPORTED) {
-        /* The library knows epoll, the system does not. */
-        return open_with(&lport_poller_on_poll);
-    }
-    return poller;
+    return number == LPORT_POLLER_BEST && is_withheld(poller) ? open_with(&lport_poller_on_poll)
+                                                              : poller;
 }
 
 /* Enters the slot of POLLER: 0 and the poller into *ENTERED, or a status. */

@@ -5,7 +5,8 @@
  * thread and taken away again, unless one was pending before, as it can only be where the thread
  * holds it back itself. It raises one too where a part went out before the connection broke, and
  * then it returns that part. What the system cannot send in this way (a file system without page
- * cache, a kind of socket) is read and sent instead. */
+ * cache, a kind of socket), or does not let be sent so (EPERM of a filter of system calls), is read
+ * and sent instead: whoever may not do that either is told by these calls. */
 #include "libport.h"
 #include "os.h"
 #include "patience.h"
@@ -58,12 +59,13 @@ static ssize_t send_without_signal(int fd, int file, off_t offset, size_t len) {
     return count;
 }
 
+static int is_no_way(int error) {
+    return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == EPERM;
+}
+
 static ssize_t send_piece(int fd, int file, off_t offset, size_t len) {
     ssize_t count = send_without_signal(fd, file, offset, len);
-    if (count < 0 && (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
-        return read_and_send(fd, file, offset, len);
-    }
-    return count;
+    return count < 0 && is_no_way(errno) ? read_and_send(fd, file, offset, len) : count;
 }
 #else
 static ssize_t send_piece(int fd, int file, off_t offset, size_t len) {

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 TestSuite(poller, .timeout = 30);
@@ -756,18 +757,35 @@ static void remove_from(void *data, int64_t result) {
     assert_kind(status, result < 0 ? LPORT_INVALID : 0);
 }
 
-/* A kernel without epoll, or a filter of system calls that does not know it. */
-SOCKET_TEST(poller, the_best_is_poll_where_the_system_has_no_epoll) {
+/* The best poller works, although on epoll there is none, with a status of KIND. */
+static void assert_best_is_poll(int32_t kind) {
     int64_t ends[2];
-    faults_fail(CALL_EPOLL_CREATE1, 1, INT64_MAX, ENOSYS);
-    assert_kind(lport_poller_open(LPORT_POLLER_EPOLL), LPORT_NOT_SUPPORTED);
+    assert_kind(lport_poller_open(LPORT_POLLER_EPOLL), kind);
     int64_t poller = open_poller(LPORT_POLLER_BEST);
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
     cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_OUTPUT), 0);
     assert_ready(poller, ends[0], LPORT_OUTPUT);
-    faults_clear();
     close_both(ends);
     cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+/* A kernel without epoll. */
+SOCKET_TEST(poller, the_best_is_poll_where_the_system_has_no_epoll) {
+    faults_fail(CALL_EPOLL_CREATE1, 1, INT64_MAX, ENOSYS);
+    assert_best_is_poll(LPORT_NOT_SUPPORTED);
+    faults_clear();
+}
+
+SOCKET_TEST(poller, the_best_is_poll_where_a_filter_forbids_epoll) {
+    forbid_call(SYS_epoll_create1);
+    assert_best_is_poll(LPORT_PERMISSION_DENIED);
+}
+
+SOCKET_TEST(poller, the_best_is_none_where_a_filter_forbids_what_each_needs) {
+    forbid_call(SYS_eventfd2);
+    for (int32_t backend = LPORT_POLLER_BEST; backend <= LPORT_POLLER_POLL; backend++) {
+        assert_kind(lport_poller_open(backend), LPORT_PERMISSION_DENIED);
+    }
 }
 
 /* Behaviour 64. */

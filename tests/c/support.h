@@ -48,6 +48,10 @@ void each_descriptor(void (*visit)(int fd, const char *what, void *data), void *
 
 const char *kind_text(int32_t kind);
 
+/* From here on this thread gets EPERM for the system call of that NUMBER, as old container runtimes
+ * have it for calls that they do not know. Source: seccomp(2). */
+void forbid_call(long number);
+
 /* ---- ends ------------------------------------------------------------------------------------ */
 
 /* A deadline that a test reaches only when something hangs. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 TestSuite(transfer_file, .timeout = 20);
@@ -80,9 +81,9 @@ SOCKET_TEST(transfer_file, a_whole_file_arrives) {
 }
 
 SOCKET_TEST(transfer_file, what_the_system_cannot_send_is_read) {
-    static const int errors[] = {EINVAL, ENOSYS, EOPNOTSUPP};
+    static const int errors[] = {EINVAL, ENOSYS, EOPNOTSUPP, EPERM};
     int file = make_file();
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         int64_t ends[2];
         make_connection(LPORT_INET, ends);
         faults_fail(CALL_SENDFILE, 1, INT64_MAX, errors[i]);
@@ -91,6 +92,33 @@ SOCKET_TEST(transfer_file, what_the_system_cannot_send_is_read) {
         faults_clear();
         close_both(ends);
     }
+    close(file);
+}
+
+SOCKET_TEST(transfer_file, what_a_filter_does_not_let_be_sent_is_read) {
+    int64_t ends[2];
+    int file = make_file();
+    make_connection(LPORT_LOCAL, ends);
+    forbid_call(SYS_sendfile);
+    assert_arrives(ends, file);
+    close_both(ends);
+    close(file);
+}
+
+SOCKET_TEST(transfer_file, what_may_not_be_read_or_sent_either_is_told) {
+    static const enum call calls[] = {CALL_PREAD, CALL_SEND};
+    int64_t ends[2];
+    int file = make_file();
+    make_connection(LPORT_LOCAL, ends);
+    forbid_call(SYS_sendfile);
+    for (int i = 0; i < 2; i++) {
+        faults_fail(calls[i], 1, 1, EPERM);
+        int64_t status = lport_socket_send_file(ends[0], file, 0, 10);
+        faults_clear();
+        cr_assert_lt(status, 0);
+        cr_assert_eq(lport_status_errno(status), EPERM);
+    }
+    close_both(ends);
     close(file);
 }
 

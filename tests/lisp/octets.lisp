@@ -239,6 +239,17 @@ lists of the text and what it is."
                                    (octets-like (format nil "last~%")))
                       (join reader))))))))
 
+(define-test octets.files-are-sent-where-a-filter-forbids-sendfile ()
+  (let* ((size (amount 10000))
+         (octets (random-octets size (sb-ext:seed-random-state 6))))
+    (with-file (path octets)
+      (with-pair (a b)
+        (let ((sender (in-thread (lambda ()
+                                   (forbid-call :send-file)
+                                   (prog1 (send-file a path) (close a))))))
+          (is (equalp octets (everything b)))
+          (is (= size (join sender))))))))
+
 ;; A growing log is as long as a header could have said before.
 (define-test octets.files-that-grow-are-sent-to-the-end-they-had ()
   (let ((size (amount 3000000)))

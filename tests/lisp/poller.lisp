@@ -46,6 +46,21 @@
       (is (equal `((,a nil :output)) (events-now poller)))
       (poller-remove poller a))))
 
+(define-test poller.where-a-filter-forbids-epoll ()
+  "It is told of who asks for epoll, and a poller works without."
+  (with-pair (a b)
+    (send-octets b 1)
+    (destructuring-bind (condition events)
+        (join (in-thread (lambda ()
+                           (forbid-call :epoll-create)
+                           (list (failure-of (port::make-poller-with
+                                              port.ffi:+lport-poller-epoll+))
+                                 (with-poller (poller)
+                                   (poller-add poller a)
+                                   (copy-tree (poller-wait poller :timeout 5)))))))
+      (is (typep condition 'permission-denied))
+      (is (equal `((,a nil :input)) events)))))
+
 (define-test poller.end-of-file-and-errors ()
   (do-pollers (poller)
     (do-pairs (a b)
