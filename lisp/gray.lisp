@@ -203,11 +203,11 @@ element is found before anything is written."
 
 (defgeneric stream-external-format (stream)
   (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1, :ASCII
-or another encoding that babel knows, or a list of one with :EOL (:LF or :CRLF) and :REPLACEMENT (a
-character); it is settable in mid-stream: what has been read or written stays as it was. :UTF-16,
-:UTF-32 and :UCS-2, which name no order of octets, are big-endian; a byte order mark is looked for
-in none, but is read as the character U+FEFF, and none is written unless as that. Of other streams
-as in Common Lisp.")
+or another encoding that babel knows, or a list of one with :EOL (:LF or :CRLF, which is two
+characters in that encoding) and :REPLACEMENT (a character); it is settable in mid-stream: what has
+been read or written stays as it was. :UTF-16, :UTF-32 and :UCS-2, which name no order of octets,
+are big-endian; a byte order mark is looked for in none, but is read as the character U+FEFF, and
+none is written unless as that. Of other streams as in Common Lisp.")
   (:method (stream)
     (common-lisp:stream-external-format stream))
   (:method ((socket socket))

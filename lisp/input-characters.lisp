@@ -83,22 +83,37 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
          (format (connection-format connection))
          (scratch (connection-scratch connection)))
     (cond ((= start end) nil)
-          ((carriage-return-p connection)
-           (cond ((< (1+ start) end)
-                  (if (= (aref in (1+ start)) 10)
-                      (values #\Newline 2)
-                      (values #\Return 1)))
-                 (last-p (values #\Return 1))))
+          ((carriage-return-p connection) (character-of-return connection last-p))
           (t
            (multiple-value-bind (consumed produced) (decode format in start end scratch 0 1)
              (cond ((= produced 1) (values (schar scratch 0) consumed))
                    (last-p (wrong-or-cut-off format in start end))
                    (t (values nil (problem format in start end)))))))))
 
+(defun line-end-there (connection)
+  "How many octets of a line's end of two characters the unread octets begin with."
+  (let ((in (connection-in connection))
+        (line-end (text-format-line-end (connection-format connection))))
+    (declare (type octets in line-end))
+    (loop for octet across line-end
+          for index of-type index from (connection-in-start connection)
+            below (connection-in-end connection)
+          while (= octet (aref in index))
+          count t)))
+
 (defun carriage-return-p (connection)
-  "True if the next octet is a carriage return that may be the first half of a line's end."
-  (and (eq (text-format-eol (connection-format connection)) :crlf)
-       (= 13 (aref (connection-in connection) (connection-in-start connection)))))
+  "True if the unread octets begin with a carriage return that may be the first half of a line's
+end."
+  (let ((format (connection-format connection)))
+    (and (eq (text-format-eol format) :crlf)
+         (>= (line-end-there connection) (text-format-return-width format)))))
+
+(defun character-of-return (connection last-p)
+  "As CHARACTER-AT-START, where CARRIAGE-RETURN-P."
+  (let ((there (line-end-there connection)) (format (connection-format connection)))
+    (cond ((= there (length (text-format-line-end format))) (values #\Newline there))
+          ((or last-p (< there (buffered-input connection)))
+           (values #\Return (text-format-return-width format))))))
 
 (declaim (inline read-character))
 (defun read-character (connection)
@@ -204,7 +219,7 @@ of file, as LISTEN wants it, and while another thread is just reading. Never blo
         (format (connection-format connection)))
     (cond ((= start end) nil)
           ((or last-p (not (eq (connection-element-type connection) 'character))) t)
-          ((carriage-return-p connection) (< (1+ start) end))
+          ((carriage-return-p connection) (and (character-of-return connection nil) t))
           (t (multiple-value-bind (consumed produced)
                  (decode format in start end (connection-scratch connection) 0 1)
                (declare (ignore consumed))

@@ -109,10 +109,11 @@ character that came from a replacement and has no octets is spelled with a quest
     (loop
       (when (= position end)
         (return (subseq octets 0 length)))
-      (let ((newline-p (and crlf-p (char= (schar string position) #\Newline))))
+      (let ((newline-p (and crlf-p (char= (schar string position) #\Newline)))
+            (return-width (text-format-return-width format)))
         (when newline-p
-          (setf (aref octets length) 13)
-          (incf length))
+          (replace octets (text-format-line-end format) :start1 length :end2 return-width)
+          (incf length return-width))
         (multiple-value-bind (consumed produced)
             (encode format string position (if crlf-p (1+ position) end)
                     octets length (length octets))

@@ -5,8 +5,6 @@
 
 (in-package :port)
 
-(%defglobal *line-end* (coerce #(13 10) 'octets))
-
 (defun encode-run (connection string start end)
   "Encode the characters START to END of STRING behind what is pending, as many as go; how many."
   (declare (type characters string) (type index start end))
@@ -40,7 +38,7 @@
 (defun written-octets (format character)
   "As ENCODE-CHARACTER, but a newline is a line's end as FORMAT has it."
   (if (and (char= character #\Newline) (eq (text-format-eol format) :crlf))
-      (values *line-end* t)
+      (values (text-format-line-end format) t)
       (encode-character format character)))
 
 (defun octets-for (character connection)
@@ -89,7 +87,7 @@ as it is. Values: LIMIT or a later one; the index of the first that was not writ
         (write-run connection string start (or newline end) limit))
       (cond ((= start end) (return))
             ((and (eql start newline) (eq format (connection-format connection)))
-             (setf limit (append-text-octets connection *line-end* limit))
+             (setf limit (append-text-octets connection (text-format-line-end format) limit))
              (incf start))))))
 
 (defun write-characters-from (connection string start end)

@@ -175,6 +175,12 @@ none, an octet of ASCII among them still is one."
          (eql character (babel-character (charset-name charset) octets))
          octets)))
 
+(defun foreign-line-end (charset)
+  "Values: the octets of a carriage return and a line feed in CHARSET; how many of them are the
+first's."
+  (let ((return (foreign-octets charset #\Return)))
+    (values (concatenate 'octets return (charset-newline charset)) (length return))))
+
 (defun encode-foreign (charset string from to octets start end)
   "As ENCODE, for CHARSET."
   (let ((index from) (position start))

@@ -9,12 +9,16 @@
 
 (deftype index () '(integer 0 #.(ash most-positive-fixnum -1)))
 
+(%defglobal *line-end* (coerce #(13 10) 'octets))
+
 (defstruct (text-format (:copier nil))
   (name :utf-8 :type keyword :read-only t)
   (codec :utf-8 :type (member :utf-8 :latin-1 :ascii :babel) :read-only t)
   (charset nil :read-only t)            ; of a codec of babel, see text-babel.lisp
   (ascii-p t :read-only t)              ; octets below 128 are ASCII, and a line feed is octet 10
   (eol :lf :type (member :lf :crlf) :read-only t)
+  (line-end *line-end* :type octets :read-only t) ; of :CRLF: both characters
+  (return-width 1 :type index :read-only t)       ; how many octets of it are the first
   (replacement nil :type (or null character) :read-only t))
 
 (defparameter *encodings*
@@ -74,16 +78,18 @@ may be called.")
 (defun make-parsed-format (designator name &key (eol :lf) replacement)
   "The text format for the parts of DESIGNATOR."
   (multiple-value-bind (name codec) (encoding-named name)
-    (let ((ascii-p (or (not (eq codec :babel)) (ascii-encoding-p name))))
-      (unless (and (or (eq eol :lf) (and (eq eol :crlf) ascii-p))
-                   (typep replacement '(or null character (string 1))))
-        (fail-as 'usage-error :external-format :invalid
-                 :message "expected :EOL :LF or :CRLF (which needs an encoding with ASCII in it) ~
-                           and :REPLACEMENT a character, got ~S"
-                 :arguments (list designator)))
-      (make-text-format :name name :codec codec :ascii-p ascii-p :eol eol
-                        :charset (and (eq codec :babel) (charset-named name))
-                        :replacement (and replacement (character replacement))))))
+    (unless (and (member eol '(:lf :crlf))
+                 (typep replacement '(or null character (string 1))))
+      (fail-as 'usage-error :external-format :invalid
+               :message "expected :EOL :LF or :CRLF and :REPLACEMENT a character, got ~S"
+               :arguments (list designator)))
+    (let ((charset (and (eq codec :babel) (charset-named name))))
+      (multiple-value-bind (line-end return-width)
+          (if charset (foreign-line-end charset) (values *line-end* 1))
+        (make-text-format :name name :codec codec :charset charset
+                          :ascii-p (or (null charset) (ascii-encoding-p name))
+                          :eol eol :line-end line-end :return-width return-width
+                          :replacement (and replacement (character replacement)))))))
 
 (defun unparse-external-format (format)
   "The designator that gives FORMAT: a keyword where everything else is as usual."

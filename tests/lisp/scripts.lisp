@@ -47,12 +47,16 @@ the last step first."
             ((unit-p (+ position 2) #xDC) (values 4 t))
             (t (values 2 nil))))))
 
+(defun crlf-octets (model)
+  "A carriage return and a line feed in the encoding of MODEL."
+  (if (eq (model-encoding model) :utf-16be) (octets 0 13 0 10) (octets 13 10)))
+
 (defun character-behind (model position)
   "Values: the character at POSITION, ? for what is none; where it ends."
   (let ((octets (model-octets model)))
-    (if (and (eq (model-eol model) :crlf) (= 13 (aref octets position))
-             (< (1+ position) (length octets)) (= 10 (aref octets (1+ position))))
-        (values #\Newline (+ position 2))
+    (if (and (eq (model-eol model) :crlf)
+             (eql position (search (crlf-octets model) octets :start2 position)))
+        (values #\Newline (+ position (length (crlf-octets model))))
         (multiple-value-bind (width character-p)
             (ecase (model-encoding model)
               (:utf-8 (utf-8-width octets position))
@@ -170,7 +174,7 @@ the last step first."
 (defun step-format (socket model size)
   "Another encoding, or another end of lines."
   (setf (model-encoding model) (svref #(:utf-8 :latin-1 :utf-8 :utf-16be) (mod size 4))
-        (model-eol model) (if (and (oddp (floor size 4)) (not (= 3 (mod size 4)))) :crlf :lf)
+        (model-eol model) (if (oddp (floor size 4)) :crlf :lf)
         (stream-external-format socket) (list (model-encoding model) :eol (model-eol model)
                                               :replacement #\?))
   (values '() '()))
@@ -194,7 +198,8 @@ the last step first."
 
 (defun any-piece (state)
   "Octets of a text, a line's end, or what is none in UTF-8."
-  (svref (vector (octets 10) (octets 13 10) (octets 13) (octets 0 10) (octets #xD8 #x34 #xDC)
+  (svref (vector (octets 10) (octets 13 10) (octets 13) (octets 0 10) (octets 0 13)
+                 (octets 0 13 0 10) (octets #xD8 #x34 #xDC)
                  (octets #xE2 #x82) (octets #xF0 #x9F #x98) (octets #xC0 #x80)
                  (octets #xED #xA0 #x80) (octets #xF4 #x90 #x80 #x80) (octets 255)
                  (octets-like (any-text state)) (octets-like (any-text state)))
@@ -270,7 +275,7 @@ the last step first."
         do (setf (model-column model)
                  (if (char= character #\Newline) 0 (1+ (model-column model))))
            (note-octets model (cond ((and (char= character #\Newline) (eq :crlf (model-eol model)))
-                                     (octets 13 10))
+                                     (crlf-octets model))
                                     ((and (eq :latin-1 (model-encoding model))
                                           (> (char-code character) 255))
                                      (octets 63))
