@@ -31,6 +31,7 @@
   (output-deadline +never+ :type moment)
   (input-deadline-seconds nil)          ; as given for the deadlines, for conditions
   (output-deadline-seconds nil)
+  (granted nil)                         ; what WAIT-LONGER last gave: (moment . seconds)
   (socket nil)                          ; the object users see, for conditions
   (keeper nil))                         ; a function to call once it is closed, or NIL
 
@@ -109,12 +110,13 @@ deadline, which can change while the call is blocked."
 
 (defun fired-seconds (channel direction limit)
   "The seconds that were given for what ended a call with LIMIT in DIRECTION: the socket's deadline,
-WITH-DEADLINE, or the timeout."
+WITH-DEADLINE, WAIT-LONGER, or the timeout."
   (cond ((< (channel-deadline channel direction) limit)
          (if (eq direction :input)
              (channel-input-deadline-seconds channel)
              (channel-output-deadline-seconds channel)))
         ((= limit *deadline*) *deadline-seconds*)
+        ((eql limit (car (channel-granted channel))) (cdr (channel-granted channel)))
         (t (span-seconds channel direction))))
 
 (defun span-seconds (channel direction)
@@ -133,6 +135,7 @@ restart WAIT-LONGER returns the new limit for this call: a moment."
         :report "Wait longer; asks for how many seconds."
         :interactive read-seconds
         (let ((limit (moment-after seconds)))
+          (setf (channel-granted channel) (cons limit seconds))
           ;; A deadline of the socket that has passed would end the call again at once.
           (when (<= deadline (lport-clock-now))
             (set-deadline channel direction limit seconds))
