@@ -76,7 +76,7 @@ PROXY-ERROR if what stands there cannot become one."
 
 (defun read-header-now (socket)
   "Take the header of SOCKET, which no other thread has yet, as far as it is there: true if it is
-whole. Never blocks. Signals PROXY-ERROR."
+whole. Never blocks. Signals PROXY-ERROR; SOCKET-CLOSED, when SOCKET is closed, by whomever."
   (let ((connection (socket-connection socket)))
     (loop
       (when (and (plusp (buffered-input connection)) (take-header socket))
@@ -86,7 +86,8 @@ whole. Never blocks. Signals PROXY-ERROR."
               ((and (minusp count) (would-block-p count))
                (release-idle-input connection)
                (return nil))
-              (t (fail-broken socket count)))))))
+              (t (check-open connection :proxy)
+                 (fail-broken socket count)))))))
 
 (defun await-header (socket channel span limit)
   "Take the header of SOCKET, waiting for it for SPAN at the most. LIMIT, or the deadline of

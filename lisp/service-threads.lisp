@@ -351,7 +351,7 @@ has come has been read."
 
 (defun header-ready-p (client)
   "True once the PROXY header of CLIENT has been read: it is as others from then on. Signals
-PROXY-ERROR."
+what READ-HEADER-NOW does, and PROXY-ERROR for one that is late."
   (let ((socket (client-socket client)))
     (cond ((read-header-now socket) (setf (client-header-span client) nil) t)
           ((passed-p (client-header-end client))

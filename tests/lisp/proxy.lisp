@@ -231,6 +231,16 @@ connection in the queue."
           (is (equal *header-ends* (ends socket)))
           (is (= 1 timeouts)))))))
 
+(define-test proxy.a-server-that-is-closed-between-two-waits (:behaviour 13)
+  "A wait for a header that finds its connection closed says what one that is woken by that does."
+  (with-proxied (server send)
+    (send "PROXY TCP4 ")
+    (is-failure (socket-closed :closed "accept on")
+      (handler-bind ((timeout (lambda (condition)
+                                (close server)
+                                (wait-longer 10 condition))))
+        (with-deadline (1/100) (socket-accept server))))))
+
 (define-test proxy.a-deadline-beyond-the-limit-of-a-header ()
   "The earlier one counts, also where the deadline was moved."
   (with-proxied (server send :proxy-protocol 1/5)
