@@ -141,17 +141,18 @@ restart WAIT-LONGER returns the new limit for this call: a moment."
             (set-deadline channel direction limit seconds))
           limit)))))
 
-(defun check-moment (limit give-up)
-  "LIMIT of something that is no socket yet, or a later one that the user asked for; signals TIMEOUT
-by GIVE-UP, a function of a status, if it has passed."
+(defun check-moment (limit give-up &optional seconds)
+  "Values: LIMIT of something that is no socket yet, and SECONDS, which were given for it; or, if it
+has passed, a later one that the user asked for, and those given for that. Signals TIMEOUT by
+GIVE-UP, a function of a status."
   (declare (type moment limit) (type function give-up))
   (if (passed-p limit)
       (restart-case (funcall give-up (lport-status-make +lport-timed-out+))
         (wait-longer (&optional seconds)
           :report "Wait longer; asks for how many seconds."
           :interactive read-seconds
-          (moment-after seconds)))
-      limit))
+          (values (moment-after seconds) seconds)))
+      (values limit seconds)))
 
 (defun read-seconds ()
   "A list of the seconds, or of NIL, on the line that is asked for."

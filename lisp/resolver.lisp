@@ -21,12 +21,13 @@ why there is none; the query is closed on every exit. ANSWER may block."
       query
       (lport-resolve-count query)))
 
-(defun await-answer-until (query limit give-up)
-  "Wait until QUERY, if it is one, has its answer; signals TIMEOUT by GIVE-UP when LIMIT passes."
-  (declare (type moment limit))
+(defun await-answer-until (query limit later)
+  "Wait until QUERY, if it is one, has its answer; when LIMIT passes LATER, a function, gives another
+one."
+  (declare (type moment limit) (type function later))
   (loop until (or (minusp query)
                   (/= (lport-status-kind (lport-resolve-wait query limit)) +lport-timed-out+))
-        do (setf limit (check-moment limit give-up))))
+        do (setf limit (funcall later))))
 
 (defun answer-address (query index)
   "Address INDEX of the answer of QUERY."
@@ -45,30 +46,37 @@ why there is none; the query is closed on every exit. ANSWER may block."
         while (stringp name)
         collect name))
 
-(defun limit-in-seconds (timeout)
-  "The seconds that an operation with TIMEOUT (NIL: none) has, for a condition; NIL for no limit."
-  (sooner timeout (seconds-until *deadline*)))
+(defun limit-in-seconds (timeout limit)
+  "The seconds that were given for LIMIT of an operation with TIMEOUT (NIL: none), for a condition;
+NIL for no limit."
+  (if (= limit *deadline*) *deadline-seconds* timeout))
 
-(defun fail-resolve (status host begun timeout)
-  "Signal STATUS for HOST, with the limit if that has passed, else with the seconds since BEGUN."
+(defun fail-resolve (status host begun seconds)
+  "Signal STATUS for HOST, with SECONDS, of the limit, if that has passed, else with those since
+BEGUN."
   (fail status :resolve
         :host host
         :seconds (if (= (lport-status-kind status) +lport-timed-out+)
-                     (limit-in-seconds timeout)
+                     seconds
                      (seconds-since begun))))
 
 (defun call-with-answer (open host timeout function)
   "Return the values of FUNCTION, called with a query that OPEN has begun and the number of
 addresses in its answer. Failures are of HOST; TIMEOUT as in RESOLVE. An answer that would be there
 at once counts no more than any other: nothing is asked after the limit."
-  (let ((limit (operation-deadline timeout))
-        (begun (lport-clock-now)))
-    (flet ((give-up (status)
-             (fail-resolve status host begun timeout)))
-      (setf limit (check-moment limit #'give-up))
+  (let* ((limit (operation-deadline timeout))
+         (seconds (limit-in-seconds timeout limit))
+         (begun (lport-clock-now)))
+    (labels ((give-up (status)
+               (fail-resolve status host begun seconds))
+             (later ()
+               (multiple-value-setq (limit seconds) (check-moment limit #'give-up seconds))
+               limit))
+      (loop while (passed-p limit)
+            do (later))
       (call-with-query open
                        (lambda (query)
-                         (await-answer-until query limit #'give-up)
+                         (await-answer-until query limit #'later)
                          (let ((count (answer-count query)))
                            (if (minusp count)
                                (give-up count)

@@ -58,6 +58,8 @@
     (call-with-deadline 0 (lambda () (reverse-resolve "127.0.0.4" :timeout nil))))
   (is (= 0 (timeout-time (failure-of (with-deadline (9) (resolve "one.test" :timeout 0))))))
   (is (= 1/1000000000 (timeout-time (failure-of (resolve "one.test" :timeout 1/1000000000)))))
+  (is (= 1/1000000000 (timeout-time (failure-of (with-deadline (1/1000000000)
+                                                  (resolve "one.test" :timeout 9))))))
   (with-names ()
     (is (equal '("127.0.0.1") (texts (resolve "one.test" :timeout (expt 10 40)))))))
 
@@ -75,6 +77,16 @@
           (setf asked 0)
           (is (consp (with-deadline (0) (resolve "many.test"))))
           (is (= 1 asked)))))))
+
+(define-test "resolve.wait-longer-and-its-seconds" ()
+  "The condition tells those that were given last."
+  (with-names ()
+    (let ((given '(0 10)) (told '()))
+      (handler-bind ((timeout (lambda (condition)
+                                (push (timeout-time condition) told)
+                                (wait-longer (pop given) condition))))
+        (is (consp (resolve "many.test" :timeout 1/1000000000))))
+      (is (equal '(0 1/1000000000) told)))))
 
 (define-test "resolve.restarts" ()
   "USE-VALUE resolves another host; RETRY asks again, with a timeout of its own."
