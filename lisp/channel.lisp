@@ -31,7 +31,8 @@
   (output-deadline +never+ :type moment)
   (input-deadline-seconds nil)          ; as given for the deadlines, for conditions
   (output-deadline-seconds nil)
-  (granted nil)                         ; what WAIT-LONGER last gave: (moment . seconds)
+  (input-granted nil)                   ; what WAIT-LONGER last gave: (moment . seconds)
+  (output-granted nil)
   (socket nil)                          ; the object users see, for conditions
   (keeper nil))                         ; a function to call once it is closed, or NIL
 
@@ -69,6 +70,15 @@ it."
   (if (eq direction :input)
       (setf (channel-input-timeout channel) span)
       (setf (channel-output-timeout channel) span)))
+
+(defun channel-granted (channel direction)
+  "What WAIT-LONGER has last given to a call in DIRECTION, (moment . seconds), or NIL."
+  (if (eq direction :input) (channel-input-granted channel) (channel-output-granted channel)))
+
+(defun (setf channel-granted) (granted channel direction)
+  (if (eq direction :input)
+      (setf (channel-input-granted channel) granted)
+      (setf (channel-output-granted channel) granted)))
 
 (defun call-limit (channel direction)
   "The moment by which a call in DIRECTION that starts now has to end, but for the socket's
@@ -116,8 +126,10 @@ WITH-DEADLINE, WAIT-LONGER, or the timeout."
              (channel-input-deadline-seconds channel)
              (channel-output-deadline-seconds channel)))
         ((= limit *deadline*) *deadline-seconds*)
-        ((eql limit (car (channel-granted channel))) (cdr (channel-granted channel)))
-        (t (span-seconds channel direction))))
+        (t (let ((granted (channel-granted channel direction)))
+             (if (eql limit (car granted))
+                 (cdr granted)
+                 (span-seconds channel direction))))))
 
 (defun span-seconds (channel direction)
   "The timeout of CHANNEL in DIRECTION in seconds, or NIL."
@@ -135,7 +147,7 @@ restart WAIT-LONGER returns the new limit for this call: a moment."
         :report "Wait longer; asks for how many seconds."
         :interactive read-seconds
         (let ((limit (moment-after seconds)))
-          (setf (channel-granted channel) (cons limit seconds))
+          (setf (channel-granted channel direction) (cons limit seconds))
           ;; A deadline of the socket that has passed would end the call again at once.
           (when (<= deadline (lport-clock-now))
             (set-deadline channel direction limit seconds))

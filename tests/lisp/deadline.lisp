@@ -432,6 +432,31 @@ what was sent."
                      (read-line b))))
       (is (equal '(1/50 1/50 1/20) given)))))
 
+(define-test deadline.wait-longer-in-both-directions (:behaviour 2)
+  "A condition has the seconds that were given for a call in its own direction."
+  (with-pair (a b)
+    (setf (socket-timeout b :input) 1/50
+          (socket-timeout b :output) 0)
+    (let* ((told '())
+           (reader (start-blocked
+                    (lambda ()
+                      (failure-of
+                        (handler-bind ((timeout (lambda (condition)
+                                                  (push (timeout-time condition) told)
+                                                  (unless (rest told)
+                                                    (wait-longer 1/2 condition)))))
+                          (read-byte b)))))))
+      (is-true (wait-until (lambda () told)))
+      (let ((asked 0))
+        (is-failure (timeout :timed-out "0.001 s")
+          (handler-bind ((timeout (lambda (condition)
+                                    (when (= 1 (incf asked))
+                                      (wait-longer 1/1000 condition)))))
+            (write-much b))))
+      (is (typep (join reader) 'timeout))
+      (is (equal '(1/2 1/50) told))
+      (clear-output b))))
+
 (define-test deadline.wait-longer-than-a-deadline ()
   "The call goes on behind the deadline that it has met, and a socket's own is the new one."
   (flet ((read-late (a b)
