@@ -22,8 +22,8 @@ why there is none; the query is closed on every exit. ANSWER may block."
       (lport-resolve-count query)))
 
 (defun await-answer-until (query limit later)
-  "Wait until QUERY, if it is one, has its answer; when LIMIT passes LATER, a function, gives another
-one."
+  "Wait until QUERY, if it is one, has its answer; when LIMIT passes, LATER, a function, gives
+another one."
   (declare (type moment limit) (type function later))
   (loop until (or (minusp query)
                   (/= (lport-status-kind (lport-resolve-wait query limit)) +lport-timed-out+))
