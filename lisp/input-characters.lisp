@@ -106,14 +106,14 @@ NIL alone means that there is nothing. To be called with interrupts deferred."
 end."
   (let ((format (connection-format connection)))
     (and (eq (text-format-eol format) :crlf)
-         (>= (line-end-there connection) (text-format-return-width format)))))
+         (>= (line-end-there connection) (return-width format)))))
 
 (defun character-of-return (connection last-p)
   "As CHARACTER-AT-START, where CARRIAGE-RETURN-P."
   (let ((there (line-end-there connection)) (format (connection-format connection)))
     (cond ((= there (length (text-format-line-end format))) (values #\Newline there))
           ((or last-p (< there (buffered-input connection)))
-           (values #\Return (text-format-return-width format))))))
+           (values #\Return (return-width format))))))
 
 (declaim (inline read-character))
 (defun read-character (connection)

@@ -110,10 +110,10 @@ character that came from a replacement and has no octets is spelled with a quest
       (when (= position end)
         (return (subseq octets 0 length)))
       (let ((newline-p (and crlf-p (char= (schar string position) #\Newline)))
-            (return-width (text-format-return-width format)))
+            (width (return-width format)))
         (when newline-p
-          (replace octets (text-format-line-end format) :start1 length :end2 return-width)
-          (incf length return-width))
+          (replace octets (text-format-line-end format) :start1 length :end2 width)
+          (incf length width))
         (multiple-value-bind (consumed produced)
             (encode format string position (if crlf-p (1+ position) end)
                     octets length (length octets))

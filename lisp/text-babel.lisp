@@ -176,10 +176,8 @@ none, an octet of ASCII among them still is one."
          octets)))
 
 (defun foreign-line-end (charset)
-  "Values: the octets of a carriage return and a line feed in CHARSET; how many of them are the
-first's."
-  (let ((return (foreign-octets charset #\Return)))
-    (values (concatenate 'octets return (charset-newline charset)) (length return))))
+  "The octets of a carriage return and a line feed in CHARSET."
+  (concatenate 'octets (foreign-octets charset #\Return) (charset-newline charset)))
 
 (defun encode-foreign (charset string from to octets start end)
   "As ENCODE, for CHARSET."

@@ -18,7 +18,6 @@
   (ascii-p t :read-only t)              ; octets below 128 are ASCII, and a line feed is octet 10
   (eol :lf :type (member :lf :crlf) :read-only t)
   (line-end *line-end* :type octets :read-only t) ; of :CRLF: both characters
-  (return-width 1 :type index :read-only t)       ; how many octets of it are the first
   (replacement nil :type (or null character) :read-only t))
 
 (defparameter *encodings*
@@ -84,12 +83,19 @@ may be called.")
                :message "expected :EOL :LF or :CRLF and :REPLACEMENT a character, got ~S"
                :arguments (list designator)))
     (let ((charset (and (eq codec :babel) (charset-named name))))
-      (multiple-value-bind (line-end return-width)
-          (if charset (foreign-line-end charset) (values *line-end* 1))
-        (make-text-format :name name :codec codec :charset charset
-                          :ascii-p (or (null charset) (ascii-encoding-p name))
-                          :eol eol :line-end line-end :return-width return-width
-                          :replacement (and replacement (character replacement)))))))
+      (make-text-format :name name :codec codec :charset charset
+                        :ascii-p (or (null charset) (ascii-encoding-p name))
+                        :eol eol
+                        :line-end (if (and charset (eq eol :crlf))
+                                      (foreign-line-end charset)
+                                      *line-end*)
+                        :replacement (and replacement (character replacement))))))
+
+(declaim (inline return-width))
+(defun return-width (format)
+  "How many octets of the line's end of FORMAT, of :CRLF, are the carriage return: half of them, as
+both characters are one code unit in every encoding."
+  (ash (length (text-format-line-end format)) -1))
 
 (defun unparse-external-format (format)
   "The designator that gives FORMAT: a keyword where everything else is as usual."

@@ -147,7 +147,7 @@ each as a list of (place text)."
       (multiple-value-bind (output error-output code)
           (uiop:run-program (list "make" "-s" "-C" (uiop:native-namestring *source-directory*)
                                   "library"
-                                  (concatenate 'string "OUT=" (make-text (directory-name file))))
+                                  (format nil "OUT=~A" (make-text (directory-name file))))
                             :output :string :error-output :output :ignore-error-status t)
         (declare (ignore error-output))
         (if (zerop code)
@@ -162,9 +162,7 @@ each as a list of (place text)."
 
 (defun make-text (text)
   "TEXT as make has to be given it: a dollar begins the name of a variable."
-  (with-output-to-string (stream)
-    (loop for char across text
-          do (write-string (if (char= char #\$) "$$" (string char)) stream))))
+  (uiop:frob-substrings text '("$") "$$"))
 
 (defun build-library ()
   "Build the library where it belongs unless it is there and fresh, or there are no sources. A build
