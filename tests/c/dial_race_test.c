@@ -1,6 +1,5 @@
 /* Dials to several addresses: who comes when, who wins, and what is told when all have failed. */
 #include "dialling.h"
-#include "faults.h"
 #include "libport.h"
 #include "os.h"
 #include "support.h"
