@@ -33,25 +33,33 @@ last line feed."
                continuations
                0)))))
 
+(defun behind-newline (charset octets start end)
+  "The index behind the last newline in OCTETS from START to END, where a unit of CHARSET ends; NIL if
+there is none. No other character of any charset has its octets at such a place."
+  (declare (type octets octets) (type index start end))
+  (loop with unit of-type (integer 1 4) = (charset-unit charset)
+        with newline of-type octets = (charset-newline charset)
+        for stop of-type index from end downto (+ start unit) by unit
+        when (loop for octet across newline
+                   for index of-type index from (- stop unit)
+                   always (= octet (aref octets index)))
+          return stop))
+
 (defun foreign-column (charset octets start end column)
-  "As COLUMN-BEHIND, from START on, as only there a character is sure to begin; of very many octets
-from some way before END."
+  "As COLUMN-BEHIND, of very many octets from some way before END. Text ends at END, but need not
+begin at START, in front of it may be octets that are no units of CHARSET."
   (declare (type octets octets) (type index start end column))
-  (let* ((newline (charset-newline charset))
-         (skipped (* 4 (floor (max 0 (- end start +buffer-size+)) 4)))
-         (position (+ start skipped)))
-    (declare (type octets newline) (type index position))
-    (when (plusp skipped)
-      (setf column 0))
-    (loop while (<= (+ position (charset-unit charset)) end)
-          do (cond ((loop for octet across newline
-                          for index of-type index from position
-                          always (= octet (aref octets index)))
-                    (setf column 0)
-                    (incf position (length newline)))
-                   (t (incf column)
-                      (incf position (lead-width charset octets position)))))
-    column))
+  (let* ((from (max start (- end +buffer-size+)))
+         (line (behind-newline charset octets from end))
+         (rest (mod (- end (or line from)) (charset-unit charset)))
+         (count (loop with position of-type index = (+ (or line from) rest)
+                      while (< position end)
+                      do (incf position (lead-width charset octets position))
+                      count t)))
+    (declare (type index count))
+    (+ count
+       (if (zerop rest) 0 1)
+       (if (or line (> from start)) 0 column))))
 
 (defun current-column (connection)
   "The column at which the next character will stand."

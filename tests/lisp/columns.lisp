@@ -40,6 +40,25 @@
              (is-true (fresh-line a))
              (is-false (fresh-line a)))))
 
+(define-test columns.behind-octets-that-are-no-text ()
+  "Octets in front of text need not be whole characters of its format, nor need those behind it."
+  (loop for (format . octets) in '((:utf-16le 1) (:utf-16be 1) (:utf-16le 0 #xD8) (:utf-16be #xD8 0)
+                                   (:utf-32le 1 2 3) (:utf-32be 1) (:gbk #x81) (:cp932 #xE0)
+                                   (:eucjp #x8F) (:utf-8b #xF0))
+        do (with-pair (a b)
+             (setf (stream-external-format a) format)
+             (mapc (lambda (octet) (write-byte octet a)) octets)
+             (is-true (fresh-line a) "~S" format)
+             (is-false (fresh-line a) "~S" format)
+             (mapc (lambda (octet) (write-byte octet a)) octets)
+             (terpri a)
+             (is-false (fresh-line a) "~S" format)
+             (mapc (lambda (octet) (write-byte octet a)) octets)
+             (format a "x~%ab")
+             (is (= 2 (sb-gray:stream-line-column a)) "~S" format)
+             (finish-output a)
+             (is (= 2 (sb-gray:stream-line-column a)) "~S" format))))
+
 (define-test columns.across-formats ()
   "What is pending counts in the format that it was written in."
   (loop for (column . steps) in '((0 :utf-16le "xy~%" :utf-8) (0 :latin-1 "abc" :utf-16le "xy~%")
