@@ -149,10 +149,12 @@ to."
                                                      "seconds"
                                                      (option-unit option))
                                                  name)))
-          ;; A name of what there is not: an algorithm, a device.
-          ((and value
-                (eq (option-kind option) :text)
-                (or (= code +lport-other+) (= code +lport-address-not-available+)))
+          ((and value (= code +lport-address-not-available+))
+           (fail status :option :socket socket
+                                :message "expected an interface that exists for ~S, got ~S"
+                                :arguments (list name (first value))))
+          ;; A name of what there is not, an algorithm.
+          ((and value (eq (option-kind option) :text) (= code +lport-other+))
            (fail-as 'usage-error :option :invalid
                     :socket socket :errno (status-errno status)
                     :message "the system does not take ~S for ~S here, ~A"
