@@ -52,7 +52,7 @@ nothing, another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 83
           (check-zone target host :connect local)
           (check-family target family host :connect))
         (dial-to (lambda () (open-dial target number family-number local flags))
-                 host port limit settings)))))
+                 host port limit (limit-in-seconds timeout limit) settings)))))
 
 (setf *connect-keywords* (keywords-of 'connect-to))
 
@@ -95,19 +95,22 @@ are. TIMEOUT, in seconds, holds for the look-up of HOST."
 
 ;;; Driving a dial
 
-(defun dial-to (open host port limit settings &optional (kind :stream))
+(defun dial-to (open host port limit seconds settings &optional (kind :stream))
   "Open a dial with OPEN and step it until there is a connection, by LIMIT; the socket with SETTINGS
 around it. The dial is closed on every exit, and the attempts that still go on with it. HOST and
-PORT, as the caller gave them, and the attempts are for the condition."
+PORT, as the caller gave them, SECONDS, those given for LIMIT, and the attempts are for the
+condition."
   (declare (type moment limit))
   (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil))
-    (flet ((give-up (status)
-             (fail status :connect :host host :port port
-                                   :seconds (seconds-since begun)
-                                   :attempts (attempts-of dial))))
+    (labels ((give-up (status)
+               (fail status :connect :host host :port port
+                                     :seconds (seconds-to-tell status seconds begun)
+                                     :attempts (attempts-of dial)))
+             (later ()
+               (multiple-value-setq (limit seconds) (check-moment limit #'give-up seconds))))
       (with-cleanup
            (progn
-             (setf limit (check-moment limit #'give-up))
+             (later)
              (call-deferred (setf dial (funcall open)))
              (when (minusp dial)
                (give-up dial))
@@ -125,7 +128,7 @@ PORT, as the caller gave them, and the attempts are for the condition."
                                (return socket))
                        ((= (lport-status-kind result) +lport-in-progress+)
                         (lport-dial-wait dial limit)
-                        (setf limit (check-moment limit #'give-up)))
+                        (later))
                        (t (give-up result))))))
         (when (plusp dial)
           (lport-dial-close dial))

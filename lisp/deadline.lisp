@@ -73,6 +73,18 @@
   "The seconds from MOMENT until now."
   (/ (- (lport-clock-now) moment) 1000000000.0))
 
+(defun limit-in-seconds (timeout limit)
+  "The seconds that were given for LIMIT of an operation with TIMEOUT (NIL: none), for a condition;
+NIL for no limit."
+  (if (= limit *deadline*) *deadline-seconds* timeout))
+
+(defun seconds-to-tell (status seconds begun)
+  "The seconds that a condition for STATUS tells: SECONDS, those of the limit, if that has passed,
+else those since BEGUN."
+  (if (= (lport-status-kind status) +lport-timed-out+)
+      seconds
+      (seconds-since begun)))
+
 (defun sooner (seconds others)
   "The lesser of SECONDS and OTHERS, each of which may be NIL for no limit."
   (if (and seconds others) (min seconds others) (or seconds others)))

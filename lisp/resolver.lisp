@@ -46,19 +46,12 @@ another one."
         while (stringp name)
         collect name))
 
-(defun limit-in-seconds (timeout limit)
-  "The seconds that were given for LIMIT of an operation with TIMEOUT (NIL: none), for a condition;
-NIL for no limit."
-  (if (= limit *deadline*) *deadline-seconds* timeout))
-
 (defun fail-resolve (status host begun seconds)
   "Signal STATUS for HOST, with SECONDS, of the limit, if that has passed, else with those since
 BEGUN."
   (fail status :resolve
         :host host
-        :seconds (if (= (lport-status-kind status) +lport-timed-out+)
-                     seconds
-                     (seconds-since begun))))
+        :seconds (seconds-to-tell status seconds begun)))
 
 (defun call-with-answer (open host timeout function)
   "Return the values of FUNCTION, called with a query that OPEN has begun and the number of

@@ -116,10 +116,34 @@ is the second argument is called."
        (is (typep condition 'timeout))
        (is (not (typep condition 'connect-error)))
        (is (<= 0.2 seconds 2))
-       (is (<= 0.2 (timeout-time condition) 2))
+       (is (= 0.2 (timeout-time condition)))
        (is (= 1 (length (network-attempts condition))))
        ;; nobody waits any longer for what still went on
        (is (typep (cdr (first (network-attempts condition))) 'timeout))))))
+
+(define-test client.a-timeout-tells-its-limit ()
+  "The seconds that were given, not those that passed; of WITH-DEADLINE where that was the earlier;
+those of WAIT-LONGER once they were asked for."
+  (call-with-black-hole
+   (lambda (port open)
+     (declare (ignore open))
+     (flet ((told (&rest options)
+              (timeout-time (failure-of (apply #'open-socket "127.0.0.1" port options)))))
+       (is (eql 0 (told :timeout 0)))
+       (is (eql 1/50 (told :timeout 1/50)))
+       (is (eql 1/50 (with-deadline (9) (told :timeout 1/50))))
+       (is (eql 1/50 (with-deadline (1/50) (told :timeout 9))))
+       (is (eql 0 (with-deadline (0) (told))))
+       (let ((given '(1/50 1/40)) (told '()))
+         (flet ((wait-longer-twice (condition)
+                  (push (timeout-time condition) told)
+                  (when given
+                    (wait-longer (pop given) condition))))
+           (is (typep (failure-of (handler-bind ((timeout #'wait-longer-twice))
+                                    (open-socket "127.0.0.1" port :timeout 0)))
+                      'timeout)))
+         (is (equal '(1/40 1/50 0) told))))))
+  (is (eql 0 (timeout-time (failure-of (open-unix-socket "@nobody" :timeout 0))))))
 
 (define-test client.the-first-of-several-at-last (:behaviour 51)
   "An address that answers when all others have refused is the one that was reached."
