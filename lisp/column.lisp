@@ -34,8 +34,8 @@ last line feed."
                0)))))
 
 (defun behind-newline (charset octets start end)
-  "The index behind the last newline in OCTETS from START to END, where a unit of CHARSET ends; NIL if
-there is none. No other character of any charset has its octets at such a place."
+  "The index behind the last newline in OCTETS from START to END, where a unit of CHARSET ends; NIL
+if there is none. No other character of any charset has its octets at such a place."
   (declare (type octets octets) (type index start end))
   (loop with unit of-type (integer 1 4) = (charset-unit charset)
         with newline of-type octets = (charset-newline charset)
