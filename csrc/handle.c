@@ -110,6 +110,12 @@ static int is_open(int64_t socket) {
     return generation_of(state) == generation_in(socket) && (state & CLOSING) == 0;
 }
 
+int lport_handle_is_broken(int64_t socket) {
+    struct lport_slot *slot = slot_of(socket);
+    /* In this order: where it is open still, the flags were its own. */
+    return slot != NULL && (atomic_load(&slot->flags) & LPORT_STATE_BROKEN) != 0 && is_open(socket);
+}
+
 int64_t lport_handle_drop_closed(int64_t *records, size_t size, int64_t count) {
     int64_t left = 0;
     for (int64_t i = 0; i < count; i++) {

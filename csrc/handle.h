@@ -92,6 +92,10 @@ int lport_handle_is_closing(struct lport_slot *slot);
  * nobody is in it. */
 struct lport_slot *lport_handle_entered(int64_t socket);
 
+/* True if SOCKET is open and its connection is known to be broken. Enters nothing, so that whoever
+ * waits may ask. */
+int lport_handle_is_broken(int64_t socket);
+
 /* Drops from the COUNT records at RECORDS, SIZE numbers each of which the first is a socket, those
  * whose socket is not open; how many are left. They may be closed at any moment. */
 int64_t lport_handle_drop_closed(int64_t *records, size_t size, int64_t count);

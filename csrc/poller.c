@@ -70,6 +70,17 @@ int32_t lport_poller_event(int64_t socket, int32_t interest, uint32_t ready, int
     return flags != 0;
 }
 
+/* The system tells of a reset once and calls it an end from then on; that of a connection that is
+ * known to be broken is none. */
+static void tell_the_broken(int64_t *events, int64_t count) {
+    for (int64_t *event = events; event < events + count * LPORT_EVENT_SIZE;
+         event += LPORT_EVENT_SIZE) {
+        if ((event[1] & LPORT_ENDED) != 0 && lport_handle_is_broken(event[0])) {
+            event[1] ^= LPORT_ENDED | LPORT_FAILED;
+        }
+    }
+}
+
 /* ---- waking ---------------------------------------------------------------------------------- */
 
 void lport_poller_signal(struct lport_poller *poller) {
@@ -434,6 +445,7 @@ int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t
             result = lport_handle_drop_closed(events, LPORT_EVENT_SIZE, result);
         }
         if (result > 0) {
+            tell_the_broken(events, result);
             return result;
         }
         signalled = result == 0;

@@ -154,6 +154,21 @@ POLLER_TEST(tells_an_end_of_file_from_an_error) {
     }
 }
 
+/* The system tells of a reset once. */
+POLLER_TEST(tells_a_reset_again_and_never_an_end) {
+    uint8_t octet;
+    int64_t ends[2], poller = open_poller(backend);
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_poller_add(poller, ends[0], both), 0);
+    cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
+    assert_ready(poller, ends[0], both | LPORT_FAILED);
+    cr_assert_eq(lport_status_kind(lport_socket_receive(ends[0], &octet, 1, 0)),
+                 LPORT_CONNECTION_RESET);
+    assert_ready(poller, ends[0], both | LPORT_FAILED);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
 /* The system calls such a socket writable, not readable, though the next receive tells the error.
  */
 POLLER_TEST(reports_an_error_to_who_waits_for_input) {

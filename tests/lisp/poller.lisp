@@ -75,8 +75,10 @@
     (with-pair (a b :inet)
       (poller-add poller a)
       (close b :abort t)
-      (is (equal `((,a nil :input :error)) (poller-wait poller :timeout 5)))
-      (is (typep (failure-of (read-byte a)) 'connection-reset)))))
+      ;; as often as it is asked, though the system tells it once
+      (loop repeat 2
+            do (is (equal `((,a nil :input :error)) (poller-wait poller :timeout 5)))
+               (is (typep (failure-of (read-byte a)) 'connection-reset))))))
 
 (define-test poller.servers ()
   (do-pollers (poller)
