@@ -164,12 +164,18 @@ Elements that SEQUENCE cannot hold stay unread."
 
 (defun write-elements (connection vector start end)
   "Write the characters and octets, in any mixture, START to END of VECTOR, as one piece: a wrong
-element is found before anything is written."
-  (let ((octets (make-array (- end start) :element-type '(unsigned-byte 8)
-                                          :adjustable t :fill-pointer 0)))
-    (loop for index from start below end
-          do (append-element (aref vector index) octets connection))
-    (write-octets-from connection (coerce octets 'octets) 0 (length octets))))
+element is found before anything is written. Where all are characters they are written as a string
+is, so that what NETWORK-OCTETS tells of a failure ends with one of them."
+  (if (and (< start end) (loop for index from start below end
+                               always (characterp (aref vector index))))
+      (let ((string (make-string (- end start))))
+        (replace string vector :start2 start :end2 end)
+        (write-string-from connection string 0 (length string)))
+      (let ((octets (make-array (- end start) :element-type '(unsigned-byte 8)
+                                              :adjustable t :fill-pointer 0)))
+        (loop for index from start below end
+              do (append-element (aref vector index) octets connection))
+        (write-octets-from connection (coerce octets 'octets) 0 (length octets)))))
 
 (defun append-element (element octets connection)
   "Append what stands for ELEMENT, a character or an octet, to OCTETS, which grows."

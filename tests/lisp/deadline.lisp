@@ -372,6 +372,23 @@ after a call that has timed out. A deadline that has passed forbids that."
           (close a)
           (is (equalp (octets-like text) (join reader))))))))
 
+(define-test deadline.what-was-taken-of-text-ends-with-a-character (:behaviour 11)
+  "Wherever the system stops: what is in front of the text moves that through a character."
+  (let ((text (make-string 200000 :initial-element #\€)))
+    (dolist (sequence (list text (coerce text 'list) (coerce text 'simple-vector)))
+      (loop for (format width) in '((:utf-8 3) (:utf-16le 2) (:utf-32be 4))
+            do (dotimes (in-front width)
+                 (with-pair (a b)
+                   (setf (stream-external-format a) format
+                         (socket-option a :send-buffer) 4096
+                         (socket-timeout a :output) 0)
+                   (write-octets a (blank in-front))
+                   (let ((octets (network-octets (is-failure (timeout :timed-out)
+                                                   (write-sequence sequence a)))))
+                     (is (plusp octets))
+                     (is (zerop (mod octets width)) "~S: ~A octets" format octets))
+                   (clear-output a)))))))
+
 (define-test deadline.what-was-taken-is-sent-or-buffered (:behaviour 11)
   "So many octets of its own a write that fails has taken, whatever made it fail; of a flush it is
 what was sent."
