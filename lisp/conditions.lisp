@@ -146,14 +146,14 @@ TYPE-ERROR too.")
    "The call made no sense.")
   ;; text
   (text-error (network stream-error)
-   "Octets and characters do not convert.")
-  (decoding-error (text-error)
-   "Octets that came are no character in the external format. Restart: REPLACE-CHARACTER."
+   "Octets and characters do not convert."
    (text-octets :initarg :text-octets :initform nil :reader text-error-octets)
-   (position :initarg :position :initform nil :reader text-error-position))
+   (position :initarg :position :initform nil :reader text-error-position)
+   (character :initarg :character :initform nil :reader text-error-character))
+  (decoding-error (text-error)
+   "Octets that came are no character in the external format. Restart: REPLACE-CHARACTER.")
   (encoding-error (text-error)
-   "A character has no octets in the external format. Restart: REPLACE-CHARACTER."
-   (character :initarg :character :initform nil :reader text-error-character)))
+   "A character has no octets in the external format. Restart: REPLACE-CHARACTER."))
 
 (define-condition mistyped-address (address-syntax type-error) ()
   (:documentation "A host, an address or a port of the wrong type."))
@@ -203,7 +203,8 @@ Those that a read had moved are unread again.")
    (net-mesg "Return the format control of the text that says what failed, or NIL.")
    (net-args "Return the list of arguments of NET-MESG.")
    (timeout-time "Return the limit that passed, in seconds, a non-negative real; 0 where unknown.")
-   (text-error-octets "Return the vector of octets that are no character.")
+   (text-error-octets "Return the vector of octets that are no character; NIL of an
+ENCODING-ERROR.")
    (text-error-position "Return the position of the first offending octet in the stream, from 0; NIL
-where it is unknown.")
-   (text-error-character "Return the character that has no octets.")))
+where it is unknown, and of an ENCODING-ERROR.")
+   (text-error-character "Return the character that has no octets; NIL of a DECODING-ERROR.")))

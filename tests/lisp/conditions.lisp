@@ -280,9 +280,13 @@
                               :arguments '(:utf-8 (195 40))))))
     (is (equalp #(195 40) (text-error-octets condition)))
     (is (= 17 (text-error-position condition)))
+    (is (null (text-error-character condition)))
     (is-report condition "read failed: expected UTF-8, got octets C3 28"))
   (let ((condition (failure-of (fail-as 'encoding-error :write :no-octets :character #\a))))
     (is (char= #\a (text-error-character condition)))
+    ;; who handles any TEXT-ERROR may ask for everything
+    (is (null (text-error-octets condition)))
+    (is (null (text-error-position condition)))
     (is-report condition "write failed: no octets")))
 
 ;;; The printer
