@@ -41,20 +41,20 @@
       (values (text-format-line-end format) t)
       (encode-character format character)))
 
-(defun octets-for (character connection)
+(defun octets-for (character connection taken)
   "The octets that stand for CHARACTER, which has none in the format of CONNECTION: those of the
-format's replacement, or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says. What has
-no octets either is asked about in its turn."
+format's replacement, or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says, which
+tells how many octets of the call were TAKEN. What has no octets either is asked about in its turn."
   (let ((replacement (or (text-format-replacement (connection-format connection))
                          (ask-for-encodable (connection-format connection) character
-                                            connection))))
+                                            connection taken))))
     (loop
       ;; In the format that holds now: a handler may have set another.
       (let ((format (connection-format connection)))
         (multiple-value-bind (octets encoded-p) (written-octets format replacement)
           (when encoded-p
             (return octets)))
-        (setf replacement (ask-for-encodable format replacement connection))))))
+        (setf replacement (ask-for-encodable format replacement connection taken))))))
 
 (defun write-run (connection string start end limit)
   "Write the characters START to END of STRING as they are, or as far as a handler leaves the format
@@ -72,7 +72,8 @@ as it is. Values: LIMIT or a later one; the index of the first that was not writ
       ;; It stopped although there is room for any character: this one has no octets.
       (when (>= (output-room connection) +longest-character+)
         (setf limit (append-text-octets connection
-                                        (octets-for (schar string position) connection)
+                                        (octets-for (schar string position) connection
+                                                    (connection-taken connection))
                                         limit))
         (incf position)))))
 
@@ -187,9 +188,9 @@ buffer if all of them have octets: true if so; else nothing is written. Allocate
   character)
 
 (defun character-octets (connection character)
-  "The octets that stand for CHARACTER in the format of CONNECTION."
+  "The octets that stand for CHARACTER in the format of CONNECTION, before anything is written."
   (multiple-value-bind (octets encoded-p)
       (written-octets (connection-format connection) character)
     (if encoded-p
         octets
-        (octets-for character connection))))
+        (octets-for character connection 0))))

@@ -206,11 +206,11 @@ the restart REPLACE-CHARACTER of the DECODING-ERROR says."
         (encode format string 0 1 octets 0 +longest-character+)
       (values (subseq octets 0 produced) (= consumed 1)))))
 
-(defun ask-for-encodable (format character channel)
+(defun ask-for-encodable (format character channel taken)
   "The character to write for CHARACTER, which has no octets in FORMAT, by the restart
-REPLACE-CHARACTER of the ENCODING-ERROR."
+REPLACE-CHARACTER of the ENCODING-ERROR. TAKEN: octets of the call before it."
   (restart-case (fail-as 'encoding-error :write :no-octets
-                         :socket (channel-socket channel) :character character
+                         :socket (channel-socket channel) :character character :octets taken
                          :message "~A has no octets for ~S"
                          :arguments (list (text-format-name format) character))
     (replace-character (&optional (replacement #\?))
