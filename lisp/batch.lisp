@@ -228,8 +228,8 @@ the reverse."
                                 (endpoint-text (block-address block) (block-port block)))))))
 
 (defun fail-send-batch (messenger status batch start end moved)
-  "Signal what STATUS of sending the messages of BATCH from START below END says, after MOVED of
-them were sent."
+  "Signal what STATUS of sending the messages of BATCH from START below END says, the first of which
+has met it, after MOVED of them were sent."
   (check-batch-end messenger batch start moved)
   (loop for index from start below end
         for length = (aref (datagram-batch-lengths batch) index)
@@ -239,7 +239,9 @@ them were sent."
                       :message "expected messages of at most ~D octets, got number ~D, cut off ~
                                 from ~D octets when it was received"
                       :arguments (list (datagram-batch-size batch) index length)))
-  (fail-of-kind (channel-socket messenger) status :send *kinds-for-batches* :octets moved))
+  (multiple-value-bind (host port) (batch-end batch start)
+    (fail-of-kind (channel-socket messenger) status :send *kinds-for-batches*
+                  :host host :port (and (plusp (or port 0)) port) :octets moved)))
 
 (defun check-batch-bounds (batch start end)
   "END, or the count of BATCH, which may be no batch, for NIL; signals USAGE-ERROR for what is none,

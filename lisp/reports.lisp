@@ -137,16 +137,32 @@ one."
       (format nil "~D ~:[octet~;message~]~2:*~P moved" octets
               (eq (network-operation condition) :send)))))
 
-(defun privilege-text (condition)
-  (when (and (eq (network-operation condition) :listen)
-             (eq (network-code condition) :permission-denied)
-             (< 0 (net-port condition) 1024))
-    "ports below 1024 need a privilege"))
+(defun low-port-p (condition)
+  (< 0 (net-port condition) 1024))
+
+(defconstant +access-denied+ 13 "EACCES. What a firewall forbids is EPERM.")
+
+(defun broadcast-p (condition)
+  "True if a message to a host met what the system says where the socket may not broadcast."
+  (and (network-port condition)
+       (eql (network-errno condition) +access-denied+)))
+
+(defparameter *hints*
+  '((:listen low-port-p "ports below 1024 need a privilege")
+    (:send broadcast-p "a broadcast needs :BROADCAST T"))
+  "What to do about a permission that is missing: operation, predicate of the condition, text.")
+
+(defun hint-text (condition)
+  (when (eq (network-code condition) :permission-denied)
+    (loop for (operation fits-p text) in *hints*
+          when (and (eq (network-operation condition) operation)
+                    (funcall fits-p condition))
+            return text)))
 
 (defun details-text (condition)
   "What else is known, in parentheses after a space; or \"\"."
   (format nil "~@[ (~{~A~^, ~})~]"
-          (remove nil (list (privilege-text condition) (octets-text condition)
+          (remove nil (list (hint-text condition) (octets-text condition)
                             (seconds-text condition)))))
 
 ;;; Reports

@@ -223,6 +223,24 @@ is where an answer goes."
                        (send-batch server batch))))
         (is (= 2 (network-octets failure)))))))
 
+(define-test batch.a-failure-names-the-end ()
+  "Of the message that met it, as that of a single message does."
+  (with-udp (server client)
+    (let ((batch (make-datagram-batch 2 :size 65536)))
+      (batch-add batch (octets 1) :host "127.0.0.1" :port (own-port client))
+      (batch-add batch (octets-of-size 65536) :host "127.0.0.1" :port (own-port server))
+      (let ((failure (is-failure (message-too-long :message-too-long "send to 127.0.0.1 port "
+                                                   "(1 message moved)")
+                       (send-batch server batch))))
+        (is (equal (list "127.0.0.1" (own-port server))
+                   (list (network-host failure) (network-port failure)))))))
+  (with-open-stream (client (open-unix-server (temporary-path) :kind :datagram))
+    (let ((batch (make-datagram-batch 1)) (nobody (temporary-path)))
+      (batch-add batch (octets 1) :host nobody)
+      (is (null (network-port (is-failure (path-not-found :path-not-found
+                                                          (format nil "send to ~A failed" nobody))
+                                (send-batch client batch))))))))
+
 (define-test batch.what-was-cut-off ()
   "It cannot be sent on as if it were whole."
   (with-udp (server client)

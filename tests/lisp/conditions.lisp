@@ -218,6 +218,18 @@
   (is (not (search "privilege" (report-of 'permission-denied :write :permission-denied
                                           :port 80)))))
 
+(define-test "conditions.report-broadcast" ()
+  "It is a hint for EACCES, 13, of a message to a host: EPERM, 1, is what a firewall says, and the
+path of a local socket has permissions of its own."
+  (is (equal "send to ::1 port 9 failed: permission denied (a broadcast needs :BROADCAST T)"
+             (report-of 'permission-denied :send :permission-denied
+                        :host "::1" :port 9 :errno 13)))
+  (dolist (facts '((:host "::1" :port 9 :errno 1)
+                   (:host "/run/path" :errno 13)))
+    (is (not (search "broadcast" (apply #'report-of 'permission-denied :send :permission-denied
+                                        facts)
+                     :test #'char-equal)))))
+
 (define-test "conditions.report-attempts" (:behaviour (51 62))
   "All addresses and their errors are in the line."
   (let ((two (attempts '("2001:db8::1" "network-unreachable")
