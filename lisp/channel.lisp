@@ -106,9 +106,9 @@ deadline, which can change while the call is blocked."
 (defun would-block-p (status)
   (= (lport-status-kind status) +lport-would-block+))
 
-(defun fail-on (channel status operation &key (octets 0) seconds)
-  "Signal the condition for STATUS of OPERATION on CHANNEL."
-  (fail status operation :socket (channel-socket channel) :octets octets :seconds seconds))
+(defun fail-on (channel status operation &rest facts &key (octets 0) &allow-other-keys)
+  "Signal the condition for STATUS of OPERATION on CHANNEL, with FACTS in it."
+  (apply #'fail status operation :socket (channel-socket channel) :octets octets facts))
 
 (declaim (inline check-open))
 (defun check-open (channel operation &optional (octets 0))
@@ -137,12 +137,12 @@ WITH-DEADLINE, WAIT-LONGER, or the timeout."
     (unless (= span +never+)
       (/ span 1000000000))))
 
-(defun fail-timed-out (channel direction operation limit octets &optional (about channel))
-  "Signal the TIMEOUT of a limit of CHANNEL, which ended an operation on ABOUT, a channel. Its
-restart WAIT-LONGER returns the new limit for this call: a moment."
+(defun fail-timed-out (channel direction operation limit octets &key (about channel) facts)
+  "Signal the TIMEOUT of a limit of CHANNEL, which ended an operation on ABOUT, a channel, with
+FACTS in it. Its restart WAIT-LONGER returns the new limit for this call: a moment."
   (let ((deadline (channel-deadline channel direction)))
-    (restart-case (fail-on about (lport-status-make +lport-timed-out+) operation
-                           :octets octets :seconds (fired-seconds channel direction limit))
+    (restart-case (apply #'fail-on about (lport-status-make +lport-timed-out+) operation
+                         :octets octets :seconds (fired-seconds channel direction limit) facts)
       (wait-longer (&optional seconds)
         :report "Wait longer; asks for how many seconds."
         :interactive read-seconds
@@ -191,7 +191,7 @@ GIVE-UP, a function of a status."
   (when *before-wait*
     (funcall (the function *before-wait*))))
 
-(defun check-deadline (channel direction operation limit octets)
+(defun check-deadline (channel direction operation limit octets &optional facts)
   "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if a deadline has passed,
 whatever there is to read or room to write. A timeout is for calls that block: who has tried, and
 would, looks at LIMIT itself."
@@ -200,18 +200,19 @@ would, looks at LIMIT itself."
                        ;; A limit beyond it is one that the user has asked for since.
                        (if (<= limit *deadline*) *deadline* +never+))))
     (if (passed-p deadline)
-        (fail-timed-out channel direction operation limit octets)
+        (fail-timed-out channel direction operation limit octets :facts facts)
         limit)))
 
-(defun check-limit (channel direction operation limit octets &optional (about channel))
-  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT, of OPERATION on ABOUT, if
-it has passed, or the deadline of CHANNEL."
+(defun check-limit (channel direction operation limit octets &key (about channel) facts)
+  "Return LIMIT, or a later one that the user asked for; signal TIMEOUT, of OPERATION on ABOUT and
+with FACTS in it, if it has passed, or the deadline of CHANNEL."
   (declare (type moment limit))
   (let ((deadline (channel-deadline channel direction)))
     (if (and (= limit +never+) (= deadline +never+))
         limit
         (if (>= (lport-clock-now) (min limit deadline))
-            (fail-timed-out channel direction operation limit octets about)
+            (fail-timed-out channel direction operation limit octets
+                            :about about :facts facts)
             limit))))
 
 (defun begin-call (channel direction)
@@ -232,11 +233,11 @@ evaluated once the wait has begun, so that whoever changes what is in it also wa
        (when (plusp ,wait)
          (lport-wait-end ,wait)))))
 
-(defun await (channel direction operation limit octets &key closing)
+(defun await (channel direction operation limit octets &key closing facts)
   "Wait until CHANNEL is ready in DIRECTION; return LIMIT or a later one. Signals TIMEOUT after
 LIMIT or the socket's own deadline, SOCKET-CLOSED when somebody closes it; CLOSING is true for the
 closer himself.
-OCTETS: moved so far by the call, for the condition."
+OCTETS, moved so far by the call, and FACTS are for the condition."
   (declare (type moment limit))
   (announce-wait)
   (loop
@@ -249,12 +250,13 @@ OCTETS: moved so far by the call, for the condition."
       (cond ((plusp result) (return limit))
             ((zerop result))            ; woken: look again
             ((/= (lport-status-kind result) +lport-timed-out+)
-             (fail-on channel result operation :octets octets))
+             (apply #'fail-on channel result operation :octets octets facts))
             ;; A deadline that was set anew meanwhile is no reason to end.
             ((>= (lport-clock-now) (min limit (if closing
                                                   limit
                                                   (channel-deadline channel direction))))
-             (return (fail-timed-out channel direction operation limit octets)))))))
+             (return (fail-timed-out channel direction operation limit octets
+                                     :facts facts)))))))
 
 (defun await-input-until (moment about operation limit octets &optional (channel about))
   "Wait once for input on ABOUT, a channel, by the limits of CHANNEL: LIMIT, or a later one that the
@@ -269,7 +271,7 @@ AWAIT does."
            (fail-on about result operation :octets octets))
           ((or (< (min limit (channel-input-deadline channel)) moment)
                (< (lport-clock-now) moment)) ; the deadline was set anew meanwhile
-           (check-limit channel :input operation limit octets about)))))
+           (check-limit channel :input operation limit octets :about about)))))
 
 ;;; Answers
 ;;;
@@ -342,34 +344,37 @@ function that is not allocated: (parameters form), or NIL for NIL."
     "What CALL-WITH-CLOSURES takes for FUNCTION, a form of a function of PARAMETERS, or NIL."
     (and function (list parameters `(funcall ,function ,@parameters)))))
 
-(defmacro trying ((channel direction operation limit &key (moved 0) closing again fail) attempt)
+(defmacro trying ((channel direction operation limit
+                   &key (moved 0) facts closing again fail)
+                  attempt)
   "Make ATTEMPT, a form that does not block, until it has a count; wait in between. Values: the
-count; LIMIT, or a later one that the user asked for. MOVED, how many the call has moved before, is
-for conditions; CLOSING: the caller is the one who closes. AGAIN, a function of a status and LIMIT,
-is asked about every status but \"would block\": it returns the limit with which ATTEMPT is to be
-made once more, having waited as that needs, or NIL where it has failed; then FAIL, a function of
-the status, signals the condition (NIL: FAIL-ON does)."
-  (call-with-closures 'call-trying (list channel direction operation limit moved closing)
+count; LIMIT, or a later one that the user asked for. MOVED, how many the call has moved before, and
+FACTS, a plist, are for conditions; CLOSING: the caller is the one who closes. AGAIN, a function of
+a status and LIMIT, is asked about every status but \"would block\": it returns the limit with which
+ATTEMPT is to be made once more, having waited as that needs, or NIL where it has failed; then FAIL,
+a function of the status, signals the condition (NIL: FAIL-ON does)."
+  (call-with-closures 'call-trying (list channel direction operation limit moved facts closing)
                       (list '() attempt)
                       (closure-of again (gensym "STATUS") (gensym "LIMIT"))
                       (closure-of fail (gensym "STATUS"))))
 
-(defun call-trying (channel direction operation limit moved closing attempt again fail)
+(defun call-trying (channel direction operation limit moved facts closing attempt again fail)
   (declare (type function attempt) (type (or null function) again fail) (type moment limit))
   (loop
     (unless closing
       (check-open channel operation moved)
-      (setf limit (check-deadline channel direction operation limit moved)))
+      (setf limit (check-deadline channel direction operation limit moved facts)))
     (let ((count (funcall attempt)))
       (declare (type (signed-byte 64) count))
       (cond ((>= count 0) (return (values count limit)))
             ((would-block-p count)
-             (setf limit (await channel direction operation limit moved :closing closing)))
+             (setf limit (await channel direction operation limit moved
+                                :closing closing :facts facts)))
             ((let ((later (and again (funcall again count limit))))
                (when later
                  (setf limit later))))
             (fail (funcall fail count))
-            (t (fail-on channel count operation :octets moved))))))
+            (t (apply #'fail-on channel count operation :octets moved facts))))))
 
 (defmacro receiving ((channel operation limit &key (moved 0) fail) (flags) attempt)
   "As TRYING, for input that ATTEMPT receives with FLAGS: where none can be there yet the wait is

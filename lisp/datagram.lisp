@@ -232,13 +232,13 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
   "Nanoseconds after which a send to a local name whose receiver has no room is tried again: nothing
 tells when it has.")
 
-(defun await-full-receiver (messenger status limit sent)
+(defun await-full-receiver (messenger status limit sent &optional facts)
   "Where STATUS says that the receiver of a local name has no room, wait a moment for it: LIMIT, or
-a later one that the user asked for; NIL for another status. Signals TIMEOUT with SENT if LIMIT has
-passed."
+a later one that the user asked for; NIL for another status. Signals TIMEOUT with SENT and FACTS if
+LIMIT has passed."
   (declare (type moment limit))
   (when (= (lport-status-kind status) +lport-backlog-full+)
-    (let ((limit (check-limit messenger :output :send limit sent)))
+    (let ((limit (check-limit messenger :output :send limit sent :facts facts)))
       (declare (type moment limit))
       (wait-once messenger 0 (min limit (channel-deadline messenger :output)
                                   (moment-in *full-receiver-piece*)))
@@ -283,18 +283,17 @@ socket's by now; else NIL."
 (defun send-message (messenger octets start end block host port &optional (moved 0))
   "Send OCTETS from START to END as one message to BLOCK, which HOST and PORT are, or NIL: how many.
 MOVED: what a condition says was sent before."
-  (flet ((again (status limit)
-           (cond ((await-full-receiver messenger status limit moved))
-                 ((and (null block) (parted-p messenger status))
-                  (setf block (or (peer-path-block messenger)
-                                  (fail-parted messenger moved)))
-                  limit))))
-    (values (trying (messenger :output :send (call-limit messenger :output)
-                     :moved moved :again #'again
-                     :fail (lambda (status)
-                             (fail status :send :socket (channel-socket messenger)
-                                                :host host :port port :octets moved)))
-              (send-now messenger octets start end block)))))
+  (let ((facts (list :host host :port port)))
+    (declare (dynamic-extent facts))
+    (flet ((again (status limit)
+             (cond ((await-full-receiver messenger status limit moved facts))
+                   ((and (null block) (parted-p messenger status))
+                    (setf block (or (peer-path-block messenger)
+                                    (fail-parted messenger moved)))
+                    limit))))
+      (values (trying (messenger :output :send (call-limit messenger :output)
+                       :moved moved :facts facts :again #'again)
+                (send-now messenger octets start end block))))))
 
 (defun socket-send (socket octets &key (start 0) end host port)
   "Send OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) as one

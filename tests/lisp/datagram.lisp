@@ -560,8 +560,12 @@ port; the full length if it was cut off."
     (flet ((send ()
              (send-message other "x" :host path)))
       (setf (socket-timeout other :output) 0.05)
-      (is (typep (failure-of (loop (send) (incf count))) 'timeout))
+      (is-failure (timeout :timed-out (format nil "send to ~A failed" path))
+        (loop (send) (incf count)))
       (is (plusp count))
+      (setf (socket-timeout other :output) nil)
+      (is (equal path (network-host (is-failure (timeout :timed-out)
+                                      (with-deadline (0.05) (send))))))
       (setf (socket-timeout other :output) 10)
       (let ((late (in-thread #'send)))
         (dotimes (i count)
@@ -570,6 +574,14 @@ port; the full length if it was cut off."
         (is (string= "x" (received server)))))
     (close server)
     (close other)))
+
+(define-test datagram.a-timeout-names-where-to (:behaviour 62)
+  "The end that was given for the message, as every other failure of it does."
+  (with-datagram-socket (socket :host "127.0.0.1")
+    (let ((failure (is-failure (timeout :timed-out "send to 127.0.0.1 port 9 failed: timed out")
+                     (with-deadline (0)
+                       (send-message socket "x" :host "127.0.0.1" :port 9)))))
+      (is (equal '("127.0.0.1" 9) (list (network-host failure) (network-port failure)))))))
 
 (define-test datagram.packets (:behaviour (63 27 59))
   (let* ((path (temporary-path))
