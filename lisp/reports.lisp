@@ -138,7 +138,11 @@ one."
               (eq (network-operation condition) :send)))))
 
 (defun low-port-p (condition)
-  (< 0 (net-port condition) 1024))
+  "True for the name of a service too, of which nobody knows the port here; a path has none."
+  (let ((port (network-port condition)))
+    (if (integerp port)
+        (< 0 port 1024)
+        port)))
 
 (defconstant +access-denied+ 13 "EACCES. What a firewall forbids is EPERM.")
 
@@ -149,6 +153,7 @@ one."
 
 (defparameter *hints*
   '((:listen low-port-p "ports below 1024 need a privilege")
+    (:bind low-port-p "ports below 1024 need a privilege")
     (:send broadcast-p "a broadcast needs :BROADCAST T"))
   "What to do about a permission that is missing: operation, predicate of the condition, text.")
 

@@ -575,6 +575,15 @@ port; the full length if it was cut off."
     (close server)
     (close other)))
 
+(define-test datagram.privileged ()
+  (dolist (port '(81 "tftp"))
+    (let ((result (handler-case (open-datagram-socket :host "127.0.0.1" :port port)
+                    (network (condition) condition))))
+      (if (typep result 'datagram-socket)
+          (progn (close result)
+                 (skip "this user may open privileged ports"))
+          (is-report result "bind to 127.0.0.1 port " "ports below 1024 need a privilege")))))
+
 (define-test datagram.a-timeout-names-where-to (:behaviour 62)
   "The end that was given for the message, as every other failure of it does."
   (with-datagram-socket (socket :host "127.0.0.1")
