@@ -120,13 +120,14 @@ told of."
 (defun add-buffered-events (set batch)
   "Report the noted entries that have buffered input, and keep them noted as long as they have;
 forget the others."
-  (loop for entry = (take-noted set) then next
-        for next = (and entry (entry-next entry))
-        while entry
-        do (clear-noted entry)
-           (when (has-buffered-input-p entry)
-             (add-buffered-event batch entry)
-             (note-entry entry))))
+  (call-deferred                        ; or an unwind would forget those that are taken
+    (loop for entry = (take-noted set) then next
+          for next = (and entry (entry-next entry))
+          while entry
+          do (clear-noted entry)
+             (when (has-buffered-input-p entry)
+               (add-buffered-event batch entry)
+               (note-entry entry)))))
 
 (defun event-list (batch)
   "The events of BATCH as a list; NIL for none."
@@ -141,9 +142,9 @@ forget the others."
 ;;; Waiting
 
 (defun wait-in-set (set batch deadline)
-  "One wait in SET until DEADLINE, none where there may be buffered input: what lport_poller_wait
-says. It counts as waiting first and looks for noted entries then; whoever notes one looks then for
-threads that wait: so one of the two sees the other."
+  "One wait in SET until DEADLINE, none where there may be buffered input, or a POLLER-WAKE whose
+wait was unwound: what lport_poller_wait says. It counts as waiting first and looks for noted
+entries then; whoever notes one looks then for threads that wait: so one of the two sees the other."
   (declare (type moment deadline))
   (let ((handle (channel-handle set)))
     (with-waiting (turn (progn (%add-atomically (poll-set-waiting set) 1)
@@ -152,7 +153,8 @@ threads that wait: so one of the two sees the other."
             turn
             (with-int64s (pointer (event-batch-numbers batch) 0 nil :out)
               (lport-poller-wait handle turn pointer (event-batch-size batch)
-                                 (if (poll-set-noted set) 0 deadline) 0)))
+                                 (if (or (poll-set-noted set) (poll-set-woken set)) 0 deadline)
+                                 0)))
       (%add-atomically (poll-set-waiting set) -1)
       (unless (minusp turn)
         (lport-poller-end handle turn)))))
@@ -189,6 +191,7 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
               ((= (lport-status-kind result) +lport-would-block+))
               ((/= (lport-status-kind result) +lport-timed-out+)
                (fail-on set result :wait))
+              ((woken-p set) (return (values nil t)))
               ((>= (lport-clock-now) until) (return (values nil nil))))))))
 
 (defun next-events (set batch deadline)

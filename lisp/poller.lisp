@@ -146,17 +146,18 @@ already; SOCKET-CLOSED; RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
 (defun add-entry (set entry)
   "Add ENTRY to SET on both sides; the library's status."
   (let ((channel (entry-channel entry)) (status 0))
-    (%with-lock ((poll-set-lock set))
-      (setf status (lport-poller-add (channel-handle set) (channel-handle channel)
-                                     (entry-interest entry)))
+    (call-deferred
+      (%with-lock ((poll-set-lock set))
+        (setf status (lport-poller-add (channel-handle set) (channel-handle channel)
+                                       (entry-interest entry)))
+        (unless (minusp status)
+          (store-entry set entry)
+          (join-members entry)))
       (unless (minusp status)
-        (store-entry set entry)
-        (join-members entry)))
-    (unless (minusp status)
-      (when (or (minusp (lport-socket-state (channel-handle channel)))
-                (channel-closing set))
-        (forget-entry entry))           ; closed just now, before it could see this
-      (note-if-buffered channel))
+        (when (or (minusp (lport-socket-state (channel-handle channel)))
+                  (channel-closing set))
+          (forget-entry entry))         ; closed just now, before it could see this
+        (note-if-buffered channel)))
     status))
 
 (defun fail-in (set channel status control &rest arguments)
@@ -192,11 +193,12 @@ Conditions: USAGE-ERROR, SOCKET is not in POLLER; SOCKET-CLOSED. Source: epoll_c
 
 (defun change-entry (set entry interest)
   (let ((channel (entry-channel entry)) (status 0))
-    (%with-lock ((poll-set-lock set))
-      (setf status (lport-poller-modify (channel-handle set) (channel-handle channel) interest))
-      (unless (minusp status)
-        (setf (entry-interest entry) interest)))
-    (note-if-buffered channel)
+    (call-deferred
+      (%with-lock ((poll-set-lock set))
+        (setf status (lport-poller-modify (channel-handle set) (channel-handle channel) interest))
+        (unless (minusp status)
+          (setf (entry-interest entry) interest)))
+      (note-if-buffered channel))
     status))
 
 (defun poller-remove (poller socket)
@@ -206,13 +208,15 @@ thread may still report it. Source: epoll_ctl(2)."
          (channel (endpoint-channel (check-endpoint socket :wait)))
          (entry (find-entry set (channel-handle channel))))
     (when entry
-      (lport-poller-remove (channel-handle set) (channel-handle channel))
-      (forget-entry entry)
+      (call-deferred
+        (lport-poller-remove (channel-handle set) (channel-handle channel))
+        (forget-entry entry))
       t)))
 
 ;;; Buffered input
 
 (defun note-members (channel)
+  "To be called with interrupts deferred."
   (dolist (entry (channel-memberships channel))
     (note-entry entry)
     (let ((set (entry-set entry)))
@@ -224,11 +228,13 @@ thread may still report it. Source: epoll_ctl(2)."
   (and (typep channel 'connection) (plusp (buffered-input channel))))
 
 (defun note-if-buffered (channel)
+  "To be called with interrupts deferred."
   (when (input-buffered-p channel)
     (note-members channel)))
 
 (defun note-entry (entry)
-  "Put ENTRY into the list of those to look at, once."
+  "Put ENTRY into the list of those to look at, once. To be called with interrupts deferred, as one
+that has the mark and is not in the list would never be put there."
   (when (null (%compare-and-swap (entry-noted entry) nil t))
     (let ((set (entry-set entry)))
       (loop for head = (poll-set-noted set)
