@@ -111,13 +111,24 @@ of BODY, or NIL where another thread has it."
 
 (defmacro with-direction-now ((channel direction) &body body)
   "Run BODY, short, never blocking and never signalling, with interrupts deferred, if nobody owns
-DIRECTION; its value, or NIL. This is what a call can afford that finds all it needs."
+DIRECTION; its value, or NIL. This is what a call can afford that finds all it needs. What
+allocates is within ALLOCATING."
   (let ((place (gensym "CHANNEL")))
     `(let ((,place ,channel))
        (call-nowait
          (when (and (%stack-room-p) (take-direction ,place ,direction))
            (prog1 (progn ,@body)
              (leave-direction ,place ,direction)))))))
+
+(defmacro allocating ((channel direction) form)
+  "Within WITH-DIRECTION-NOW the value of FORM, which allocates: if the memory ends, which unwinds
+it, the place of the owner is given back."
+  (let ((place (gensym "CHANNEL")) (done (gensym "DONE")))
+    `(let ((,place ,channel) (,done nil))
+       (unwind-protect (prog1 ,form
+                         (setf ,done t))
+         (unless ,done
+           (leave-direction ,place ,direction))))))
 
 ;;; Residents
 
@@ -161,9 +172,10 @@ DIRECTION and does not own it; its value, or NIL."
 (defmacro end-residence (channel direction)
   "End the residence of another thread in DIRECTION, which this thread owns: if it is inside now,
 once it is out."
-  `(evict ,channel
-          (lambda () (setf (resident ,channel ,direction) nil))
-          (lambda () (inside ,channel ,direction))))
+  `(flet ((end () (setf (resident ,channel ,direction) nil))
+          (inside-p () (inside ,channel ,direction)))
+     (declare (dynamic-extent #'end #'inside-p))
+     (evict ,channel #'end #'inside-p)))
 
 (defun fence-threads ()
   "A memory barrier in every thread: each has stored all that it had got to, and what it looks at

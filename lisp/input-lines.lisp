@@ -130,7 +130,9 @@ be called within WITH-INPUT-NOW."
   (let ((line (line-there connection)))
     (when line
       (multiple-value-bind (octets length) (unpack-progress line)
-        (let ((string (take-measured-line connection octets (make-string length))))
+        (let ((string (take-measured-line connection octets
+                                          (allocating (connection :input)
+                                            (make-string length)))))
           (when string
             (release-idle-input connection)
             string))))))

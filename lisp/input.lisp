@@ -78,11 +78,13 @@ To be called with interrupts deferred until the count is noted."
   (call-deferred (receive-behind connection flags)))
 
 (defun release-idle-input (connection)
-  "Give back the buffer if nothing is in it, not even a character that can be taken back."
-  (when (and (= (connection-in-start connection) (connection-in-end connection))
-             (zerop (connection-last-width connection))
-             (plusp (length (connection-in connection))))
-    (drop-input connection)))
+  "Give back the buffer if nothing is in it, not even a character that can be taken back. To look
+and to give is one step, as an interrupt may fill it."
+  (call-nowait
+    (when (and (= (connection-in-start connection) (connection-in-end connection))
+               (zerop (connection-last-width connection))
+               (plusp (length (connection-in connection))))
+      (forget-input connection))))
 
 (declaim (inline octets-read))
 (defun octets-read (connection)
@@ -108,15 +110,21 @@ since."
       (dotimes (index (length octets) octets)
         (setf (aref octets index) (ldb (byte 8 (* 8 index)) (connection-kept connection)))))))
 
+(defun give-emptied (connection)
+  "Give back the buffer, from which the last element was just taken, unless an interrupt has filled
+it since."
+  (call-nowait
+    (when (= (connection-in-start connection) (connection-in-end connection))
+      (when (plusp (connection-last-width connection))
+        (keep-character connection))
+      (forget-input connection))))
+
 (declaim (inline element-taken))
 (defun element-taken (connection element)
   "ELEMENT, which was just taken. A buffer that this emptied is given back, so that an idle
 connection has none."
   (when (= (connection-in-start connection) (connection-in-end connection))
-    (call-nowait
-      (when (plusp (connection-last-width connection))
-        (keep-character connection))
-      (forget-input connection)))
+    (give-emptied connection))
   element)
 
 (defun fill-input (connection limit &optional (moved 0))
@@ -198,7 +206,8 @@ nothing can be there yet, NIL. To be used within WITH-INPUT-NOW."
   "Receive behind IN-END if something may be there: true if it was. To be called within
 WITH-INPUT-NOW."
   (declare (type connection connection))
-  (receiving-now (connection) (flags) (receive-behind connection flags)))
+  (receiving-now (connection) (flags)
+    (allocating (connection :input) (receive-behind connection flags))))
 
 (defun receive-quickly (connection octets start end)
   "Receive into OCTETS from START below END if something may be there and none is buffered: how many

@@ -64,6 +64,14 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
   "Send what is pending without blocking: the count, or a status."
   (call-deferred (send-all connection)))
 
+(defun release-idle-output (connection)
+  "Give back the buffer if nothing is in it: true if so. To look and to give is one step, as an
+interrupt may write."
+  (call-nowait
+    (when (zerop (pending-output connection))
+      (forget-output connection)
+      t)))
+
 (defun flush (connection &key (limit (call-limit connection :output)) closing taken (moved 0))
   "Send all that is pending; return how many octets, and LIMIT or a later one. TAKEN: what a
 condition says of the call that needs the room; NIL: what the flush has sent, with MOVED octets
@@ -71,13 +79,11 @@ before."
   (declare (type moment limit) (type index moved))
   (let ((count 0))
     (declare (type index count))
-    (loop while (plusp (pending-output connection))
+    (loop until (release-idle-output connection)
           do (multiple-value-setq (count limit)
                (trying (connection :output :write limit :moved (or taken moved) :closing closing)
                  (send-pending connection)))
              (incf moved count))
-    (when (plusp (length (connection-out connection)))
-      (drop-output connection))
     (values moved limit)))
 
 (defun flush-quickly (connection)
@@ -126,8 +132,9 @@ later one. TAKEN: octets of the call so far, for a condition."
   (declare (type index count))
   (when (< 0 (length (connection-out connection)) (+ (connection-out-end connection) count))
     (setf limit (nth-value 1 (flush connection :limit limit :taken taken))))
-  (when (zerop (length (connection-out connection)))
-    (call-deferred (setf (connection-out connection) (take-buffer))))
+  (call-deferred
+    (when (zerop (length (connection-out connection))) ; an interrupt may have got one
+      (setf (connection-out connection) (take-buffer))))
   limit)
 
 ;;; Octets
@@ -144,7 +151,7 @@ later one. TAKEN: octets of the call so far, for a condition."
 taken for them."
   (declare (type index count))
   (when (and (zerop (length (connection-out connection))) (<= 1 count +buffer-size+))
-    (setf (connection-out connection) (take-buffer)))
+    (setf (connection-out connection) (allocating (connection :output) (take-buffer))))
   (<= count (the index (output-room connection))))
 
 (declaim (inline write-octet))          ; into the few that write one element

@@ -245,3 +245,49 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
              (is (equal '(nil nil) (look))))
         (close poller)))))
 
+(define-test unwinding.an-interrupt-that-writes-anywhere (:weather nil)
+  "Whatever a flush is at when an interrupt writes: all is sent."
+  (dolist (name '(port::call-trying port::send-pending port::drop-output))
+    (with-pair (a b)
+      (let ((connection (channel-of a)) (written 1))
+        (setf (socket-deadline b :input) 5)
+        (write-byte 1 a)
+        (call-interrupting name
+                           (lambda ()
+                             (port::with-output (connection)
+                               (port::flush connection)))
+                           (lambda ()
+                             (write-byte (incf written) a)))
+        (finish-output a)
+        (loop for octet from 1 to written
+              do (is (eql octet (read-byte b)) "~A" name))))))
+
+;;; Where the memory ends
+
+(defun call-without-memory (name function)
+  "Call FUNCTION while the function NAME finds that the memory has ended; true if it was told so."
+  (sb-int:encapsulate name 'exhausted (lambda (original &rest arguments)
+                                        (declare (ignore original arguments))
+                                        (error 'storage-condition)))
+  (unwind-protect (handler-case (progn (funcall function) nil)
+                    (storage-condition () t))
+    (sb-int:unencapsulate name 'exhausted)))
+
+(define-test unwinding.the-end-of-the-memory-where-a-buffer-is-taken (:weather nil)
+  "Other threads can read and write then."
+  (with-pair (a b)
+    (flet ((without-buffers (function)
+             (fill port::*pool* nil)
+             (is (call-without-memory 'port::search-buffer function))))
+      (without-buffers (lambda () (write-char #\a a)))
+      (without-buffers (lambda () (write-string "a" a)))
+      (without-buffers (lambda () (write-octets a (blank 1))))
+      (send-octets a 98 10 99 100)
+      (without-buffers (lambda () (read-char b)))
+      (without-buffers (lambda () (read-octets b (blank 1))))
+      (is (equal "b" (join (in-thread (lambda ()
+                                        (setf (socket-deadline a :output) 5
+                                              (socket-deadline b :input) 5)
+                                        (write-char #\d a)
+                                        (finish-output a)
+                                        (read-line b)))))))))
