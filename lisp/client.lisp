@@ -171,10 +171,9 @@ goes on has timed out, since nobody waits for it any longer."
 one.
 Returns the values of FUNCTION. Conditions: those of CLOSE."
   (let ((normal nil))
-    (unwind-protect
-         (multiple-value-prog1 (funcall function socket)
-           (setf normal t))
-      (close socket :abort (not normal)))))
+    (closing-after (socket :abort (not normal))
+      (multiple-value-prog1 (funcall function socket)
+        (setf normal t)))))
 
 (defmacro with-open-socket ((variable host port &rest options) &body body)
   "Run BODY with VARIABLE bound to a SOCKET connected to PORT of HOST (see OPEN-SOCKET, which takes

@@ -64,6 +64,16 @@ and whoever unwinds it, the handle is closed once."
       (wait-until-left channel))
     t))
 
+(defmacro closing-after ((endpoint &key abort) form)
+  "The values of FORM; ENDPOINT is closed on every exit, with ABORT, also where an interrupt unwinds
+that close before it has begun."
+  (let ((place (gensym "ENDPOINT")))
+    `(let ((,place ,endpoint))
+       (with-cleanup (unwind-protect ,form
+                       (close ,place :abort ,abort))
+         (unless (channel-closing (endpoint-channel ,place))
+           (close ,place :abort t))))))
+
 (defmethod close ((server socket-server) &key abort)
   (declare (ignore abort))
   (prog1 (close-endpoint server nil (lambda ()))

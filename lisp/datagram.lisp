@@ -151,8 +151,7 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
 
 (defun call-with-datagram-socket (function socket)
   "Call FUNCTION with SOCKET and close it on every exit. Returns the values of FUNCTION."
-  (unwind-protect (funcall function socket)
-    (close socket)))
+  (closing-after (socket) (funcall function socket)))
 
 (defmacro with-datagram-socket ((variable &rest options) &body body)
   "Run BODY with VARIABLE bound to a datagram socket (see OPEN-DATAGRAM-SOCKET, which takes

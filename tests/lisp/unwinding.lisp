@@ -245,6 +245,29 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
              (is (equal '(nil nil) (look))))
         (close poller)))))
 
+(define-test unwinding.a-close-that-has-not-begun (:behaviour 26 :weather nil)
+  "The forms that close do so although an interrupt unwinds the close."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((before (open-things)) (number (port-of server)) (armed nil))
+      (flet ((strike (function)
+               (setf armed nil)
+               (is (eq :out (catch 'out
+                              (call-interrupting 'port::close-endpoint function
+                                                 (lambda ()
+                                                   (when (shiftf armed nil)
+                                                     (throw 'out :out)))))))
+               (take-all server)
+               (is (null (leaks before)) "~A" (leaks before))))
+        (strike (lambda ()
+                  (with-open-socket (socket "127.0.0.1" number)
+                    (setf armed (streamp socket)))))
+        (strike (lambda ()
+                  (with-socket-server (other 0 :host "127.0.0.1")
+                    (setf armed (and other t)))))
+        (strike (lambda ()
+                  (with-datagram-socket (socket :host "127.0.0.1")
+                    (setf armed (and socket t)))))))))
+
 (define-test unwinding.an-interrupt-that-writes-anywhere (:weather nil)
   "Whatever a flush is at when an interrupt writes: all is sent."
   (dolist (name '(port::call-trying port::send-pending port::drop-output))
