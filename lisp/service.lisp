@@ -161,31 +161,42 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
 
 (defun start-service (make listeners own)
   "The SERVER of the service that MAKE returns, called with its poll-set, for LISTENERS, once it has
-a thread. If that fails OWN, those that nobody else knows, are closed."
-  (let ((result 0) (done nil))
+a thread. If that fails, or is unwound before anybody has the SERVER, OWN, those that nobody else
+knows, are closed."
+  (let ((result 0) (service nil) (kept nil))
     (with-cleanup
         (progn
           (call-deferred (setf result (lport-poller-open +lport-poller-best+)))
           (when (minusp result)
             (fail result :listen))
-          (let ((service (funcall make (make-poll-set :handle result))))
+          (let ((new (funcall make (make-poll-set :handle result))))
             (dolist (listener listeners)
               (let ((status (lport-poller-add result
                                               (endpoint-handle listener)
                                               +lport-input+)))
                 (when (minusp status)
                   (fail status :listen))))
-            (%with-lock ((service-lock service))
-              (add-thread service))
-            (when (zerop (service-thread-count service))
-              (fail-as 'resource-exhausted :serve :memory-exhausted
-                       :message "no thread could be made"))
-            (setf done t)
-            (make-instance 'server :service service)))
-      (unless done
-        (mapc #'close own)
-        (when (plusp result)
-          (lport-socket-close result 0))))))
+            (call-deferred
+              (%with-lock ((service-lock new))
+                (add-thread new))
+              (when (plusp (service-thread-count new))
+                (setf service new))))
+          (unless service
+            (fail-as 'resource-exhausted :serve :memory-exhausted
+                     :message "no thread could be made"))
+          (prog1 (make-instance 'server :service service)
+            (setf kept t)))
+      (cond (kept)
+            (service (take-down service own))
+            (t (mapc #'close own)
+               (when (plusp result)
+                 (lport-socket-close result 0)))))))
+
+(defun take-down (service own)
+  "Nobody gets SERVICE, which has just begun: it stops, and of its listeners OWN are closed."
+  (setf (service-listeners service)
+        (remove-if-not (lambda (row) (member (car row) own)) (service-listeners service)))
+  (stop-server (make-instance 'server :service service) :drain 0))
 
 ;;; Stopping
 

@@ -268,6 +268,17 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
                   (with-datagram-socket (socket :host "127.0.0.1")
                     (setf armed (and socket t)))))))))
 
+(define-test unwinding.a-service-that-has-just-begun (:behaviour 26 :weather nil)
+  "Nobody knows it, so it ends: its threads, and the listeners that it opened."
+  (with-socket-server (given 0 :host "127.0.0.1")
+    (let ((before (open-things)) (threads (sb-thread:list-all-threads)))
+      (is (eq :out (throw-at 'port::add-thread 2
+                             (lambda () (serve #'read-line (list 0 given) :host "127.0.0.1")))))
+      (is (wait-until (lambda ()
+                        (null (set-difference (sb-thread:list-all-threads) threads)))))
+      (is (null (leaks before)) "~A" (leaks before))
+      (is (null (socket-accept given :wait 0)) "a server that was given is open still"))))
+
 (define-test unwinding.an-interrupt-that-writes-anywhere (:weather nil)
   "Whatever a flush is at when an interrupt writes: all is sent."
   (dolist (name '(port::call-trying port::send-pending port::drop-output))
