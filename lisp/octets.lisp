@@ -181,8 +181,25 @@ TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Source: sendfile(2)."
                   "a pathname, a string that names a file, or an open stream of a file")
   (if (streamp file)
       (send-file-stream socket file file start end)
-      (with-open-file (stream (one-file file) :element-type '(unsigned-byte 8))
-        (send-file-stream socket stream file start end))))
+      (send-named-file socket (one-file file) file start end)))
+
+(defun send-named-file (socket pathname file start end)
+  "SEND-FILE of the file PATHNAME; FILE is what the caller gave. No interrupt comes while it is
+opened, as the system's descriptor has no owner yet; if that fails it is tried once more, with
+interrupts, to signal why."
+  (let ((stream nil))
+    (flet ((open-it ()
+             (open pathname :element-type '(unsigned-byte 8))))
+      (with-cleanup
+          (progn
+            (call-deferred
+              (setf stream (handler-case (open-it)
+                             (file-error () nil))))
+            (unless stream
+              (setf stream (open-it)))
+            (send-file-stream socket stream file start end))
+        (when stream
+          (close stream))))))
 
 (defun file-pathname (file)
   "The pathname of FILE, a pathname or a string as the system has it; NIL where it can be no name."

@@ -279,6 +279,14 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
       (is (null (leaks before)) "~A" (leaks before))
       (is (null (socket-accept given :wait 0)) "a server that was given is open still"))))
 
+(define-test unwinding.a-file-that-was-just-opened (:behaviour 26 :weather nil)
+  (uiop:with-temporary-file (:pathname path)
+    (with-pair (a b)
+      (let ((before (open-things)))
+        (dolist (nth '(1 2))
+          (is (eq :out (throw-at 'open nth (lambda () (send-file a path)))))
+          (is (null (leaks before)) "~A" (leaks before)))))))
+
 (define-test unwinding.an-interrupt-that-writes-anywhere (:weather nil)
   "Whatever a flush is at when an interrupt writes: all is sent."
   (dolist (name '(port::call-trying port::send-pending port::drop-output))
