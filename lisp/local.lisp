@@ -134,18 +134,23 @@ Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
                                    (make-link kind handle settings
                                               (asked-block handle #'lport-socket-peer))))
                    ends)))
-      (with-waiting (status (let ((status (with-int64s (pointer pair)
-                                            (lport-socket-pair number pointer))))
-                              (when (zerop status)
-                                (adopt-end 0)
-                                (adopt-end 1))
-                              status))
-          (if (minusp status)
-              (fail status :open)
-              (setf kept t))
+      (with-cleanup
+          (let ((status (call-deferred
+                          (let ((status (with-int64s (pointer pair)
+                                          (lport-socket-pair number pointer))))
+                            (when (zerop status)
+                              (adopt-end 0)
+                              (adopt-end 1))
+                            status))))
+            (when (minusp status)
+              (fail status :open))
+            (setf kept t))
         (unless kept                    ; as in OPEN-ENDPOINT
           (dolist (end ends)
-            (close end :abort t)))))
+            (close end :abort t))
+          (loop for handle across pair  ; of which one may have no object
+                when (plusp handle)
+                  do (lport-socket-close handle 0)))))
     (values-list (reverse ends))))
 
 (note-keywords 'open-socket-pair)

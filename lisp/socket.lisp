@@ -75,15 +75,16 @@ socket it should have been."
 (defun adopt-handle (handle make)
   "The object that MAKE, called with HANDLE, makes around it. HANDLE is closed if that fails, and
 when the object becomes garbage. To be called with interrupts deferred since HANDLE was got."
-  (let ((endpoint nil))
+  (let ((done nil))
     (unwind-protect
-         (setf endpoint (funcall make handle))
-      (unless endpoint
-        (lport-socket-close handle 0)))
-    (setf (channel-socket (endpoint-channel endpoint)) endpoint)
-    (register-endpoint endpoint handle)
-    (%finalize endpoint (lambda () (lport-socket-close handle 0)))
-    endpoint))
+         (let ((endpoint (funcall make handle)))
+           (setf (channel-socket (endpoint-channel endpoint)) endpoint)
+           (register-endpoint endpoint handle)
+           (%finalize endpoint (lambda () (lport-socket-close handle 0)))
+           (setf done t)
+           endpoint)
+      (unless done                      ; the memory may end anywhere here
+        (lport-socket-close handle 0)))))
 
 (defun open-endpoint (open make &optional prepare)
   "The object that MAKE, called with it, makes around the handle that OPEN returns; or its status.

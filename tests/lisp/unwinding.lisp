@@ -315,6 +315,15 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
                     (storage-condition () t))
     (sb-int:unencapsulate name 'exhausted)))
 
+(define-test unwinding.the-end-of-the-memory-while-something-is-made (:weather nil)
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (dolist (way (opening-ways server))
+      (with-open-socket (client "127.0.0.1" (port-of server)) ; for who accepts
+        (let ((before (open-things)))
+          (is (call-without-memory 'port::register-endpoint way))
+          (is (null (leaks before)) "~A" (leaks before))))
+      (take-all server))))
+
 (define-test unwinding.the-end-of-the-memory-where-a-buffer-is-taken (:weather nil)
   "Other threads can read and write then."
   (with-pair (a b)
