@@ -31,7 +31,11 @@
         ("CLISP has no vectors of floats" "client.wrong-arguments")
         ("what it puts in between is compiled inline" "direction.an-interrupt-that-reads-lines")
         ("an interrupt that a test makes is not held back here"
-         "unwinding.what-was-just-made" "unwinding.what-was-just-received")
+         "unwinding.what-was-just-made" "unwinding.what-was-just-received"
+         "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
+         "unwinding.what-leaves-a-poller" "unwinding.a-wake"
+         "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"
+         "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere")
         ("DIRECTORY of CLISP has other keywords" "peers.literals-ask-nobody")
         ("EXT of CLISP, which CL-USER uses, has sockets of its own" "clocc.names-in-common")
         ("CLISP opens no file twice, and positions none behind its end"

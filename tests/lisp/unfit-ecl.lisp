@@ -43,6 +43,10 @@
          "direction.a-format-set-within-a-line" "direction.a-peek-that-is-thrown-out"
          "service.killed-threads" "service.stop-unwound-leaves-nobody"
          "unwinding.ten-thousand-blows" "unwinding.what-was-just-made"
-         "unwinding.what-was-just-received" "unwinding.zones")))
+         "unwinding.what-was-just-received" "unwinding.zones"
+         "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
+         "unwinding.what-leaves-a-poller" "unwinding.a-wake"
+         "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"
+         "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere")))
 
 (setf *unfit-chapters* '("Checking a library of streams"))
