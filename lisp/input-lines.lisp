@@ -36,12 +36,15 @@ tell."
         (values newline
                 (and newline (not (foreign-p format)) (- newline start))))))
 
-(defun decode-span (connection start end)
-  "The text of the octets START to END of the buffer, all of which belong to it; NIL if a handler
-has to be asked what stands for some of them."
+(defun decode-span (connection start end room)
+  "The text of the octets START to END of the buffer, all of which belong to it, in ROOM, a string
+or NIL, if that is large enough; NIL if a handler has to be asked what stands for some of them."
+  (declare (type index start end) (type (or null characters) room))
   (let* ((in (connection-in connection))
          (format (connection-format connection))
-         (string (make-string (- end start)))
+         (string (if (and room (<= (- end start) (length room)))
+                     room
+                     (make-string (- end start))))
          (length 0) (position start))
     (declare (type index length position))
     (loop
@@ -130,12 +133,14 @@ be called within WITH-INPUT-NOW."
   (let ((line (line-there connection)))
     (when line
       (multiple-value-bind (octets length) (unpack-progress line)
-        (let ((string (take-measured-line connection octets
-                                          (allocating (connection :input)
-                                            (make-string length)))))
-          (when string
-            (release-idle-input connection)
-            string))))))
+        (declare (type index octets length))
+        (when (<= octets +buffer-size+) ; see ROOM-FOR-LINE
+          (let ((string (take-measured-line connection octets
+                                            (allocating (connection :input)
+                                              (make-string length)))))
+            (when string
+              (release-idle-input connection)
+              string)))))))
 
 (defun take-line-there (connection)
   "As TAKE-LINE-QUICKLY, where this thread is the resident reader and more than the line is there.
@@ -161,15 +166,16 @@ stream stands, one that sets another format by that."
     (declare (type index scanned))
     (multiple-value-bind (line limit)
         (filling (connection (begin-call connection :input)) (last-p)
-          (call-deferred
-            ;; Somebody was asked to wait longer, or interrupted this, and has read meanwhile.
-            (unless (= position (octets-read connection))
-              (setf scanned 0
-                    position (octets-read connection)))
-            (multiple-value-bind (line end-p) (take-line connection scanned last-p)
-              (setf scanned (buffered-input connection)
-                    ended end-p)
-              line)))
+          (let ((room (room-for-line connection scanned last-p)))
+            (call-deferred
+              ;; Somebody was asked to wait longer, or interrupted this, and has read meanwhile.
+              (unless (= position (octets-read connection))
+                (setf scanned 0
+                      position (octets-read connection)))
+              (multiple-value-bind (line end-p) (take-line connection scanned last-p room)
+                (setf scanned (buffered-input connection)
+                      ended end-p)
+                line))))
       (if (stringp line)
           (values line ended)
           (read-line-by-characters connection limit)))))
@@ -199,16 +205,31 @@ stream stands, one that sets another format by that."
     (loop for index from (- end (connection-last-width connection)) below end
           do (vector-push-extend (aref (connection-in connection) index) octets))))
 
-(defun take-line (connection scanned last-p)
+(defun room-for-line (connection scanned last-p)
+  "A string for what TAKE-LINE is about to take where that is more than a buffer, which is for the
+peer to say: where interrupts are deferred the Lisp takes the end of the memory for its own
+corruption. NIL for less."
+  (declare (type index scanned))
+  (when (> (buffered-input connection) +buffer-size+)
+    (let ((length (call-deferred
+                    (let* ((start (connection-in-start connection))
+                           (newline (find-newline connection (+ start scanned))))
+                      (- (cond (newline)
+                               (last-p (connection-in-end connection))
+                               (t start))
+                         start)))))
+      (and (> length +buffer-size+) (make-string length)))))
+
+(defun take-line (connection scanned last-p room)
   "Take the next line, whose end is not among the SCANNED octets that it begins with; at LAST-P all
 that is left. Values as READ-TEXT-LINE; NIL where more octets are needed; T where a handler has to
-be asked for some of them. To be called with interrupts deferred."
+be asked for some of them. ROOM as of DECODE-SPAN. To be called with interrupts deferred."
   (let* ((start (connection-in-start connection))
          (newline (find-newline connection (+ start scanned))))
     (when (or newline last-p)
       (let* ((stop (or newline (connection-in-end connection)))
              (end (if newline (line-end connection start stop) stop))
-             (string (decode-span connection start end)))
+             (string (decode-span connection start end room)))
         (when string
           (setf (connection-in-start connection) (if newline (1+ stop) stop)
                 (connection-last-width connection) 0)

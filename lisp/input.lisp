@@ -11,15 +11,15 @@
 (defun find-input-room (connection)
   "Move what is unread to the front of the buffer, which is full, or double it, as it is full of one
 long line."
-  (let* ((in (connection-in connection))
-         (keep (- (connection-in-start connection) (connection-last-width connection)))
-         (end (connection-in-end connection)))
-    (if (plusp keep)
-        (call-deferred
-          (replace in in :start2 keep :end2 end)
-          (decf (connection-in-start connection) keep)
-          (decf (connection-in-end connection) keep))
-        (enlarge-input connection (* 2 (length in)) 0))))
+  (unless (call-deferred
+            (let* ((in (connection-in connection))
+                   (keep (- (connection-in-start connection) (connection-last-width connection))))
+              (when (plusp keep)
+                (replace in in :start2 keep :end2 (connection-in-end connection))
+                (decf (connection-in-start connection) keep)
+                (decf (connection-in-end connection) keep)
+                t)))
+    (enlarge-input connection (* 2 (length (connection-in connection))) 0)))
 
 (declaim (inline make-input-room))
 (defun make-input-room (connection)
@@ -31,16 +31,27 @@ long line."
            (find-input-room connection)))))
 
 (defun enlarge-input (connection size gap)
-  "Give CONNECTION an input buffer of SIZE with GAP free octets before what is unread."
-  (let ((new (make-array size :element-type '(unsigned-byte 8)))
-        (keep (- (connection-in-start connection) (connection-last-width connection))))
-    (call-deferred
-      (let ((old (connection-in connection)))
-        (replace new old :start1 gap :start2 keep :end2 (connection-in-end connection))
+  "Give CONNECTION an input buffer of SIZE with GAP free octets before what is unread; of more where
+an interrupt has filled it meanwhile."
+  (declare (type index size gap))
+  (loop until (move-input connection (make-array size :element-type '(unsigned-byte 8)) gap)
+        do (setf size (* 2 size))))
+
+(defun move-input (connection new gap)
+  "Make NEW the input buffer of CONNECTION, with GAP free octets before what is unread; NIL where it
+is too small."
+  (declare (type octets new) (type index gap))
+  (call-deferred
+    (let* ((old (connection-in connection))
+           (keep (- (connection-in-start connection) (connection-last-width connection)))
+           (end (connection-in-end connection)))
+      (when (<= (+ gap (- end keep)) (length new))
+        (replace new old :start1 gap :start2 keep :end2 end)
         (setf (connection-in connection) new)
         (incf (connection-in-start connection) (- gap keep))
         (incf (connection-in-end connection) (- gap keep))
-        (give-buffer old)))))
+        (give-buffer old)
+        t))))
 
 (declaim (inline receive receive-behind))
 (defun receive (connection octets start end &optional (flags 0))
@@ -131,6 +142,10 @@ connection has none."
   "Wait for more octets behind IN-END. Values: how many, 0 at end of file; LIMIT or a later one."
   (when (connection-expecting connection) ; it may take its time
     (release-idle-input connection))
+  ;; How much it grows is for the peer to say. Where interrupts are deferred the Lisp takes the end
+  ;; of the memory for its own corruption, and may end the process.
+  (when (= (connection-in-end connection) (max 1 (length (connection-in connection))))
+    (find-input-room connection))
   (receiving (connection :read limit :moved moved) (flags)
     (receive-into-buffer connection flags)))
 

@@ -35,7 +35,8 @@
          "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"
          "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"
-         "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere")
+         "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere"
+         "unwinding.the-end-of-the-memory-in-a-long-line")
         ("DIRECTORY of CLISP has other keywords" "peers.literals-ask-nobody")
         ("EXT of CLISP, which CL-USER uses, has sockets of its own" "clocc.names-in-common")
         ("CLISP opens no file twice, and positions none behind its end"

@@ -47,6 +47,7 @@
          "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"
          "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"
-         "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere")))
+         "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere"
+         "unwinding.the-end-of-the-memory-in-a-long-line")))
 
 (setf *unfit-chapters* '("Checking a library of streams"))

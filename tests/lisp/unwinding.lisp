@@ -342,3 +342,19 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
                                         (write-char #\d a)
                                         (finish-output a)
                                         (read-line b)))))))))
+
+(define-test unwinding.the-end-of-the-memory-in-a-long-line (:weather nil)
+  "Nothing that a peer can make as large as it likes is allocated where interrupts are deferred: SBCL
+takes the end of the memory there for a corruption of its own."
+  (with-pair (a b)
+    (let ((line (make-string 300000 :initial-element #\x)) (connection (channel-of b)))
+      (flet ((buffer-size ()
+               (length (port::connection-in connection))))
+        (let ((writer (in-thread (lambda () (write-line line a) (finish-output a)))))
+          (dolist (call (list (lambda () (read-line b))
+                              (lambda () (peek-octets b (blank 100000)))))
+            (let ((size (progn (fill-buffer b 65536) (buffer-size))))
+              (is (eq :out (throw-at 'port::enlarge-input 1 call)))
+              (is (= size (buffer-size)) "it has grown before the interrupt came")))
+          (is (equal line (read-line b)))
+          (join writer))))))
