@@ -268,10 +268,10 @@ passed."
       (%with-lock ((service-lock service))
         (setf client (own-client service)
               thread (find (%current-thread) (service-threads service))))
-      (with-cleanup
-          (progn (note t)
-                 (funcall function))
-        (note nil)))))
+      (with-waiting (noted (progn (note t) t))
+          (funcall function)
+        (when noted
+          (note nil))))))
 
 (defun stopping-p (client)
   "True if CLIENT, one or NIL, has a function that is just stopping its service."

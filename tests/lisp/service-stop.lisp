@@ -359,6 +359,27 @@ weather a queue can look as if it were empty.)"
         (is-true (wait-until (lambda () (zerop (client-count server)))))
         (is-true (stop-server server :drain nil))))))
 
+(define-test service.stop-unwound-as-it-begins-to-wait (:behaviour 26 :weather nil)
+  "A function that is thrown out of its stop there has stopped being one that stops, once."
+  (let ((counts '()) (server nil))
+    (flet ((stop (socket)
+             (catch 'out
+               ;; so that what comes in the function is let in where that begins to wait
+               (sb-sys:without-interrupts
+                 (sb-sys:allow-with-interrupts
+                   (call-interrupting 'port::own-client
+                                      (lambda () (port::call-as-stopper (service-of server)
+                                                                        (lambda () nil)))
+                                      (lambda () (throw 'out nil))))))
+             (push (port::client-stopping port::*client*) counts)
+             (write-line "done" socket)))
+      (setf server (serve #'stop 0 :host "127.0.0.1"))
+      (with-open-socket (client "127.0.0.1" (port-of (first (server-listeners server)))
+                                :input-timeout 10)
+        (is-answered-and-ended client "done"))
+      (is-true (stop-server server))
+      (is (equal '(0) counts)))))
+
 (define-test service.stop-unwound (:behaviour 26)
   "Who is thrown out of a stop before the threads are told leaves no service that can neither serve
 nor end."

@@ -42,6 +42,7 @@
          "direction.an-interrupt-that-reads-lines" "direction.an-interrupt-of-who-evicts"
          "direction.a-format-set-within-a-line" "direction.a-peek-that-is-thrown-out"
          "service.killed-threads" "service.stop-unwound-leaves-nobody"
+         "service.stop-unwound-as-it-begins-to-wait"
          "unwinding.ten-thousand-blows" "unwinding.what-was-just-made"
          "unwinding.what-was-just-received" "unwinding.zones"
          "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
