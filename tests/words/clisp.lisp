@@ -64,6 +64,9 @@
 (defmacro sb-sys:without-interrupts (&body body)
   `(port.ffi:call-deferred ,@body))
 
+(defmacro sb-sys:allow-with-interrupts (&body body)
+  `(progn ,@body))
+
 (define-symbol-macro sb-sys:*interrupts-enabled* (not port.ffi::*deferred*))
 
 ;;; Places, memory, numbers

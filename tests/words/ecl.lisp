@@ -134,6 +134,9 @@
 (defmacro sb-sys:without-interrupts (&body body)
   `(mp:without-interrupts ,@body))
 
+(defmacro sb-sys:allow-with-interrupts (&body body)
+  `(mp:allow-with-interrupts ,@body))
+
 (define-symbol-macro sb-sys:*interrupts-enabled* ext:*interrupts-enabled*)
 
 ;;; Atomic operations, memory, numbers
