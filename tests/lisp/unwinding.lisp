@@ -344,8 +344,8 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
                                         (read-line b)))))))))
 
 (define-test unwinding.the-end-of-the-memory-in-a-long-line (:weather nil)
-  "Nothing that a peer can make as large as it likes is allocated where interrupts are deferred: SBCL
-takes the end of the memory there for a corruption of its own."
+  "Nothing that a peer can make as large as it likes is allocated where interrupts are deferred:
+SBCL takes the end of the memory there for a corruption of its own."
   (with-pair (a b)
     (let ((line (make-string 300000 :initial-element #\x)) (connection (channel-of b)))
       (flet ((buffer-size ()
