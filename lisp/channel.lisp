@@ -80,20 +80,32 @@ it."
       (setf (channel-input-granted channel) granted)
       (setf (channel-output-granted channel) granted)))
 
+(declaim (inline call-limit))
 (defun call-limit (channel direction)
   "The moment by which a call in DIRECTION that starts now has to end, but for the socket's
 deadline, which can change while the call is blocked."
+  (declare (type channel channel))
   (let ((timeout (channel-timeout channel direction)))
-    (min *deadline*
-         (if (= timeout +never+) +never+ (moment-in timeout)))))
+    (if (= timeout +never+)
+        *deadline*
+        (timeout-limit timeout))))
+
+(defun timeout-limit (timeout)
+  (declare (type moment timeout))
+  (min *deadline* (moment-in timeout)))
 
 ;;; Where neither this thread nor the socket has a moment to end by, nobody has to look at the clock
 ;;; before there is something to wait for: a timeout begins with the wait.
 
-(declaim (inline in-time-p))
+(declaim (inline endless-p in-time-p))
+(defun endless-p (channel direction)
+  "True if neither this thread nor CHANNEL has a deadline for calls in DIRECTION."
+  (declare (type channel channel))
+  (and (= *deadline* +never+) (= (channel-deadline channel direction) +never+)))
+
 (defun in-time-p (channel direction)
   "True if no deadline forbids a call in DIRECTION that starts now."
-  (or (and (= *deadline* +never+) (= (channel-deadline channel direction) +never+))
+  (or (endless-p channel direction)
       (before-deadlines-p channel direction)))
 
 (defun before-deadlines-p (channel direction)
@@ -191,10 +203,16 @@ GIVE-UP, a function of a status."
   (when *before-wait*
     (funcall (the function *before-wait*))))
 
+(declaim (inline check-deadline))
 (defun check-deadline (channel direction operation limit octets &optional facts)
   "Return LIMIT, or a later one that the user asked for; signal TIMEOUT if a deadline has passed,
 whatever there is to read or room to write. A timeout is for calls that block: who has tried, and
 would, looks at LIMIT itself."
+  (if (endless-p channel direction)
+      limit
+      (check-deadlines channel direction operation limit octets facts)))
+
+(defun check-deadlines (channel direction operation limit octets facts)
   (declare (type moment limit))
   (let ((deadline (min (channel-deadline channel direction)
                        ;; A limit beyond it is one that the user has asked for since.
@@ -301,10 +319,15 @@ have to wait so long too. Not for a thread that has to do something before it bl
        +lport-patient+
        0))
 
+(declaim (inline leaves-room-p))
 (defun leaves-room-p (limit)
   "True if there is time for patience before LIMIT."
   (declare (type moment limit))
-  (or (= limit +never+) (> limit (moment-in *patience-room*))))
+  (or (= limit +never+) (beyond-patience-p limit)))
+
+(defun beyond-patience-p (limit)
+  (declare (type moment limit))
+  (> limit (moment-in *patience-room*)))
 
 (defun await-answer (channel operation limit octets)
   "Wait for input, as AWAIT. Notes whether it came soon."
@@ -359,7 +382,8 @@ a function of the status, signals the condition (NIL: FAIL-ON does)."
                       (closure-of fail (gensym "STATUS"))))
 
 (defun call-trying (channel direction operation limit moved facts closing attempt again fail)
-  (declare (type function attempt) (type (or null function) again fail) (type moment limit))
+  (declare (type channel channel) (type function attempt) (type (or null function) again fail)
+           (type moment limit))
   (loop
     (unless closing
       (check-open channel operation moved)

@@ -252,9 +252,9 @@ status."
     (let ((count (with-octets (pointer octets start end :in)
                    (if block
                        (with-octets (address block 0 nil :in)
-                         (lport-datagram-send (channel-handle messenger) pointer (- end start)
+                         (%lport-datagram-send (channel-handle messenger) pointer (- end start)
                                               address))
-                       (lport-datagram-send (channel-handle messenger) pointer (- end start)
+                       (%lport-datagram-send (channel-handle messenger) pointer (- end start)
                                             (null-pointer))))))
       (declare (type (signed-byte 64) count))
       (when (>= count 0)
@@ -332,10 +332,10 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
     (call-nowait
       (let ((length (with-octets (pointer octets start end :out)
                       (if (messenger-peer messenger)
-                          (lport-datagram-receive (channel-handle messenger) pointer room
+                          (%lport-datagram-receive (channel-handle messenger) pointer room
                                                   (null-pointer) flags)
                           (with-octets (sender block)
-                            (lport-datagram-receive (channel-handle messenger) pointer room
+                            (%lport-datagram-receive (channel-handle messenger) pointer room
                                                     sender flags))))))
         (declare (type (signed-byte 64) length))
         (note-answer messenger length)

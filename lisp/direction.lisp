@@ -152,12 +152,14 @@ After one has had to leave, there is none any more."
               *fences-p*)
      (setf (resident ,channel ,direction) (%current-thread))))
 
-(defmacro with-residence ((channel direction) &body body)
+(defmacro with-residence ((channel direction ready) &body body)
   "Run BODY, short, that neither blocks nor signals nor allocates, if this thread is the resident of
-DIRECTION and does not own it; its value, or NIL."
+DIRECTION and does not own it, and READY is true, a form that only a resident pays for; its value,
+or NIL."
   (let ((place (gensym "CHANNEL")))
     `(let ((,place ,channel))
        (when (and (eq (resident ,place ,direction) (%current-thread))
+                  ,ready
                   (%stack-room-p))
          (call-undisturbed
            (setf (inside ,place ,direction) t)

@@ -114,12 +114,14 @@ them end after ROOM, or where it pays no more."
 
 (defmacro %define-foreign ((c-name name) result &rest parameters)
   "Define NAME as the function C-NAME of the library, with PARAMETERS, (name type)..., and a RESULT
-of that type."
-  `(cffi:defcfun (,c-name ,name) ,result ,@parameters))
+of that type. No interrupt comes within it, so it leaves no trace for a debugger."
+  `(defun ,name ,(mapcar #'first parameters)
+     (declare (optimize (sb-c::alien-funcall-saves-fp-and-pc 0)))
+     (cffi:foreign-funcall ,c-name ,@(mapcan #'reverse (copy-tree parameters)) ,result)))
 
 (defmacro %define-waiting ((c-name name) result &rest parameters)
   "As %DEFINE-FOREIGN, for a function tagged [waits]."
-  `(%define-foreign (,c-name ,name) ,result ,@parameters))
+  `(cffi:defcfun (,c-name ,name) ,result ,@parameters))
 
 (in-package :port)
 

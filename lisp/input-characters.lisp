@@ -180,7 +180,8 @@ end of file. Never blocks."
   (or (with-input-now (connection)
         (let ((character (plain-character connection)))
           (when character
-            (element-taken connection character))))
+            (release-emptied-input connection))
+          character))
       (read-character-now-slowly connection)))
 
 (defun read-character-now-slowly (connection)

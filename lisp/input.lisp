@@ -62,7 +62,7 @@ To be called with interrupts deferred until the count is noted."
            (type fixnum flags))
   (let* ((end (%piece-end start end))
          (count (with-octets (pointer octets start end :out)
-                  (lport-socket-receive (connection-handle connection) pointer (- end start)
+                  (%lport-socket-receive (connection-handle connection) pointer (- end start)
                                         flags))))
     (declare (type (signed-byte 64) count))
     (note-answer connection count)
@@ -121,21 +121,18 @@ since."
       (dotimes (index (length octets) octets)
         (setf (aref octets index) (ldb (byte 8 (* 8 index)) (connection-kept connection)))))))
 
-(defun give-emptied (connection)
-  "Give back the buffer, from which the last element was just taken, unless an interrupt has filled
-it since."
-  (call-nowait
-    (when (= (connection-in-start connection) (connection-in-end connection))
-      (when (plusp (connection-last-width connection))
-        (keep-character connection))
-      (forget-input connection))))
-
-(declaim (inline element-taken))
-(defun element-taken (connection element)
-  "ELEMENT, which was just taken. A buffer that this emptied is given back, so that an idle
-connection has none."
+(declaim (inline release-emptied-input element-taken))
+(defun release-emptied-input (connection)
+  "Give back the buffer, so that an idle connection has none, if what was just taken has emptied it.
+To be called with interrupts deferred."
   (when (= (connection-in-start connection) (connection-in-end connection))
-    (give-emptied connection))
+    (when (plusp (connection-last-width connection))
+      (keep-character connection))
+    (forget-input connection)))
+
+(defun element-taken (connection element)
+  "ELEMENT, which was just taken, and may have emptied the buffer."
+  (call-nowait (release-emptied-input connection))
   element)
 
 (defun fill-input (connection limit &optional (moved 0))
@@ -184,8 +181,7 @@ yet."
 (defmacro with-input-there ((connection) &body body)
   "The value of BODY, as WITH-RESIDENCE wants it, which is not to take the last octet of the buffer;
 NIL where this thread is not the resident reader of CONNECTION or a deadline has passed."
-  `(when (in-time-p ,connection :input)
-     (with-residence (,connection :input) ,@body)))
+  `(with-residence (,connection :input (in-time-p ,connection :input)) ,@body))
 
 (declaim (inline more-than-one-p))
 (defun more-than-one-p (connection)
@@ -271,7 +267,8 @@ in it, or no whole one; NIL if that needs a wait."
                                           (fill-input-quickly ,connection))
                                  ,take))))
              (when ,element
-               (element-taken ,connection ,element)))))))
+               (release-emptied-input ,connection))
+             ,element)))))
 
 (declaim (inline read-octet))           ; into the one method that calls it
 (defun read-octet (connection)
@@ -290,17 +287,17 @@ in it, or no whole one; NIL if that needs a wait."
 
 (defun take-octets (connection octets start end)
   "Move what is buffered into OCTETS from START below END, and give back a buffer that this empties;
-how many."
-  (declare (type octets octets) (type index start end))
-  (call-deferred
-    (let* ((from (connection-in-start connection))
-           (count (min (- end start) (- (connection-in-end connection) from))))
-      (replace octets (connection-in connection) :start1 start :end1 end
-                                                 :start2 from :end2 (+ from count))
-      (setf (connection-in-start connection) (+ from count)
-            (connection-last-width connection) 0)
-      (release-idle-input connection)
-      count)))
+how many. To be called with interrupts deferred."
+  (declare (type connection connection) (type octets octets) (type index start end))
+  (let* ((from (connection-in-start connection))
+         (count (min (- end start) (- (connection-in-end connection) from))))
+    (replace octets (connection-in connection) :start1 start :end1 end
+                                               :start2 from :end2 (+ from count))
+    (setf (connection-in-start connection) (+ from count)
+          (connection-last-width connection) 0)
+    (when (and (plusp count) (= (+ from count) (connection-in-end connection)))
+      (forget-input connection))
+    count))
 
 (defconstant +direct-size+ 32768
   "A transfer of at least so many octets goes past the buffer.")
@@ -364,7 +361,7 @@ How many; 0 at end of file."
         (let ((limit (begin-call connection :input)))
           (cond ((= start end) 0)
                 ((plusp (buffered-input connection))
-                 (take-octets connection octets start end))
+                 (call-deferred (take-octets connection octets start end)))
                 (t (values (receiving (connection :read limit) (flags)
                              (call-deferred (receive connection octets start end flags))))))))))
 

@@ -23,10 +23,9 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
 
 (defmacro with-output-there ((connection) &body body)
   "As WITH-OUTPUT-NOW for the resident writer of CONNECTION, of BODY as WITH-RESIDENCE wants it."
-  `(when (in-time-p ,connection :output)
-     (with-residence (,connection :output)
-       (unless (or (channel-closing ,connection) (connection-output-shut ,connection))
-         ,@body))))
+  `(with-residence (,connection :output (in-time-p ,connection :output))
+     (unless (or (channel-closing ,connection) (connection-output-shut ,connection))
+       ,@body)))
 
 ;;; Sending
 
@@ -53,7 +52,7 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
   (let ((count (with-octets (pointer (connection-out connection)
                                      (connection-out-start connection)
                                      (connection-out-end connection) :in)
-                 (lport-socket-send (connection-handle connection) pointer
+                 (%lport-socket-send (connection-handle connection) pointer
                                     (pending-output connection)))))
     (declare (type (signed-byte 64) count))
     (when (plusp count)
@@ -205,11 +204,11 @@ went, or a status. To be called with interrupts deferred until the count is note
          (end (%piece-end start end))
          (count (with-octets (direct octets start end :in)
                   (if (zerop before)
-                      (lport-socket-send handle direct (- end start))
+                      (%lport-socket-send handle direct (- end start))
                       (with-octets (pending (connection-out connection)
                                             (connection-out-start connection)
                                             (connection-out-end connection) :in)
-                        (lport-socket-send2 handle pending before direct (- end start)))))))
+                        (%lport-socket-send2 handle pending before direct (- end start)))))))
     (if (minusp count)
         count
         (note-sent connection count))))

@@ -35,6 +35,9 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-option-name #:lport-option-kind #:lport-option-unit #:lport-option-sockets
    #:lport-option-note #:lport-option-choice #:lport-option-access #:lport-option-get
    #:lport-option-set #:lport-option-get-text #:lport-option-set-text
+   ;; those of every message and every piece, which are called with interrupts deferred already
+   #:%lport-socket-receive #:%lport-socket-send #:%lport-socket-send2
+   #:%lport-datagram-receive #:%lport-datagram-send
    ;; datagram
    #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive #:lport-datagram-join
    #:lport-datagram-send-batch #:lport-datagram-receive-batch
