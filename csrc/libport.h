@@ -693,6 +693,9 @@ LPORT_API int64_t lport_poller_wake(int64_t poller);
 /* [pure] The index of the first line feed in OCTETS, or LEN where there is none. */
 LPORT_API int64_t lport_text_find_line(const uint8_t *octets, size_t len);
 
+/* [pure] The index behind the last line feed in OCTETS, or 0 where there is none. */
+LPORT_API int64_t lport_text_last_line(const uint8_t *octets, size_t len);
+
 /* [pure] The line that OCTETS, which are UTF-8, begin with: consumed, its octets without the line
  * feed; produced, its characters, as lport_text_utf8_count counts them. LPORT_WOULD_BLOCK: there is
  * no line feed. */

@@ -38,6 +38,11 @@ int64_t lport_text_find_line(const uint8_t *octets, size_t len) {
     return found == NULL ? (int64_t)len : found - octets;
 }
 
+int64_t lport_text_last_line(const uint8_t *octets, size_t len) {
+    const uint8_t *found = len == 0 ? NULL : memrchr(octets, '\n', len);
+    return found == NULL ? 0 : found - octets + 1;
+}
+
 int64_t lport_text_measure_line(const uint8_t *octets, size_t len) {
     const uint8_t *found = find_line_feed(octets, clamp(len));
     if (found == NULL)

@@ -336,6 +336,22 @@ have to wait so long too. Not for a thread that has to do something before it bl
     (prog1 (await channel :input operation limit octets)
       (setf (channel-patient channel) (< (- (lport-clock-now) began) *soon*)))))
 
+(defmacro receiving-now ((channel) (flags) &body attempt)
+  "The value of ATTEMPT, forms that receive with FLAGS, a count or a status; NIL where nothing can
+be there yet, or CHANNEL is closed. What a call tries before it works out its limit."
+  `(unless (channel-closing ,channel)
+     (let ((,flags (patience (,channel)
+                     (and (> (channel-input-timeout ,channel) *patience-room*)
+                          (leaves-room-p (min *deadline* (channel-input-deadline ,channel)))))))
+       (unless (and (channel-expecting ,channel) (zerop ,flags))
+         ,@attempt))))
+
+(declaim (inline positive))
+(defun positive (count)
+  "COUNT, which may be NIL, if it is more than 0; else NIL."
+  (declare (type (or null (signed-byte 64)) count))
+  (and count (plusp count) count))
+
 (declaim (inline note-answer))
 (defun note-answer (channel status)
   "Note what STATUS of a receive, a count or a failure, says of the next one."

@@ -11,6 +11,8 @@
 (defconstant +no-column+ (ash most-positive-fixnum -2) ; an INDEX, and far below the last one
   "A column from here on is none: what was sent last is not known, and no line feed came since.")
 
+(defconstant +few+ 16 "Octets up to which a loop is faster than the library.")
+
 (declaim (inline column-behind current-column))
 (defun column-behind (format octets start end column)
   "The column behind OCTETS from START to END in FORMAT, which begin at COLUMN: characters since the
@@ -18,20 +20,32 @@ last line feed."
   (declare (type text-format format) (type octets octets) (type index start end column))
   (if (foreign-p format)
       (foreign-column (text-format-charset format) octets start end column)
-      (let ((from (max start (- end +longest-count+)))
-            (count 0) (continuations 0)
-            (line-p nil))
-        (declare (type index from count continuations))
+      (let ((from (max start (- end +few+)))
+            (utf-8-p (eq (text-format-codec format) :utf-8))
+            (count 0))
+        (declare (type index from count))
         (loop for index of-type fixnum from (1- end) downto from
               for octet = (aref octets index)
-              until (setf line-p (= octet 10))
-              do (incf count)
-                 (when (= #x80 (logand octet #xC0))
-                   (incf continuations)))
-        (- (+ count (if (or line-p (> from start)) 0 column))
-           (if (and (plusp continuations) (eq (text-format-codec format) :utf-8))
-               continuations
-               0)))))
+              do (cond ((= octet 10)
+                        (return count))
+                       ((not (and utf-8-p (= #x80 (logand octet #xC0))))
+                        (incf count)))
+              finally (return (if (= from start)
+                                  (+ count column)
+                                  (count-characters utf-8-p octets start end column)))))))
+
+(defun count-characters (utf-8-p octets start end column)
+  "As COLUMN-BEHIND, in a format of the library."
+  (declare (type octets octets) (type index start end column))
+  (let* ((from (max start (- end +longest-count+)))
+         (line (+ from (the index (with-octets (pointer octets from end :in)
+                                    (lport-text-last-line pointer (- end from)))))))
+    (declare (type index line))
+    (+ (if utf-8-p
+           (the index (with-octets (pointer octets line end :in)
+                        (lport-text-utf8-count pointer (- end line))))
+           (- end line))
+       (if (= line start) column 0))))
 
 (defun behind-newline (charset octets start end)
   "The index behind the last newline in OCTETS from START to END, where a unit of CHARSET ends; NIL
@@ -80,20 +94,9 @@ begin at START, in front of it may be octets that are no units of CHARSET."
         (setf (connection-column connection) (current-column connection)
               (connection-counted connection) (connection-out-end connection))))))
 
-(defun long-line-p (octets start end)
-  "True if OCTETS from START to END end with a line that is longer than what is counted."
-  (declare (type octets octets) (type index start end))
-  (and (> (- end start) +longest-count+)
-       (= +longest-count+ (the index (with-octets (pointer octets (- end +longest-count+) end :in)
-                                       (lport-text-find-line pointer +longest-count+))))))
-
 (defun note-passed (connection octets start end column)
   "Note that OCTETS from START to END, which began at COLUMN, have gone past the buffer, in which
 nothing is left."
   (declare (type connection connection) (type octets octets) (type index start end column))
-  (let ((format (connection-format connection)))
-    (setf (connection-column connection)
-          ;; The library is faster with octets that are no text.
-          (if (and (not (foreign-p format)) (long-line-p octets start end))
-              +longest-count+
-              (column-behind format octets start end column)))))
+  (setf (connection-column connection)
+        (column-behind (connection-format connection) octets start end column)))

@@ -243,7 +243,7 @@ LIMIT has passed."
                                   (moment-in *full-receiver-piece*)))
       limit)))
 
-(declaim (inline send-now))             ; into the one function that calls it
+(declaim (inline send-now))             ; into those two that call it
 (defun send-now (messenger octets start end block)
   "Send OCTETS from START to END as one message to BLOCK, or NIL, without blocking: the count or a
 status."
@@ -282,6 +282,16 @@ socket's by now; else NIL."
 (defun send-message (messenger octets start end block host port &optional (moved 0))
   "Send OCTETS from START to END as one message to BLOCK, which HOST and PORT are, or NIL: how many.
 MOVED: what a condition says was sent before."
+  (declare (type messenger messenger))
+  (let ((result (and (in-time-p messenger :output)
+                     (not (channel-closing messenger))
+                     (send-now messenger octets start end block))))
+    (if (typep result 'index)
+        result
+        (send-message-slowly messenger octets start end block host port moved result))))
+
+(defun send-message-slowly (messenger octets start end block host port moved result)
+  "As SEND-MESSAGE; RESULT: the status of the first attempt, or NIL if there was none."
   (let ((facts (list :host host :port port)))
     (declare (dynamic-extent facts))
     (flet ((again (status limit)
@@ -292,7 +302,8 @@ MOVED: what a condition says was sent before."
                     limit))))
       (values (trying (messenger :output :send (call-limit messenger :output)
                        :moved moved :facts facts :again #'again)
-                (send-now messenger octets start end block))))))
+                (or (shiftf result nil)
+                    (send-now messenger octets start end block)))))))
 
 (defun socket-send (socket octets &key (start 0) end host port)
   "Send OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) as one
@@ -362,15 +373,27 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
             (and (> length room) length))))
 
 (defun receive-message (messenger octets start end)
-  (declare (type index start end))
+  (declare (type messenger messenger) (type index start end))
   (let* ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
-         (room (- end start))
-         (length (receiving (messenger :receive (call-limit messenger :input)
-                             :fail (lambda (status) (fail-receive messenger status)))
-                     (flags)
-                   (receive-now messenger octets start end block flags))))
+         (result (and (in-time-p messenger :input)
+                      (receiving-now (messenger) (flags)
+                        (receive-now messenger octets start end block flags))))
+         (length (if (typep result 'index)
+                     result
+                     (receive-message-slowly messenger octets start end block result))))
     (declare (dynamic-extent block))
-    (message-values messenger block length room)))
+    (message-values messenger block length (- end start))))
+
+(defun receive-message-slowly (messenger octets start end block result)
+  "As RECEIVE-NOW, but waits for a message; signals what a status says. RESULT: that of the first
+attempt, or NIL if there was none."
+  (when (and result (would-block-p result)) ; which is why the next one waits
+    (setf result nil))
+  (values (receiving (messenger :receive (call-limit messenger :input)
+                      :fail (lambda (status) (fail-receive messenger status)))
+              (flags)
+            (or (shiftf result nil)
+                (receive-now messenger octets start end block flags)))))
 
 (defun socket-receive (socket octets &key (start 0) end credentials)
   "Wait for the next message, store it into OCTETS, a vector of (unsigned-byte 8), from index START

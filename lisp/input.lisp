@@ -30,6 +30,17 @@ long line."
           ((= (connection-in-end connection) size)
            (find-input-room connection)))))
 
+(declaim (inline input-room-at-once-p))
+(defun input-room-at-once-p (connection)
+  "True if there is room behind IN-END, or a buffer in the first place of the pool, which is taken."
+  (let ((size (length (connection-in connection))))
+    (if (plusp size)
+        (< (connection-in-end connection) size)
+        (let ((buffer (take-from 0)))
+          (when buffer
+            (setf (connection-in connection) buffer)
+            t)))))
+
 (defun enlarge-input (connection size gap)
   "Give CONNECTION an input buffer of SIZE with GAP free octets before what is unread; of more where
 an interrupt has filled it meanwhile."
@@ -198,34 +209,22 @@ reader of CONNECTION at once and no deadline has passed; else NIL."
   `(when (in-time-p ,connection :input)
      (with-direction-now (,connection :input) ,@body)))
 
-(defmacro receiving-now ((connection) (flags) attempt)
-  "The value of ATTEMPT, a form that receives with FLAGS, if it is more than 0; else, or where
-nothing can be there yet, NIL. To be used within WITH-INPUT-NOW."
-  (let ((count (gensym "COUNT")))
-    `(unless (channel-closing ,connection)
-       (let ((,flags (patience (,connection)
-                       (and (> (channel-input-timeout ,connection) *patience-room*)
-                            (leaves-room-p (min *deadline*
-                                                (channel-input-deadline ,connection)))))))
-         (unless (and (connection-expecting ,connection) (zerop ,flags))
-           (let ((,count ,attempt))
-             (declare (type (signed-byte 64) ,count))
-             (when (plusp ,count)
-               ,count)))))))
-
 (defun fill-input-quickly (connection)
   "Receive behind IN-END if something may be there: true if it was. To be called within
 WITH-INPUT-NOW."
   (declare (type connection connection))
-  (receiving-now (connection) (flags)
-    (allocating (connection :input) (receive-behind connection flags))))
+  (positive (receiving-now (connection) (flags)
+              (unless (input-room-at-once-p connection)
+                (allocating (connection :input) (make-input-room connection)))
+              (receive-behind connection flags))))
 
 (defun receive-quickly (connection octets start end)
   "Receive into OCTETS from START below END if something may be there and none is buffered: how many
 octets, or NIL. To be called within WITH-INPUT-NOW."
   (declare (type connection connection))
   (when (zerop (buffered-input connection))
-    (receiving-now (connection) (flags) (receive connection octets start end flags))))
+    (positive (receiving-now (connection) (flags)
+                (receive connection octets start end flags)))))
 
 (defun put-back (connection octets start end)
   "Put OCTETS from START to END before what is unread. A character that was kept aside is no longer

@@ -85,6 +85,7 @@ before."
              (incf moved count))
     (values moved limit)))
 
+(declaim (inline flush-quickly))        ; into the few that flush
 (defun flush-quickly (connection)
   "Send what is pending: T if the kernel took all of it at once, else how many octets it took. To be
 called within WITH-OUTPUT-NOW."
@@ -150,7 +151,8 @@ later one. TAKEN: octets of the call so far, for a condition."
 taken for them."
   (declare (type index count))
   (when (and (zerop (length (connection-out connection))) (<= 1 count +buffer-size+))
-    (setf (connection-out connection) (allocating (connection :output) (take-buffer))))
+    (setf (connection-out connection)
+          (or (take-from 0) (allocating (connection :output) (search-buffer)))))
   (<= count (the index (output-room connection))))
 
 (declaim (inline write-octet))          ; into the few that write one element

@@ -50,7 +50,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
    #:lport-socket-send-file
-   #:lport-text-find-line #:lport-text-measure-line #:lport-text-from-utf8
+   #:lport-text-find-line #:lport-text-last-line #:lport-text-measure-line
+   #:lport-text-from-utf8
    #:lport-text-from-latin1 #:lport-text-from-ascii
    #:lport-text-from-ascii8 #:lport-text-utf8-problem #:lport-text-utf8-count
    #:lport-text-to-utf8 #:lport-text-to-latin1

@@ -160,6 +160,7 @@ has to have them."
   ("lport_poller_wake" :nowait result (poller handle))
   ;; text
   ("lport_text_find_line" :pure result (octets :pointer) (len :size))
+  ("lport_text_last_line" :pure result (octets :pointer) (len :size))
   ("lport_text_measure_line" :pure result (octets :pointer) (len :size))
   ("lport_text_from_utf8" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))
   ("lport_text_from_latin1" :pure result (octets :pointer) (len :size) (chars :pointer) (cap :size))

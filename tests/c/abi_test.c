@@ -359,6 +359,8 @@ static const struct row rows[] = {
     ROW("lport_poller_wake", FAILS, LPORT_CLOSED, GONE),
     ROW("lport_text_find_line", IS, 2, P(octets), N(6)),
     ROW("lport_text_find_line", IS, 2, P(octets), N(2)),
+    ROW("lport_text_last_line", IS, 0, P(octets), N(2)),
+    ROW("lport_text_last_line", IS, 3, P(octets), N(6)),
     ROW("lport_text_measure_line", FAILS, LPORT_WOULD_BLOCK, P(octets), N(2)),
     ROW("lport_text_measure_line", IS, 3 * LPORT_TEXT_SCALE + 2, P("h\303\251\n"), N(4)),
     ROW("lport_text_from_utf8", IS, 4 * LPORT_TEXT_SCALE + 3, P("h\303\251!"), N(4), P(chars + 8),

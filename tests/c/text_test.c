@@ -552,6 +552,18 @@ Test(text, find_line_is_the_first_line_feed_or_the_length) {
     }
 }
 
+Test(text, last_line_is_behind_the_last_line_feed_or_0) {
+    uint8_t octets[200];
+    for (size_t len = 0; len <= sizeof octets; len++) {
+        memset(octets, '\r', sizeof octets);
+        cr_assert_eq(lport_text_last_line(octets, len), 0);
+        for (size_t at = 0; at < sizeof octets; at++) {
+            octets[at] = '\n';
+            cr_assert_eq(lport_text_last_line(octets, len), (int64_t)(at < len ? at + 1 : len));
+        }
+    }
+}
+
 Test(text, utf8_count_is_the_number_of_characters_that_decoding_gives) {
     static const char pattern[] = "a\303\251\342\202\254z\360\237\230\200";
     uint8_t octets[64];
@@ -609,6 +621,7 @@ Test(text, empty_vectors_may_be_null) {
     uint8_t octets[] = "abc";
     uint32_t chars[] = {'a', 'b', 'c'};
     cr_assert_eq(lport_text_find_line(NULL, 0), 0);
+    cr_assert_eq(lport_text_last_line(NULL, 0), 0);
     cr_assert_eq(lport_text_utf8_problem(NULL, 0), 0);
     cr_assert_eq(lport_text_utf8_count(NULL, 0), 0);
     cr_assert_eq(lport_text_from_utf8(NULL, 0, chars, 3), 0);
