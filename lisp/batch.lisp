@@ -136,8 +136,7 @@ Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, R
                  :arguments (list (datagram-batch-capacity batch) size (1+ index) (- to from))))
       (replace (datagram-batch-blocks batch) (batch-destination host port)
                :start1 (* index +lport-address-size+))
-      (replace (datagram-batch-octets batch) vector
-               :start1 (* index size) :start2 from :end2 to)
+      (copy-octets (datagram-batch-octets batch) (* index size) vector from to)
       (setf (aref (datagram-batch-lengths batch) index) (- to from)
             (datagram-batch-used batch) (1+ index)))
     index))

@@ -11,6 +11,15 @@
 (declaim (type octets *no-octets*))
 (%defglobal *no-octets* (make-array 0 :element-type '(unsigned-byte 8)))
 
+(declaim (inline copy-octets))
+(defun copy-octets (to at from start end)
+  "Copy FROM from START to END, all of which it has, into TO from AT on, where there is room. The two
+may be the same."
+  (declare (type octets to from) (type index at start end))
+  (assert (and (<= start end (length from))
+               (<= (+ at (- end start)) (length to))))
+  (%copy-octets to at from start end))
+
 ;;; The pool: places that hold a free buffer or NIL. Each is taken and filled by compare-and-swap,
 ;;; so nothing is locked and nothing allocated; what finds no place is garbage. The first place is
 ;;; the one that is mostly right.

@@ -11,31 +11,35 @@
 (defconstant +no-column+ (ash most-positive-fixnum -2) ; an INDEX, and far below the last one
   "A column from here on is none: what was sent last is not known, and no line feed came since.")
 
-(defconstant +few+ 16 "Octets up to which a loop is faster than the library.")
+(defconstant +few+ 8 "Octets up to which a loop is faster than the library.")
+
+(declaim (inline count-few-characters))
+(defun count-few-characters (utf-8-p octets start end column)
+  "The column behind OCTETS from START to END, which begin at COLUMN, in a format of the library, in
+UTF-8 or in one with an octet for each character."
+  (declare (type octets octets) (type index start end column))
+  (loop for index of-type fixnum from start below end
+        for octet = (aref octets index)
+        do (cond ((= octet 10) (setf column 0))
+                 ((not (and utf-8-p (= #x80 (logand octet #xC0)))) (incf column))))
+  column)
 
 (declaim (inline column-behind current-column))
 (defun column-behind (format octets start end column)
   "The column behind OCTETS from START to END in FORMAT, which begin at COLUMN: characters since the
 last line feed."
   (declare (type text-format format) (type octets octets) (type index start end column))
-  (if (foreign-p format)
-      (foreign-column (text-format-charset format) octets start end column)
-      (let ((from (max start (- end +few+)))
-            (utf-8-p (eq (text-format-codec format) :utf-8))
-            (count 0))
-        (declare (type index from count))
-        (loop for index of-type fixnum from (1- end) downto from
-              for octet = (aref octets index)
-              do (cond ((= octet 10)
-                        (return count))
-                       ((not (and utf-8-p (= #x80 (logand octet #xC0))))
-                        (incf count)))
-              finally (return (if (= from start)
-                                  (+ count column)
-                                  (count-characters utf-8-p octets start end column)))))))
+  (cond ((foreign-p format)
+         (foreign-column (text-format-charset format) octets start end column))
+        ((and (< start end) (= 10 (aref octets (1- end)))) ; as most of what is sent ends
+         0)
+        ((> (- end start) +few+)
+         (count-characters (eq (text-format-codec format) :utf-8) octets start end column))
+        (t (count-few-characters (eq (text-format-codec format) :utf-8)
+                                 octets start end column))))
 
 (defun count-characters (utf-8-p octets start end column)
-  "As COLUMN-BEHIND, in a format of the library."
+  "As COUNT-FEW-CHARACTERS, of more."
   (declare (type octets octets) (type index start end column))
   (let* ((from (max start (- end +longest-count+)))
          (line (+ from (the index (with-octets (pointer octets from end :in)

@@ -12,6 +12,10 @@ time."
   "The value of NAME, a variable of %DEFGLOBAL that is never set."
   name)
 
+(defmacro %copy-octets (to at from start end)
+  "Copy FROM from START to END into TO from AT on, all of them variables whose bounds are right."
+  `(replace ,to ,from :start1 ,at :start2 ,start :end2 ,end))
+
 (defmacro %seal (&rest structures)
   "There are no structures that include one of STRUCTURES; no use is made of it."
   (declare (ignore structures))

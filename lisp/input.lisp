@@ -15,7 +15,7 @@ long line."
             (let* ((in (connection-in connection))
                    (keep (- (connection-in-start connection) (connection-last-width connection))))
               (when (plusp keep)
-                (replace in in :start2 keep :end2 (connection-in-end connection))
+                (copy-octets in 0 in keep (connection-in-end connection))
                 (decf (connection-in-start connection) keep)
                 (decf (connection-in-end connection) keep)
                 t)))
@@ -57,7 +57,7 @@ is too small."
            (keep (- (connection-in-start connection) (connection-last-width connection)))
            (end (connection-in-end connection)))
       (when (<= (+ gap (- end keep)) (length new))
-        (replace new old :start1 gap :start2 keep :end2 end)
+        (copy-octets new gap old keep end)
         (setf (connection-in connection) new)
         (incf (connection-in-start connection) (- gap keep))
         (incf (connection-in-end connection) (- gap keep))
@@ -237,8 +237,8 @@ there to be taken back: the stream will come to stand again where that was."
                      count)
       (call-deferred
         (decf (connection-in-start connection) count)
-        (replace (connection-in connection) octets
-                 :start1 (connection-in-start connection) :start2 start :end2 end)
+        (copy-octets (connection-in connection) (connection-in-start connection)
+                      octets start end)
         (setf (connection-kept-width connection) 0)
         (note-buffered connection)))))
 
@@ -290,8 +290,7 @@ how many. To be called with interrupts deferred."
   (declare (type connection connection) (type octets octets) (type index start end))
   (let* ((from (connection-in-start connection))
          (count (min (- end start) (- (connection-in-end connection) from))))
-    (replace octets (connection-in connection) :start1 start :end1 end
-                                               :start2 from :end2 (+ from count))
+    (copy-octets octets start (connection-in connection) from (+ from count))
     (setf (connection-in-start connection) (+ from count)
           (connection-last-width connection) 0)
     (when (and (plusp count) (= (+ from count) (connection-in-end connection)))

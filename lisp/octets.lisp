@@ -58,7 +58,7 @@ or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Sourc
   "Copy the first COUNT buffered octets into OCTETS from START."
   (declare (type octets octets) (type index start count))
   (let ((from (connection-in-start connection)))
-    (replace octets (connection-in connection) :start1 start :start2 from :end2 (+ from count))))
+    (copy-octets octets start (connection-in connection) from (+ from count))))
 
 (defun copy-if-buffered (connection octets start count)
   "COPY-BUFFERED, if COUNT octets are buffered still, as an interrupt may have read: true if so."

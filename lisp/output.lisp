@@ -185,7 +185,7 @@ taken for them."
   "Copy OCTETS from START to END, for which there is room, into the buffer."
   (declare (type octets octets) (type index start end))
   (let ((at (connection-out-end connection)))
-    (replace (connection-out connection) octets :start1 at :start2 start :end2 end)
+    (copy-octets (connection-out connection) at octets start end)
     (setf (connection-out-end connection) (+ at (- end start)))))
 
 (defun append-if-room (connection octets start end)

@@ -9,7 +9,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:library-error #:load-library #:library-pathname #:library-version
    ;; calling it
    #:octets #:int64s #:int64s-of-size #:with-octets #:with-int64s #:with-characters #:with-text
-   #:text-from
+   #:%copy-octets #:text-from
    #:%at-image-start #:call-deferred #:call-nowait #:call-undisturbed
    #:with-waiting #:with-cleanup #:%piece-end
    #:null-pointer #:utf8-octets #:with-optional-octets #:close-descriptor
