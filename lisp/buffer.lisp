@@ -13,8 +13,8 @@
 
 (declaim (inline copy-octets))
 (defun copy-octets (to at from start end)
-  "Copy FROM from START to END, all of which it has, into TO from AT on, where there is room. The two
-may be the same."
+  "Copy FROM from START to END, all of which it has, into TO from AT on, where there is room. The
+two may be the same."
   (declare (type octets to from) (type index at start end))
   (assert (and (<= start end (length from))
                (<= (+ at (- end start)) (length to))))

@@ -253,9 +253,9 @@ status."
                    (if block
                        (with-octets (address block 0 nil :in)
                          (%lport-datagram-send (channel-handle messenger) pointer (- end start)
-                                              address))
+                                               address))
                        (%lport-datagram-send (channel-handle messenger) pointer (- end start)
-                                            (null-pointer))))))
+                                             (null-pointer))))))
       (declare (type (signed-byte 64) count))
       (when (>= count 0)
         (%add-atomically (messenger-octets-out messenger) count)
@@ -286,12 +286,19 @@ MOVED: what a condition says was sent before."
   (let ((result (and (in-time-p messenger :output)
                      (not (channel-closing messenger))
                      (send-now messenger octets start end block))))
-    (if (typep result 'index)
-        result
-        (send-message-slowly messenger octets start end block host port moved result))))
+    (cond ((typep result 'index) result)
+          ((or (null result) (repeatable-p messenger result))
+           (send-message-slowly messenger octets start end block host port moved))
+          (t (fail-on messenger result :send :octets moved :host host :port port)))))
 
-(defun send-message-slowly (messenger octets start end block host port moved result)
-  "As SEND-MESSAGE; RESULT: the status of the first attempt, or NIL if there was none."
+(defun repeatable-p (messenger status)
+  "True if STATUS, of a send, says nothing that another attempt would not say again."
+  (or (would-block-p status)
+      (= (lport-status-kind status) +lport-backlog-full+)
+      (parted-p messenger status)))
+
+(defun send-message-slowly (messenger octets start end block host port moved)
+  "As SEND-MESSAGE, waiting for room where there is none."
   (let ((facts (list :host host :port port)))
     (declare (dynamic-extent facts))
     (flet ((again (status limit)
@@ -302,8 +309,7 @@ MOVED: what a condition says was sent before."
                     limit))))
       (values (trying (messenger :output :send (call-limit messenger :output)
                        :moved moved :facts facts :again #'again)
-                (or (shiftf result nil)
-                    (send-now messenger octets start end block)))))))
+                (send-now messenger octets start end block))))))
 
 (defun socket-send (socket octets &key (start 0) end host port)
   "Send OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) as one
@@ -344,10 +350,10 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
       (let ((length (with-octets (pointer octets start end :out)
                       (if (messenger-peer messenger)
                           (%lport-datagram-receive (channel-handle messenger) pointer room
-                                                  (null-pointer) flags)
+                                                   (null-pointer) flags)
                           (with-octets (sender block)
                             (%lport-datagram-receive (channel-handle messenger) pointer room
-                                                    sender flags))))))
+                                                     sender flags))))))
         (declare (type (signed-byte 64) length))
         (note-answer messenger length)
         (when (>= length 0)
@@ -378,22 +384,19 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
          (result (and (in-time-p messenger :input)
                       (receiving-now (messenger) (flags)
                         (receive-now messenger octets start end block flags))))
-         (length (if (typep result 'index)
-                     result
-                     (receive-message-slowly messenger octets start end block result))))
+         (length (cond ((typep result 'index) result)
+                       ((or (null result) (would-block-p result))
+                        (receive-message-slowly messenger octets start end block))
+                       (t (fail-receive messenger result)))))
     (declare (dynamic-extent block))
     (message-values messenger block length (- end start))))
 
-(defun receive-message-slowly (messenger octets start end block result)
-  "As RECEIVE-NOW, but waits for a message; signals what a status says. RESULT: that of the first
-attempt, or NIL if there was none."
-  (when (and result (would-block-p result)) ; which is why the next one waits
-    (setf result nil))
+(defun receive-message-slowly (messenger octets start end block)
+  "As RECEIVE-NOW, but waits for a message, and signals what a status says."
   (values (receiving (messenger :receive (call-limit messenger :input)
                       :fail (lambda (status) (fail-receive messenger status)))
               (flags)
-            (or (shiftf result nil)
-                (receive-now messenger octets start end block flags)))))
+            (receive-now messenger octets start end block flags))))
 
 (defun socket-receive (socket octets &key (start 0) end credentials)
   "Wait for the next message, store it into OCTETS, a vector of (unsigned-byte 8), from index START

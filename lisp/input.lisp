@@ -74,7 +74,7 @@ To be called with interrupts deferred until the count is noted."
   (let* ((end (%piece-end start end))
          (count (with-octets (pointer octets start end :out)
                   (%lport-socket-receive (connection-handle connection) pointer (- end start)
-                                        flags))))
+                                         flags))))
     (declare (type (signed-byte 64) count))
     (note-answer connection count)
     (when (plusp count)
@@ -238,7 +238,7 @@ there to be taken back: the stream will come to stand again where that was."
       (call-deferred
         (decf (connection-in-start connection) count)
         (copy-octets (connection-in connection) (connection-in-start connection)
-                      octets start end)
+                     octets start end)
         (setf (connection-kept-width connection) 0)
         (note-buffered connection)))))
 

@@ -53,7 +53,7 @@ writer of CONNECTION at once, nothing forbids to write and no deadline has passe
                                      (connection-out-start connection)
                                      (connection-out-end connection) :in)
                  (%lport-socket-send (connection-handle connection) pointer
-                                    (pending-output connection)))))
+                                     (pending-output connection)))))
     (declare (type (signed-byte 64) count))
     (when (plusp count)
       (note-sent connection count))

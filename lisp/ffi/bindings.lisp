@@ -3,7 +3,8 @@
 ;;;; Sockets, waits, queries, dials and results are 64-bit integers; octets and characters are
 ;;;; passed as pointers made by WITH-OCTETS and WITH-CHARACTERS. Each row has the tag of the header:
 ;;;; what is :NOWAIT is called with interrupts deferred, so that no unwind ever passes through it;
-;;;; whoever has to keep what it returned makes the call inside a CALL-DEFERRED of his own.
+;;;; whoever has to keep what it returned makes the call inside a CALL-DEFERRED of his own. What is
+;;;; called for every piece and message has a name with a % too, of the bare function, for there.
 
 (in-package :port.ffi)
 
