@@ -65,9 +65,9 @@ nothing, another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 83
 are. TIMEOUT, in seconds, holds for the look-up of HOST."
   (when (or host port)
     (let ((number (with-retry (port "connect" "port")
-                    (if port (port-designator port "tcp" :connect :minimum 0) 0))))
+                    (if port (port-designator port "tcp" :bind :minimum 0) 0))))
       (if host
-          (address-block (with-deadline (timeout) (one-address host family :connect)) number)
+          (address-block (with-deadline (timeout) (one-address host family :bind)) number)
           (make-block +lport-any+ number)))))
 
 (defun one-address (host family operation)

@@ -321,7 +321,8 @@ then what is queued is reset); then abort the connections that are left, on whic
 SOCKET-CLOSED. Returns true when every thread of the service has ended; NIL when one is still
 computing 5 seconds after its connection was aborted. It may be called more than once, and by the
 function itself, whose own connection and thread are then left to it.
-Local paths are unlinked. Nobody has to connect for any of this."
+Local paths are unlinked. Nobody has to connect for any of this. CLOSE does the same, with :ABORT T
+as with a DRAIN of 0."
   (check-own-keywords 'stop-server :serve options)
   (let ((service (check-service server))
         (until (moment-after drain)))
@@ -343,3 +344,8 @@ Local paths are unlinked. Nobody has to connect for any of this."
          (call-deferred (close-set service)))))))
 
 (note-keywords 'stop-server)
+
+(defmethod close ((server server) &key abort)
+  (if abort
+      (stop-server server :drain 0)
+      (stop-server server)))

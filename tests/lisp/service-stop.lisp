@@ -29,6 +29,21 @@ be listened on again."
         (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused))
         (is (null (probe-file path)))))))
 
+(define-test service.close-is-a-stop ()
+  "CLOSE lets the function finish what it has; with :ABORT it does not."
+  (dolist (abort '(nil t))
+    (let* ((server (serve #'echo-lines 0 :host "127.0.0.1"))
+           (socket (open-socket "127.0.0.1" (port-of (first (server-listeners server))))))
+      (is (equal "x" (ask socket "x")))
+      (let ((closer (in-thread (lambda () (close server :abort abort)))))
+        (wait-until (lambda () (port::service-stopping (service-of server))))
+        (unless abort
+          (is (equal "y" (ask socket "y")))
+          (close socket))
+        (is-true (join closer)))
+      (is-true (close server))
+      (close socket :abort t))))
+
 (define-test service.stop-closes-what-is-idle ()
   (let* ((server (serve #'echo-one-line 0 :host "127.0.0.1"))
          (number (port-of (first (server-listeners server))))
