@@ -310,7 +310,7 @@ one."
         (is-answered-and-ended client "T NIL NIL"))
       (is-true (stop-server server)))))
 
-(define-test service.stop-serves-what-is-left-behind ()
+(define-test service.stop-serves-what-is-left-behind (:weather nil)
   "A function that ends its thread while the service stops leaves those in the line to another."
   (let ((gate (sb-thread:make-semaphore)) (inside (sb-thread:make-semaphore)))
     (let* ((server (serve (lambda (socket)
