@@ -229,10 +229,10 @@ of file, as LISTEN wants it, and while another thread is just reading. Never blo
 
 ;;; For calls that take more than one
 
-(defun put-back-all (connection octets noted)
-  "Put back OCTETS, and the character behind them, if the call was unwound when it had taken that
-one and not yet noted it. NOTED: OCTETS-READ when it noted something last."
+(defun put-back-all (connection octets count noted)
+  "Put back the first COUNT of OCTETS, and the character behind them, if the call was unwound when
+it had taken that one and not yet noted it. NOTED: OCTETS-READ when it noted something last."
   (let ((width (connection-last-width connection)))
     (when (= width (- (octets-read connection) noted))
       (decf (connection-in-start connection) width)))
-  (put-back connection octets 0 (length octets)))
+  (put-back connection octets 0 count))

@@ -36,24 +36,23 @@ tell."
         (values newline
                 (and newline (not (foreign-p format)) (- newline start))))))
 
-(defun decode-span (connection start end room)
-  "The text of the octets START to END of the buffer, all of which belong to it, in ROOM, a string
-or NIL, if that is large enough; NIL if a handler has to be asked what stands for some of them."
-  (declare (type index start end) (type (or null characters) room))
+(defun decode-span (connection count string)
+  "Decode the first COUNT octets of the buffer, all of which belong together, into STRING, which has
+room for as many characters: how many they are; NIL if a handler has to be asked what stands for
+some of them."
+  (declare (type index count) (type characters string))
   (let* ((in (connection-in connection))
          (format (connection-format connection))
-         (string (if (and room (<= (- end start) (length room)))
-                     room
-                     (make-string (- end start))))
-         (length 0) (position start))
-    (declare (type index length position))
+         (position (connection-in-start connection)) (end (+ position count))
+         (length 0))
+    (declare (type index length position end))
     (loop
       (multiple-value-bind (consumed produced)
           (decode format in position end string length (length string))
         (incf position consumed)
         (incf length produced))
       (when (= position end)
-        (return (if (= length (length string)) string (subseq string 0 length))))
+        (return length))
       (multiple-value-bind (character width) (wrong-or-cut-off format in position end)
         (setf character (or character (text-format-replacement format)))
         (when (null character)
@@ -134,7 +133,7 @@ be called within WITH-INPUT-NOW."
     (when line
       (multiple-value-bind (octets length) (unpack-progress line)
         (declare (type index octets length))
-        (when (<= octets +buffer-size+) ; see ROOM-FOR-LINE
+        (when (<= octets +buffer-size+) ; see TAKE-LONG-LINE
           (let ((string (take-measured-line connection octets
                                             (allocating (connection :input)
                                               (make-string length)))))
@@ -162,76 +161,115 @@ stream stands, one that sets another format by that."
 
 (defun read-line-by-octets (connection)
   "READ-TEXT-LINE where a line ends with octet 10."
-  (let ((scanned 0) (position (octets-read connection)) (ended nil))
-    (declare (type index scanned))
+  (let ((seen 0) (ended nil))
     (multiple-value-bind (line limit)
         (filling (connection (begin-call connection :input)) (last-p)
-          (let ((room (room-for-line connection scanned last-p)))
-            (call-deferred
-              ;; Somebody was asked to wait longer, or interrupted this, and has read meanwhile.
-              (unless (= position (octets-read connection))
-                (setf scanned 0
-                      position (octets-read connection)))
-              (multiple-value-bind (line end-p) (take-line connection scanned last-p room)
-                (setf scanned (buffered-input connection)
-                      ended end-p)
-                line))))
+          (let ((arrived (connection-octets-in connection)))
+            (multiple-value-bind (line end-p)
+                (if (> (buffered-input connection) +buffer-size+)
+                    (take-long-line connection seen last-p)
+                    (call-deferred (take-line connection seen last-p)))
+              (setf seen arrived
+                    ended end-p)
+              line)))
       (if (stringp line)
           (values line ended)
           (read-line-by-characters connection limit)))))
 
+(defun find-line (connection seen last-p)
+  "Look for the next line, whose end is not before position SEEN of all that came; at LAST-P it is
+all that is left. Values: how many octets it has; how many it has with its end; true if end of file
+ends it. NIL: more octets are needed. To be called with interrupts deferred."
+  (declare (type (unsigned-byte 62) seen))
+  (let* ((start (connection-in-start connection))
+         (newline (find-newline connection
+                                (+ start (the index (max 0 (- seen (octets-read connection))))))))
+    (cond (newline (values (- (line-end connection start newline) start)
+                           (- (1+ newline) start)
+                           nil))
+          (last-p (values (buffered-input connection) (buffered-input connection) t)))))
+
+(defun pass-line (connection width)
+  "Take the line of WIDTH octets, its end among them. To be called with interrupts deferred."
+  (declare (type index width))
+  (incf (connection-in-start connection) width)
+  (setf (connection-last-width connection) 0)
+  (release-idle-input connection))
+
+(defun trimmed (string length)
+  (declare (type characters string) (type index length))
+  (if (= length (length string)) string (subseq string 0 length)))
+
+(defun take-line (connection seen last-p)
+  "Take the next line, SEEN and LAST-P as of FIND-LINE. Values as READ-TEXT-LINE; NIL where more
+octets are needed; T where a handler has to be asked for some of them. To be called with interrupts
+deferred."
+  (multiple-value-bind (count width ended) (find-line connection seen last-p)
+    (when count
+      (let* ((string (make-string count))
+             (length (decode-span connection count string)))
+        (when length
+          (pass-line connection width))
+        (values (if length (trimmed string length) t) ended)))))
+
+(defun take-long-line (connection seen last-p)
+  "As TAKE-LINE, where the buffer has grown. How long the line is, is for the peer to say, and where
+interrupts are deferred the Lisp takes the end of the memory for its own corruption: so nothing is
+allocated there, and the line is taken in steps. T too where an interrupt has read in between, or
+has set another format."
+  (let ((position (octets-read connection)) (format (connection-format connection)))
+    (flet ((still-p ()
+             (and (= position (octets-read connection))
+                  (eq format (connection-format connection)))))
+      (multiple-value-bind (count width ended)
+          (call-deferred (find-line connection seen last-p))
+        (when count
+          (let* ((string (make-string count))
+                 (length (call-deferred
+                           (and (still-p) (decode-span connection count string))))
+                 (line (and length (trimmed string length))))
+            (values (if (call-deferred
+                          (when (and line (still-p))
+                            (pass-line connection width)
+                            t))
+                        line
+                        t)
+                    ended)))))))
+
+(defun enlarged (vector)
+  "A vector of twice the length that begins with the elements of VECTOR."
+  (replace (make-array (* 2 (length vector)) :element-type (array-element-type vector)) vector))
+
 (defun read-line-by-characters (connection limit)
   "READ-TEXT-LINE where octet 10 may be part of another character, or a handler is to be asked."
-  (let ((line (make-array 80 :element-type 'character :adjustable t :fill-pointer 0))
-        (octets (make-array 80 :element-type '(unsigned-byte 8) :adjustable t :fill-pointer 0))
+  (let ((line (make-string 80)) (length 0)
+        (octets (octets-of-size 80)) (count 0) ; of what is in LINE
         (character nil) (done nil)
         (noted (octets-read connection)))
+    (declare (type characters line) (type octets octets) (type index length count))
     (with-cleanup
          (loop
+           (when (= length (length line))
+             (setf line (enlarged line)))
+           (when (< (- (length octets) count) +longest-character+)
+             (setf octets (enlarged octets)))
            (multiple-value-setq (character limit) (next-character-by connection limit))
            (when (member character '(:eof #\Newline))
-             (setf done t)
-             (return (values (coerce line 'characters) (eq character :eof))))
-           (vector-push-extend character line)
+             (return (multiple-value-prog1 (values (trimmed line length) (eq character :eof))
+                       (setf done t))))
            (call-deferred
-             (note-octets connection octets)
-             (setf noted (octets-read connection))))
+             (setf (schar line length) character
+                   count (note-octets connection octets count)
+                   noted (octets-read connection))
+             (incf length)))
       (unless done
-        (put-back-all connection (coerce octets 'octets) noted)))))
+        (put-back-all connection octets count noted)))))
 
-(defun note-octets (connection octets)
-  "Append to OCTETS, which grows, those of the character that was read last."
-  (let ((end (connection-in-start connection)))
-    (loop for index from (- end (connection-last-width connection)) below end
-          do (vector-push-extend (aref (connection-in connection) index) octets))))
-
-(defun room-for-line (connection scanned last-p)
-  "A string for what TAKE-LINE is about to take where that is more than a buffer, which is for the
-peer to say: where interrupts are deferred the Lisp takes the end of the memory for its own
-corruption. NIL for less."
-  (declare (type index scanned))
-  (when (> (buffered-input connection) +buffer-size+)
-    (let ((length (call-deferred
-                    (let* ((start (connection-in-start connection))
-                           (newline (find-newline connection (+ start scanned))))
-                      (- (cond (newline)
-                               (last-p (connection-in-end connection))
-                               (t start))
-                         start)))))
-      (and (> length +buffer-size+) (make-string length)))))
-
-(defun take-line (connection scanned last-p room)
-  "Take the next line, whose end is not among the SCANNED octets that it begins with; at LAST-P all
-that is left. Values as READ-TEXT-LINE; NIL where more octets are needed; T where a handler has to
-be asked for some of them. ROOM as of DECODE-SPAN. To be called with interrupts deferred."
-  (let* ((start (connection-in-start connection))
-         (newline (find-newline connection (+ start scanned))))
-    (when (or newline last-p)
-      (let* ((stop (or newline (connection-in-end connection)))
-             (end (if newline (line-end connection start stop) stop))
-             (string (decode-span connection start end room)))
-        (when string
-          (setf (connection-in-start connection) (if newline (1+ stop) stop)
-                (connection-last-width connection) 0)
-          (release-idle-input connection))
-        (values (or string t) (null newline))))))
+(defun note-octets (connection octets count)
+  "Put those of the character that was read last behind the COUNT octets of OCTETS; how many they
+are then."
+  (declare (type octets octets) (type index count))
+  (let* ((end (connection-in-start connection))
+         (start (- end (connection-last-width connection))))
+    (copy-octets octets count (connection-in connection) start end)
+    (+ count (- end start))))

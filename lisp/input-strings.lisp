@@ -61,8 +61,8 @@ What a call that ends early had read goes back into the buffer in the octets tha
         (cond (done
                (setf (connection-last-width connection) 0)
                (release-idle-input connection))
-              (t (put-back-all connection (spell-with connection string start position odd)
-                               noted)))))))
+              (t (let ((octets (spell-with connection string start position odd)))
+                   (put-back-all connection octets (length octets) noted))))))))
 
 ;;; The way back
 

@@ -19,7 +19,8 @@ long line."
                 (decf (connection-in-start connection) keep)
                 (decf (connection-in-end connection) keep)
                 t)))
-    (enlarge-input connection (* 2 (length (connection-in connection))) 0)))
+    ;; An interrupt may have emptied it by now.
+    (enlarge-input connection (* 2 (max +buffer-size+ (length (connection-in connection)))) 0)))
 
 (declaim (inline make-input-room))
 (defun make-input-room (connection)

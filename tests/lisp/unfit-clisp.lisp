@@ -36,7 +36,8 @@
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"
          "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"
          "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere"
-         "unwinding.the-end-of-the-memory-in-a-long-line")
+         "unwinding.the-end-of-the-memory-in-a-long-line"
+         "unwinding.the-end-of-the-memory-in-a-line-that-is-there")
         ("DIRECTORY of CLISP has other keywords" "peers.literals-ask-nobody")
         ("EXT of CLISP, which CL-USER uses, has sockets of its own" "clocc.names-in-common")
         ("CLISP opens no file twice, and positions none behind its end"

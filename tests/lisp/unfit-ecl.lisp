@@ -49,6 +49,7 @@
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"
          "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"
          "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere"
-         "unwinding.the-end-of-the-memory-in-a-long-line")))
+         "unwinding.the-end-of-the-memory-in-a-long-line"
+         "unwinding.the-end-of-the-memory-in-a-line-that-is-there")))
 
 (setf *unfit-chapters* '("Checking a library of streams"))
