@@ -114,7 +114,8 @@ them end after ROOM, or where it pays no more."
 
 (defmacro %define-foreign ((c-name name) result &rest parameters)
   "Define NAME as the function C-NAME of the library, with PARAMETERS, (name type)..., and a RESULT
-of that type. No interrupt comes within it, so it leaves no trace for a debugger."
+of that type. It is short, and mostly called with interrupts deferred, so it is spared what only a
+debugger needs that looks at it from within."
   `(defun ,name ,(mapcar #'first parameters)
      (declare (optimize (sb-c::alien-funcall-saves-fp-and-pc 0)))
      (cffi:foreign-funcall ,c-name ,@(mapcan #'reverse (copy-tree parameters)) ,result)))

@@ -383,3 +383,22 @@ room for that the line is there for the next call."
                    (look)
                    (is (= (+ more (/ 200000 width)) (length line)) "~S" format)))
                (join writer)))))
+
+;;; Where the buffer is not what it was
+
+(define-test unwinding.a-buffer-that-is-emptied-and-filled (:weather nil)
+  "Interrupts may empty a buffer that is about to grow, and fill another one before it has grown."
+  (with-pair (a b)
+    (let ((connection (channel-of b)) (count 0))
+      (send-octets a 7)
+      (sb-int:encapsulate 'port::move-input 'filling
+                          (lambda (original &rest arguments)
+                            (fill-buffer b 1)
+                            (if (= 100 (incf count))
+                                (throw 'stuck :stuck)
+                                (apply original arguments))))
+      (unwind-protect
+           (is (not (eq :stuck (catch 'stuck
+                                 (port::find-input-room connection)))))
+        (sb-int:unencapsulate 'port::move-input 'filling))
+      (is (eql 7 (read-byte b))))))
