@@ -67,11 +67,12 @@ and whoever unwinds it, the handle is closed once."
 (defmacro closing-after ((endpoint &key abort) form)
   "The values of FORM; ENDPOINT is closed on every exit, with ABORT, also where an interrupt unwinds
 that close before it has begun."
-  (let ((place (gensym "ENDPOINT")))
-    `(let ((,place ,endpoint))
+  (let ((place (gensym "ENDPOINT")) (closed (gensym "CLOSED")))
+    `(let ((,place ,endpoint) (,closed nil))
        (with-cleanup (unwind-protect ,form
-                       (close ,place :abort ,abort))
-         (unless (channel-closing (endpoint-channel ,place))
+                       (close ,place :abort ,abort)
+                       (setf ,closed t))
+         (unless ,closed
            (close ,place :abort t))))))
 
 (defmethod close ((server socket-server) &key abort)
