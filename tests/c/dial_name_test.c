@@ -174,6 +174,16 @@ Test(dial_name, an_answer_that_races_with_the_close_hurts_nobody) { /* behaviour
     check_nothing_left();
 }
 
+/* A dial whose name the resolver is just looking up, until the gate is opened. */
+static int64_t open_dial_that_waits(void) {
+    fake.gated = 1;
+    fake.texts[0] = "127.0.0.1";
+    int64_t dial = open_dial("slow.test", 80);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    sem_wait(&fake.entered);
+    return dial;
+}
+
 static int finish_in_child(void *dial) {
     return kind(finish_soon(*(int64_t *)dial)) == LPORT_RESOLVER_TRY_AGAIN ? 0 : 1;
 }
@@ -181,11 +191,7 @@ static int finish_in_child(void *dial) {
 /* The event on which the parent waits for the answer is the child's too. */
 Test(dial_name, a_fork_wakes_no_dial_of_the_parent) {
     faults_watch(); /* a wait that is disturbed ends early */
-    fake.gated = 1;
-    fake.texts[0] = "127.0.0.1";
-    int64_t dial = open_dial("slow.test", 80);
-    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
-    sem_wait(&fake.entered);
+    int64_t dial = open_dial_that_waits();
     cr_assert_eq(in_child(finish_in_child, &dial), 0);
     cr_assert_eq(kind(lport_dial_wait(dial, lport_clock_after(50 * MS))), LPORT_TIMED_OUT);
     sem_post(&fake.gate);
@@ -200,11 +206,7 @@ static int wait_in_child(void *dial) {
 
 /* Nobody answers the child's queries any more: a wait for that would be one for ever. */
 Test(dial_name, a_child_of_fork_does_not_wait_for_an_answer_to_its_parent) {
-    fake.gated = 1;
-    fake.texts[0] = "127.0.0.1";
-    int64_t dial = open_dial("slow.test", 80);
-    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
-    sem_wait(&fake.entered);
+    int64_t dial = open_dial_that_waits();
     cr_assert_eq(in_child(wait_in_child, &dial), 0);
     sem_post(&fake.gate);
     lport_dial_close(dial);

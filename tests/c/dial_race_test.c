@@ -13,15 +13,6 @@
 
 DIAL_SUITE(dial_race);
 
-/* What the accepted PEER reads next: 0 is a clean end. */
-static int64_t read_end(int64_t peer) {
-    uint8_t octet;
-    int64_t wait = lport_wait_begin(peer, LPORT_INPUT);
-    lport_wait_poll(wait, lport_clock_after(10 * S), 0);
-    lport_wait_end(wait);
-    return undisturbed(lport_socket_receive(peer, &octet, 1, 0));
-}
-
 static int64_t dial_behind_a_refusal(void *data) {
     (void)data;
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", NULL};
@@ -148,7 +139,10 @@ Test(dial_race, a_late_winner_is_closed_in_order) { /* behaviours 48, 49 */
     check_attempt(dial, 1, "127.0.0.3", LPORT_IN_PROGRESS);
     int64_t peer = accept_one(second, soon());
     cr_assert_gt(peer, 0);
-    cr_assert_eq(read_end(peer), 0, "the loser's peer sees an end of file");
+    uint8_t octet;
+    wait_for(peer, LPORT_INPUT, soon());
+    cr_assert_eq(undisturbed(lport_socket_receive(peer, &octet, 1, 0)), 0,
+                 "the loser's peer sees an end of file");
     lport_dial_close(dial);
     lport_socket_close(peer, 0);
     lport_socket_close(socket, 0);

@@ -189,61 +189,49 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
   "A wait that is thrown out while it looks at what is buffered forgets nothing of it."
   (with-pair (a b)
     (with-pair (c d)
-      (let ((poller (make-poller)))
-        (unwind-protect
-             (progn
-               (send-octets a 1)
-               (send-octets c 1)
-               (fill-buffer b 1)
-               (fill-buffer d 1)
-               (poller-add poller b)
-               (poller-add poller d)
-               (flet ((ready ()
-                        (mapcar #'first (poller-wait poller :timeout 5))))
-                 (dolist (name '(port::add-buffered-event port::note-entry))
-                   (dolist (nth '(1 2))
-                     (is (eq :out (throw-at name nth #'ready)))
-                     (is (null (set-exclusive-or (list b d) (ready))) "~A ~D" name nth)))))
-          (close poller))))))
+      (with-poller (poller)
+        (send-octets a 1)
+        (send-octets c 1)
+        (fill-buffer b 1)
+        (fill-buffer d 1)
+        (poller-add poller b)
+        (poller-add poller d)
+        (flet ((ready ()
+                 (mapcar #'first (poller-wait poller :timeout 5))))
+          (dolist (name '(port::add-buffered-event port::note-entry))
+            (dolist (nth '(1 2))
+              (is (eq :out (throw-at name nth #'ready)))
+              (is (null (set-exclusive-or (list b d) (ready))) "~A ~D" name nth))))))))
 
 (define-test unwinding.buffered-input-of-who-joins (:behaviour 26 :weather nil)
   "An addition to a poller that is thrown out is made as a whole, or not at all."
   (dolist (name '(port::note-members port::note-entry))
     (with-pair (a b)
-      (let ((poller (make-poller)))
-        (unwind-protect
-             (progn
-               (send-octets a 1)
-               (fill-buffer b 1)
-               (is (eq :out (throw-at name 1 (lambda () (poller-add poller b)))))
-               (is (eq b (first (first (poller-wait poller :timeout 0)))) "~A" name))
-          (close poller))))))
+      (with-poller (poller)
+        (send-octets a 1)
+        (fill-buffer b 1)
+        (is (eq :out (throw-at name 1 (lambda () (poller-add poller b)))))
+        (is (eq b (first (first (poller-wait poller :timeout 0)))) "~A" name)))))
 
 (define-test unwinding.what-leaves-a-poller (:behaviour 26 :weather nil)
   "It has left on both sides, or on none."
   (with-pair (a b)
-    (let ((poller (make-poller)))
-      (unwind-protect
-           (progn
-             (poller-add poller b)
-             (is (eq :out (throw-at 'port::forget-entry 1 (lambda () (poller-remove poller b)))))
-             (is (not (poller-remove poller b)))
-             (poller-add poller b)
-             (is (poller-remove poller b)))
-        (close poller)))))
+    (with-poller (poller)
+      (poller-add poller b)
+      (is (eq :out (throw-at 'port::forget-entry 1 (lambda () (poller-remove poller b)))))
+      (is (not (poller-remove poller b)))
+      (poller-add poller b)
+      (is (poller-remove poller b)))))
 
 (define-test unwinding.a-wake (:behaviour 26 :weather nil)
   "A wake that a wait had got when it was thrown out is there for the next one, once."
-  (let ((poller (make-poller)))
+  (with-poller (poller)
     (flet ((look ()
              (multiple-value-list (poller-wait poller :timeout 0))))
-      (unwind-protect
-           (progn
-             (poller-wake poller)
-             (is (eq :out (throw-at 'port::wait-in-set 2 #'look)))
-             (is (equal '(nil t) (look)))
-             (is (equal '(nil nil) (look))))
-        (close poller)))))
+      (poller-wake poller)
+      (is (eq :out (throw-at 'port::wait-in-set 2 #'look)))
+      (is (equal '(nil t) (look)))
+      (is (equal '(nil nil) (look))))))
 
 (define-test unwinding.a-close-that-has-not-begun (:behaviour 26 :weather nil)
   "The forms that close do so although an interrupt unwinds the close."
