@@ -59,6 +59,10 @@ two may be the same."
   "A buffer of +BUFFER-SIZE+ octets, contents undefined."
   (or (take-from 0) (search-buffer)))
 
+(defmacro buffer-now ((connection direction))
+  "As TAKE-BUFFER, within WITH-DIRECTION-NOW."
+  `(or (take-from 0) (allocating (,connection ,direction) (search-buffer))))
+
 (defun give-buffer (buffer)
   "Give back BUFFER, which nobody refers to any more. One of another size is left to the collector."
   (declare (type octets buffer))

@@ -52,7 +52,7 @@ nothing, another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 83
           (check-zone target host :connect local)
           (check-family target family host :connect))
         (dial-to (lambda () (open-dial target number family-number local flags))
-                 host port limit (limit-in-seconds timeout limit) settings)))))
+                 host port limit timeout settings)))))
 
 (setf *connect-keywords* (keywords-of 'connect-to))
 
@@ -95,13 +95,13 @@ are. TIMEOUT, in seconds, holds for the look-up of HOST."
 
 ;;; Driving a dial
 
-(defun dial-to (open host port limit seconds settings &optional (kind :stream))
+(defun dial-to (open host port limit timeout settings &optional (kind :stream))
   "Open a dial with OPEN and step it until there is a connection, by LIMIT; the socket with SETTINGS
-around it. The dial is closed on every exit, and the attempts that still go on with it. HOST and
-PORT, as the caller gave them, SECONDS, those given for LIMIT, and the attempts are for the
-condition."
+around it. The dial is closed on every exit, and the attempts that still go on with it. HOST, PORT
+and TIMEOUT, as the caller gave them, and the attempts are for the condition."
   (declare (type moment limit))
-  (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil))
+  (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil)
+        (seconds (limit-in-seconds timeout limit)))
     (labels ((give-up (status)
                (fail status :connect :host host :port port
                                      :seconds (seconds-to-tell status seconds begun)

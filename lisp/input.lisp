@@ -23,24 +23,16 @@ long line."
     (enlarge-input connection (* 2 (max +buffer-size+ (length (connection-in connection)))) 0)))
 
 (declaim (inline make-input-room))
-(defun make-input-room (connection)
-  "See to it that there is room behind IN-END. To be called with interrupts deferred."
+(defun make-input-room (connection &key now)
+  "See to it that there is room behind IN-END. NOW, a constant: within WITH-INPUT-NOW. To be called
+with interrupts deferred."
   (let ((size (length (connection-in connection))))
     (cond ((zerop size)
-           (setf (connection-in connection) (take-buffer)))
-          ((= (connection-in-end connection) size)
-           (find-input-room connection)))))
-
-(declaim (inline input-room-at-once-p))
-(defun input-room-at-once-p (connection)
-  "True if there is room behind IN-END, or a buffer in the first place of the pool, which is taken."
-  (let ((size (length (connection-in connection))))
-    (if (plusp size)
-        (< (connection-in-end connection) size)
-        (let ((buffer (take-from 0)))
-          (when buffer
-            (setf (connection-in connection) buffer)
-            t)))))
+           (setf (connection-in connection)
+                 (if now (buffer-now (connection :input)) (take-buffer))))
+          ((< (connection-in-end connection) size))
+          (now (allocating (connection :input) (find-input-room connection)))
+          (t (find-input-room connection)))))
 
 (defun enlarge-input (connection size gap)
   "Give CONNECTION an input buffer of SIZE with GAP free octets before what is unread; of more where
@@ -84,9 +76,8 @@ To be called with interrupts deferred until the count is noted."
     count))
 
 (defun receive-behind (connection flags)
-  "As RECEIVE-INTO-BUFFER. To be called with interrupts deferred."
+  "As RECEIVE-INTO-BUFFER, where there is room. To be called with interrupts deferred."
   (declare (type connection connection))
-  (make-input-room connection)
   (let* ((in (connection-in connection))
          (count (receive connection in (connection-in-end connection) (length in) flags)))
     (declare (type (signed-byte 64) count))
@@ -98,7 +89,9 @@ To be called with interrupts deferred until the count is noted."
 
 (defun receive-into-buffer (connection &optional (flags 0))
   "Receive behind IN-END what fits: as RECEIVE."
-  (call-deferred (receive-behind connection flags)))
+  (call-deferred
+    (make-input-room connection)
+    (receive-behind connection flags)))
 
 (defun release-idle-input (connection)
   "Give back the buffer if nothing is in it, not even a character that can be taken back. To look
@@ -215,8 +208,7 @@ reader of CONNECTION at once and no deadline has passed; else NIL."
 WITH-INPUT-NOW."
   (declare (type connection connection))
   (positive (receiving-now (connection) (flags)
-              (unless (input-room-at-once-p connection)
-                (allocating (connection :input) (make-input-room connection)))
+              (make-input-room connection :now t)
               (receive-behind connection flags))))
 
 (defun receive-quickly (connection octets start end)

@@ -61,9 +61,8 @@ Source: unix(7)."
       (let ((block (path-block path :connect)))
         (if (eq kind :datagram)
             (open-path-datagram block path settings)
-            (let ((limit (operation-deadline timeout)))
-              (dial-to (lambda () (open-path-dial block number))
-                       path nil limit (limit-in-seconds timeout limit) settings kind)))))))
+            (dial-to (lambda () (open-path-dial block number))
+                     path nil (operation-deadline timeout) timeout settings kind))))))
 
 (defun open-path-datagram (block path settings)
   "A datagram socket connected to the local name PATH, which is that in BLOCK."

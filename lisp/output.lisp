@@ -151,8 +151,7 @@ later one. TAKEN: octets of the call so far, for a condition."
 taken for them."
   (declare (type index count))
   (when (and (zerop (length (connection-out connection))) (<= 1 count +buffer-size+))
-    (setf (connection-out connection)
-          (or (take-from 0) (allocating (connection :output) (search-buffer)))))
+    (setf (connection-out connection) (buffer-now (connection :output))))
   (<= count (the index (output-room connection))))
 
 (declaim (inline write-octet))          ; into the few that write one element

@@ -155,15 +155,14 @@ one."
        (eql (network-errno condition) +access-denied+)))
 
 (defparameter *hints*
-  '((:listen low-port-p "ports below 1024 need a privilege")
-    (:bind low-port-p "ports below 1024 need a privilege")
-    (:send broadcast-p "a broadcast needs :BROADCAST T"))
-  "What to do about a permission that is missing: operation, predicate of the condition, text.")
+  '(((:listen :bind) low-port-p "ports below 1024 need a privilege")
+    ((:send) broadcast-p "a broadcast needs :BROADCAST T"))
+  "What to do about a permission that is missing: operations, predicate of the condition, text.")
 
 (defun hint-text (condition)
   (when (eq (network-code condition) :permission-denied)
-    (loop for (operation fits-p text) in *hints*
-          when (and (eq (network-operation condition) operation)
+    (loop for (operations fits-p text) in *hints*
+          when (and (member (network-operation condition) operations)
                     (funcall fits-p condition))
             return text)))
 
