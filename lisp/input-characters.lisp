@@ -19,58 +19,62 @@ NIL."
                 (connection-last-width connection) 1)
           (code-char octet))))))
 
-(defun next-character (connection)
-  "The next character, or :EOF. The caller owns the direction."
-  (values (next-character-by connection (begin-call connection :input))))
+(defun next-character (connection keep)
+  "The next character, or :EOF. The caller owns the direction. KEEP as of TAKE-CHARACTER."
+  (values (next-character-by connection (begin-call connection :input) keep)))
 
-(defun next-character-by (connection limit)
+(defun next-character-by (connection limit keep)
   "The next character, or :EOF, waiting until LIMIT for as many octets as are needed. Values: the
-character or :EOF; LIMIT or a later one."
+character or :EOF; LIMIT or a later one. KEEP as of TAKE-CHARACTER."
   (check-open connection :read)
   (setf (connection-last-width connection) 0)
   (multiple-value-bind (character limit) (filling (connection limit) (last-p)
-                                           (take-character connection last-p))
+                                           (take-character connection last-p keep))
     (values (or character :eof) limit)))
 
 ;;; Octets that are no character are where the stream stands while a handler is asked about them, in
 ;;; every call: what it reads is gone, the character that it names is what the call gets in their
 ;;; place, and the call goes on with what is there then.
 ;;;
-;;; An interrupt may read too, so that what is found and what is taken are one step.
+;;; An interrupt may read too, so that finding a character and what then becomes of it are one step.
 
-(defun take-character (connection last-p)
-  "Take the character that the unread octets begin with; NIL where more octets are needed. LAST-P as
-for CHARACTER-AT-START."
+(defun take-character (connection last-p keep)
+  "The character that the unread octets begin with; NIL where more octets are needed. LAST-P as for
+CHARACTER-AT-START. What becomes of it is for KEEP: a function of CONNECTION, the character and how
+many octets it has, 0 where a handler has read them, which is called with interrupts deferred."
+  (declare (type function keep))
   (multiple-value-bind (character wrong position)
       (call-deferred
         (multiple-value-bind (character width) (character-at-start connection last-p)
           (if character
-              (skip-character connection width)
+              (funcall keep connection character width)
               (setf width (and width (unread-octets connection width))))
           (values character width (octets-read connection))))
     (cond (character)
-          (wrong (character-for-octets connection wrong position)))))
+          (wrong (character-for-octets connection wrong position keep)))))
 
-(defun skip-character (connection width)
-  "The character of WIDTH octets that the unread ones begin with has been read."
+(defun pass-character (connection character width)
+  "CHARACTER, of WIDTH octets, has been read: see TAKE-CHARACTER."
+  (declare (ignore character))
   (incf (connection-in-start connection) width)
   (setf (connection-last-width connection) width))
 
-(defun unread-octets (connection count)
-  "A copy of the first COUNT unread octets."
-  (let ((start (connection-in-start connection)))
-    (subseq (connection-in connection) start (+ start count))))
+(defun leave-character (connection character width)
+  "CHARACTER stays where it is, and what was read before it cannot be taken back any more: see
+TAKE-CHARACTER."
+  (declare (ignore character width))
+  (setf (connection-kept-width connection) 0))
 
-(defun character-for-octets (connection octets position)
-  "Take OCTETS, which are none and are unread at POSITION; the character for them."
+(defun character-for-octets (connection octets position keep)
+  "The character for OCTETS, which are none and are unread at POSITION. KEEP as of TAKE-CHARACTER."
+  (declare (type function keep))
   ;; What the handler has read last cannot be taken back as if this call had read it.
   (let ((character (with-cleanup
                        (character-for (connection-format connection) octets connection position)
                      (setf (connection-last-width connection) 0))))
     (call-deferred
-      ;; A handler that has read has taken the octets itself.
-      (when (= position (octets-read connection))
-        (skip-character connection (length octets))))
+      (funcall keep connection character
+               (if (= position (octets-read connection)) (length octets) 0)))
     character))
 
 (defun character-at-start (connection last-p)
@@ -124,7 +128,7 @@ end."
 
 (defun read-character-slowly (connection)
   (with-input (connection)
-    (element-taken connection (next-character connection))))
+    (element-taken connection (next-character connection #'pass-character))))
 
 (declaim (inline take-back))
 (defun take-back (connection)
@@ -162,16 +166,7 @@ end."
             (take-back connection)
             character)))
       (with-input (connection)
-        (let ((position (octets-read connection)) (done nil))
-          (with-cleanup
-              (prog1 (next-character connection)
-                (setf done t))
-            ;; Nothing is to be taken back where a handler has read the octets of a replacement, nor
-            ;; where the call was unwound before it had taken something.
-            (let ((width (connection-last-width connection)))
-              (when (and (plusp width)
-                         (or done (= (octets-read connection) (+ position width))))
-                (take-back connection))))))))
+        (next-character connection #'leave-character))))
 
 (defun read-character-now (connection)
   "The next character if it is there, NIL if it is not or another thread is just reading, :EOF at
@@ -189,7 +184,7 @@ end of file. Never blocks."
     (check-open connection :read)
     (begin-call connection :input)
     (loop with last-p = nil
-          do (let ((character (take-character connection last-p)))
+          do (let ((character (take-character connection last-p #'pass-character)))
                (when character
                  (return (element-taken connection character))))
              (when last-p
@@ -226,13 +221,3 @@ of file, as LISTEN wants it, and while another thread is just reading. Never blo
                (declare (ignore consumed))
                (or (= produced 1)
                    (and (problem format in start end) t)))))))
-
-;;; For calls that take more than one
-
-(defun put-back-all (connection octets count noted)
-  "Put back the first COUNT of OCTETS, and the character behind them, if the call was unwound when
-it had taken that one and not yet noted it. NOTED: OCTETS-READ when it noted something last."
-  (let ((width (connection-last-width connection)))
-    (when (= width (- (octets-read connection) noted))
-      (decf (connection-in-start connection) width)))
-  (put-back connection octets 0 count))

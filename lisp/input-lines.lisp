@@ -244,32 +244,27 @@ has set another format."
   "READ-TEXT-LINE where octet 10 may be part of another character, or a handler is to be asked."
   (let ((line (make-string 80)) (length 0)
         (octets (octets-of-size 80)) (count 0) ; of what is in LINE
-        (character nil) (done nil)
-        (noted (octets-read connection)))
+        (character nil) (done nil))
     (declare (type characters line) (type octets octets) (type index length count))
-    (with-cleanup
-         (loop
-           (when (= length (length line))
-             (setf line (enlarged line)))
-           (when (< (- (length octets) count) +longest-character+)
-             (setf octets (enlarged octets)))
-           (multiple-value-setq (character limit) (next-character-by connection limit))
-           (when (member character '(:eof #\Newline))
-             (return (multiple-value-prog1 (values (trimmed line length) (eq character :eof))
-                       (setf done t))))
-           (call-deferred
-             (setf (schar line length) character
-                   count (note-octets connection octets count)
-                   noted (octets-read connection))
-             (incf length)))
-      (unless done
-        (put-back-all connection octets count noted)))))
-
-(defun note-octets (connection octets count)
-  "Put those of the character that was read last behind the COUNT octets of OCTETS; how many they
-are then."
-  (declare (type octets octets) (type index count))
-  (let* ((end (connection-in-start connection))
-         (start (- end (connection-last-width connection))))
-    (copy-octets octets count (connection-in connection) start end)
-    (+ count (- end start))))
+    (flet ((note (connection character width)
+             (setf (schar line length) character)
+             (incf length)
+             (copy-unread connection octets count width)
+             (incf count (the index width))
+             (pass-character connection character width)))
+      (declare (dynamic-extent #'note))
+      (with-cleanup
+           (loop
+             (when (= length (length line))
+               (setf line (enlarged line)))
+             (when (< (- (length octets) count) +longest-character+)
+               (setf octets (enlarged octets)))
+             (multiple-value-setq (character limit)
+               (next-character-by connection limit #'note))
+             (let ((ended (eq character :eof)))
+               (when (or ended (eql character #\Newline))
+                 (return (multiple-value-prog1
+                             (values (trimmed line (if ended length (1- length))) ended)
+                           (setf done t))))))
+        (unless done
+          (put-back connection octets 0 count))))))

@@ -29,40 +29,40 @@ What a call that ends early had read goes back into the buffer in the octets tha
   (with-input (connection)
     (check-open connection :read)
     (let ((position start) (done nil) (odd '()) (character nil)
-          (limit (begin-call connection :input))
-          (noted (octets-read connection)))
+          (limit (begin-call connection :input)))
       (declare (type index position))
-      (with-cleanup
-           (loop
-             (when (plusp (buffered-input connection))
-               (call-deferred
-                 (multiple-value-bind (count octets)
-                     (take-characters connection string position end)
-                   (declare (type index count))
-                   (when octets
-                     (push (list* position (+ position count) octets) odd))
-                   (incf position count))
-                 (setf noted (octets-read connection))))
-             (when (= position end)
-               (setf done t)
-               (return (values position odd)))
-             ;; What stopped the run: nothing buffered, a character cut off, an error, a line's end.
-             (multiple-value-setq (character limit) (next-character-by connection limit))
-             (when (eq character :eof)
-               (setf done t)
-               (return (values position odd)))
-             (setf (schar string position) character)
-             (let ((octets (odd-octets connection string position)))
-               (when octets
-                 (push (list* position (1+ position) octets) odd)))
-             (call-deferred
+      (flet ((note (connection character width)
+               (setf (schar string position) character)
+               (let ((octets (odd-octets connection string position width)))
+                 (when octets
+                   (push (list* position (1+ position) octets) odd)))
                (incf position)
-               (setf noted (octets-read connection))))
-        (cond (done
-               (setf (connection-last-width connection) 0)
-               (release-idle-input connection))
-              (t (let ((octets (spell-with connection string start position odd)))
-                   (put-back-all connection octets (length octets) noted))))))))
+               (pass-character connection character width)))
+        (declare (dynamic-extent #'note))
+        (with-cleanup
+             (loop
+               (when (plusp (buffered-input connection))
+                 (call-deferred
+                   (multiple-value-bind (count octets)
+                       (take-characters connection string position end)
+                     (declare (type index count))
+                     (when octets
+                       (push (list* position (+ position count) octets) odd))
+                     (incf position count))))
+               (when (= position end)
+                 (setf done t)
+                 (return (values position odd)))
+               ;; What stopped the run: nothing buffered, a character cut off, an error, a line's
+               ;; end.
+               (multiple-value-setq (character limit)
+                 (next-character-by connection limit #'note))
+               (when (eq character :eof)
+                 (setf done t)
+                 (return (values position odd))))
+          (cond (done
+                 (setf (connection-last-width connection) 0)
+                 (release-idle-input connection))
+                (t (put-back-text connection string start position odd))))))))
 
 ;;; The way back
 
@@ -86,15 +86,13 @@ ODD, a list of (from to . octets), the last one first: characters that came from
         (replace all (the octets piece) :start1 at)
         (incf at (length piece))))))
 
-(defun odd-octets (connection string position)
-  "The octets that the character at POSITION of STRING was just read from, if SPELL gives others;
-else NIL."
-  (let* ((in (connection-in connection))
-         (width (connection-last-width connection))
-         (end (connection-in-start connection))
-         (code (char-code (schar string position))))
-    (unless (and (= width 1) (/= code 10) (< code 128) (= code (aref in (1- end))))
-      (let ((octets (subseq in (- end width) end)))
+(defun odd-octets (connection string position width)
+  "The first WIDTH unread octets, which the character at POSITION of STRING was just read from, if
+SPELL gives others; else NIL."
+  (let ((first (connection-in-start connection)) (code (char-code (schar string position))))
+    (unless (and (= width 1) (/= code 10) (< code 128)
+                 (= code (aref (connection-in connection) first)))
+      (let ((octets (unread-octets connection width)))
         (unless (equalp octets (spell connection string position (1+ position)))
           octets)))))
 

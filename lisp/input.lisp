@@ -277,13 +277,25 @@ in it, or no whole one; NIL if that needs a wait."
           (element-taken connection octet)
           :eof))))
 
+(defun unread-octets (connection count)
+  "A copy of the first COUNT unread octets."
+  (let ((start (connection-in-start connection)))
+    (subseq (connection-in connection) start (+ start count))))
+
+(declaim (inline copy-unread))
+(defun copy-unread (connection octets start count)
+  "Copy the first COUNT unread octets into OCTETS from START."
+  (declare (type octets octets) (type index start count))
+  (let ((from (connection-in-start connection)))
+    (copy-octets octets start (connection-in connection) from (+ from count))))
+
 (defun take-octets (connection octets start end)
   "Move what is buffered into OCTETS from START below END, and give back a buffer that this empties;
 how many. To be called with interrupts deferred."
   (declare (type connection connection) (type octets octets) (type index start end))
   (let* ((from (connection-in-start connection))
          (count (min (- end start) (- (connection-in-end connection) from))))
-    (copy-octets octets start (connection-in connection) from (+ from count))
+    (copy-unread connection octets start count)
     (setf (connection-in-start connection) (+ from count)
           (connection-last-width connection) 0)
     (when (and (plusp count) (= (+ from count) (connection-in-end connection)))

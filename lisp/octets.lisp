@@ -54,18 +54,12 @@ or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Sourc
             (when (or last-p (>= (buffered-input connection) count))
               (min count (buffered-input connection))))))
 
-(defun copy-buffered (connection octets start count)
-  "Copy the first COUNT buffered octets into OCTETS from START."
-  (declare (type octets octets) (type index start count))
-  (let ((from (connection-in-start connection)))
-    (copy-octets octets start (connection-in connection) from (+ from count))))
-
 (defun copy-if-buffered (connection octets start count)
-  "COPY-BUFFERED, if COUNT octets are buffered still, as an interrupt may have read: true if so."
+  "COPY-UNREAD, if COUNT octets are buffered still, as an interrupt may have read: true if so."
   (declare (type index count))
   (call-deferred
     (when (<= count (buffered-input connection))
-      (copy-buffered connection octets start count)
+      (copy-unread connection octets start count)
       t)))
 
 (defun peek-octets (socket octets &key (start 0) end)
@@ -112,7 +106,7 @@ FIND-OCTET-LINE."
   (call-deferred
     (multiple-value-bind (count width what) (find-octet-line connection (- end start) at-end)
       (when count
-        (copy-buffered connection octets start count)
+        (copy-unread connection octets start count)
         (incf (connection-in-start connection) (+ count width))
         (setf (connection-last-width connection) 0)
         (release-idle-input connection)

@@ -303,7 +303,7 @@ unread."
     (peek-octets b (blank 4))
     (let ((first t))
       (is (eq :out (catch 'out
-                     (call-interrupting 'port::skip-character
+                     (call-interrupting 'port::character-at-start
                                         (lambda () (peek-char nil b))
                                         (lambda ()
                                           (when (shiftf first nil)
@@ -312,6 +312,72 @@ unread."
     (is (char= #\a (read-char b)))
     (is (typep (failure-of (with-deadline (0) (peek-char nil b))) 'timeout))
     (is (char= #\b (read-char b)))))
+
+;;; The slow ways of UTF-16 find one character at a time; what becomes of it is part of that step.
+
+(defun call-with-reader (b function &key (within 'port::character-at-start) throw)
+  "Values: that of FUNCTION, or :OUT where THROW is true; the characters that interrupts have read
+of B while it was WITHIN its first call of that."
+  (let ((read '()) (thrown nil))
+    (values (catch 'out
+              (call-interrupting within function
+                                 (lambda ()
+                                   (unless thrown
+                                     (push (read-char b) read)
+                                     (when throw
+                                       (setf thrown t)
+                                       (throw 'out :out))))))
+            (coerce (nreverse read) 'string))))
+
+(defun settle-utf-16 (a b text)
+  "Have TEXT of A in the buffer of B, both in UTF-16."
+  (setf (socket-timeout b :input) 5
+        (stream-external-format a) :utf-16le
+        (stream-external-format b) :utf-16le)
+  (write-string text a)
+  (finish-output a)
+  (fill-buffer b (* 2 (length text))))
+
+(defun drained (a b)
+  "All that is left of what A has sent to B."
+  (socket-shutdown a :output)
+  (with-output-to-string (all)
+    (loop for character = (read-char b nil)
+          while character
+          do (write-char character all))))
+
+(define-test direction.an-interrupt-that-reads-within-a-peek (:behaviour 11)
+  "Each character is read once, whoever reads it."
+  (with-pair (a b)
+    (settle-utf-16 a b "abcdef")
+    (multiple-value-bind (peeked read) (call-with-reader b (lambda () (peek-char nil b)))
+      (is (member peeked '(#\a #\b #\c)))
+      (is (string= "ab" read)))
+    (is (string= "cdef" (drained a b)))))
+
+(defun letters (&rest strings)
+  "Those of STRINGS in alphabetical order."
+  (sort (remove #\Newline (apply #'concatenate 'string strings)) #'char<))
+
+(define-test direction.an-interrupt-that-reads-within-a-line (:behaviour 11)
+  (loop for (call within) in `((,#'read-line port::character-at-start)
+                               (,(lambda (b)
+                                   (let ((string (make-string 3)))
+                                     (subseq string 0 (read-sequence string b))))
+                                port::take-characters))
+        do (with-pair (a b)
+             (settle-utf-16 a b (format nil "abc~%def~%"))
+             (multiple-value-bind (line read)
+                 (call-with-reader b (lambda () (funcall call b)) :within within)
+               (is (= 2 (length read)))
+               (is (string= "abcdef" (letters line read (drained a b))))))
+           (with-pair (a b)
+             (settle-utf-16 a b "abcdef")
+             (multiple-value-bind (line read)
+                 (call-with-reader b (lambda () (funcall call b)) :within within :throw t)
+               (is (eq :out line))
+               (is (= 1 (length read)))
+               (is (string= (remove (char read 0) "abcdef") (drained a b)))))))
 
 (defun stack-left ()
   "Octets of the stack of this thread that are left."
