@@ -13,6 +13,8 @@
 
 (in-package :port-example/chat)
 
+(defconstant +line-limit+ 4096 "Octets that a line may have.")
+
 (defstruct (room (:constructor make-room ()))
   (lock (bordeaux-threads:make-lock "room"))
   (members '()))                        ; (socket . name)
@@ -75,6 +77,10 @@
   "Take one line of SOCKET; :AGAIN unless it leaves."
   (let ((name (name-of room socket))
         (line (handler-case (read-line socket nil)
+                (port:line-too-long ()
+                  (tell socket (format nil "* expected lines of at most ~D octets~%"
+                                       +line-limit+))
+                  nil)
                 (port:network () nil))))
     (cond ((null line) nil)
           (name
@@ -95,7 +101,8 @@
            (append options
                    (list :name "chat" :on-close (lambda (socket) (say-farewell room socket))
                          :await-input t :output-timeout 0.1 :input-timeout 60
-                         :external-format '(:utf-8 :replacement #\?))))))
+                         :external-format `(:utf-8 :line-limit ,+line-limit+
+                                                   :replacement #\?))))))
 
 (defun run (&key (port 7008))
   "Open a room on PORT of this machine until the user interrupts."

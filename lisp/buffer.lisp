@@ -83,6 +83,7 @@ two may be the same."
   (kept-width 0 :type index)
   (kept-position 0 :type (unsigned-byte 62)) ; OCTETS-READ when it had been read
   (octets-in 0 :type (unsigned-byte 62))
+  (ended nil)                           ; the end of the peer's data has come
   ;; Output: the octets from OUT-START to OUT-END have been written and not yet been sent.
   (out (%global *no-octets*) :type octets)
   (out-start 0 :type index)
@@ -115,6 +116,10 @@ two may be the same."
 (defun pending-output (connection)
   "How many octets have been written and not yet been sent."
   (- (connection-out-end connection) (connection-out-start connection)))
+
+(defun at-end-p (connection)
+  "True if all of the peer's data has been read, and its end is known."
+  (and (connection-ended connection) (zerop (buffered-input connection))))
 
 (declaim (inline forget-input forget-output))
 (defun forget-input (connection)

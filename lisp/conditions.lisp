@@ -153,7 +153,10 @@ TYPE-ERROR too.")
   (decoding-error (text-error)
    "Octets that came are no character in the external format. Restart: REPLACE-CHARACTER.")
   (encoding-error (text-error)
-   "A character has no octets in the external format. Restart: REPLACE-CHARACTER."))
+   "A character has no octets in the external format. Restart: REPLACE-CHARACTER.")
+  (line-too-long (network stream-error)
+   "A line that is being read has more octets than the :LINE-LIMIT of the external format allows.
+It stays unread: the same call signals this again, and octets, or characters, of it can be read."))
 
 (define-condition mistyped-address (address-syntax type-error) ()
   (:documentation "A host, an address or a port of the wrong type."))

@@ -210,10 +210,13 @@ is, so that what NETWORK-OCTETS tells of a failure ends with one of them."
 (defgeneric stream-external-format (stream)
   (:documentation "Return the external format of STREAM. Of a SOCKET it is :UTF-8, :LATIN-1, :ASCII
 or another encoding that babel knows, or a list of one with :EOL (:LF or :CRLF, which is two
-characters in that encoding) and :REPLACEMENT (a character); it is settable in mid-stream: what has
-been read or written stays as it was. :UTF-16, :UTF-32 and :UCS-2, which name no order of octets,
-are big-endian; a byte order mark is looked for in none, but is read as the character U+FEFF, and
-none is written unless as that. Of other streams as in Common Lisp.")
+characters in that encoding), :LINE-LIMIT (how many octets a line may have that READ-LINE reads,
+without its end; a longer one is a LINE-TOO-LONG; NIL: as many as there is memory for) and
+:REPLACEMENT (a character that is read for octets that are none, and written for a character that
+has none); it is settable in mid-stream: what has been read or written stays as it was. :UTF-16,
+:UTF-32 and :UCS-2, which name no order of octets, are big-endian; a byte order mark is looked for
+in none, but is read as the character U+FEFF, and none is written unless as that. Of other streams
+as in Common Lisp.")
   (:method (stream)
     (common-lisp:stream-external-format stream))
   (:method ((socket socket))

@@ -2,7 +2,7 @@
 ;;;;
 ;;;; Where octet 10 can only be a line feed the line is looked for first, in the octets, and decoded
 ;;;; at once; else it is read character by character. Invariant: a line is taken from the buffer
-;;;; only as a whole.
+;;;; only as a whole, and only if it is no longer than the format allows.
 
 (in-package :port)
 
@@ -71,6 +71,27 @@ some of them."
       (1- stop)
       stop))
 
+;;; Lines that are too long
+
+(defun fail-long-line (connection limit)
+  (fail-as 'line-too-long :read :line-too-long
+           :socket (channel-socket connection) :octets 0
+           :message "expected a line of at most ~D octet~:P" :arguments (list limit)))
+
+(defun check-line (connection seen last-p)
+  "Signal LINE-TOO-LONG if the next line, as far as it has come, has more octets than its format
+allows. SEEN and LAST-P as of FIND-LINE."
+  (let ((limit (text-format-line-limit (connection-format connection))))
+    (when (> (buffered-input connection) limit)
+      (let ((count (or (call-deferred (find-line connection seen last-p))
+                       ;; The last one may be half of its end.
+                       (1- (buffered-input connection)))))
+        (declare (type fixnum count))
+        (when (> count limit)
+          (fail-long-line connection limit))))))
+
+;;; Whole lines
+
 (defun lines-of-octets-p (format)
   "True if nothing but octet 10 ends a line in FORMAT: neither the octets of another character nor
 what stands for octets that are none."
@@ -96,14 +117,14 @@ call."
 
 (defun line-there (connection)
   "How many octets the next line has before its line feed, and how many characters, packed; NIL if
-the buffer has not all of it, or only decoding can tell. Allocates nothing."
+the buffer has not all of it, or only decoding can tell, or it is too long. Allocates nothing."
   (declare (type connection connection))
   (let ((format (connection-format connection))
         (start (connection-in-start connection)))
     (when (text-format-ascii-p format)
       (multiple-value-bind (newline count) (measure-line connection format start)
         (declare (type (or null index) newline count))
-        (when count
+        (when (and count (<= (- newline start) (text-format-line-limit format)))
           ;; A carriage return before the line feed is no character of the line.
           (let ((end (line-end connection start newline)))
             (declare (type index end))
@@ -165,6 +186,7 @@ stream stands, one that sets another format by that."
     (multiple-value-bind (line limit)
         (filling (connection (begin-call connection :input)) (last-p)
           (let ((arrived (connection-octets-in connection)))
+            (check-line connection seen last-p)
             (multiple-value-bind (line end-p)
                 (if (> (buffered-input connection) +buffer-size+)
                     (take-long-line connection seen last-p)
@@ -244,7 +266,8 @@ has set another format."
   "READ-TEXT-LINE where octet 10 may be part of another character, or a handler is to be asked."
   (let ((line (make-string 80)) (length 0)
         (octets (octets-of-size 80)) (count 0) ; of what is in LINE
-        (character nil) (done nil))
+        (character nil) (done nil)
+        (most (text-format-line-limit (connection-format connection))))
     (declare (type characters line) (type octets octets) (type index length count))
     (flet ((note (connection character width)
              (setf (schar line length) character)
@@ -255,6 +278,8 @@ has set another format."
       (declare (dynamic-extent #'note))
       (with-cleanup
            (loop
+             (when (> count most)
+               (fail-long-line connection most))
              (when (= length (length line))
                (setf line (enlarged line)))
              (when (< (- (length octets) count) +longest-character+)

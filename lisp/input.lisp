@@ -70,9 +70,10 @@ To be called with interrupts deferred until the count is noted."
                                          flags))))
     (declare (type (signed-byte 64) count))
     (note-answer connection count)
-    (when (plusp count)
-      (take-residence connection :input count)
-      (incf (connection-octets-in connection) count))
+    (cond ((plusp count)
+           (take-residence connection :input count)
+           (incf (connection-octets-in connection) count))
+          ((zerop count) (setf (connection-ended connection) t)))
     count))
 
 (defun receive-behind (connection flags)

@@ -167,6 +167,6 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:service-not-found
            #:resource-exhausted #:message-too-long #:not-supported #:usage-error
            #:text-error #:decoding-error #:encoding-error #:text-error-octets
-           #:text-error-character #:text-error-position #:library-error)
+           #:text-error-character #:text-error-position #:line-too-long #:library-error)
   ;; restarts
   (:export #:retry #:wait-longer #:replace-character))

@@ -366,7 +366,26 @@ first, and the header was all that has come."
     (if (and first (service-await-input service) (socket-link socket)
              (zerop (buffered-input connection)))
         :again
-        (%interruptible (funcall (service-function service) socket)))))
+        (let* ((at-end (at-end-p connection)) (received (connection-octets-in connection))
+               (value (%interruptible (funcall (service-function service) socket))))
+          (when (eq value :again)
+            (when at-end
+              (fail-endless socket))
+            (unless (or first (/= received (connection-octets-in connection)))
+              (look-for-end connection)))
+          value))))
+
+(defun look-for-end (connection)
+  "Receive what the function has left in the system, which may be the end."
+  (with-input-now (connection)
+    (fill-input-quickly connection)))
+
+(defun fail-endless (socket)
+  "Nothing comes of SOCKET any more, as the function could know: it would be called again at once,
+for ever."
+  (fail-as 'usage-error :serve :invalid :socket socket
+           :message "expected the function to return something else than :AGAIN at the end of ~
+                     its client"))
 
 (defun settle (service client value)
   "The function has returned VALUE for CLIENT: close it, or let it wait, or serve it again at once."

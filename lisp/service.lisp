@@ -87,11 +87,12 @@ which is closed with the service, and left open where this fails; or a list of t
 OPEN-SOCKET-SERVER, or a list.
 FUNCTION gets one argument and may block; what it writes is flushed when it returns. If it returns
 :AGAIN the connection is kept: it waits without a thread until it has input, its end or a failure,
-and then FUNCTION is called with it again, at once if there is buffered input. So few threads hold
-many idle connections; a server for a protocol with requests serves one request in each call. With
-AWAIT-INPUT true a new connection waits for its first input in the same way; that is for protocols
-in which the client speaks first. A symbol, here and for the hooks below, is the function that it
-names when it is called: what is defined anew holds for the services that are running.
+and then FUNCTION is called with it again, at once if there is buffered input. One that returns
+:AGAIN at the end of its client, which nothing can come after, has failed with a USAGE-ERROR. So few
+threads hold many idle connections; a server for a protocol with requests serves one request in each
+call. With AWAIT-INPUT true a new connection waits for its first input in the same way; that is for
+protocols in which the client speaks first. A symbol, here and for the hooks below, is the function
+that it names when it is called: what is defined anew holds for the services that are running.
 THREADS: how many there are at the most (64); they are made as they are needed. A connection that
 finds none waits in a line. MAX-CONNECTIONS: how many connections are open at the most (NIL: as many
 as there are descriptors); the others stay in the system's queue, see BACKLOG. NAME: a string that

@@ -1,4 +1,5 @@
-;;;; text - external formats: a codec, what ends a line, what replaces what cannot be converted.
+;;;; text - external formats: a codec, what ends a line and how long one may be, what replaces what
+;;;; cannot be converted.
 ;;;;
 ;;;; The codecs of UTF-8, Latin-1 and ASCII are the library's: octets to UTF-32 and back. They
 ;;;; convert runs, stop exactly before what they cannot convert, and leave the rest to PROBLEM here.
@@ -9,6 +10,8 @@
 
 (deftype index () '(integer 0 #.(ash most-positive-fixnum -1)))
 
+(defconstant +no-line-limit+ (ash most-positive-fixnum -1) "The longest line there can be.")
+
 (%defglobal *line-end* (coerce #(13 10) 'octets))
 
 (defstruct (text-format (:copier nil))
@@ -18,6 +21,7 @@
   (ascii-p t :read-only t)              ; octets below 128 are ASCII, and a line feed is octet 10
   (eol :lf :type (member :lf :crlf) :read-only t)
   (line-end *line-end* :type octets :read-only t) ; of :CRLF: both characters
+  (line-limit +no-line-limit+ :type index :read-only t) ; octets of a line that is read
   (replacement nil :type (or null character) :read-only t))
 
 (defparameter *encodings*
@@ -28,6 +32,12 @@
     (:utf-16be :utf-16) (:utf-32be :utf-32 :ucs-4) (:ucs-2be :ucs-2))
   "The encodings that have other names here than for babel: each by its name and then everything it
 may be called.")
+
+(defparameter *format-keywords* '(:eol :line-limit :replacement)
+  "What a list may say beside the encoding.")
+
+(defparameter *format-words* "alone or in a list with :EOL, :LINE-LIMIT and :REPLACEMENT"
+  "How an encoding may stand in an external format, for reports.")
 
 (defun babel-name (designator)
   "Babel's own name for the encoding DESIGNATOR, which may be one of its aliases; NIL for none."
@@ -44,8 +54,9 @@ may be called.")
           ((babel-name designator) (values (babel-name designator) :babel))
           (t (fail-as 'not-supported :external-format :not-supported
                       :message "expected an external format among ~{~S~^ ~} and those of babel, ~
-                                alone or in a list with :EOL and :REPLACEMENT, got ~S"
-                      :arguments (list (mapcar #'first *encodings*) designator))))))
+                                ~A, got ~S"
+                      :arguments (list (mapcar #'first *encodings*) *format-words*
+                                       designator))))))
 
 (defun ascii-encoding-p (name)
   "True if the encoding NAME of babel has ASCII in its lower half."
@@ -61,7 +72,8 @@ may be called.")
        (eq (text-format-codec format) :babel)))
 
 (defun parse-external-format (designator)
-  "The text format for DESIGNATOR: a keyword, a list (keyword &key eol replacement), or :DEFAULT."
+  "The text format for DESIGNATOR: a keyword, a list of one and *FORMAT-KEYWORDS* with values, or
+:DEFAULT."
   (if (member designator '(:utf-8 :default))
       *utf-8*
       (apply #'make-parsed-format designator
@@ -70,17 +82,19 @@ may be called.")
 (defun check-format-list (designator)
   "DESIGNATOR, if it is an encoding with keywords that there are and their values."
   (check-argument :external-format designator '(cons t property-list)
-                  "an encoding, alone or in a list with :EOL and :REPLACEMENT and their values")
-  (check-keywords :external-format (rest designator) '(:eol :replacement))
+                  (format nil "an encoding, ~A and their values" *format-words*))
+  (check-keywords :external-format (rest designator) *format-keywords*)
   designator)
 
-(defun make-parsed-format (designator name &key (eol :lf) replacement)
+(defun make-parsed-format (designator name &key (eol :lf) line-limit replacement)
   "The text format for the parts of DESIGNATOR."
   (multiple-value-bind (name codec) (encoding-named name)
     (unless (and (member eol '(:lf :crlf))
+                 (typep line-limit '(or null (and index (integer 1))))
                  (typep replacement '(or null character (string 1))))
       (fail-as 'usage-error :external-format :invalid
-               :message "expected :EOL :LF or :CRLF and :REPLACEMENT a character, got ~S"
+               :message "expected :EOL :LF or :CRLF, :LINE-LIMIT a number of octets above 0 and ~
+                         :REPLACEMENT a character, got ~S"
                :arguments (list designator)))
     (let ((charset (and (eq codec :babel) (charset-named name))))
       (make-text-format :name name :codec codec :charset charset
@@ -89,6 +103,7 @@ may be called.")
                         :line-end (if (and charset (eq eol :crlf))
                                       (foreign-line-end charset)
                                       *line-end*)
+                        :line-limit (or line-limit +no-line-limit+)
                         :replacement (and replacement (character replacement))))))
 
 (declaim (inline return-width))
@@ -101,6 +116,8 @@ both characters are one code unit in every encoding."
   "The designator that gives FORMAT: a keyword where everything else is as usual."
   (let ((options (append (unless (eq (text-format-eol format) :lf)
                            (list :eol (text-format-eol format)))
+                         (unless (= (text-format-line-limit format) +no-line-limit+)
+                           (list :line-limit (text-format-line-limit format)))
                          (when (text-format-replacement format)
                            (list :replacement (text-format-replacement format))))))
     (if options

@@ -84,12 +84,21 @@
       (with-open-socket (talker "127.0.0.1" number :input-timeout 20)
         (is (equal "* here is nobody else" (ask deaf "deaf")))
         (is (equal "* here is one else" (ask talker "talker")))
-        (let ((line (make-string 60000 :initial-element #\x)))
-          (loop repeat 1000
+        (let ((line (make-string 4000 :initial-element #\x)))
+          (loop repeat 15000
                 until (wait-for-stream talker 0)
                 do (write-line line talker)
                    (finish-output talker)))
         (is (equal "* deaf does not listen and was thrown out" (read-line talker)))))))
+
+(define-test example-servers.chat-endless ()
+  "Who says more than a line can hold is told so, and has to go."
+  (with-example (number port-example/chat:start)
+    (with-open-socket (talker "127.0.0.1" number :input-timeout 10)
+      (is (equal "* here is nobody else" (ask talker "talker")))
+      (write-string (make-string 5000 :initial-element #\x) talker)
+      (finish-output talker)
+      (is (equal "* expected lines of at most 4096 octets" (read-line talker nil))))))
 
 ;;; HTTP
 

@@ -194,6 +194,29 @@ none of them."
       (is (typep (cdr (first seen)) 'socket))
       (is-true (wait-until (lambda () (zerop (client-count server))))))))
 
+(define-test service.again-at-the-end ()
+  "A function that never ends a connection is told so once its client has ended, whether it reads or
+not; what came without a line's end before that is served."
+  (loop for (function sent) in `((,(lambda (socket) (read-line socket nil) :again) "line~%part")
+                                 (,(constantly :again) ""))
+        do (let ((calls 0) (seen '()))
+             (with-service (server number (lambda (socket)
+                                            (incf calls)
+                                            (funcall function socket))
+                                   :threads 1
+                                   :on-error (lambda (condition socket)
+                                               (declare (ignore socket))
+                                               (push condition seen)))
+               (with-open-socket (client "127.0.0.1" number :input-timeout 10)
+                 (format client sent)
+                 (socket-shutdown client :output)
+                 (is (typep (failure-of (read-line client)) 'connection-reset))
+                 (is-true (wait-until (lambda () (zerop (client-count server)))))
+                 (is (<= 3 calls 4))
+                 (is (= 1 (length seen)))
+                 (is (typep (first seen) 'usage-error))
+                 (is-report (first seen) "serve on 127.0.0.1:" ":AGAIN at the end"))))))
+
 (define-test service.default-hook ()
   "Errors are told on *error-output*, peers that leave are not."
   (let ((text (make-string-output-stream)))

@@ -90,6 +90,104 @@
 
 ;;; A handler may use the socket whose call it is asked about.
 
+;;; Lines that are too long
+
+(defun coded (format text)
+  "The octets of TEXT in FORMAT, an external format."
+  (with-pair (a b)
+    (setf (stream-external-format a) format)
+    (write-string text a)
+    (close a)
+    (everything b)))
+
+(defparameter *limited-formats*
+  '((:utf-8 :line-limit 6) (:utf-8 :eol :crlf :line-limit 6) (:latin-1 :line-limit 6)
+    (:ascii :line-limit 6 :replacement #\?) (:gbk :line-limit 6) (:utf-16le :line-limit 12)
+    (:utf-16be :eol :crlf :line-limit 12))
+  "Formats in which a line may have six characters of ASCII.")
+
+(defun is-line-too-long (b limit)
+  (let ((failure (failure-of (read-line b))))
+    (is (typep failure 'line-too-long))
+    (is (typep failure 'stream-error))
+    (is (eq :line-too-long (network-code failure)))
+    (is-report failure "read from" (format nil "expected a line of at most ~D octets" limit))))
+
+(define-test text-errors.a-line-limit (:behaviour 44)
+  "A line as long as that is read; a longer one stays unread, whole or not, at the end too."
+  (dolist (format *limited-formats*)
+    (with-pair (a b)
+      (setf (stream-external-format b) format)
+      (let ((limit (getf (rest format) :line-limit)))
+        (is (equal format (stream-external-format b)))
+        (flet ((is-read (expected)
+                 (is (equal expected (read-line b nil)) "~S" format)))
+          (write-octets a (coded format (format nil "abcdef~%~%abc~%abcdefg~%ab")))
+          (finish-output a)
+          (mapc #'is-read '("abcdef" "" "abc"))
+          (is-line-too-long b limit)
+          (is-line-too-long b limit)
+          (is (char= #\a (read-char b)))
+          (is-read "bcdefg")
+          (write-octets a (coded format "cdefghijklm"))
+          (finish-output a)
+          (is-line-too-long b limit)    ; whatever may come yet
+          (write-octets a (coded format (format nil "~%abcdef")))
+          (close a)
+          (is-line-too-long b limit)
+          (setf (stream-external-format b) (remove-limit format))
+          (is-read "abcdefghijklm")
+          (setf (stream-external-format b) format)
+          (is-read "abcdef")
+          (is-read nil))))
+    (with-pair (a b)
+      (setf (stream-external-format b) format)
+      (write-octets a (coded format "abcdefg"))
+      (close a)
+      (is-line-too-long b (getf (rest format) :line-limit))
+      (is (equal "abcdefg" (progn (setf (stream-external-format b) (remove-limit format))
+                                  (read-line b)))))))
+
+(defun remove-limit (format)
+  (cons (first format)
+        (loop for (key value) on (rest format) by #'cddr
+              unless (eq key :line-limit)
+                collect key and collect value)))
+
+(define-test text-errors.a-line-without-end (:behaviour 44)
+  "With a limit it takes no more memory than that."
+  (dolist (format '((:utf-8 :line-limit 100000) (:utf-16le :line-limit 100000)))
+    (with-pair (a b)
+      (setf (stream-external-format b) format
+            (socket-timeout b :input) 9)
+      (let ((writer (in-thread (lambda ()
+                                 (handler-case (loop (write-octets a (blank 10000)))
+                                   (connection-lost () :lost))))))
+        (is-line-too-long b 100000)
+        (is (< 100000 (buffered-octets b) 300000))
+        (close b :abort t)
+        (is (eq :lost (join writer)))))))
+
+(define-test text-errors.a-line-limit-of-who-reads-much (:behaviour 44)
+  "Lines that are taken by the quick ways are measured too."
+  (with-pair (a b)
+    (setf (stream-external-format b) '(:utf-8 :line-limit 80)
+          (socket-timeout b :input) 9)
+    (let ((writer (in-thread (lambda ()
+                               (dotimes (i 2000)
+                                 (write-line (make-string 80 :initial-element #\x) a))
+                               (write-line (make-string 81 :initial-element #\y) a)
+                               (write-line "end" a)
+                               (finish-output a)))))
+      (is (loop repeat 2000 always (= 80 (length (read-line b)))))
+      (is-line-too-long b 80)
+      (multiple-value-bind (end what) (read-line-octets b (blank 80))
+        (is (= 80 end))
+        (is (eq :more what)))
+      (is (string= "y" (read-line b)))
+      (is (string= "end" (read-line b)))
+      (join writer))))
+
 (defmacro replacing ((class replacement &rest during) &body body)
   "Run BODY; whenever it signals CLASS, do the forms DURING and read or write REPLACEMENT instead."
   `(handler-bind ((,class (lambda (condition)
