@@ -31,6 +31,7 @@
         ("CLISP has no vectors of floats" "client.wrong-arguments")
         ("what it puts in between is compiled inline" "direction.an-interrupt-that-reads-lines")
         ("an interrupt that a test makes is not held back here"
+         "direction.an-interrupt-that-reads-within-a-line"
          "unwinding.what-was-just-made" "unwinding.what-was-just-received"
          "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"

@@ -41,6 +41,8 @@
          "direction.lines-that-an-interrupt-reads" "direction.an-interrupt-that-writes"
          "direction.an-interrupt-that-reads-lines" "direction.an-interrupt-of-who-evicts"
          "direction.a-format-set-within-a-line" "direction.a-peek-that-is-thrown-out"
+         "direction.an-interrupt-that-reads-within-a-peek"
+         "direction.an-interrupt-that-reads-within-a-line"
          "service.killed-threads" "service.stop-unwound-leaves-nobody"
          "service.stop-unwound-as-it-begins-to-wait"
          "unwinding.ten-thousand-blows" "unwinding.what-was-just-made"
