@@ -52,7 +52,9 @@
   (client-count 0 :type fixnum)
   (first nil)                           ; of the line
   (last nil)
-  (progress 0 :type fixnum)             ; clients taken from the line
+  (waiting 0 :type fixnum)              ; clients in it
+  (progress 0 :type fixnum)             ; clients taken from it
+  (pace 0 :type fixnum)                 ; nanoseconds that one takes, about; without the lock
   (threads '() :type list)
   (thread-count 0 :type fixnum)         ; with those that are just being made
   (starting '() :type list)             ; threads made that have not begun to WORK
@@ -82,7 +84,11 @@
   (if (service-last service)
       (setf (client-next (service-last service)) first)
       (setf (service-first service) first))
-  (setf (service-last service) last))
+  (setf (service-last service) last)
+  (incf (service-waiting service)
+        (loop for client = first then (client-next client)
+              count t
+              until (eq client last))))
 
 (defun pop-client (service)
   "The first client of the line, which is not empty."
@@ -91,6 +97,7 @@
           (client-next client) nil)
     (when (null (service-first service))
       (setf (service-last service) nil))
+    (decf (service-waiting service))
     (incf (service-progress service))
     client))
 

@@ -214,12 +214,19 @@ takes the processor from those at work: every request of that moment is late.")
 (defconstant +quiet-ticks+ 10 "Looks at nothing to do after which the ticker falls asleep.")
 (defconstant +patient-ticks+ 5 "Looks without progress after which it helps although all are busy.")
 
+(defun spare-processor-p (service)
+  "True if fewer threads serve clients than there are processors. With the lock held."
+  (< (- (service-thread-count service)
+        (service-idle service)
+        (if (service-ticker service) 1 0)
+        (if (service-leader service) 1 0))
+     (service-processors service)))
+
 (defun help-needed-p (service still)
   "True if the line or the poller waits for a thread. STILL: for how many ticks no client has been
 taken from the line. Where as many threads are at work as there are processors they may just have to
 wait for one, and a thread more would only be in their way. With the lock held."
-  (let ((spare (< (- (service-thread-count service) (service-idle service) 1)
-                  (service-processors service))))
+  (let ((spare (spare-processor-p service)))
     (or (service-wanted service)
         (if (service-first service)
             (or spare (>= still +patient-ticks+))
@@ -261,6 +268,26 @@ wait for one, and a thread more would only be in their way. With the lock held."
         ((not (or (service-ticker service) (somebody-comes-p service)))
          (wake-another service))))
 
+(defparameter *much-work* 50000
+  "Nanoseconds of work of one thread for which another is woken where there is a processor for it.")
+
+(defun much-work-p (service)
+  "True if another thread could begin now with what this one, which has taken a client, would come
+to much later: those in the line, or, if nobody leads, those that may come. With the lock held."
+  (and (or (service-first service)
+           (and (null (service-leader service)) (> (service-client-count service) 1)))
+       (> (* (1+ (service-waiting service)) (service-pace service)) *much-work*)
+       (spare-processor-p service)))
+
+(defun take-client (service)
+  "The first client of the line, for this thread to serve. Somebody else looks for the next: now,
+where that is worth it, else when it ticks. With the lock held."
+  (let ((client (pop-client service)))
+    (if (and (much-work-p service) (not (somebody-comes-p service)))
+        (wake-another service)
+        (need-ticker service))
+    client))
+
 (defun rest-a-while (service)
   "Wait until there may be something to do. With the lock held."
   (if (service-ticker service)
@@ -288,9 +315,7 @@ wait for one, and a thread more would only be in their way. With the lock held."
       (%with-open-lock ((service-lock service))
         (when (eq (service-leader service) self)
           (end-lead service))
-        (cond ((service-first service)
-               (need-ticker service)
-               (return (pop-client service)))
+        (cond ((service-first service) (return (take-client service)))
               ((service-ending service) (return nil))
               ((null (service-leader service)) (setf (service-leader service) self))
               (t (rest-a-while service))))
@@ -310,8 +335,18 @@ flush or a wait, and nothing that would leave a client with nobody."
       (unwind-protect
            (loop for client = (next-client service batch)
                  while client
-                 do (serve-client service client))
+                 do (serve-in-time service client))
         (leave-service service)))))
+
+(defconstant +slow+ 1000000 "Nanoseconds: what takes longer is slow, however long it takes.")
+
+(defun serve-in-time (service client)
+  "Serve CLIENT, and note how long that took."
+  (let ((began (lport-clock-now)))
+    (serve-client service client)
+    (let ((took (min +slow+ (- (lport-clock-now) began))) (pace (service-pace service)))
+      (declare (type fixnum took pace))
+      (setf (service-pace service) (+ pace (ash (- took pace) -3))))))
 
 (defun leave-service (service)
   "This thread ends; somebody else has its part, unless the service has stopped: a new thread where

@@ -164,6 +164,42 @@ none of them."
           (is (equal "wait" (read-line socket)))
           (close socket))))))
 
+(defun call-without-ticks (function)
+  "Call FUNCTION; services that are made meanwhile take this machine for one of two processors, and
+their tickers do not look."
+  (let ((tick port::*tick*) (rare port::*rare-tick*))
+    (unwind-protect
+         (progn (sb-int:encapsulate 'port::%processor-count 'test (constantly 2))
+                (setf port::*tick* 1000
+                      port::*rare-tick* 1000)
+                (funcall function))
+      (setf port::*tick* tick
+            port::*rare-tick* rare)
+      (sb-int:unencapsulate 'port::%processor-count 'test))))
+
+(define-test service.slow-ones-have-a-processor-each ()
+  "Where calls are known to take their time, and there is a processor, another thread looks for more
+as soon as one has something to serve."
+  (call-without-ticks
+   (lambda ()
+     (let ((gate (sb-thread:make-semaphore)))
+       (with-service (server number (lambda (socket)
+                                      (flet ((wait () (sb-thread:wait-on-semaphore gate)))
+                                        (echo-one-line socket #'wait)))
+                             :await-input t)
+         (with-open-socket (slow "127.0.0.1" number :input-timeout 10)
+           (with-open-socket (quick "127.0.0.1" number :input-timeout 10)
+             (let ((ask (in-thread (lambda () (ask slow "wait")))))
+               (sleep 0.005)
+               (sb-thread:signal-semaphore gate)
+               (is (equal "wait" (join ask))))
+             (write-line "wait" slow)
+             (finish-output slow)
+             (dotimes (i 3)
+               (is (equal "quick" (ask quick "quick"))))
+             (sb-thread:signal-semaphore gate)
+             (is (equal "wait" (read-line slow))))))))))
+
 (define-test service.threads-are-bounded ()
   (let ((now (list 0)) (most 0))
     (with-service (server number (lambda (socket)
