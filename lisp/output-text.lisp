@@ -35,26 +35,44 @@
   (incf (connection-taken connection) (length octets))
   limit)
 
-(defun written-octets (format character)
-  "As ENCODE-CHARACTER, but a newline is a line's end as FORMAT has it."
-  (if (and (char= character #\Newline) (eq (text-format-eol format) :crlf))
-      (values (text-format-line-end format) t)
-      (encode-character format character)))
+(defun written-octets (connection character)
+  "The octets of CHARACTER, a newline as a line's end, in the format that CONNECTION has now; NIL if
+it has none."
+  (let ((format (connection-format connection)))
+    (if (and (char= character #\Newline) (eq (text-format-eol format) :crlf))
+        (text-format-line-end format)
+        (encode-character format character))))
 
 (defun octets-for (character connection taken)
   "The octets that stand for CHARACTER, which has none in the format of CONNECTION: those of the
-format's replacement, or of what the restart REPLACE-CHARACTER of the ENCODING-ERROR says, which
-tells how many octets of the call were TAKEN. What has no octets either is asked about in its turn."
-  (let ((replacement (or (text-format-replacement (connection-format connection))
-                         (ask-for-encodable (connection-format connection) character
-                                            connection taken))))
-    (loop
-      ;; In the format that holds now: a handler may have set another.
-      (let ((format (connection-format connection)))
-        (multiple-value-bind (octets encoded-p) (written-octets format replacement)
-          (when encoded-p
-            (return octets)))
-        (setf replacement (ask-for-encodable format replacement connection taken))))))
+format's replacement, if that has some, or else of what the restart REPLACE-CHARACTER of the
+ENCODING-ERROR says, which tells how many octets of the call were TAKEN."
+  (let ((replacement (text-format-replacement (connection-format connection))))
+    (or (and replacement (written-octets connection replacement))
+        (let ((asked (ask-for-encodable character connection taken)))
+          ;; In the format that holds now: a handler may have set another.
+          (or (written-octets connection asked)
+              (fail-as 'usage-error :write :invalid
+                       :socket (channel-socket connection) :octets taken
+                       :message "expected a character for REPLACE-CHARACTER that has octets in ~
+                                 ~S, got ~S"
+                       :arguments (list (text-format-name (connection-format connection))
+                                        asked)))))))
+
+(defun ask-for-encodable (character connection taken)
+  "The character to write for CHARACTER, which has no octets in the format of CONNECTION, as the
+restart REPLACE-CHARACTER says."
+  (let* ((name (text-format-name (connection-format connection)))
+         (condition (failure 'encoding-error :write :no-octets
+                             :socket (channel-socket connection)
+                             :character character :octets taken
+                             :message "~A has no octets for ~S" :arguments (list name character))))
+    (restart-case (error condition)     ; as in SIGNAL-TIMEOUT
+      (replace-character (&optional (replacement #\?))
+        :report "Write another character in its place."
+        :interactive (lambda ()
+                       (read-a-character (lambda (new) (written-octets connection new))))
+        (check-replacement :write replacement)))))
 
 (defun write-run (connection string start end limit)
   "Write the characters START to END of STRING as they are, or as far as a handler leaves the format
@@ -189,8 +207,5 @@ buffer if all of them have octets: true if so; else nothing is written. Allocate
 
 (defun character-octets (connection character)
   "The octets that stand for CHARACTER in the format of CONNECTION, before anything is written."
-  (multiple-value-bind (octets encoded-p)
-      (written-octets (connection-format connection) character)
-    (if encoded-p
-        octets
-        (octets-for character connection 0))))
+  (or (written-octets connection character)
+      (octets-for character connection 0)))

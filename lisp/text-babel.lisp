@@ -214,5 +214,4 @@ none, an octet of ASCII among them still is one."
   (let ((octet (- (char-code character) +utf-8b-octets+)))
     (if (<= 128 octet 255)
         (make-array 1 :element-type '(unsigned-byte 8) :initial-element octet)
-        (multiple-value-bind (octets encoded-p) (encode-character *utf-8* character)
-          (and encoded-p octets)))))
+        (encode-character *utf-8* character))))

@@ -205,42 +205,33 @@ NIL, or the character that an octet is all the same; how many octets."
   "The character that stands for OCTETS, which are none in FORMAT: the format's replacement, or what
 the restart REPLACE-CHARACTER of the DECODING-ERROR says."
   (or (text-format-replacement format)
-      (restart-case (fail-as 'decoding-error :read :invalid-octets
-                             :socket (channel-socket channel) :text-octets octets
-                             :position position
-                             :message "expected ~A, got octets~{ ~2,'0X~}"
-                             :arguments (list (text-format-name format) (coerce octets 'list)))
-        (replace-character (&optional (character (code-char #xFFFD)))
-          :report "Read another character in place of the octets."
-          :interactive read-a-character
-          (check-replacement :read character)))))
+      (let ((condition (failure 'decoding-error :read :invalid-octets
+                                :socket (channel-socket channel) :text-octets octets
+                                :position position
+                                :message "expected ~A, got octets~{ ~2,'0X~}"
+                                :arguments (list (text-format-name format)
+                                                 (coerce octets 'list)))))
+        (restart-case (error condition) ; as in SIGNAL-TIMEOUT
+          (replace-character (&optional (character (code-char #xFFFD)))
+            :report "Read another character in place of the octets."
+            :interactive read-a-character
+            (check-replacement :read character))))))
 
 (defun encode-character (format character)
-  "Values: the octets of CHARACTER in FORMAT; false if it has none."
+  "The octets of CHARACTER in FORMAT; NIL if it has none."
   (let ((string (make-string 1 :initial-element character))
         (octets (octets-of-size +longest-character+)))
     (multiple-value-bind (consumed produced)
         (encode format string 0 1 octets 0 +longest-character+)
-      (values (subseq octets 0 produced) (= consumed 1)))))
+      (and (= consumed 1) (subseq octets 0 produced)))))
 
-(defun ask-for-encodable (format character channel taken)
-  "The character to write for CHARACTER, which has no octets in FORMAT, by the restart
-REPLACE-CHARACTER of the ENCODING-ERROR. TAKEN: octets of the call before it."
-  (restart-case (fail-as 'encoding-error :write :no-octets
-                         :socket (channel-socket channel) :character character :octets taken
-                         :message "~A has no octets for ~S"
-                         :arguments (list (text-format-name format) character))
-    (replace-character (&optional (replacement #\?))
-      :report "Write another character in its place."
-      :interactive read-a-character
-      (check-replacement :write replacement))))
-
-(defun read-a-character ()
-  "A list of the one character on the line that is asked for; of none, for the usual one."
+(defun read-a-character (&optional (fits-p (constantly t)))
+  "A list of the one character, for which FITS-P is true, on the line that is asked for; of none,
+for the usual one."
   (loop
     (ask "A character (nothing: the usual one): ")
     (let ((line (read-line *query-io*)))
-      (when (<= (length line) 1)
+      (when (and (<= (length line) 1) (every fits-p line))
         (return (coerce line 'list))))))
 
 (defun check-replacement (operation character)

@@ -88,6 +88,42 @@
         (close a)
         (is (equalp (octets 13 10) (everything b)) "~S" format)))))
 
+(define-test text-errors.a-replacement-without-octets (:behaviour 43)
+  "What is to be written in place of a character, and has no octets either, is a mistake, not a
+question without an end; of the format's own, the question is about the character."
+  (loop for (write . taken) in (list (cons (lambda (a) (write-string "ab€c" a)) "ab")
+                                     (cons (lambda (a) (write-char #\€ a)) "")
+                                     (cons (lambda (a) (write-sequence (list #\a #\€) a)) "a"))
+        do (with-pair (a b)
+             (setf (stream-external-format a) :ascii)
+             (let ((condition (is-failure (usage-error :invalid "has octets in :ASCII, got #")
+                                (handler-bind ((encoding-error
+                                                 (lambda (condition)
+                                                   (replace-character #\é condition))))
+                                  (funcall write a)))))
+               (is (eql (length taken) (network-octets condition)))
+               (is (eq a (network-socket condition))))
+             (setf (stream-external-format a) '(:ascii :replacement #\é))
+             (let ((condition (failure-of (funcall write a))))
+               (is (typep condition 'encoding-error))
+               (is (eql #\€ (text-error-character condition))))
+             (close a)
+             (is (equalp (octets-like (concatenate 'string taken taken)) (everything b))))))
+
+(define-test text-errors.a-replacement-asked-for ()
+  "Interactively it is asked for again until it is one that can be written."
+  (with-pair (a b)
+    (setf (stream-external-format a) :ascii)
+    (handler-bind ((encoding-error
+                     (lambda (condition)
+                       (with-input-from-string (in (format nil "é~%ab~%x~%"))
+                         (let ((*query-io* (make-two-way-stream in (make-broadcast-stream))))
+                           (invoke-restart-interactively
+                            (find-restart 'replace-character condition)))))))
+      (write-string "1€2" a))
+    (close a)
+    (is (equalp (octets-like "1x2") (everything b)))))
+
 ;;; A handler may use the socket whose call it is asked about.
 
 ;;; Lines that are too long
