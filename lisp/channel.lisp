@@ -31,8 +31,8 @@
   (output-deadline +never+ :type moment)
   (input-deadline-seconds nil)          ; as given for the deadlines, for conditions
   (output-deadline-seconds nil)
-  (input-granted nil)                   ; what WAIT-LONGER last gave: (moment . seconds)
-  (output-granted nil)
+  (input-granted '() :type list)        ; what WAIT-LONGER gave: (moment . seconds), the last first
+  (output-granted '() :type list)
   (socket nil)                          ; the object users see, for conditions
   (keeper nil))                         ; a function to call once it is closed, or NIL
 
@@ -72,7 +72,7 @@ it."
       (setf (channel-output-timeout channel) span)))
 
 (defun channel-granted (channel direction)
-  "What WAIT-LONGER has last given to a call in DIRECTION, (moment . seconds), or NIL."
+  "What WAIT-LONGER has given to calls in DIRECTION, a list of (moment . seconds)."
   (if (eq direction :input) (channel-input-granted channel) (channel-output-granted channel)))
 
 (defun (setf channel-granted) (granted channel direction)
@@ -138,8 +138,8 @@ WITH-DEADLINE, WAIT-LONGER, or the timeout."
              (channel-input-deadline-seconds channel)
              (channel-output-deadline-seconds channel)))
         ((= limit *deadline*) *deadline-seconds*)
-        (t (let ((granted (channel-granted channel direction)))
-             (if (eql limit (car granted))
+        (t (let ((granted (assoc limit (channel-granted channel direction))))
+             (if granted
                  (cdr granted)
                  (span-seconds channel direction))))))
 
@@ -149,33 +149,44 @@ WITH-DEADLINE, WAIT-LONGER, or the timeout."
     (unless (= span +never+)
       (/ span 1000000000))))
 
+(defun signal-timeout (condition)
+  "Signal CONDITION, a TIMEOUT. Its restart WAIT-LONGER returns as values the new limit, a moment,
+and the seconds that were given for it."
+  (restart-case (error condition)       ; of this form, so that they are of no other condition
+    (wait-longer (&optional seconds)
+      :report "Wait longer; asks for how many seconds."
+      :interactive read-seconds
+      (values (moment-after seconds) seconds))))
+
+(defconstant +granted+ 16
+  "How many limits that WAIT-LONGER gave are remembered, as several calls may be given some.")
+
+(defun note-granted (channel direction limit seconds)
+  (let ((granted (channel-granted channel direction)))
+    (setf (channel-granted channel direction)
+          (acons limit seconds (if (< (length granted) +granted+) granted (butlast granted))))))
+
 (defun fail-timed-out (channel direction operation limit octets &key (about channel) facts)
   "Signal the TIMEOUT of a limit of CHANNEL, which ended an operation on ABOUT, a channel, with
 FACTS in it. Its restart WAIT-LONGER returns the new limit for this call: a moment."
   (let ((deadline (channel-deadline channel direction)))
-    (restart-case (apply #'fail-on about (lport-status-make +lport-timed-out+) operation
-                         :octets octets :seconds (fired-seconds channel direction limit) facts)
-      (wait-longer (&optional seconds)
-        :report "Wait longer; asks for how many seconds."
-        :interactive read-seconds
-        (let ((limit (moment-after seconds)))
-          (setf (channel-granted channel direction) (cons limit seconds))
-          ;; A deadline of the socket that has passed would end the call again at once.
-          (when (<= deadline (lport-clock-now))
-            (set-deadline channel direction limit seconds))
-          limit)))))
+    (multiple-value-bind (limit seconds)
+        (signal-timeout (apply #'status-condition (lport-status-make +lport-timed-out+) operation
+                               :socket (channel-socket about) :octets octets
+                               :seconds (fired-seconds channel direction limit) facts))
+      (note-granted channel direction limit seconds)
+      ;; A deadline of the socket that has passed would end the call again at once.
+      (when (<= deadline (lport-clock-now))
+        (set-deadline channel direction limit seconds))
+      limit)))
 
-(defun check-moment (limit give-up &optional seconds)
+(defun check-moment (limit failure &optional seconds)
   "Values: LIMIT of something that is no socket yet, and SECONDS, which were given for it; or, if it
-has passed, a later one that the user asked for, and those given for that. Signals TIMEOUT by
-GIVE-UP, a function of a status."
-  (declare (type moment limit) (type function give-up))
+has passed, a later one that the user asked for, and those given for that. FAILURE, a function of a
+status, makes the TIMEOUT to signal."
+  (declare (type moment limit) (type function failure))
   (if (passed-p limit)
-      (restart-case (funcall give-up (lport-status-make +lport-timed-out+))
-        (wait-longer (&optional seconds)
-          :report "Wait longer; asks for how many seconds."
-          :interactive read-seconds
-          (values (moment-after seconds) seconds)))
+      (signal-timeout (funcall failure (lport-status-make +lport-timed-out+)))
       (values limit seconds)))
 
 (defun read-seconds ()

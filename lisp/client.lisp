@@ -17,8 +17,8 @@ CHARACTER or (UNSIGNED-BYTE 8), as BIN. EXTERNAL-FORMAT: see STREAM-EXTERNAL-FOR
 and OUTPUT-TIMEOUT: see SOCKET-TIMEOUT.
 Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERROR,
 RESOURCE-EXHAUSTED.
-Restarts: RETRY; USE-VALUE, another host or, where PORT, LOCAL-HOST or LOCAL-PORT stands for
-nothing, another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
+Restarts: RETRY; USE-VALUE, another host or, where PORT, LOCAL-HOST or LOCAL-PORT is what is wrong,
+another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
   (if (oddp (length options))
       (apply #'connect-to host port :bin (check-bin (first options))
              (check-keywords :connect (rest options) *connect-keywords*))
@@ -41,18 +41,19 @@ nothing, another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 83
                                   :input-timeout input-timeout :output-timeout output-timeout)))
     (check-timeout timeout)
     (with-retry (host "connect" "host")
-      (let ((target (host-designator host :connect))
-            (number (with-retry (port "connect" "port")
-                      (port-designator port "tcp" :connect)))
-            (family-number (family-designator family :connect))
-            (limit (operation-deadline timeout))
-            (local (local-end local-host local-port family timeout))
-            (flags (flags-of +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
-        (when (address-p target)
-          (check-zone target host :connect local)
-          (check-family target family host :connect))
-        (dial-to (lambda () (open-dial target number family-number local flags))
-                 host port limit timeout settings)))))
+      (with-own-end-retry (local-host local-port)
+        (let ((target (host-designator host :connect))
+              (number (with-retry (port "connect" "port")
+                        (port-designator port "tcp" :connect)))
+              (family-number (family-designator family :connect))
+              (limit (operation-deadline timeout))
+              (local (local-end local-host local-port family timeout))
+              (flags (flags-of +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
+          (when (address-p target)
+            (check-zone target host :connect local)
+            (check-family target family host :connect))
+          (dial-to (lambda () (open-dial target number family-number local flags))
+                   host port limit timeout settings))))))
 
 (setf *connect-keywords* (keywords-of 'connect-to))
 
@@ -102,18 +103,19 @@ and TIMEOUT, as the caller gave them, and the attempts are for the condition."
   (declare (type moment limit))
   (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil)
         (seconds (limit-in-seconds timeout limit)))
-    (labels ((give-up (status)
-               (fail status :connect :host host :port port
-                                     :seconds (seconds-to-tell status seconds begun)
-                                     :attempts (attempts-of dial)))
+    (labels ((failed (status)
+               (status-condition status :connect
+                                 :host host :port port
+                                 :seconds (seconds-to-tell status seconds begun)
+                                 :attempts (attempts-of dial)))
              (later ()
-               (multiple-value-setq (limit seconds) (check-moment limit #'give-up seconds))))
+               (multiple-value-setq (limit seconds) (check-moment limit #'failed seconds))))
       (with-cleanup
            (progn
              (later)
              (call-deferred (setf dial (funcall open)))
              (when (minusp dial)
-               (give-up dial))
+               (error (failed dial)))
              (loop
                (let ((result 0))
                  (call-deferred
@@ -129,7 +131,7 @@ and TIMEOUT, as the caller gave them, and the attempts are for the condition."
                        ((= (lport-status-kind result) +lport-in-progress+)
                         (lport-dial-wait dial limit)
                         (later))
-                       (t (give-up result))))))
+                       (t (error (failed result)))))))
         (when (plusp dial)
           (lport-dial-close dial))
         (unless (or kept (null socket)) ; an interrupt that has come meanwhile has unwound this

@@ -8,6 +8,9 @@
 
 ;;; The root, and what old programs make themselves
 
+(defvar *retries* '()
+  "What this thread is in that can be tried again, the innermost first; see restarts.lisp.")
+
 (define-condition network (error)
   ((operation :initarg :operation :initform nil :reader network-operation)
    (code :initarg :code :initform nil :reader network-code)
@@ -22,7 +25,8 @@
    (seconds :initarg :seconds :initform nil :reader network-seconds)
    (proc :initarg :proc :initform nil :reader net-proc)
    (mesg :initarg :mesg :initform nil :reader net-mesg)
-   (args :initarg :args :initform '() :reader net-args))
+   (args :initarg :args :initform '() :reader net-args)
+   (retries :initform *retries* :reader network-retries))
   (:documentation "A failure of an operation of PORT: the root of the tree, with the facts in it.
 Initargs of 1999 that still work: :PROC :HOST :PORT :MESG :ARGS.")
   (:report (lambda (condition stream) (report-failure condition stream))))

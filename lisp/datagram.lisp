@@ -94,7 +94,7 @@ it, and the system may hand over to that as one what came from one sender in mes
 SOCKET-TIMEOUT.
 Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
 NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another remote
-host or, without one, another port; where REMOTE-PORT or HOST stands for nothing, another one of
+host or, without one, another port; where REMOTE-PORT, HOST or PORT is what is wrong, another one of
 that. Source: socket(2), bind(2), connect(2), udp(7)."
   (check-own-keywords 'open-datagram-socket :open options)
   (let ((settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
@@ -103,9 +103,12 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
     (check-remote-end remote-host remote-port)
     (if remote-host
         (with-retry (remote-host "connect" "host")
-          (open-connected (own-end host port family) remote-host remote-port family flags settings))
+          (with-own-end-retry (host port)
+            (open-connected (own-end host port family) remote-host remote-port family flags
+                            settings)))
         (with-retry (port "bind" "port")
-          (open-bound (own-end host port family) host port flags settings)))))
+          (with-retry (host "bind" "host" 'address-not-available)
+            (open-bound (own-end host port family) host port flags settings))))))
 
 (note-keywords 'open-datagram-socket)
 

@@ -46,12 +46,12 @@ another one."
         while (stringp name)
         collect name))
 
-(defun fail-resolve (status host begun seconds)
-  "Signal STATUS for HOST, with SECONDS, of the limit, if that has passed, else with those since
-BEGUN."
-  (fail status :resolve
-        :host host
-        :seconds (seconds-to-tell status seconds begun)))
+(defun resolve-failure (status host begun seconds)
+  "The condition for STATUS of HOST, with SECONDS, of the limit, if that has passed, else with those
+since BEGUN."
+  (status-condition status :resolve
+                    :host host
+                    :seconds (seconds-to-tell status seconds begun)))
 
 (defun call-with-answer (open host timeout function)
   "Return the values of FUNCTION, called with a query that OPEN has begun and the number of
@@ -60,10 +60,10 @@ at once counts no more than any other: nothing is asked after the limit."
   (let* ((limit (operation-deadline timeout))
          (seconds (limit-in-seconds timeout limit))
          (begun (lport-clock-now)))
-    (labels ((give-up (status)
-               (fail-resolve status host begun seconds))
+    (labels ((failed (status)
+               (resolve-failure status host begun seconds))
              (later ()
-               (multiple-value-setq (limit seconds) (check-moment limit #'give-up seconds))
+               (multiple-value-setq (limit seconds) (check-moment limit #'failed seconds))
                limit))
       (loop while (passed-p limit)
             do (later))
@@ -72,7 +72,7 @@ at once counts no more than any other: nothing is asked after the limit."
                          (await-answer-until query limit #'later)
                          (let ((count (answer-count query)))
                            (if (minusp count)
-                               (give-up count)
+                               (error (failed count))
                                (funcall function query count))))))))
 
 (defun opener (name family flags)

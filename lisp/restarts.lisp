@@ -15,34 +15,51 @@ arguments."
   (ask "New ~A: " what)
   (list (read-line *query-io*)))
 
-(defvar *innermost-retry* nil
-  "What the call of CALL-WITH-RETRY-RESTARTS that this thread is in, the innermost one, is known by.
-A part of an operation that can be tried again, such as the look-up of a name, has restarts of its
-own; those of the whole are hidden meanwhile, so that nobody has to choose between two of a name.")
+;;; A part of an operation that can be tried again, such as the look-up of a name, has restarts of
+;;; its own; those of the whole are hidden meanwhile, so that nobody has to choose between two of a
+;;; name. A handler may try something else while it has a condition in hand: the restarts of that
+;;; are not for the condition, which keeps those of what it was signalled in.
 
-(defun call-with-retry-restarts (function value &key (doing "it") (what "value"))
+(defun retry-for (condition)
+  "The call of CALL-WITH-RETRY-RESTARTS whose restarts are for CONDITION, which may be NIL."
+  (find-if (lambda (call) (typep condition (first call)))
+           (if (typep condition 'network)
+               (network-retries condition)
+               *retries*)))
+
+(defun call-with-retry-restarts (function value &key (doing "it") (what "value") (for t))
   "Return the values of FUNCTION, called with VALUE. While it fails the restarts RETRY, which calls
 it again, and USE-VALUE, which calls it with another value, are there. DOING, a string, says in
-their reports what is done (\"resolve example.org\"), WHAT what another value would be (\"host\")."
-  (let ((own (list doing)))
-    (flet ((innermost-p (condition)
-             (declare (ignore condition))
-             (eq own *innermost-retry*)))
+their reports what is done (\"resolve example.org\"), WHAT what another value would be (\"host\").
+FOR, a type, says which conditions are about the value; others are left to the call around this
+one."
+  (let ((own (list for)))
+    (flet ((own-p (condition)
+             (eq own (retry-for condition))))
       (loop
-        (restart-case (return (let ((*innermost-retry* own))
+        (restart-case (return (let ((*retries* (cons own *retries*)))
                                 (funcall function value)))
           (retry ()
-            :test innermost-p
+            :test own-p
             :report (lambda (stream) (format stream "Try again to ~A." (safe-line doing))))
           (use-value (new)
-            :test innermost-p
+            :test own-p
             :report (lambda (stream) (format stream "Use another ~A." what))
             :interactive (lambda () (read-new-value what))
             (setf value new)))))))
 
-(defmacro with-retry ((variable doing what) &body body)
+(defmacro with-retry ((variable doing what &optional (for t)) &body body)
   "Run BODY with VARIABLE, which has a value already; see CALL-WITH-RETRY-RESTARTS."
-  `(call-with-retry-restarts (lambda (,variable) ,@body) ,variable :doing ,doing :what ,what))
+  `(call-with-retry-restarts (lambda (,variable) ,@body) ,variable
+                             :doing ,doing :what ,what :for ,for))
+
+(defmacro with-own-end-retry ((host port) &body body)
+  "Run BODY, which connects, with HOST and PORT, variables that have the own end as it was given, or
+NIL: where that end is not to be had, the one or the other can be replaced."
+  `(with-retry (,port "connect" "local port"
+                      (and ,port '(or address-in-use address-not-available permission-denied)))
+     (with-retry (,host "connect" "local host" (and ,host 'address-not-available))
+       ,@body)))
 
 ;;; By name
 
@@ -67,8 +84,9 @@ CONDITION: what was signalled (NIL: any). Returns NIL if there is no such restar
 (defun replace-character (&optional (character nil character-p) condition)
   "Invoke the restart REPLACE-CHARACTER: read or write CHARACTER in place of what does not convert,
 and go on. Without CHARACTER: U+FFFD for octets that came, a question mark for a character that has
-no octets. It is there while a DECODING-ERROR or an ENCODING-ERROR is signalled. CONDITION: what was
-signalled (NIL: any). Returns NIL if there is no such restart."
+no octets; one that is given and has none either is a USAGE-ERROR. It is there while a
+DECODING-ERROR or an ENCODING-ERROR is signalled. CONDITION: what was signalled (NIL: any). Returns
+NIL if there is no such restart."
   (if character-p
       (invoke-if-there 'replace-character condition character)
       (invoke-if-there 'replace-character condition)))

@@ -20,8 +20,8 @@ end that it connected to, SOCKET-PROXY-HOST/PORT the proxy. The header has to co
 of the accept, or as many as PROXY-PROTOCOL, a number, says. It is never guessed (NIL: there is
 none), and whoever can connect can claim to be anybody: let only the proxy reach the port.
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
-RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port or, where HOST stands for nothing,
-another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."
+RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port or, where HOST stands for nothing or is
+not of this machine, another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."
   ;; An odd number begins with the port; an even one only by mistake, which is behind it then.
   (let ((port (when (or (oddp (length arguments)) (not (keywordp (first arguments))))
                 (pop arguments))))
@@ -32,15 +32,16 @@ another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."
   "OPEN-SOCKET-SERVER with its arguments sorted out."
   (check-backlog backlog)
   (with-retry (port "listen" "port")
-    (let ((block (listening-block host (or port 0) family))
-          (flags (flags-of +lport-reuse-address+ reuse-address +lport-reuse-port+ reuse-port
-                           +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
-      (make-server (lambda ()
-                     (with-octets (pointer block)
-                       (lport-socket-listen pointer (or backlog -1) flags)))
-                   :host host :port port
-                   :settings (list :external-format external-format
-                                   :proxy-protocol proxy-protocol)))))
+    (with-retry (host "listen" "host" 'address-not-available)
+      (let ((block (listening-block host (or port 0) family))
+            (flags (flags-of +lport-reuse-address+ reuse-address +lport-reuse-port+ reuse-port
+                             +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
+        (make-server (lambda ()
+                       (with-octets (pointer block)
+                         (lport-socket-listen pointer (or backlog -1) flags)))
+                     :host host :port port
+                     :settings (list :external-format external-format
+                                     :proxy-protocol proxy-protocol))))))
 
 (setf *listen-keywords* (keywords-of 'listen-on))
 

@@ -248,7 +248,11 @@ those of WAIT-LONGER once they were asked for."
               ("connect" "host" (open-socket "nobody.invalid" 80))
               ("connect" "host" (open-socket "1.2.3" 80))
               ("connect" "host" (open-socket "127.0.0.1" 80 :timeout 0) ,longer)
-              ("connect" "host" (open-socket "127.0.0.1" 80 :local-host "192.0.2.77"))
+              ("connect" "local host" (open-socket "127.0.0.1" 80 :local-host "192.0.2.77"))
+              ("connect" "local host" (open-socket "127.0.0.1" 80 :local-host "192.0.2.77"
+                                                                  :local-port ,(unused-port)))
+              ("connect" "local port" (open-socket "127.0.0.1" 80 :local-host "127.0.0.1"
+                                                                  :local-port ,(port-of taken)))
               ("connect" "port" (open-socket "127.0.0.1" "no-such-service"))
               ("connect" "port" (open-socket "127.0.0.1" 80 :local-port "no-such-service"))
               ("resolve the host" "host" (open-socket "127.0.0.1" 80 :local-host "1.2.3"))
@@ -260,6 +264,8 @@ those of WAIT-LONGER once they were asked for."
               ("listen" "port" (open-socket-server ,(port-of taken) :host "127.0.0.1"))
               ("listen" "port" (open-socket-server "no-such-service"))
               ("listen" "port" (serve identity "no-such-service"))
+              ("listen" "host" (open-socket-server 0 :host "192.0.2.77"))
+              ("listen" "host" (serve identity 0 :host "192.0.2.77"))
               ("resolve the host" "host" (open-socket-server 0 :host "nobody.invalid"))
               ("resolve the host" "host" (open-socket-server 0 :host "1.2.3"))
               ("resolve the host" "host" (resolve "nobody.invalid"))
@@ -270,6 +276,14 @@ those of WAIT-LONGER once they were asked for."
               ("connect" "path" (open-unix-socket "/nowhere/at/all"))
               ("connect" "path" (open-unix-socket "/nowhere/at/all" :kind :datagram))
               ("bind" "port" (open-datagram-socket :host "127.0.0.1" :port ,(own-port busy)))
+              ("bind" "host" (open-datagram-socket :host "192.0.2.77"))
+              ("connect" "local host" (open-datagram-socket :host "192.0.2.77"
+                                                            :remote-host "127.0.0.1"
+                                                            :remote-port 9))
+              ("connect" "local port" (open-datagram-socket :host "127.0.0.1"
+                                                            :port ,(own-port busy)
+                                                            :remote-host "127.0.0.1"
+                                                            :remote-port 9))
               ("resolve the host" "host" (open-datagram-socket :host "nobody.invalid"))
               ("connect" "host" (open-datagram-socket :remote-host "nobody.invalid"
                                                       :remote-port 9))
@@ -283,10 +297,41 @@ those of WAIT-LONGER once they were asked for."
 
 (define-test client.another-value-of-what-is-wrong ()
   (with-socket-server (server 0 :host "127.0.0.1")
-    (dolist (wrong '("1.2.3" "nobody.invalid"))
+    (dolist (wrong '("1.2.3" "nobody.invalid" "192.0.2.77"))
       (handler-bind ((network (lambda (condition) (use-value "127.0.0.5" condition))))
         (with-open-socket (client "127.0.0.1" (port-of server) :local-host wrong)
           (is (equal "127.0.0.5" (third (multiple-value-list (socket-host/port client))))))))))
+
+(define-test client.another-value-of-each ()
+  "Each restart is for the condition that it is invoked with: here three, one after the other."
+  (with-socket-server (server 0 :host "127.0.0.9")
+    (handler-bind ((address-not-available (lambda (condition) (use-value "127.0.0.7" condition)))
+                   (address-in-use (lambda (condition) (use-value 0 condition)))
+                   (connection-refused (lambda (condition) (use-value "127.0.0.9" condition))))
+      (with-socket-server (taken 0 :host "127.0.0.7")
+        (with-open-socket (client "127.0.0.1" (port-of server)
+                                  :local-host "192.0.2.77" :local-port (port-of taken))
+          (is (equal '("127.0.0.9" "127.0.0.7")
+                     (loop for host in (multiple-value-list (socket-host/port client)) by #'cddr
+                           collect host)))))
+      (with-socket-server (other 0 :host "192.0.2.77")
+        (is (equal "127.0.0.7" (socket-server-host/port other)))))))
+
+(define-test client.restarts-within-a-handler ()
+  "A handler that tries something else meanwhile still has the restarts of what it handles."
+  (with-socket-server (server 0 :host "127.0.0.9")
+    (flet ((connect (host) (open-socket host (port-of server))))
+      (let ((inner '()))
+        (handler-bind ((connection-refused
+                         (lambda (outer)
+                           (handler-bind ((connection-refused
+                                            (lambda (condition)
+                                              (push (network-host condition) inner)
+                                              (use-value "127.0.0.9" outer))))
+                             (connect "127.0.0.2")))))
+          (with-open-socket (client "127.0.0.1" (port-of server))
+            (is (equal "127.0.0.9" (socket-host/port client)))))
+        (is (equal '("127.0.0.2") inner))))))
 
 (define-test client.wrong-arguments ()
   "Of the wrong type: a USAGE-ERROR of one line that is a TYPE-ERROR too."

@@ -380,6 +380,38 @@ stand."
 
 ;;; Restarts
 
+(define-test "conditions.restarts-of-their-own" ()
+  "A restart is for the condition that it is there for, not for one whose handler has met another."
+  (loop for (class prepare fail go-on) in
+        (list (list 'timeout
+                    (lambda (a b) (declare (ignore b)) (setf (socket-timeout a :input) 0.001))
+                    #'read-char
+                    (lambda (condition) (wait-longer 5 condition)))
+              (list 'decoding-error
+                    (lambda (a b) (declare (ignore a)) (send-octets b 255))
+                    #'read-char
+                    (lambda (condition) (replace-character #\! condition)))
+              (list 'encoding-error
+                    (lambda (a b)
+                      (declare (ignore b))
+                      (setf (stream-external-format a) :ascii))
+                    (lambda (a) (write-char #\€ a))
+                    (lambda (condition) (replace-character #\! condition))))
+        do (with-pair (a b)
+             (with-pair (c d)
+               (funcall prepare a b)
+               (funcall prepare c d)
+               (let ((met '()))
+                 (handler-bind ((network
+                                  (lambda (outer)
+                                    (handler-bind ((network (lambda (inner)
+                                                              (push (network-socket inner) met)
+                                                              (send-octets b "x")
+                                                              (funcall go-on outer))))
+                                      (funcall fail c)))))
+                   (funcall fail a))
+                 (is (equal (list c) met) "~S" class))))))
+
 (define-test "conditions.retry" ()
   "RETRY calls again with the same value, USE-VALUE with another; both as often as needed."
   (let ((calls '()))

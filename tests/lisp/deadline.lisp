@@ -449,6 +449,21 @@ what was sent."
                      (read-line b))))
       (is (equal '(1/50 1/50 1/20) given)))))
 
+(define-test deadline.wait-longer-of-several-calls ()
+  "Each of several calls that were given more time tells how much that was."
+  (with-pair (a b)
+    (let ((channel (port::endpoint-channel a)))
+      (flet ((time-out (limit &optional seconds)
+               (handler-bind ((timeout (lambda (condition)
+                                         (when seconds
+                                           (wait-longer seconds condition)))))
+                 (port::fail-timed-out channel :input :read limit 0))))
+        (let ((limits (loop for seconds from 10 to 20
+                            collect (time-out (lport-clock-now) seconds))))
+          (is (equal '(10 15 20)
+                     (loop for index in '(0 5 10)
+                           collect (timeout-time (failure-of (time-out (elt limits index))))))))))))
+
 (define-test deadline.wait-longer-in-both-directions (:behaviour 2)
   "A condition has the seconds that were given for a call in its own direction."
   (with-pair (a b)
