@@ -176,17 +176,26 @@ LPORT-BACKLOG-FULL, as of a single message, where the receiver of a local name h
 (defun send-batch-part (messenger batch start end limit moved)
   "Send messages of BATCH from START below END, one of them at least. Values: how many; LIMIT, or a
 later one that the user asked for. MOVED: how many were sent before."
-  (flet ((again (status limit)
-           (cond ((await-full-receiver messenger status limit moved))
-                 ((parted-p messenger status)
-                  (send-to-parted messenger batch start moved)
-                  (return-from send-batch-part (values 1 limit))))))
+  (labels ((facts ()
+             (batch-facts batch start end))
+           (again (status limit)
+             (cond ((await-full-receiver messenger status limit moved #'facts))
+                   ((parted-p messenger status)
+                    (send-to-parted messenger batch start moved)
+                    (return-from send-batch-part (values 1 limit))))))
+    (declare (dynamic-extent #'facts))
     (trying (messenger :output :send limit
-             :moved moved :again #'again
+             :moved moved :facts #'facts :again #'again
              :fail (lambda (status) (fail-send-batch messenger status batch start end moved)))
       (if (= start end)
           0
           (send-batch-now messenger batch start (- end start))))))
+
+(defun batch-facts (batch start end)
+  "What a condition says of the end of the first of the messages from START below END of BATCH."
+  (when (< start end)
+    (multiple-value-bind (host port) (batch-end batch start)
+      (list :host host :port (and (plusp (or port 0)) port)))))
 
 (defun send-batch (socket batch &key (start 0) end)
   "Send the messages of BATCH from index START below END (NIL: all) over SOCKET, a DATAGRAM-SOCKET,
@@ -238,9 +247,8 @@ has met it, after MOVED of them were sent."
                       :message "expected messages of at most ~D octets, got number ~D, cut off ~
                                 from ~D octets when it was received"
                       :arguments (list (datagram-batch-size batch) index length)))
-  (multiple-value-bind (host port) (batch-end batch start)
-    (fail-of-kind (channel-socket messenger) status :send *kinds-for-batches*
-                  :host host :port (and (plusp (or port 0)) port) :octets moved)))
+  (apply #'fail-of-kind (channel-socket messenger) status :send *kinds-for-batches*
+         :octets moved (batch-facts batch start end)))
 
 (defun check-batch-bounds (batch start end)
   "END, or the count of BATCH, which may be no batch, for NIL; signals USAGE-ERROR for what is none,

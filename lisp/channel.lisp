@@ -122,6 +122,10 @@ deadline, which can change while the call is blocked."
   "Signal the condition for STATUS of OPERATION on CHANNEL, with FACTS in it."
   (apply #'fail status operation :socket (channel-socket channel) :octets octets facts))
 
+(defun facts-of (facts)
+  "The plist FACTS, or the one that it makes: nobody has to know what only a failure tells."
+  (if (functionp facts) (funcall facts) facts))
+
 (declaim (inline check-open))
 (defun check-open (channel operation &optional (octets 0))
   (when (channel-closing channel)
@@ -173,7 +177,8 @@ FACTS in it. Its restart WAIT-LONGER returns the new limit for this call: a mome
     (multiple-value-bind (limit seconds)
         (signal-timeout (apply #'status-condition (lport-status-make +lport-timed-out+) operation
                                :socket (channel-socket about) :octets octets
-                               :seconds (fired-seconds channel direction limit) facts))
+                               :seconds (fired-seconds channel direction limit)
+                               (facts-of facts)))
       (note-granted channel direction limit seconds)
       ;; A deadline of the socket that has passed would end the call again at once.
       (when (<= deadline (lport-clock-now))
@@ -279,7 +284,7 @@ OCTETS, moved so far by the call, and FACTS are for the condition."
       (cond ((plusp result) (return limit))
             ((zerop result))            ; woken: look again
             ((/= (lport-status-kind result) +lport-timed-out+)
-             (apply #'fail-on channel result operation :octets octets facts))
+             (apply #'fail-on channel result operation :octets octets (facts-of facts)))
             ;; A deadline that was set anew meanwhile is no reason to end.
             ((>= (lport-clock-now) (min limit (if closing
                                                   limit
@@ -399,10 +404,11 @@ function that is not allocated: (parameters form), or NIL for NIL."
                   attempt)
   "Make ATTEMPT, a form that does not block, until it has a count; wait in between. Values: the
 count; LIMIT, or a later one that the user asked for. MOVED, how many the call has moved before, and
-FACTS, a plist, are for conditions; CLOSING: the caller is the one who closes. AGAIN, a function of
-a status and LIMIT, is asked about every status but \"would block\": it returns the limit with which
-ATTEMPT is to be made once more, having waited as that needs, or NIL where it has failed; then FAIL,
-a function of the status, signals the condition (NIL: FAIL-ON does)."
+FACTS, a plist or a function that makes one, are for conditions; CLOSING: the caller is the one who
+closes. AGAIN, a function of a status and LIMIT, is asked about every status but \"would block\": it
+returns the limit with which ATTEMPT is to be made once more, having waited as that needs, or NIL
+where it has failed; then FAIL, a function of the status, signals the condition (NIL: FAIL-ON
+does)."
   (call-with-closures 'call-trying (list channel direction operation limit moved facts closing)
                       (list '() attempt)
                       (closure-of again (gensym "STATUS") (gensym "LIMIT"))
@@ -425,7 +431,7 @@ a function of the status, signals the condition (NIL: FAIL-ON does)."
                (when later
                  (setf limit later))))
             (fail (funcall fail count))
-            (t (apply #'fail-on channel count operation :octets moved facts))))))
+            (t (apply #'fail-on channel count operation :octets moved (facts-of facts)))))))
 
 (defmacro receiving ((channel operation limit &key (moved 0) fail) (flags) attempt)
   "As TRYING, for input that ATTEMPT receives with FLAGS: where none can be there yet the wait is

@@ -26,6 +26,7 @@
    (proc :initarg :proc :initform nil :reader net-proc)
    (mesg :initarg :mesg :initform nil :reader net-mesg)
    (args :initarg :args :initform '() :reader net-args)
+   (unicast :initarg :unicast :initform nil :reader network-unicast) ; see reports.lisp
    (retries :initform *retries* :reader network-retries))
   (:documentation "A failure of an operation of PORT: the root of the tree, with the facts in it.
 Initargs of 1999 that still work: :PROC :HOST :PORT :MESG :ARGS.")

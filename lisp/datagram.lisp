@@ -142,7 +142,8 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
         (push (cons address (status-condition socket :connect :host (princ-to-string address)
                                                               :port number))
               attempts)))
-    (fail status :connect :host host :port port :attempts (reverse attempts))))
+    (fail status :connect :host host :port port :attempts (reverse attempts)
+                          :unicast (not (logtest +lport-broadcast+ flags)))))
 
 (defun remote-addresses (host family local)
   "The addresses of HOST in FAMILY, at least one, for a socket whose own end is in the block LOCAL."

@@ -149,22 +149,30 @@ one."
 
 (defconstant +access-denied+ 13 "EACCES. What a firewall forbids is EPERM.")
 
-(defun broadcast-p (condition)
-  "True if a message to a host met what the system says where the socket may not broadcast."
+(defun host-denied-p (condition)
+  "True if the system itself denies something to do with a host: of a message what the socket may
+not broadcast, of a connect the port of the own end."
   (and (network-port condition)
        (eql (network-errno condition) +access-denied+)))
 
+(defun unicast-denied-p (condition)
+  "True of what may not broadcast, as the one who denied it knew."
+  (and (network-unicast condition) (host-denied-p condition)))
+
 (defparameter *hints*
-  '(((:listen :bind) low-port-p "ports below 1024 need a privilege")
-    ((:send) broadcast-p "a broadcast needs :BROADCAST T"))
-  "What to do about a permission that is missing: operations, predicate of the condition, text.")
+  '((:permission-denied (:listen :bind) low-port-p "ports below 1024 need a privilege")
+    (:permission-denied (:connect) host-denied-p "own ports below 1024 need a privilege")
+    (:permission-denied (:send) host-denied-p "a broadcast needs :BROADCAST T")
+    (:connect-denied (:connect) unicast-denied-p "a broadcast needs :BROADCAST T"))
+  "What to do about a permission that is missing: code, operations, predicate of the condition,
+text.")
 
 (defun hint-text (condition)
-  (when (eq (network-code condition) :permission-denied)
-    (loop for (operations fits-p text) in *hints*
-          when (and (member (network-operation condition) operations)
-                    (funcall fits-p condition))
-            return text)))
+  (loop for (code operations fits-p text) in *hints*
+        when (and (eq code (network-code condition))
+                  (member (network-operation condition) operations)
+                  (funcall fits-p condition))
+          return text))
 
 (defun details-text (condition)
   "What else is known, in parentheses after a space; or \"\"."

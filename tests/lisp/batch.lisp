@@ -241,6 +241,25 @@ is where an answer goes."
                                                           (format nil "send to ~A failed" nobody))
                                 (send-batch client batch))))))))
 
+(define-test batch.a-timeout-names-the-end (:behaviour 11)
+  "Of the first message that was not sent; of a receiver without room, too."
+  (with-udp (server client)
+    (let ((batch (make-datagram-batch 1)))
+      (batch-add batch (octets 1) :host "127.0.0.1" :port (own-port server))
+      (let ((failure (is-failure (timeout :timed-out "send to 127.0.0.1 port ")
+                       (with-deadline (0) (send-batch client batch)))))
+        (is (eql (own-port server) (network-port failure))))))
+  (let ((path (temporary-path)))
+    (with-open-stream (receiver (open-unix-server path :kind :datagram))
+      (with-open-stream (sender (open-unix-server (temporary-path) :kind :datagram))
+        (let ((batch (make-datagram-batch 1)))
+          (batch-add batch (octets 1) :host path)
+          (setf (socket-timeout sender :output) 0)
+          (is-report (loop for failure = (failure-of (send-batch sender batch))
+                           when failure
+                             return (progn (is (typep failure 'timeout)) failure))
+                     (format nil "send to ~A failed" path)))))))
+
 (define-test batch.what-was-cut-off ()
   "It cannot be sent on as if it were whole."
   (with-udp (server client)

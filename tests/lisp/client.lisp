@@ -302,6 +302,22 @@ those of WAIT-LONGER once they were asked for."
         (with-open-socket (client "127.0.0.1" (port-of server) :local-host wrong)
           (is (equal "127.0.0.5" (third (multiple-value-list (socket-host/port client))))))))))
 
+(define-test client.a-privileged-port-of-its-own ()
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (with-datagram-socket (peer :host "127.0.0.1")
+      (dolist (call (list (lambda ()
+                            (open-socket "127.0.0.1" (port-of server) :local-port 81))
+                          (lambda ()
+                            (open-datagram-socket :port 81 :remote-host "127.0.0.1"
+                                                  :remote-port (own-port peer)))))
+        (let ((result (handler-case (funcall call)
+                        (network (condition) condition))))
+          (cond ((typep result 'network)
+                 (is (typep result 'permission-denied))
+                 (is-report result "own ports below 1024 need a privilege"))
+                (t (close result)
+                   (skip "this user may open privileged ports"))))))))
+
 (define-test client.another-value-of-each ()
   "Each restart is for the condition that it is invoked with: here three, one after the other."
   (with-socket-server (server 0 :host "127.0.0.9")

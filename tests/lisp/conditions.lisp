@@ -234,6 +234,22 @@ path of a local socket has permissions of its own."
                                         facts)
                      :test #'char-equal)))))
 
+(define-test "conditions.report-denied-connect" ()
+  "The own end is denied to a connect as that of a listen is, with EACCES, 13."
+  (let ((own "(own ports below 1024 need a privilege)")
+        (broadcast "(a broadcast needs :BROADCAST T)"))
+    (loop for (hint code . facts) in `((,own :permission-denied :errno 13 :unicast t)
+                                       (nil :permission-denied :errno 1)
+                                       (,broadcast :connect-denied :errno 13 :unicast t)
+                                       (nil :connect-denied :errno 1 :unicast t)
+                                       (nil :connect-denied :errno 13))
+          do (is (equal (format nil "connect to ::1 port 9 failed: ~A~@[ ~A~]"
+                                (substitute #\Space #\- (string-downcase code)) hint)
+                        (apply #'report-of (intern (string code) :port) :connect code
+                               :host "::1" :port 9 facts)))))
+  (is (not (search "privilege" (report-of 'permission-denied :connect :permission-denied
+                                          :host "/run/path" :errno 13)))))
+
 (define-test "conditions.report-attempts" (:behaviour (51 62))
   "All addresses and their errors are in the line."
   (let ((two (attempts '("2001:db8::1" "network-unreachable")

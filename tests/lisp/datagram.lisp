@@ -454,6 +454,14 @@ port; the full length if it was cut off."
                                      (is (= 3 (broadcast socket))))
                                    (open-datagram-socket :family family :broadcast t))))))
 
+(define-test datagram.broadcast-of-a-connected-socket ()
+  (flet ((connect (&rest options)
+           (apply #'open-datagram-socket :remote-host "127.255.255.255" :remote-port 9 options)))
+    (is-failure (connect-denied :connect-denied "connect to 127.255.255.255 port 9 failed"
+                                "(a broadcast needs :BROADCAST T)")
+      (connect))
+    (is-true (close (connect :broadcast t)))))
+
 (define-test datagram.receivers-share (:behaviour 58)
   "Threads in one receive: each message goes to one of them, with its own sender; none is lost."
   (with-udp (server client)
