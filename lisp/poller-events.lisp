@@ -190,7 +190,7 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
               ((>= result 0))           ; of sockets that have left meanwhile, or for a buffer
               ((= (lport-status-kind result) +lport-would-block+))
               ((/= (lport-status-kind result) +lport-timed-out+)
-               (fail-on set result :wait))
+               (fail-of-set set result))
               ((woken-p set) (return (values nil t)))
               ((>= (lport-clock-now) until) (return (values nil nil))))))))
 

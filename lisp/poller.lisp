@@ -160,13 +160,26 @@ already; SOCKET-CLOSED; RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
         (note-if-buffered channel)))
     status))
 
+(defun closed-p (status)
+  (= (lport-status-kind status) +lport-closed+))
+
+(defun fail-of-set (set status)
+  "Signal the condition for STATUS of SET. What is closed for the library, and was not closed here,
+was made in another process, of which this one is a fork or a saved image."
+  (fail-on set status :wait
+           :message (and (closed-p status)
+                         (not (channel-closing set))
+                         "the poller is another process's")))
+
 (defun fail-in (set channel status control &rest arguments)
   "Signal the condition for STATUS, which the library gave for CHANNEL in SET; of LPORT-INVALID
 CONTROL and ARGUMENTS say the reason."
   (cond ((= (lport-status-kind status) +lport-invalid+)
          (fail-as 'usage-error :wait :invalid :socket (channel-socket channel)
                   :message "the socket ~?" :arguments (list control arguments)))
-        ((channel-closing set) (fail-closed set :wait))
+        ((and (closed-p status)
+              (not (minusp (lport-socket-state (channel-handle channel)))))
+         (fail-of-set set status))
         (t (fail-on channel status :wait))))
 
 (defun poller-modify (poller socket &key (input nil input-p) (output nil output-p)

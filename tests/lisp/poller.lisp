@@ -61,6 +61,20 @@
       (is (typep condition 'permission-denied))
       (is (equal `((,a nil :input)) events)))))
 
+(define-test poller.of-another-process ()
+  "The library does not know a poller that the parent of a fork has made: it is not the socket that
+is to blame for that."
+  (with-pair (a b)
+    (with-poller (poller)
+      (poller-add poller a)
+      (port.ffi:lport-socket-close (port::endpoint-handle poller) 0)
+      (dolist (call (list (lambda () (poller-add poller b))
+                          (lambda () (poller-modify poller a :output t))
+                          (lambda () (poller-wait poller :timeout 0))))
+        (is (eq poller (network-socket
+                        (is-failure (socket-closed :closed "wait failed: the poller is another")
+                          (funcall call)))))))))
+
 (define-test poller.end-of-file-and-errors ()
   (do-pollers (poller)
     (do-pairs (a b)
