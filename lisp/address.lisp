@@ -221,12 +221,12 @@ scope the index of its interface; else 0. Conditions: ADDRESS-SYNTAX."
                      (every (lambda (octet) (typep octet '(unsigned-byte 8))) octets)
                      (case (length octets) (4 :inet) (16 :inet6)))))
     (unless family
-      (fail-type :parse :host octets
+      (fail-type :address :host octets
                  '(or (vector (unsigned-byte 8) 4) (vector (unsigned-byte 8) 16))
                  "4 octets for IPv4, or 16 for IPv6"))
     (unless (typep scope '(unsigned-byte 32))
-      (fail-type :parse :host scope '(unsigned-byte 32) "the index of an interface, or 0"))
+      (fail-type :address :host scope '(unsigned-byte 32) "the index of an interface, or 0"))
     (let ((address (%make-address family (replace (octets-of-size (length octets)) octets) scope)))
       (unless (or (zerop scope) (zoned-p address))
-        (fail-syntax :parse scope "the scope 0 of an address that is not of link-local scope"))
+        (fail-syntax :address scope "the scope 0 of an address that is not of link-local scope"))
       address)))

@@ -257,7 +257,7 @@ and for bounds that are none."
   (let ((end (or end (datagram-batch-count batch))))
     (unless (and (typep start 'index) (typep end 'index)
                  (<= start end (datagram-batch-count batch)))
-      (fail-as 'usage-error :batch :invalid
+      (fail-as 'usage-error :send :invalid
                :message "expected bounds among ~D message~:P, got ~S and ~S"
                :arguments (list (datagram-batch-count batch) start end)))
     end))

@@ -9,7 +9,7 @@
   "Return the IPv4 address IPADDR, an integer below 2^32, as a dotted string such as \"127.0.0.1\".
 Conditions: ADDRESS-SYNTAX that is a TYPE-ERROR too for anything else."
   (unless (typep ipaddr '(unsigned-byte 32))
-    (fail-type :parse :host ipaddr '(unsigned-byte 32) "an integer below 2^32"))
+    (fail-type :convert :host ipaddr '(unsigned-byte 32) "an integer below 2^32"))
   (address-text (integer-address ipaddr)))
 
 (defun dotted-to-ipaddr (dotted)

@@ -181,7 +181,7 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
   (let ((limit *deadline*))
     (declare (type moment limit))
     (loop
-      (check-open set :wait)
+      (check-set set)
       (setf limit (check-limit set :input :wait limit 0))
       (let ((result (next-events set batch (min until limit))))
         (declare (type (signed-byte 64) result))

@@ -59,6 +59,25 @@ POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epo
                            (make-instance 'poller :channel (make-poll-set :handle handle))))
           :open))
 
+;;; Failing
+
+(defun closed-p (status)
+  (= (lport-status-kind status) +lport-closed+))
+
+(defun fail-of-set (set status)
+  "Signal the condition for STATUS of SET. What is closed for the library, and was not closed here,
+was made in another process, of which this one is a fork or a saved image."
+  (fail-on set status :wait
+           :message (and (closed-p status)
+                         (if (channel-closing set)
+                             "the poller is closed"
+                             "the poller is another process's"))))
+
+(defun check-set (set)
+  "Signal SOCKET-CLOSED if SET is closed."
+  (when (channel-closing set)
+    (fail-of-set set (lport-status-make +lport-closed+))))
+
 ;;; Entries
 
 (declaim (inline handle-place entry-among find-entry))
@@ -135,7 +154,7 @@ already; SOCKET-CLOSED; RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
   (let ((set (check-poller poller :wait))
         (channel (endpoint-channel (check-endpoint socket :wait)))
         (interest (interest-bits input output)))
-    (check-open set :wait)
+    (check-set set)
     (check-open channel :wait)
     (let ((status (add-entry set (make-entry :set set :socket socket :channel channel :data data
                                              :interest interest))))
@@ -160,17 +179,6 @@ already; SOCKET-CLOSED; RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
         (note-if-buffered channel)))
     status))
 
-(defun closed-p (status)
-  (= (lport-status-kind status) +lport-closed+))
-
-(defun fail-of-set (set status)
-  "Signal the condition for STATUS of SET. What is closed for the library, and was not closed here,
-was made in another process, of which this one is a fork or a saved image."
-  (fail-on set status :wait
-           :message (and (closed-p status)
-                         (not (channel-closing set))
-                         "the poller is another process's")))
-
 (defun fail-in (set channel status control &rest arguments)
   "Signal the condition for STATUS, which the library gave for CHANNEL in SET; of LPORT-INVALID
 CONTROL and ARGUMENTS say the reason."
@@ -191,7 +199,7 @@ Conditions: USAGE-ERROR, SOCKET is not in POLLER; SOCKET-CLOSED. Source: epoll_c
          (channel (endpoint-channel (check-endpoint socket :wait)))
          (entry (find-entry set (channel-handle channel)))
          (status (lport-status-make +lport-invalid+)))
-    (check-open set :wait)
+    (check-set set)
     (check-open channel :wait)
     (when entry
       (let* ((now (entry-interest entry))
@@ -273,7 +281,7 @@ still."
 next.
 Several calls before that count as one. Never blocks. Returns NIL. Condition: SOCKET-CLOSED."
   (let ((set (check-poller poller :wait)))
-    (check-open set :wait)
+    (check-set set)
     (setf (poll-set-woken set) t)
     (lport-poller-wake (channel-handle set))
     nil))

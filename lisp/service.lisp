@@ -22,13 +22,13 @@
                                  (service-client-count service) (service-stopping service))
                    :identity t)))
 
-(defun check-service (object)
-  (server-service (check-argument :serve object 'server "a SERVER, as SERVE returns it")))
+(defun check-service (object operation)
+  (server-service (check-argument operation object 'server "a SERVER, as SERVE returns it")))
 
 (defun server-listeners (server)
   "Return the SOCKET-SERVERs of SERVER, as SERVE returned it, a list in the order in which they were
 asked for; see SOCKET-SERVER-HOST/PORT. They are closed once the service has been stopped."
-  (mapcar #'car (service-listeners (check-service server))))
+  (mapcar #'car (service-listeners (check-service server :listeners))))
 
 ;;; Starting
 
@@ -169,14 +169,14 @@ knows, are closed."
         (progn
           (call-deferred (setf result (lport-poller-open +lport-poller-best+)))
           (when (minusp result)
-            (fail result :listen))
+            (fail result :serve))
           (let ((new (funcall make (make-poll-set :handle result))))
             (dolist (listener listeners)
               (let ((status (lport-poller-add result
                                               (endpoint-handle listener)
                                               +lport-input+)))
                 (when (minusp status)
-                  (fail status :listen))))
+                  (fail status :serve :socket listener))))
             (call-deferred
               (%with-lock ((service-lock new))
                 (add-thread new))
@@ -324,8 +324,8 @@ computing 5 seconds after its connection was aborted. It may be called more than
 function itself, whose own connection and thread are then left to it.
 Local paths are unlinked. Nobody has to connect for any of this. CLOSE does the same, with :ABORT T
 as with a DRAIN of 0."
-  (check-own-keywords 'stop-server :serve options)
-  (let ((service (check-service server))
+  (check-own-keywords 'stop-server :stop options)
+  (let ((service (check-service server :stop))
         (until (moment-after drain)))
     (with-waiting (first-p (begin-stop service))
         (when first-p

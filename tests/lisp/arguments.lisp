@@ -115,6 +115,33 @@ Returns the condition."
       (is-of-another-type (is-mistyped call ":INET, :INET6 or NIL"
                                        (format nil "got ~S" family))))))
 
+(define-test arguments.phrases ()
+  "A report begins with what was asked for."
+  (with-datagram-socket (messages :host "127.0.0.1")
+    (let ((batch (make-datagram-batch 1)))
+      (loop for (phrase . calls) in
+            `(("stop the service" (stop-server 3) (stop-server 3 :drains 1))
+              ("list the listeners" (server-listeners 3))
+              ("name the ends" (socket-string 3) (socket-host/port 3) (socket-server-host/port 3)
+                               (socket-proxy-host/port 3))
+              ("get the descriptor" (socket-descriptor 3))
+              ("set the stream format" (set-socket-stream-format 3 :text))
+              ("use a batch" (make-datagram-batch 0) (clear-batch 3) (batch-message ,batch 1))
+              ("use a batch for port 9" (batch-add ,batch ,(octets 1) :port 9))
+              ("send" (send-batch ,messages ,batch :start 2))
+              ("convert -1" (ipaddr-to-dotted -1))
+              ("make an address of 3" (make-address 3))
+              ("join 3" (join-multicast ,messages 3)))
+            do (dolist (call calls)
+                 (let ((line (princ-to-string (failure-of (apply (first call) (rest call))))))
+                   (is (eql 0 (search (format nil "~A failed: expected" phrase) line))
+                       "~S: ~A" call line))))
+      (close messages)
+      (is-failure (socket-closed :closed "get the descriptor of 127.0.0.1:")
+        (socket-descriptor messages))
+      (is-failure (socket-closed :closed "join on 127.0.0.1:")
+        (join-multicast messages "239.0.0.1")))))
+
 (define-test arguments.protocol ()
   (is-mistyped (lambda () (socket-service-port "http" 3)) "protocol" "got 3"))
 

@@ -73,7 +73,10 @@ is to blame for that."
                           (lambda () (poller-wait poller :timeout 0))))
         (is (eq poller (network-socket
                         (is-failure (socket-closed :closed "wait failed: the poller is another")
-                          (funcall call)))))))))
+                          (funcall call))))))
+      (close poller)
+      (is-failure (socket-closed :closed "wait failed: the poller is closed")
+        (poller-add poller b)))))
 
 (define-test poller.end-of-file-and-errors ()
   (do-pollers (poller)
