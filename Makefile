@@ -306,15 +306,27 @@ docs-html: docs
 
 # ---- installing -----------------------------------------------------------------------------------
 
+# Neither the shell nor pkg-config can be trusted with some characters; a space, and all others, will do.
+HASH      := \#
+UNFIT     := " ` \ $$
+has        = $(strip $(foreach character,$(1),$(findstring $(character),$(2))))
+PLACES     = $(PREFIX) $(LIBDIR) $(INCLUDEDIR) $(MANDIR)
+CHECKED    = $(if $(call has,$(UNFIT),$(DESTDIR) $(PLACES))$(call has,$(HASH),$(PLACES)),$(error \
+             expected a PREFIX, and other directories, without any of $(UNFIT) $(HASH)))
+# As the replacement of sed.
+replacing  = $(subst |,\|,$(subst &,\&,$(1)))
+
 ## install PREFIX=/usr/local DESTDIR=: library, header, pkg-config file, manual pages
 install: all
+	$(CHECKED)
 	@install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)" \
 	    "$(DESTDIR)$(MANDIR)/man3" "$(DESTDIR)$(MANDIR)/man7"
 	@install -m 755 build/libport.so.1 "$(DESTDIR)$(LIBDIR)/libport.so.1"
 	@ln -sf libport.so.1 "$(DESTDIR)$(LIBDIR)/libport.so"
 	@install -m 644 csrc/libport.h "$(DESTDIR)$(INCLUDEDIR)/libport.h"
-	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' csrc/libport.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
+	@sed -e "s|@PREFIX@|$(call replacing,$(PREFIX))|" -e "s|@LIBDIR@|$(call replacing,$(LIBDIR))|" \
+	    -e "s|@INCLUDEDIR@|$(call replacing,$(INCLUDEDIR))|" -e "s|@VERSION@|$(VERSION)|" \
+	    csrc/libport.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
 	@chmod 644 "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc"
 	@install -m 644 docs/man/*.3 "$(DESTDIR)$(MANDIR)/man3"
 	@install -m 644 docs/man/*.7 "$(DESTDIR)$(MANDIR)/man7"
@@ -323,6 +335,7 @@ install: all
 
 ## uninstall: removes what install put there
 uninstall:
+	$(CHECKED)
 	@rm -f "$(DESTDIR)$(LIBDIR)/libport.so.1" "$(DESTDIR)$(LIBDIR)/libport.so" \
 	    "$(DESTDIR)$(INCLUDEDIR)/libport.h" "$(DESTDIR)$(LIBDIR)/pkgconfig/libport.pc" \
 	    "$(DESTDIR)$(MANDIR)"/man3/lport_*.3 "$(DESTDIR)$(MANDIR)/man7/libport.7"
