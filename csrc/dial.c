@@ -1,75 +1,42 @@
 /* dial - a connection to a name or to one of several addresses (layer 3). Stands on os, status,
- * clock, address, pool, handle, local, resolve, race. See libport.h.
+ * address, pool, resolve and on dial_attempts. See libport.h.
  *
- * What lport_dial_step does is: take the answer of the resolver, look at the attempts that are
- * ready, do what the race says, write down what to wait for. lport_dial_wait polls what was written
- * down and changes nothing but the results of that poll.
+ * A dial has its addresses when it is opened, or asks the resolver for them first. What
+ * lport_dial_step does is: take the answer of the resolver, then do a step of the attempts, which
+ * write down what to wait for. lport_dial_wait polls what was written down and changes nothing but
+ * the results of that poll.
  *
  * A dial belongs to one thread. It comes from a pool, so that dialling a literal allocates nothing.
  *
- * Which failure tells most, once every address has failed: want of resources here, since no other
- * can be believed beside it and it passes; then the one whose packets came farthest: the host
- * answered (refused; a reset counts as that), something on the way did (denied, host unreachable),
- * nobody did (timed out), nothing left this machine (network unreachable, then what is wrong with
- * our own address). Among equals the first.
- *
- * Invariant: an attempt has its socket to itself from its start to its end, see dial_attempt.h; the
- * winner's goes to the caller, every other is closed where its attempt ends. */
+ * Invariant: a dial that has its query has no addresses, and what it polls is the event of the
+ * answer; without a query it is what the attempts have written down. Once it has its outcome every
+ * step returns that, and nothing of it runs any more. */
 #include "address.h"
-#include "dial_attempt.h"
+#include "dial_attempts.h"
 #include "libport.h"
-#include "local.h"
 #include "os.h"
 #include "pool.h"
-#include "race.h"
 #include "resolve.h"
 #include "status.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-
-/* The arrays of a dial to so many addresses. */
-struct arrays {
-    struct lport_attempt *attempts;
-    struct pollfd *fds;               /* [0] is the resolver's event, then the attempts that run */
-    int32_t *polled;                  /* the attempt that each of fds belongs to, or -1 */
-    int32_t *order;                   /* attempts in the order tried */
-    struct lport_race_entry *entries; /* the race's */
-};
-
-/* What a dial to one address needs; it is part of every dial, so that a literal allocates nothing.
- */
-struct single {
-    struct lport_attempt attempt;
-    struct pollfd fds[2];
-    int32_t polled[2];
-    int32_t order;
-    struct lport_race_entry entry;
-};
 
 struct dial {
     struct lport_pooled pooled; /* first, see pool.h */
     int64_t outcome;            /* LPORT_IN_PROGRESS, then what every step returns */
     int64_t query;              /* 0: none, or answered */
-    int event;                  /* eventfd that the answer of the query is written to, or -1 */
+    struct pollfd answer;       /* an eventfd that the answer is written to; or its fd is -1 */
     int32_t port;
-    struct lport_attempt_plan plan;
-    struct lport_race race;
-    struct arrays arrays;
-    void *memory; /* of the arrays, or NULL where they are those of `single` */
-    int32_t tried;
-    nfds_t polling; /* fds in use */
-    int64_t wake_at;
-    struct single single;
+    int64_t wake_at; /* the next step is due then, or with what is polled */
+    struct lport_attempts attempts;
 };
 
 static struct lport_pool dials = LPORT_POOL(struct dial, NULL);
 
-/* ---- dials as integers ------------------------------------------------------------------------
- */
+/* ---- dials as integers ----------------------------------------------------------------------- */
 
 /* The open dial that HANDLE names, or NULL. */
 static struct dial *dial_of(int64_t handle) {
@@ -114,72 +81,32 @@ static struct dial *take_dial(void) {
     if (dial != NULL) {
         dial->outcome = lport_status_make(LPORT_IN_PROGRESS);
         dial->query = 0;
-        dial->event = -1;
-        dial->memory = NULL;
-        dial->tried = 0;
-        dial->polling = 0;
+        dial->answer = (struct pollfd){.fd = -1, .events = POLLIN};
         dial->wake_at = INT64_MIN; /* the first step is always worth taking */
-        lport_race_init(&dial->race, NULL, 0);
     }
     return dial;
 }
 
 static void give_back_dial(struct dial *dial) {
-    free(dial->memory);
+    lport_attempts_free(&dial->attempts);
     lock_pool();
     lport_pool_give_back(&dials, dial);
     unlock_pool();
 }
 
-/* ---- the addresses ----------------------------------------------------------------------------
- */
+/* ---- the addresses --------------------------------------------------------------------------- */
 
-static void use_arrays(struct dial *dial, const struct arrays *arrays, int32_t cap) {
-    dial->arrays = *arrays;
-    lport_race_init(&dial->race, arrays->entries, cap);
-}
-
-/* Makes room for CAP addresses in DIAL, which has none. 0 or LPORT_MEMORY_EXHAUSTED. The arrays lie
- * in one piece of memory, ordered by what they have to be aligned to. */
-static int64_t make_room(struct dial *dial, int32_t cap) {
-    struct single *single = &dial->single;
-    size_t count = cap > 0 ? (size_t)cap : 0;
-    if (count <= 1) {
-        struct arrays small = {&single->attempt, single->fds, single->polled, &single->order,
-                               &single->entry};
-        use_arrays(dial, &small, 1);
-        return 0;
+/* Gives DIAL the COUNT addresses at ADDRESSES, port included. 0 or a status. */
+static int64_t take_addresses(struct dial *dial, const uint8_t *addresses, int32_t count) {
+    int64_t status = lport_attempts_reserve(&dial->attempts, count);
+    if (status < 0) {
+        return status;
     }
-    uint8_t *memory = lport_os.calloc(count + 1, sizeof *single);
-    if (memory == NULL) {
-        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    for (int32_t i = 0; i < count; i++) {
+        lport_attempts_add(&dial->attempts, addresses + (size_t)i * LPORT_ADDRESS_SIZE);
     }
-    struct arrays arrays;
-    arrays.attempts = (struct lport_attempt *)(void *)memory;
-    arrays.fds = (struct pollfd *)(void *)(arrays.attempts + count);
-    arrays.polled = (int32_t *)(void *)(arrays.fds + count + 1);
-    arrays.order = arrays.polled + count + 1;
-    arrays.entries = (struct lport_race_entry *)(void *)(arrays.order + count);
-    dial->memory = memory;
-    use_arrays(dial, &arrays, cap);
+    dial->outcome = lport_attempts_all_added(&dial->attempts, count);
     return 0;
-}
-
-/* Adds ADDRESS, port included, if it can be dialled from the own end. There is room for it. */
-static void add_address(struct dial *dial, const uint8_t *address) {
-    if (lport_attempt_suits(&dial->plan, address)) {
-        int32_t index = lport_race_arrived(&dial->race, address[LPORT_AT_FAMILY]);
-        lport_attempt_init(&dial->arrays.attempts[index], address);
-    }
-}
-
-/* Every address is known: the dial is decided if there is none to try, of FOUND that there were. */
-static void all_added(struct dial *dial, int64_t found) {
-    lport_race_all_arrived(&dial->race);
-    if (dial->race.count == 0) {
-        dial->outcome =
-            lport_status_make(found > 0 ? LPORT_ADDRESS_NOT_AVAILABLE : LPORT_HOST_NOT_FOUND);
-    }
 }
 
 static void drop_query(struct dial *dial) {
@@ -187,204 +114,16 @@ static void drop_query(struct dial *dial) {
         lport_resolve_close(dial->query);
         dial->query = 0;
     }
-    if (dial->event >= 0) {
-        lport_os.close(dial->event);
-        dial->event = -1;
+    if (dial->answer.fd >= 0) {
+        lport_os.close(dial->answer.fd);
+        dial->answer.fd = -1;
     }
 }
 
-/* Takes the answer of the resolver if it is there. */
-static void take_answer(struct dial *dial) {
-    uint8_t address[LPORT_ADDRESS_SIZE];
-    int64_t count = lport_resolve_count(dial->query);
-    if (lport_status_is(count, LPORT_IN_PROGRESS)) {
-        return;
-    }
-    int64_t status = count < 0 ? count : make_room(dial, (int32_t)count);
-    for (int32_t i = 0; status == 0 && i < count; i++) {
-        lport_resolve_address(dial->query, i, address);
-        lport_address_set_port(address, dial->port);
-        add_address(dial, address);
-    }
-    drop_query(dial);
-    dial->polling = 0; /* what was written down was the event, and the arrays are others now */
-    if (status < 0) {
-        dial->outcome = status;
-    } else {
-        all_added(dial, count);
-    }
-}
-
-/* ---- the attempts -----------------------------------------------------------------------------
- */
-
-/* Takes note of STATUS, with which attempt INDEX has come back. */
-static void settle(struct dial *dial, int32_t index, int64_t status) {
-    struct lport_attempt *attempt = &dial->arrays.attempts[index];
-    if (status == 0) { /* another may have won: the race will tell */
-        lport_race_connected(&dial->race, index);
-    } else if (!lport_status_is(status, LPORT_IN_PROGRESS)) {
-        attempt->status = status;
-        lport_attempt_close(attempt, 0);
-        lport_race_failed(&dial->race, index);
-    }
-}
-
-static void start_attempt(struct dial *dial, int32_t index, int64_t now) {
-    dial->arrays.order[dial->tried++] = index;
-    settle(dial, index, lport_attempt_start(&dial->arrays.attempts[index], &dial->plan, now));
-}
-
-/* Looks at the attempts that were written down by the latest step: who has an end, whose pause is
- * over. */
-static void look_at_attempts(struct dial *dial, int64_t now) {
-    struct lport_attempt *attempts = dial->arrays.attempts;
-    int all = dial->polling > 0 && lport_os_poll(dial->arrays.fds, dial->polling, 0) < 0;
-    for (nfds_t i = 0; i < dial->polling; i++) {
-        int32_t index = dial->arrays.polled[i];
-        if (index >= 0 && (all || dial->arrays.fds[i].revents != 0)) {
-            settle(dial, index, lport_attempt_look(&attempts[index], &dial->plan, now));
-        }
-    }
-    for (int32_t i = 0; i < dial->tried; i++) {
-        int32_t index = dial->arrays.order[i];
-        if (attempts[index].retry_at <= now) {
-            settle(dial, index, lport_attempt_retry(&attempts[index], &dial->plan, now));
-        }
-    }
-}
-
-/* ---- the race ---------------------------------------------------------------------------------
- */
-
-/* How much a failure of KIND tells; the more the higher. */
-static int weight(int32_t kind) {
-    static const uint8_t weights[LPORT_KIND_END] = {
-        [LPORT_DESCRIPTORS_EXHAUSTED] = 8, [LPORT_MEMORY_EXHAUSTED] = 8,
-        [LPORT_BUFFERS_EXHAUSTED] = 8,     [LPORT_CONNECTION_REFUSED] = 7,
-        [LPORT_PATH_NOT_FOUND] = 7,        [LPORT_CONNECT_DENIED] = 6,
-        [LPORT_HOST_UNREACHABLE] = 5,      [LPORT_CONNECT_TIMED_OUT] = 4,
-        [LPORT_NETWORK_UNREACHABLE] = 3,   [LPORT_ADDRESS_IN_USE] = 2,
-        [LPORT_PERMISSION_DENIED] = 2,     [LPORT_ADDRESS_NOT_AVAILABLE] = 2,
-        [LPORT_PATH_UNUSABLE] = 2,         [LPORT_CONNECT_FAILED] = 1,
-    };
-    return weights[kind];
-}
-
-static int64_t most_telling_failure(const struct dial *dial) {
-    int64_t most = lport_status_make(LPORT_CONNECT_FAILED);
-    int most_weight = -1;
-    for (int32_t i = 0; i < dial->tried; i++) {
-        int64_t status = dial->arrays.attempts[dial->arrays.order[i]].status;
-        if (weight(lport_status_kind(status)) > most_weight) {
-            most = status;
-            most_weight = weight(lport_status_kind(status));
-        }
-    }
-    return most;
-}
-
-/* Does what the race says, until it says to wait or is over. */
-static void run_race(struct dial *dial, int64_t now) {
-    for (;;) {
-        struct lport_race_action action = lport_race_next(&dial->race, now);
-        struct lport_attempt *attempt =
-            action.index >= 0 ? &dial->arrays.attempts[action.index] : NULL;
-        switch (action.verb) {
-        case LPORT_RACE_START:
-            start_attempt(dial, action.index, now);
-            break;
-        case LPORT_RACE_CANCEL:
-            lport_attempt_close(attempt, 0);
-            break;
-        case LPORT_RACE_WAIT:
-            dial->wake_at = action.until;
-            return;
-        case LPORT_RACE_DONE:
-            if (lport_attempt_binds(&dial->plan)) {
-                lport_local_keep(attempt->socket);
-            }
-            dial->outcome = attempt->socket;
-            attempt->status = 0;
-            attempt->socket = 0;
-            return;
-        case LPORT_RACE_FAILED:
-            dial->outcome = most_telling_failure(dial);
-            return;
-        case LPORT_RACE_STOPPED:
-            return;
-        }
-    }
-}
-
-/* Stops the race and closes what runs. */
-static void stop_race(struct dial *dial) {
-    lport_race_stop(&dial->race);
-    if (goes_on(dial)) {
-        run_race(dial, INT64_MIN);
-    }
-}
-
-static void poll_for(struct dial *dial, int fd, short events, int32_t index) {
-    dial->arrays.fds[dial->polling] = (struct pollfd){.fd = fd, .events = events};
-    dial->arrays.polled[dial->polling] = index;
-    dial->polling++;
-}
-
-/* Writes down what to wait for: descriptors, and the end of the earliest pause. */
-static void prepare_wait(struct dial *dial) {
-    dial->polling = 0;
-    if (dial->query != 0) {
-        poll_for(dial, dial->event, POLLIN, -1);
-    }
-    for (int32_t i = 0; i < dial->tried; i++) {
-        int32_t index = dial->arrays.order[i];
-        const struct lport_attempt *attempt = &dial->arrays.attempts[index];
-        if (attempt->retry_at != LPORT_NEVER) {
-            dial->wake_at = attempt->retry_at < dial->wake_at ? attempt->retry_at : dial->wake_at;
-        } else if (attempt->socket != 0) {
-            poll_for(dial, lport_attempt_descriptor(attempt), POLLOUT, index);
-        }
-    }
-}
-
-/* ---- exported ---------------------------------------------------------------------------------
- */
-
-/* A dial with what its attempts have in common, into *DIAL. 0 or a status. */
-static int64_t begin(int32_t kind, const uint8_t *local, int32_t flags, struct dial **dial) {
-    if ((flags & ~(LPORT_NODELAY | LPORT_KEEPALIVE)) != 0) {
-        return lport_status_make(LPORT_INVALID);
-    }
-    *dial = take_dial();
-    if (*dial == NULL) {
-        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
-    }
-    (*dial)->plan = (struct lport_attempt_plan){.kind = kind, .flags = flags};
-    if (local != NULL) {
-        memcpy((*dial)->plan.local, local, LPORT_ADDRESS_SIZE);
-    }
-    return 0;
-}
-
-static int64_t open_literal(struct dial *dial, const uint8_t *address, int32_t family) {
-    /* What the resolver says to it (EAI_ADDRFAMILY): the host has no address of that family. */
-    int64_t found = family == LPORT_ANY || family == address[LPORT_AT_FAMILY];
-    int64_t status = make_room(dial, 1);
-    if (status == 0 && found) {
-        add_address(dial, address);
-    }
-    all_added(dial, found);
-    return status;
-}
-
-static int64_t open_name(struct dial *dial, const char *name, size_t len, int32_t family) {
-    int64_t status = make_room(dial, 0); /* for the event */
-    if (status < 0) {
-        return status;
-    }
-    dial->event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (dial->event < 0) {
+/* Begins to ask for the addresses of FAMILY of the LEN octets at NAME. 0 or a status. */
+static int64_t ask(struct dial *dial, const char *name, size_t len, int32_t family) {
+    dial->answer.fd = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (dial->answer.fd < 0) {
         return lport_status_from_errno(LPORT_IN_GENERAL, errno);
     }
     int64_t query = lport_resolve_open(name, len, family, 0);
@@ -393,8 +132,57 @@ static int64_t open_name(struct dial *dial, const char *name, size_t len, int32_
         return query;
     }
     dial->query = query;
-    lport_resolve_notify(query, dial->event);
+    lport_resolve_notify(query, dial->answer.fd);
     return 0;
+}
+
+/* Gives DIAL the COUNT addresses that the resolver has found: its outcome then. */
+static int64_t take_found(struct dial *dial, int32_t count) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t status = lport_attempts_reserve(&dial->attempts, count);
+    if (status < 0) {
+        return status;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        lport_resolve_address(dial->query, i, address);
+        lport_address_set_port(address, dial->port);
+        lport_attempts_add(&dial->attempts, address);
+    }
+    return lport_attempts_all_added(&dial->attempts, count);
+}
+
+/* Takes the answer of the resolver if it is there. */
+static void take_answer(struct dial *dial) {
+    int64_t count = lport_resolve_count(dial->query);
+    if (!lport_status_is(count, LPORT_IN_PROGRESS)) {
+        dial->outcome = count < 0 ? count : take_found(dial, (int32_t)count);
+        drop_query(dial);
+    }
+}
+
+/* ---- exported -------------------------------------------------------------------------------- */
+
+/* A dial whose attempts have sockets of KIND and FLAGS and the own end LOCAL, into *DIAL. 0 or a
+ * status. */
+static int64_t begin(int32_t kind, const uint8_t *local, int32_t flags, struct dial **dial) {
+    if ((flags & ~(LPORT_NODELAY | LPORT_KEEPALIVE)) != 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    *dial = take_dial();
+    if (*dial == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    lport_attempts_init(&(*dial)->attempts, kind, flags, local);
+    return 0;
+}
+
+/* DIAL as an integer if STATUS is 0; else STATUS, and DIAL is given back. */
+static int64_t name_dial(struct dial *dial, int64_t status) {
+    if (status < 0) {
+        give_back_dial(dial);
+        return status;
+    }
+    return lport_pool_name(dial);
 }
 
 int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
@@ -416,12 +204,12 @@ int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t fami
         return status;
     }
     dial->port = port;
-    status = parsed > 0 ? open_literal(dial, address, family) : open_name(dial, name, len, family);
-    if (status < 0) {
-        give_back_dial(dial);
-        return status;
+    if (parsed < 0) {
+        return name_dial(dial, ask(dial, name, len, family));
     }
-    return lport_pool_name(dial);
+    /* What the resolver says to a literal of another family (EAI_ADDRFAMILY): the host has no
+     * address of that one. */
+    return name_dial(dial, take_addresses(dial, address, family == LPORT_ANY || family == parsed));
 }
 
 /* 0 if ADDRESS can be dialled with KIND, or a status. */
@@ -449,20 +237,7 @@ int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32
     if (status == 0) {
         status = begin(kind, local, flags, &dial);
     }
-    if (status < 0) {
-        return status;
-    }
-    status = make_room(dial, count);
-    if (status < 0) {
-        give_back_dial(dial);
-        return status;
-    }
-    for (int32_t i = 0; i < count; i++) {
-        const uint8_t *address = addresses + (size_t)i * LPORT_ADDRESS_SIZE;
-        add_address(dial, address);
-    }
-    all_added(dial, count);
-    return lport_pool_name(dial);
+    return status < 0 ? status : name_dial(dial, take_addresses(dial, addresses, count));
 }
 
 int64_t lport_dial_step(int64_t handle) {
@@ -474,16 +249,21 @@ int64_t lport_dial_step(int64_t handle) {
     if (goes_on(dial) && dial->query != 0) {
         take_answer(dial);
     }
-    if (goes_on(dial)) {
-        look_at_attempts(dial, now);
-        run_race(dial, now);
+    if (goes_on(dial) && dial->query == 0) {
+        dial->outcome = lport_attempts_step(&dial->attempts, now);
     }
-    if (goes_on(dial)) {
-        prepare_wait(dial);
-    } else {
+    if (!goes_on(dial)) {
         dial->wake_at = INT64_MIN; /* no reason to wait for a step that is decided */
+    } else {
+        dial->wake_at = dial->query != 0 ? LPORT_NEVER : dial->attempts.wake_at;
     }
     return dial->outcome;
+}
+
+/* As lport_os_poll of what the latest step of DIAL has written down. */
+static int poll_dial(struct dial *dial, int64_t deadline) {
+    return dial->query != 0 ? lport_os_poll(&dial->answer, 1, deadline)
+                            : lport_os_poll(dial->attempts.fds, dial->attempts.polling, deadline);
 }
 
 int64_t lport_dial_wait(int64_t handle, int64_t deadline) {
@@ -496,7 +276,7 @@ int64_t lport_dial_wait(int64_t handle, int64_t deadline) {
             return 0;
         }
         int64_t until = dial->wake_at < deadline ? dial->wake_at : deadline;
-        int ready = lport_os_poll(dial->arrays.fds, dial->polling, until);
+        int ready = poll_dial(dial, until);
         if (ready > 0 || (ready == 0 && until == dial->wake_at)) {
             return 0;
         }
@@ -511,15 +291,15 @@ int64_t lport_dial_wait(int64_t handle, int64_t deadline) {
 
 int64_t lport_dial_count(int64_t handle) {
     struct dial *dial = dial_of(handle);
-    return dial == NULL ? lport_status_make(LPORT_INVALID) : dial->tried;
+    return dial == NULL ? lport_status_make(LPORT_INVALID) : dial->attempts.tried;
 }
 
 int64_t lport_dial_attempt(int64_t handle, int32_t index, uint8_t *address) {
     struct dial *dial = dial_of(handle);
-    if (dial == NULL || index < 0 || index >= dial->tried) {
+    if (dial == NULL || index < 0 || index >= dial->attempts.tried) {
         return lport_status_make(LPORT_INVALID);
     }
-    const struct lport_attempt *attempt = &dial->arrays.attempts[dial->arrays.order[index]];
+    const struct lport_attempt *attempt = lport_attempts_at(&dial->attempts, index);
     memcpy(address, attempt->address, LPORT_ADDRESS_SIZE);
     return attempt->status;
 }
@@ -529,7 +309,9 @@ int64_t lport_dial_close(int64_t handle) {
     if (dial == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
-    stop_race(dial);
+    if (goes_on(dial)) {
+        lport_attempts_stop(&dial->attempts);
+    }
     drop_query(dial);
     lport_pool_unname(dial);
     give_back_dial(dial);
