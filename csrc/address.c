@@ -1,5 +1,5 @@
-/* address - blocks and their texts (layer 1). Stands on status, and on os for the names
- * of zones. See libport.h.
+/* address - blocks and their texts (layer 1). Stands on status and sink, and on os for the
+ * names of zones. See libport.h.
  *
  * Nothing here uses inet_aton, inet_pton or inet_ntop: between them they take short forms and print
  * an IPv4 tail where RFC 5952 asks for none.
@@ -10,6 +10,7 @@
 
 #include "libport.h"
 #include "os.h"
+#include "sink.h"
 #include "status.h"
 
 #include <errno.h>

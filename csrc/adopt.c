@@ -1,5 +1,5 @@
 /* adopt - descriptors that somebody else has made, and those that the system hands over (layer 2).
- * Stands on os, status, address, handle, datagram, patience.
+ * Stands on os, status, sink, address, handle, datagram, patience.
  *
  * Invariant: until a descriptor is adopted nothing about it is changed, and whoever fails to adopt
  * one still has it as it was. */
@@ -9,6 +9,7 @@
 #include "libport.h"
 #include "os.h"
 #include "patience.h"
+#include "sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -223,8 +224,8 @@ int64_t lport_activation_name(int32_t index, char *text, size_t cap) {
         names = strchr(names, ':');
         names = names != NULL ? names + 1 : NULL;
     }
-    return names == NULL ? lport_text_put("", text, cap)
-                         : lport_text_put_octets(names, strcspn(names, ":"), text, cap);
+    return names == NULL ? lport_sink_copy("", text, cap)
+                         : lport_sink_copy_octets(names, strcspn(names, ":"), text, cap);
 }
 
 int64_t lport_activation_forget(void) {

@@ -1,5 +1,5 @@
 /* interface - the interfaces of the network, their addresses, and the name of this host (layer 1).
- * Stands on os, status, address. See libport.h.
+ * Stands on os, status, sink, address. See libport.h.
  *
  * Invariant: what the system lends for a list (getifaddrs, a descriptor for its questions) is given
  * back before the function returns. */
@@ -8,6 +8,7 @@
 #include "address.h"
 #include "libport.h"
 #include "os.h"
+#include "sink.h"
 #include "status.h"
 
 #include <errno.h>
@@ -103,7 +104,7 @@ static void put_addresses(struct lport_sink *sink, const struct ifaddrs *all, co
 static uint32_t mtu_of(int fd, const char *name) {
     struct ifreq request;
     memset(&request, 0, sizeof request);
-    lport_text_put(name, request.ifr_name, sizeof request.ifr_name - 1);
+    lport_sink_copy(name, request.ifr_name, sizeof request.ifr_name - 1);
     return lport_os.ioctl(fd, SIOCGIFMTU, &request) == 0 ? (uint32_t)request.ifr_mtu : 0;
 }
 
@@ -161,7 +162,7 @@ int64_t lport_interface_name(int32_t index, char *text, size_t cap) {
     if (lport_os_interface_name((unsigned int)index, name) == NULL) {
         return lport_status_missing(LPORT_ADDRESS_NOT_AVAILABLE, errno);
     }
-    return lport_text_put(name, text, cap);
+    return lport_sink_copy(name, text, cap);
 }
 
 /* The IPv4 address of ENTRY, or 0. */
@@ -212,5 +213,5 @@ int64_t lport_host_name(char *text, size_t cap) {
     if (lport_os.gethostname(name, sizeof name - 1) < 0) {
         return lport_status_from_errno(LPORT_IN_GENERAL, errno);
     }
-    return lport_text_put(name, text, cap);
+    return lport_sink_copy(name, text, cap);
 }

@@ -1,5 +1,5 @@
-/* option - socket options read and written (layer 2). Stands on os, status, handle, interface, and
- * on the rows of option_table.
+/* option - socket options read and written (layer 2). Stands on os, status, sink, handle,
+ * interface, and on the rows of option_table.
  *
  * Invariant: what crosses the boundary is what the header says of the option's kind, whatever form
  * the system has for it: times are nanoseconds, enumerations places in their list, none is
@@ -11,6 +11,7 @@
 #include "libport.h"
 #include "option_table.h"
 #include "os.h"
+#include "sink.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -322,7 +323,7 @@ int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t 
         return result;
     }
     // cppcheck-suppress uninitvar ; a result of 0 and above has filled it
-    return lport_text_put_octets(room, strnlen(room, (size_t)result), text, cap);
+    return lport_sink_copy_octets(room, strnlen(room, (size_t)result), text, cap);
 }
 
 /* True if TEXT can be a value of OPTION. Of one with a zero octet the system would take a part, and

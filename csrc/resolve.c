@@ -1,5 +1,5 @@
 /* resolve - names to addresses and back on helper threads (layer 3). Stands on os, status,
- * clock, address and pool; what the system is asked is in resolve_answer.c. See libport.h.
+ * sink, clock, address and pool; what the system is asked is in resolve_answer.c. See libport.h.
  *
  * A query comes from a pool, so a wait may look at it at any time and sees by its name whether it
  * is still the same. It waits on the query's word, which changes with every answer and every close.
@@ -15,6 +15,7 @@
 #include "os.h"
 #include "pool.h"
 #include "resolve_answer.h"
+#include "sink.h"
 #include "status.h"
 
 #include <errno.h>
@@ -354,7 +355,7 @@ int64_t lport_resolve_name(int64_t handle, int32_t index, char *text, size_t cap
         for (int32_t i = 0; i < index; i++) {
             name += strlen(name) + 1;
         }
-        result = lport_text_put(name, text, cap);
+        result = lport_sink_copy(name, text, cap);
     }
     pthread_mutex_unlock(&queries.lock);
     return result;

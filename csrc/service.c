@@ -1,10 +1,11 @@
-/* service - the system's table of services, services(5) (layer 3). Stands on status and address,
- * and on the getserv functions of libc. See libport.h.
+/* service - the system's table of services, services(5) (layer 3). Stands on status, sink and
+ * address, and on the getserv functions of libc. See libport.h.
  *
  * Invariant: getservent_r has one cursor for the whole process, so only one thread goes through the
  * table at a time. */
 #include "address.h"
 #include "libport.h"
+#include "sink.h"
 #include "status.h"
 
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
-/* status - kinds, and the system's numbers mapped to them (layer 0). Stands on nothing. See
- * libport.h.
+/* status - kinds, and the system's numbers mapped to them (layer 0). Stands on sink.
+ * See libport.h.
  *
  * A status is -(kind << 24 | domain << 16 | number). The domain says whose number it is: an errno,
  * or an EAI_ code without its sign.
@@ -9,6 +9,7 @@
 #include "status.h"
 
 #include "libport.h"
+#include "sink.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -293,7 +294,7 @@ static bool errno_text(int number, char *text, size_t cap) {
 #ifdef __GLIBC__
     const char *source = strerrordesc_np(number);
     if (source != NULL)
-        (void)lport_text_put(source, text, cap);
+        (void)lport_sink_copy(source, text, cap);
     return source != NULL;
 #else
     return strerror_r(number, text, cap) == 0;
@@ -302,7 +303,7 @@ static bool errno_text(int number, char *text, size_t cap) {
 
 /* SOURCE with its first letter in lower case, if that begins a word and not an abbreviation. */
 static int64_t put_phrase(const char *source, char *text, size_t cap) {
-    int64_t len = lport_text_put(source, text, cap);
+    int64_t len = lport_sink_copy(source, text, cap);
     if (cap > 0 && source[0] >= 'A' && source[0] <= 'Z' && source[1] >= 'a' && source[1] <= 'z')
         text[0] = (char)(source[0] - 'A' + 'a');
     return len;
@@ -321,7 +322,7 @@ int64_t lport_status_text(int64_t status, char *text, size_t cap) {
     if (kind == 0 || (text == NULL && cap > 0))
         return lport_status_make(LPORT_INVALID);
     if (number == 0 || !is_general(kind))
-        return lport_text_put(kinds[kind].text, text, cap);
+        return lport_sink_copy(kinds[kind].text, text, cap);
     if (!errno_text(number, room, sizeof room))
         (void)snprintf(room, sizeof room, "unknown error %d", number);
     return put_phrase(room, text, cap);
@@ -339,39 +340,4 @@ const char *lport_kind_name(int32_t kind) {
 const char *lport_kind_condition(int32_t kind) {
     const struct kind *row = find_kind(kind);
     return row ? row->condition : NULL;
-}
-
-/* ---- texts ----------------------------------------------------------------------------------- */
-
-int64_t lport_text_put_octets(const char *source, size_t len, char *text, size_t cap) {
-    size_t copied = len < cap ? len : cap;
-    if (copied > 0)
-        memcpy(text, source, copied);
-    if (len < cap)
-        text[len] = '\0';
-    return (int64_t)len;
-}
-
-int64_t lport_text_put(const char *source, char *text, size_t cap) {
-    return lport_text_put_octets(source, strlen(source), text, cap);
-}
-
-void lport_sink_octets(struct lport_sink *sink, const char *source, size_t len) {
-    size_t room = sink->len < sink->cap ? sink->cap - sink->len : 0;
-    char *end = room > 0 ? sink->text + sink->len : NULL;
-    sink->len += (size_t)lport_text_put_octets(source, len, end, room);
-}
-
-void lport_sink_put(struct lport_sink *sink, const char *source) {
-    lport_sink_octets(sink, source, strlen(source));
-}
-
-void lport_sink_number(struct lport_sink *sink, uint32_t number) {
-    char digits[10];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    lport_sink_octets(sink, digits + at, sizeof digits - at);
 }

@@ -2,7 +2,6 @@
 #ifndef LPORT_STATUS_H
 #define LPORT_STATUS_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 /* What was being done decides what an errno means: EACCES is one thing to a connect and another to
@@ -31,23 +30,5 @@ int64_t lport_status_from_gai(int gai, int errno_value);
 
 /* The status for HOST, an h_errno of gethostbyaddr_r; ERRNO_VALUE where HOST is NETDB_INTERNAL. */
 int64_t lport_status_from_host(int host, int errno_value);
-
-/* The first NUL-terminated SOURCE into TEXT as libport.h says of every text: cut off at CAP,
- * terminated where there is room; the full length. */
-int64_t lport_text_put(const char *source, char *text, size_t cap);
-
-/* The same for the LEN octets at SOURCE, whatever they are. */
-int64_t lport_text_put_octets(const char *source, size_t len, char *text, size_t cap);
-
-/* A text of the caller's that grows, with room for CAP octets; LEN is what all of it needs. */
-struct lport_sink {
-    char *text;
-    size_t cap, len;
-};
-
-/* Appends SOURCE, NUL-terminated; the LEN octets at SOURCE; NUMBER in decimal. */
-void lport_sink_put(struct lport_sink *sink, const char *source);
-void lport_sink_octets(struct lport_sink *sink, const char *source, size_t len);
-void lport_sink_number(struct lport_sink *sink, uint32_t number);
 
 #endif
