@@ -41,14 +41,14 @@ struct query {
 
 static struct lport_pool queries = LPORT_POOL(struct query, NULL);
 
-/* Guarded by the lock of the queries. */
+/* The threads and their queue. Guarded by the lock of the queries. */
 static struct {
     pthread_cond_t work;       /* the queue is not empty */
     struct query *head, *tail; /* of the queue */
     int32_t threads;           /* that exist */
     int32_t idle;              /* of them, waiting for work */
     int32_t queued;            /* length of the queue */
-} pool;
+} workers;
 
 #ifdef LPORT_TEST
 struct lport_resolver lport_resolver = {
@@ -85,6 +85,47 @@ static void give_back_query(struct query *query) {
     lport_pool_give_back(&queries, query);
 }
 
+/* ---- the queue, with the lock held ------------------------------------------------------------
+ */
+
+static void put_in_queue(struct query *query) {
+    query->phase = QUEUED;
+    query->next = NULL;
+    if (workers.tail != NULL) {
+        workers.tail->next = query;
+    } else {
+        workers.head = query;
+    }
+    workers.tail = query;
+    workers.queued++;
+}
+
+/* The first in the queue, or NULL. */
+static struct query *take_from_queue(void) {
+    struct query *query = workers.head;
+    if (query != NULL) {
+        workers.head = query->next;
+        workers.tail = workers.head == NULL ? NULL : workers.tail;
+        workers.queued--;
+    }
+    return query;
+}
+
+/* Takes QUERY out of the queue. */
+static void remove_from_queue(struct query *query) {
+    struct query *before = NULL;
+    struct query **link = &workers.head;
+    while (*link != query) {
+        before = *link;
+        link = &before->next;
+    }
+    *link = query->next;
+    if (workers.tail == query) {
+        workers.tail = before;
+    }
+    workers.queued--;
+}
+
 /* ---- the threads ------------------------------------------------------------------------------
  */
 
@@ -108,17 +149,6 @@ static void announce(struct query *query) {
     signal_answer(query);
 }
 
-static struct query *take_from_queue(void) {
-    struct query *query = pool.head;
-    if (query != NULL) {
-        pool.head = query->next;
-        pool.tail = pool.head == NULL ? NULL : pool.tail;
-        pool.queued--;
-        query->next = NULL;
-    }
-    return query;
-}
-
 /* The next query in the queue, waited for until the thread has been idle for too long: then NULL.
  * With the lock held. */
 static struct query *wait_for_work(void) {
@@ -126,12 +156,22 @@ static struct query *wait_for_work(void) {
     struct timespec until = {.tv_sec = deadline / 1000000000,
                              .tv_nsec = (long)(deadline % 1000000000)};
     int result = 0;
-    pool.idle++;
-    while (pool.head == NULL && result != ETIMEDOUT) {
-        result = pthread_cond_timedwait(&pool.work, &queries.lock, &until);
+    workers.idle++;
+    while (workers.head == NULL && result != ETIMEDOUT) {
+        result = pthread_cond_timedwait(&workers.work, &queries.lock, &until);
     }
-    pool.idle--;
+    workers.idle--;
     return take_from_queue();
+}
+
+/* The answer of QUERY is there: it is announced, or given back if it was abandoned. With the lock
+ * held. */
+static void finish_query(struct query *query) {
+    if (lport_pool_is_named(query)) {
+        announce(query);
+    } else {
+        give_back_query(query);
+    }
 }
 
 static void *thread_body(void *unused) {
@@ -142,13 +182,9 @@ static void *thread_body(void *unused) {
         pthread_mutex_unlock(&queries.lock);
         lport_answer_find(&query->question, &query->answer);
         pthread_mutex_lock(&queries.lock);
-        if (lport_pool_is_named(query)) {
-            announce(query);
-        } else {
-            give_back_query(query);
-        }
+        finish_query(query);
     }
-    pool.threads--;
+    workers.threads--;
     pthread_mutex_unlock(&queries.lock);
     return unused;
 }
@@ -173,17 +209,17 @@ static int create_thread(void) {
     return result;
 }
 
-/* Sees to it that somebody takes what has just been queued; false if there is nobody. With the lock
- * held. */
+/* Sees to it that somebody takes one query more than are queued; false if there is nobody. With the
+ * lock held. */
 static int provide_thread(void) {
-    if (pool.idle >= pool.queued) {
-        pthread_cond_signal(&pool.work);
+    if (workers.idle > workers.queued) {
+        pthread_cond_signal(&workers.work);
         return 1;
     }
-    if (pool.threads < MAX_THREADS && create_thread() == 0) {
-        pool.threads++;
+    if (workers.threads < MAX_THREADS && create_thread() == 0) {
+        workers.threads++;
     }
-    return pool.threads > 0;
+    return workers.threads > 0;
 }
 
 /* ---- forks: the threads do not cross one, the queries do --------------------------------------
@@ -193,7 +229,7 @@ static void make_condition(void) {
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool.work, &attributes);
+    pthread_cond_init(&workers.work, &attributes);
     pthread_condattr_destroy(&attributes);
 }
 
@@ -208,8 +244,8 @@ static void after_fork_in_parent(void) {
 /* Nobody will answer the queries that were open: they fail, for now. The answer that a thread of
  * the parent was at work on may be in any state; it is forgotten, not freed. */
 static void after_fork_in_child(void) {
-    pool.threads = pool.idle = pool.queued = 0;
-    pool.head = pool.tail = NULL;
+    workers.threads = workers.idle = workers.queued = 0;
+    workers.head = workers.tail = NULL;
     make_condition();
     for (uint32_t i = 0; i < queries.used; i++) {
         struct query *query = lport_pool_at(&queries, i);
@@ -219,16 +255,12 @@ static void after_fork_in_child(void) {
         lport_answer_forget(&query->answer);
         query->event = -1; /* the parent waits on it, and dial.c knows of the fork by itself */
         query->answer.status = lport_status_make(LPORT_RESOLVER_TRY_AGAIN);
-        if (lport_pool_is_named(query)) {
-            announce(query);
-        } else {
-            give_back_query(query);
-        }
+        finish_query(query);
     }
     after_fork_in_parent();
 }
 
-static void prepare_pool(void) {
+static void prepare_workers(void) {
     make_condition();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
@@ -236,34 +268,23 @@ static void prepare_pool(void) {
 /* ---- exported: names --------------------------------------------------------------------------
  */
 
-/* Queues what QUESTION asks; the query. */
+/* Asks QUESTION: the query. */
 static int64_t ask(const struct lport_question *question) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     int64_t result = lport_status_make(LPORT_MEMORY_EXHAUSTED);
-    pthread_once(&once, prepare_pool);
+    pthread_once(&once, prepare_workers);
     pthread_mutex_lock(&queries.lock);
     struct query *query = lport_pool_take(&queries);
-    if (query == NULL) {
-        goto unlock;
+    if (query != NULL) {
+        query->event = -1;
+        query->question = *question;
+        if (provide_thread()) {
+            put_in_queue(query);
+            result = lport_pool_name(query);
+        } else {
+            give_back_query(query);
+        }
     }
-    query->event = -1;
-    query->next = NULL;
-    query->question = *question;
-    pool.queued++;
-    if (!provide_thread()) {
-        pool.queued--;
-        give_back_query(query);
-        goto unlock;
-    }
-    query->phase = QUEUED;
-    if (pool.tail != NULL) {
-        pool.tail->next = query;
-    } else {
-        pool.head = query;
-    }
-    pool.tail = query;
-    result = lport_pool_name(query);
-unlock:
     pthread_mutex_unlock(&queries.lock);
     return result;
 }
@@ -361,21 +382,6 @@ int64_t lport_resolve_name(int64_t handle, int32_t index, char *text, size_t cap
     return result;
 }
 
-/* Takes QUERY out of the queue. With the lock held. */
-static void remove_from_queue(struct query *query) {
-    struct query *before = NULL;
-    struct query **link = &pool.head;
-    while (*link != query) {
-        before = *link;
-        link = &before->next;
-    }
-    *link = query->next;
-    if (pool.tail == query) {
-        pool.tail = before;
-    }
-    pool.queued--;
-}
-
 int64_t lport_resolve_close(int64_t handle) {
     struct query *query = enter(handle);
     if (query == NULL) {
@@ -407,7 +413,7 @@ int64_t lport_resolve_notify(int64_t handle, int event) {
 
 int64_t lport_resolve_threads(void) {
     pthread_mutex_lock(&queries.lock);
-    int64_t count = pool.threads;
+    int64_t count = workers.threads;
     pthread_mutex_unlock(&queries.lock);
     return count;
 }
