@@ -10,6 +10,7 @@
 #include "libport.h"
 #include "os.h"
 #include "patience.h"
+#include "wait.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -108,7 +108,4 @@ extern uint32_t lport_handle_process;
  * is shared with a process that does not see what is noted of it here. */
 extern _Atomic uint32_t lport_handle_forks;
 
-/* wait.c: wakes the waits on SLOT that have any of INTEREST; how many. */
-int64_t lport_wait_wake_slot(struct lport_slot *slot, int32_t interest);
-
 #endif

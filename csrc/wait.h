@@ -1,4 +1,4 @@
-/* wait - what the poller on poll(2) needs of a wait (layer 2). The exported part is in libport.h.
+/* wait - what closes and pollers need of waits (layer 2). The exported part is in libport.h.
  */
 #ifndef LPORT_WAIT_H
 #define LPORT_WAIT_H
@@ -7,6 +7,9 @@
 
 #include <poll.h>
 #include <stdint.h>
+
+/* [nowait] Wakes the waits on SLOT that have any of INTEREST, and those for nothing; how many. */
+int64_t lport_wait_wake_slot(struct lport_slot *slot, int32_t interest);
 
 /* [waits] As lport_os_poll; the first of FDS is for WAIT, under way, which fills it: its revents
  * are not 0 once it has been woken. */
