@@ -103,6 +103,13 @@ static int64_t step_of(const struct lport_option *option) {
     return strcmp(option->unit, "milliseconds") == 0 ? 1000000 : 1000000000;
 }
 
+/* SPAN, not negative, in steps of OPTION, rounded up: half a second of patience must not become
+ * none. */
+static int64_t steps_in(const struct lport_option *option, int64_t span) {
+    int64_t step = step_of(option);
+    return span / step + (span % step != 0);
+}
+
 static int64_t place_of(const struct choice *choices, int number) {
     for (int64_t i = 0; choices[i].name != NULL; i++) {
         if (choices[i].number == number) {
@@ -129,8 +136,17 @@ static int64_t from_number(const struct lport_option *option, int number) {
     }
 }
 
-/* VALUE as the header has it in the system's form, into NUMBER; 0 or LPORT_INVALID. A time is
- * rounded up to the system's step: half a second of patience must not become none. */
+/* The system's number of the choice at PLACE, or -1. */
+static int number_at(const struct choice *choices, int64_t place) {
+    for (int64_t i = 0; choices[i].name != NULL; i++) {
+        if (i == place) {
+            return choices[i].number;
+        }
+    }
+    return -1;
+}
+
+/* VALUE as the header has it in the system's form, into NUMBER; 0 or LPORT_INVALID. */
 static int64_t to_number(const struct lport_option *option, int64_t value, int *number) {
     int64_t result = value;
     if (has_none(option) && value == LPORT_NEVER) {
@@ -138,13 +154,9 @@ static int64_t to_number(const struct lport_option *option, int64_t value, int *
         return 0;
     }
     if (value >= 0 && option->shape == TIME) {
-        result = value / step_of(option) + (value % step_of(option) != 0);
+        result = steps_in(option, value);
     } else if (option->shape == CHOICE) {
-        int64_t count = 0;
-        while (option->choices[count].name != NULL) {
-            count++;
-        }
-        result = value >= 0 && value < count ? option->choices[value].number : -1;
+        result = number_at(option->choices, value);
     } else if (option->shape == BOOLEAN && value > 1) {
         result = -1;
     }
@@ -184,8 +196,7 @@ static int64_t get_linger(const struct target *target) {
 
 static int64_t set_linger(const struct target *target, int64_t value) {
     struct linger linger = {.l_onoff = value != LPORT_NEVER};
-    int64_t step = step_of(target->option);
-    int64_t seconds = linger.l_onoff ? value / step + (value % step != 0) : 0;
+    int64_t seconds = linger.l_onoff ? steps_in(target->option, value) : 0;
     if (value < 0 || seconds > INT32_MAX) {
         return lport_status_make(LPORT_INVALID);
     }
