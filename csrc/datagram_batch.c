@@ -37,7 +37,7 @@ struct batch {
     int32_t count;
 };
 
-static const uint8_t *address_at(const struct batch *batch, int32_t index) {
+static uint8_t *address_at(const struct batch *batch, int32_t index) {
     return batch->addresses + (size_t)index * LPORT_ADDRESS_SIZE;
 }
 
@@ -265,7 +265,7 @@ static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch
     for (int i = 0; i < got; i++) {
         batch->lengths[first + i] = piece.groups[i].msg_len;
         lport_address_from_kernel(&piece.ends[i], piece.groups[i].msg_hdr.msg_namelen,
-                                  batch->addresses + (size_t)(first + i) * LPORT_ADDRESS_SIZE);
+                                  address_at(batch, first + i));
     }
     return got;
 }
@@ -332,7 +332,7 @@ static int32_t take_apart(const struct batch *batch, int32_t from, int32_t to,
                           struct msghdr *message, int64_t length) {
     int64_t segment = segment_of(message, length);
     int32_t count = length == 0 ? 1 : (int32_t)((length + segment - 1) / segment);
-    uint8_t *sender = batch->addresses + (size_t)to * LPORT_ADDRESS_SIZE;
+    uint8_t *sender = address_at(batch, to);
     if (count > batch->count - from) {
         count = batch->count - from; /* more than JOINED_MAX, which no system does */
     }

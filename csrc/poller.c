@@ -266,10 +266,10 @@ static struct lport_poller *new_poller(const struct lport_poller_backend *backen
     return poller;
 }
 
-/* Gives SLOT, reserved, to POLLER, whose slot's descriptor is EVENT. */
-static int64_t publish(struct lport_poller *poller, struct lport_slot *slot, int event) {
-    poller->slot = slot;
-    int64_t handle = lport_handle_publish(slot, event, LPORT_ANY, KIND_POLLER);
+/* Gives POLLER its slot, in which the descriptor is. */
+static int64_t publish(struct lport_poller *poller) {
+    struct lport_slot *slot = poller->slot;
+    int64_t handle = lport_handle_publish(slot, slot->fd, LPORT_ANY, KIND_POLLER);
     pthread_mutex_lock(&slot->lock);
     slot->owner = poller;
     slot->retire = retire;
@@ -299,7 +299,7 @@ static int64_t open_with(const struct lport_poller_backend *backend) {
     if (status < 0) {
         goto close_event;
     }
-    return publish(poller, slot, event);
+    return publish(poller);
 
 close_event:
     lport_os.close(event);
