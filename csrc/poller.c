@@ -234,6 +234,11 @@ static void remove_all_members(struct lport_poller *poller) {
     }
 }
 
+static void free_poller(struct lport_poller *poller) {
+    pthread_mutex_destroy(&poller->lock);
+    free(poller);
+}
+
 /* The last one has left POLLER. In the child of a fork its members belong to sockets that may be
  * gone, and its lock to nobody: what is left there stays. */
 static void retire(struct lport_slot *slot) {
@@ -246,8 +251,7 @@ static void retire(struct lport_slot *slot) {
     }
     remove_all_members(poller);
     poller->backend->close(poller);
-    pthread_mutex_destroy(&poller->lock);
-    free(poller);
+    free_poller(poller);
 }
 
 /* ---- exported -----------------------------------------------------------------------------------
@@ -278,36 +282,39 @@ static int64_t publish(struct lport_poller *poller) {
     return handle;
 }
 
+/* Makes the descriptor in the slot of POLLER and what its backend needs. 0 or a status. */
+static int64_t equip(struct lport_poller *poller) {
+    int event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (event < 0) {
+        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    poller->slot->fd = event; /* the backend may want it */
+    int64_t status = poller->backend->open(poller);
+    if (status < 0) {
+        lport_os.close(event);
+    }
+    return status;
+}
+
 static int64_t open_with(const struct lport_poller_backend *backend) {
-    struct lport_slot *slot;
     struct lport_poller *poller = new_poller(backend);
     if (poller == NULL) {
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
-    int64_t status = lport_handle_reserve(&slot);
+    int64_t status = lport_handle_reserve(&poller->slot);
     if (status < 0) {
         goto free_poller;
     }
-    int event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (event < 0) {
-        status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
-        goto release_slot;
-    }
-    slot->fd = event; /* the backend may want it */
-    poller->slot = slot;
-    status = backend->open(poller);
+    status = equip(poller);
     if (status < 0) {
-        goto close_event;
+        goto release_slot;
     }
     return publish(poller);
 
-close_event:
-    lport_os.close(event);
 release_slot:
-    lport_handle_release(slot);
+    lport_handle_release(poller->slot);
 free_poller:
-    pthread_mutex_destroy(&poller->lock);
-    free(poller);
+    free_poller(poller);
     return status;
 }
 
@@ -422,6 +429,17 @@ static struct lport_poller *entered_poller(int64_t poller) {
     return slot == NULL || slot->kind != KIND_POLLER ? NULL : slot->owner;
 }
 
+/* Waits once: how many events of sockets that are open; else what the backend says. */
+static int64_t wait_once(struct lport_poller *poller, int64_t turn, int64_t *events, int32_t cap,
+                         int64_t deadline) {
+    int64_t result = poller->backend->wait(poller, turn, events, cap, deadline);
+    if (result > 0) {
+        result = lport_handle_drop_closed(events, LPORT_EVENT_SIZE, result);
+        tell_the_broken(events, result);
+    }
+    return result;
+}
+
 int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t cap,
                           int64_t deadline, int32_t interruptible) {
     struct lport_poller *entered = entered_poller(poller);
@@ -440,12 +458,8 @@ int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t
         if (result < 0) {
             return result;
         }
-        result = entered->backend->wait(entered, turn, events, cap, deadline);
+        result = wait_once(entered, turn, events, cap, deadline);
         if (result > 0) {
-            result = lport_handle_drop_closed(events, LPORT_EVENT_SIZE, result);
-        }
-        if (result > 0) {
-            tell_the_broken(events, result);
             return result;
         }
         signalled = result == 0;
