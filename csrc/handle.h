@@ -27,8 +27,8 @@ struct lport_made_path {
 
 struct lport_slot;
 
-/* Somebody who has to know when a socket is closed, see poller.c. Whoever holds the lock of the
- * slot may put a watch in its list or take one out. */
+/* Somebody who has to know when a socket is closed, see poller_member.c. Whoever holds the lock of
+ * the slot may put a watch in its list or take one out. */
 struct lport_watch {
     struct lport_watch *next;
     /* Called once, by the closer, with the slot's lock held and the descriptor still open; the

@@ -1,17 +1,16 @@
 /* poller - readiness of many sockets (layer 3). Stands on os, status, handle, wait; the system is
  * asked by a backend: poller_epoll.c, poller_poll.c.
  *
- * Each membership of a socket in a poller is linked to both: to the socket's slot, so that a close
- * takes the socket out while its descriptor is still its own, and to the poller, so that the end of
- * the poller finds what it held. Locks are taken in this order: a socket's slot, then a poller.
+ * A poller is a socket's kin: it has a slot in the table of handles, whose descriptor is the
+ * eventfd that wakes its waits. Which sockets are in it is kept by poller_member.c.
  *
- * Invariant: while a member is linked to its slot, the descriptor is that of its socket and the
- * poller is not yet retired. An event carries the socket it was asked for, generation and all, and
- * is dropped where that has been closed; so it is never another socket's. */
+ * Invariant: an event carries the socket it was asked for, generation and all, and is dropped where
+ * that has been closed; so it is never another socket's. */
 #include "poller.h"
 
 #include "libport.h"
 #include "os.h"
+#include "poller_member.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -19,12 +18,6 @@
 #include <sys/eventfd.h>
 
 enum { KIND_POLLER = 1000 }; /* the kind of a poller's slot; no socket has it */
-
-/* True unless POLLER was made by the parent of this process, with whom it is shared: he would miss
- * what a child takes out, so the child leaves it alone. */
-static int is_own(const struct lport_poller *poller) {
-    return poller->process == lport_handle_process;
-}
 
 static const struct lport_poller_backend *backend_of(int32_t number) {
     switch (number) {
@@ -101,136 +94,14 @@ static int take_wake(struct lport_poller *poller, int signalled) {
     return atomic_exchange(&poller->wanted, 0);
 }
 
-/* ---- members --------------------------------------------------------------------------------- */
-
-static void link_member(struct lport_poller *poller, struct lport_member *member) {
-    member->watch.next = member->slot->watches;
-    member->slot->watches = &member->watch;
-    pthread_mutex_lock(&poller->lock);
-    member->previous = NULL;
-    member->next = poller->members;
-    if (member->next != NULL) {
-        member->next->previous = member;
-    }
-    poller->members = member;
-    pthread_mutex_unlock(&poller->lock);
-}
-
-static void unlink_from_poller(struct lport_poller *poller, struct lport_member *member) {
-    pthread_mutex_lock(&poller->lock);
-    if (member->previous != NULL) {
-        member->previous->next = member->next;
-    } else {
-        poller->members = member->next;
-    }
-    if (member->next != NULL) {
-        member->next->previous = member->previous;
-    }
-    pthread_mutex_unlock(&poller->lock);
-}
-
-/* The socket of a member is being closed. */
-static void member_closing(struct lport_watch *watch, struct lport_slot *slot) {
-    struct lport_member *member = (struct lport_member *)watch;
-    struct lport_poller *poller = member->poller;
-    (void)slot;
-    if (is_own(poller)) {
-        poller->backend->remove(poller, member);
-        unlink_from_poller(poller, member);
-        free(member);
-    } /* else the child of a fork, where nobody will ask for it again */
-}
-
-/* Where the watches of SLOT point to the member of POLLER; NULL where it has none. With the lock of
- * SLOT held. */
-static struct lport_watch **find_member(struct lport_slot *slot, struct lport_poller *poller) {
-    struct lport_watch **place = &slot->watches;
-    while (*place != NULL && ((*place)->closing != member_closing ||
-                              ((struct lport_member *)*place)->poller != poller)) {
-        place = &(*place)->next;
-    }
-    return *place == NULL ? NULL : place;
-}
-
-/* A new member with INTEREST. With the lock of SLOT held. */
-static int64_t add_member(struct lport_poller *poller, struct lport_slot *slot, int64_t socket,
-                          int32_t interest) {
-    struct lport_member *member = lport_os.calloc(1, sizeof *member);
-    if (member == NULL) {
-        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
-    }
-    member->watch.closing = member_closing;
-    member->poller = poller;
-    member->slot = slot;
-    member->socket = socket;
-    int64_t status = poller->backend->add(poller, member);
-    if (status < 0) {
-        goto free_member;
-    }
-    status = poller->backend->change(poller, member, interest);
-    if (status < 0) {
-        goto remove_member;
-    }
-    member->interest = interest;
-    link_member(poller, member);
-    return 0;
-
-remove_member:
-    poller->backend->remove(poller, member);
-free_member:
-    free(member);
-    return status;
-}
-
-/* Takes the member at PLACE in the watches of its slot, whose lock is held, out of POLLER. */
-static void remove_member(struct lport_poller *poller, struct lport_watch **place) {
-    struct lport_member *member = (struct lport_member *)*place;
-    *place = member->watch.next;
-    poller->backend->remove(poller, member);
-    unlink_from_poller(poller, member);
-    free(member);
-}
-
-static int64_t change_member(struct lport_poller *poller, struct lport_member *member,
-                             int32_t interest) {
-    if (interest == member->interest) {
-        return 0;
-    }
-    int64_t status = poller->backend->change(poller, member, interest);
-    if (status == 0) {
-        member->interest = interest;
-    }
-    return status;
-}
-
 /* ---- the end of a poller -----------------------------------------------------------------------
  */
 
 static void poller_closing(struct lport_watch *watch, struct lport_slot *slot) {
     struct lport_poller *poller = slot->owner;
     (void)watch;
-    if (is_own(poller)) {
+    if (lport_poller_is_own(poller)) {
         lport_poller_signal(poller);
-    }
-}
-
-/* The first member's slot, or NULL. The member itself may be gone at any moment. */
-static struct lport_slot *slot_of_a_member(struct lport_poller *poller) {
-    pthread_mutex_lock(&poller->lock);
-    struct lport_slot *slot = poller->members == NULL ? NULL : poller->members->slot;
-    pthread_mutex_unlock(&poller->lock);
-    return slot;
-}
-
-static void remove_all_members(struct lport_poller *poller) {
-    struct lport_slot *slot;
-    while ((slot = slot_of_a_member(poller)) != NULL) {
-        pthread_mutex_lock(&slot->lock);
-        struct lport_watch **place = find_member(slot, poller);
-        if (place != NULL) {
-            remove_member(poller, place);
-        }
-        pthread_mutex_unlock(&slot->lock);
     }
 }
 
@@ -243,13 +114,13 @@ static void free_poller(struct lport_poller *poller) {
  * gone, and its lock to nobody: what is left there stays. */
 static void retire(struct lport_slot *slot) {
     struct lport_poller *poller = slot->owner;
-    if (!is_own(poller)) {
+    if (!lport_poller_is_own(poller)) {
         if (poller->descriptor >= 0) {
             lport_os.close(poller->descriptor);
         }
         return;
     }
-    remove_all_members(poller);
+    lport_member_remove_all(poller);
     poller->backend->close(poller);
     free_poller(poller);
 }
@@ -348,7 +219,7 @@ static int64_t enter(int64_t poller, struct lport_poller **entered) {
         return lport_status_make(LPORT_INVALID);
     }
     *entered = slot->owner;
-    if (!is_own(*entered)) {
+    if (!lport_poller_is_own(*entered)) {
         lport_handle_leave(slot);
         return lport_status_make(LPORT_CLOSED);
     }
@@ -362,17 +233,17 @@ static int64_t act(enum action action, struct lport_poller *poller, struct lport
                    int64_t socket, int32_t interest) {
     int64_t status = 0;
     pthread_mutex_lock(&slot->lock);
-    struct lport_watch **place = find_member(slot, poller);
+    struct lport_watch **place = lport_member_find(slot, poller);
     if (lport_handle_is_closing(slot)) {
         status = lport_status_make(LPORT_CLOSED);
     } else if ((action == ADD) != (place == NULL) || slot->kind == KIND_POLLER) {
         status = lport_status_make(LPORT_INVALID);
     } else if (action == ADD) {
-        status = add_member(poller, slot, socket, interest);
+        status = lport_member_add(poller, slot, socket, interest);
     } else if (action == MODIFY) {
-        status = change_member(poller, (struct lport_member *)*place, interest);
+        status = lport_member_change(poller, (struct lport_member *)*place, interest);
     } else {
-        remove_member(poller, place);
+        lport_member_remove(poller, place);
     }
     pthread_mutex_unlock(&slot->lock);
     return status;

@@ -1,7 +1,8 @@
 /* poller - what a backend of pollers is (layer 3). The exported part is in libport.h.
  *
- * poller.c keeps which socket is in which poller, wakes, and deadlines; a backend only asks the
- * system. Another one is a file like poller_epoll.c and a row in the table of poller.c. */
+ * poller_member.c keeps which socket is in which poller, poller.c wakes and deadlines; a backend
+ * only asks the system. Another one is a file like poller_epoll.c and a row in the table of
+ * poller.c. */
 #ifndef LPORT_POLLER_H
 #define LPORT_POLLER_H
 
