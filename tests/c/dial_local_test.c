@@ -3,7 +3,6 @@
 #include "dialling.h"
 #include "faults.h"
 #include "libport.h"
-#include "os.h"
 #include "socket.h"
 #include "support.h"
 
@@ -81,12 +80,6 @@ Test(dial_local, a_full_local_backlog_is_tried_again) {
     check_nothing_left();
 }
 
-static int full_connect(int fd, const struct sockaddr *address, socklen_t len) {
-    (void)fd, (void)address, (void)len;
-    errno = EAGAIN;
-    return -1;
-}
-
 Test(dial_local, the_pauses_of_a_full_local_backlog_double_up_to_50_ms) {
     static const int64_t pauses[] = {1, 2, 4, 8, 16, 32, 50, 50, 50};
     const struct lport_attempt_plan plan = {.kind = LPORT_STREAM};
@@ -94,7 +87,7 @@ Test(dial_local, the_pauses_of_a_full_local_backlog_double_up_to_50_ms) {
     int64_t now = lport_clock_now();
     block address;
     local_name(address);
-    lport_os.connect = full_connect;
+    faults_fail(CALL_CONNECT, 1, 1 + COUNT_OF(pauses), EAGAIN);
     lport_attempt_init(&attempt, address);
     cr_assert_eq(kind(lport_attempt_start(&attempt, &plan, now)), LPORT_IN_PROGRESS);
     for (size_t i = 0; i < COUNT_OF(pauses); i++) {
@@ -102,6 +95,7 @@ Test(dial_local, the_pauses_of_a_full_local_backlog_double_up_to_50_ms) {
         now = attempt.retry_at;
         cr_assert_eq(kind(lport_attempt_retry(&attempt, &plan, now)), LPORT_IN_PROGRESS);
     }
+    faults_resume();
     lport_attempt_close(&attempt, 0);
     check_nothing_left();
 }

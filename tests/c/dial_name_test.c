@@ -112,7 +112,7 @@ Test(dial_name, a_name_with_several_addresses_needs_no_standard_input) {
 
 static int strict_eventfd(unsigned int value, int flags) {
     cr_assert((flags & EFD_CLOEXEC) != 0);
-    return fake.os.eventfd(value, flags);
+    return before.os.eventfd(value, flags);
 }
 
 Test(dial_name, what_tells_of_the_answer_is_close_on_exec) { /* behaviour 60 */

@@ -137,8 +137,8 @@ Test(dial_own, a_connection_to_itself_is_a_refusal) { /* behaviour 52 */
 static atomic_int selves; /* so many connects will look as if they were to themselves */
 
 static int mirrored_getsockname(int fd, struct sockaddr *address, socklen_t *len) {
-    return atomic_fetch_sub(&selves, 1) > 0 ? fake.os.getpeername(fd, address, len)
-                                            : fake.os.getsockname(fd, address, len);
+    return atomic_fetch_sub(&selves, 1) > 0 ? before.os.getpeername(fd, address, len)
+                                            : before.os.getsockname(fd, address, len);
 }
 
 Test(dial_own, an_address_that_connects_to_itself_is_dialled_twice_more) { /* behaviour 52 */
@@ -150,7 +150,7 @@ Test(dial_own, an_address_that_connects_to_itself_is_dialled_twice_more) { /* be
         selves = times;
         int64_t result = finish_soon(dial);
         cr_assert_eq(times - (selves > 0 ? selves : 0), times < 3 ? times : 3);
-        lport_os.getsockname = fake.os.getsockname;
+        lport_os.getsockname = before.os.getsockname;
         cr_assert_eq(lport_dial_count(dial), 1);
         lport_dial_close(dial);
         if (times <= 2) {

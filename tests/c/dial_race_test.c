@@ -109,30 +109,18 @@ Test(dial_race, one_deadline_covers_every_address) { /* behaviour 50 */
     cr_assert_lt(at_best(dial_three_in_vain, NULL, 1100 * MS), 1100 * MS);
 }
 
-/* While it is set no connect has an end. */
-static atomic_int undecided;
-
-static int undecided_getpeername(int fd, struct sockaddr *address, socklen_t *len) {
-    if (undecided) {
-        errno = ENOTCONN;
-        return -1;
-    }
-    return fake.os.getpeername(fd, address, len);
-}
-
 Test(dial_race, a_late_winner_is_closed_in_order) { /* behaviours 48, 49 */
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", NULL};
     int64_t first = listen_at("127.0.0.2", 0, -1);
     int64_t second = listen_at("127.0.0.3", 0, -1);
     int32_t ports[] = {port_of(first), port_of(second)};
-    lport_os.getpeername = undecided_getpeername;
-    undecided = 1;
+    faults_fail(CALL_GETPEERNAME, 1, INT32_MAX, ENOTCONN); /* no connect has an end */
     int64_t dial = open_list(texts, ports);
     int64_t deadline = lport_clock_after(10 * S);
     while (lport_dial_count(dial) < 2 && lport_clock_now() < deadline) {
         cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
     }
-    undecided = 0; /* now both are connected */
+    faults_resume(); /* now both are connected */
     int64_t socket = finish_soon(dial);
     check_peer(socket, "127.0.0.2", ports[0]);
     check_attempt(dial, 0, "127.0.0.2", 0);
@@ -237,35 +225,35 @@ static int may(int error) {
 }
 
 static int limited_socket(int domain, int type, int protocol) {
-    return may(EMFILE) ? fake.os.socket(domain, type, protocol) : -1;
+    return may(EMFILE) ? before.os.socket(domain, type, protocol) : -1;
 }
 
 static int limited_bind(int fd, const struct sockaddr *address, socklen_t len) {
-    return may(EADDRINUSE) ? fake.os.bind(fd, address, len) : -1;
+    return may(EADDRINUSE) ? before.os.bind(fd, address, len) : -1;
 }
 
 static int limited_connect(int fd, const struct sockaddr *address, socklen_t len) {
-    return may(ENETUNREACH) ? fake.os.connect(fd, address, len) : -1;
+    return may(ENETUNREACH) ? before.os.connect(fd, address, len) : -1;
 }
 
 static int limited_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
-    return may(ENOBUFS) ? fake.os.getsockopt(fd, level, name, value, len) : -1;
+    return may(ENOBUFS) ? before.os.getsockopt(fd, level, name, value, len) : -1;
 }
 
 static int limited_setsockopt(int fd, int level, int name, const void *value, socklen_t len) {
-    return may(ENOMEM) ? fake.os.setsockopt(fd, level, name, value, len) : -1;
+    return may(ENOMEM) ? before.os.setsockopt(fd, level, name, value, len) : -1;
 }
 
 static int limited_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout) {
-    return may(ENOMEM) ? fake.os.ppoll(fds, count, timeout) : -1;
+    return may(ENOMEM) ? before.os.ppoll(fds, count, timeout) : -1;
 }
 
 static int limited_eventfd(unsigned int value, int flags) {
-    return may(EMFILE) ? fake.os.eventfd(value, flags) : -1;
+    return may(EMFILE) ? before.os.eventfd(value, flags) : -1;
 }
 
 static void *limited_calloc(size_t count, size_t size) {
-    return may(ENOMEM) ? fake.os.calloc(count, size) : NULL;
+    return may(ENOMEM) ? before.os.calloc(count, size) : NULL;
 }
 
 static void limit_calls(int count) {
@@ -296,7 +284,7 @@ Test(dial_race, every_call_of_the_system_may_fail) { /* behaviour 64 */
             result = finish_soon(dial);
             lport_dial_close(dial);
         }
-        lport_os = fake.os;
+        lport_os = before.os;
         cr_assert(result > 0 || result < 0);
         if (result > 0) {
             connected++;

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -220,29 +219,20 @@ Test(dial, no_integer_names_a_dial_that_is_not_open) {
 /* ---- waiting ----------------------------------------------------------------------------------
  */
 
-static atomic_int interruptions;
-
-static int interrupted_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout) {
-    if (atomic_fetch_sub(&interruptions, 1) > 0) {
-        errno = EINTR;
-        return -1;
-    }
-    return fake.os.ppoll(fds, count, timeout);
-}
-
 Test(dial, signals_are_waited_out) { /* behaviours 12, 52 */
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
     int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
     cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
-    lport_os.ppoll = interrupted_ppoll;
-    interruptions = 1000;
+    faults_fail(CALL_PPOLL, 1, 1000, EINTR);
     int64_t begin = lport_clock_now();
     cr_assert_eq(kind(lport_dial_wait(dial, begin + 50 * MS)), LPORT_TIMED_OUT);
     cr_assert_geq(lport_clock_now() - begin, 50 * MS);
-    interruptions = 1000; /* in a step, too: nothing has failed */
+    cr_assert_eq(faults_struck(), 1000);
+    faults_fail(CALL_PPOLL, 1, 1000, EINTR); /* in a step, too: nothing has failed */
     cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
-    lport_os.ppoll = fake.os.ppoll;
+    cr_assert_eq(faults_struck(), 1001);
+    faults_resume();
     lport_dial_close(dial);
     end_silence(&silence);
     check_nothing_left();

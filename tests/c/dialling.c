@@ -8,50 +8,8 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* ---- the fake resolver ------------------------------------------------------------------------
- */
-
-struct fake_resolver fake;
-
-static int fake_getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
-                            struct addrinfo **result) {
-    atomic_fetch_add(&fake.calls, 1);
-    if (fake.gated) {
-        sem_post(&fake.entered);
-        while (sem_wait(&fake.gate) < 0) {
-        }
-    }
-    (void)name, (void)service;
-    for (const char **text = fake.texts; fake.result == 0 && *text != NULL; text++) {
-        block address;
-        int32_t family = (int32_t)lport_address_parse(*text, strlen(*text), 0, address);
-        int32_t wanted = hints->ai_family == AF_INET    ? LPORT_INET
-                         : hints->ai_family == AF_INET6 ? LPORT_INET6
-                                                        : family;
-        if (family != wanted) {
-            continue;
-        }
-        struct sockaddr_storage *storage = calloc(1, sizeof *storage);
-        *result = calloc(1, sizeof **result);
-        (*result)->ai_addrlen = (socklen_t)lport_address_to_kernel(address, 0, storage);
-        (*result)->ai_addr = (struct sockaddr *)storage;
-        result = &(*result)->ai_next;
-    }
-    return fake.result;
-}
-
-static void fake_freeaddrinfo(struct addrinfo *list) {
-    while (list != NULL) {
-        struct addrinfo *next = list->ai_next;
-        free(list->ai_addr);
-        free(list);
-        list = next;
-    }
-}
 
 /* ---- before and after -------------------------------------------------------------------------
  */
@@ -70,11 +28,8 @@ int count_descriptors(void) {
 }
 
 void dial_set_up(void) {
-    sem_init(&fake.entered, 0, 0);
-    sem_init(&fake.gate, 0, 0);
-    lport_resolver.getaddrinfo = fake_getaddrinfo;
-    lport_resolver.freeaddrinfo = fake_freeaddrinfo;
-    fake.os = lport_os;
+    use_fake_resolver();
+    before.os = lport_os;
     before.sockets = lport_socket_count();
     before.descriptors = count_descriptors();
 }

@@ -4,12 +4,11 @@
 #ifndef DIALLING_H
 #define DIALLING_H
 
+#include "fake_resolver.h"
 #include "libport.h"
 #include "os.h"
 
 #include <criterion/criterion.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <stdint.h>
 
 #define MS INT64_C(1000000)
@@ -30,6 +29,7 @@ void dial_set_up(void);
 extern struct before {
     int64_t sockets;
     int descriptors;
+    struct lport_os os; /* the system calls that were there */
 } before;
 
 int count_descriptors(void);
@@ -39,17 +39,6 @@ void check_nothing_left(void);
 
 /* Closes what a test of one connection has, which is all there is. */
 void end_connected(int64_t dial, int64_t socket, int64_t listener);
-
-/* ---- the fake resolver ----------------------------------------------------------------------- */
-
-extern struct fake_resolver {
-    const char *texts[8]; /* the answer, in order; ended by NULL */
-    int result;           /* of getaddrinfo */
-    int gated;            /* each call waits for the gate */
-    atomic_int calls;
-    sem_t entered, gate;
-    struct lport_os os; /* the system calls that were there before */
-} fake;
 
 /* ---- addresses ------------------------------------------------------------------------------- */
 

@@ -1,20 +1,18 @@
 /* Names on helper threads. What the system's resolver would say comes from a fake of it; only the
  * last tests ask the system, for what every system has. */
+#include "fake_resolver.h"
 #include "libport.h"
 #include "os.h"
 #include "pool.h"
 #include "resolve.h"
 #include "support.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,72 +27,7 @@
 /* ---- the fake ---------------------------------------------------------------------------------
  */
 
-static struct {
-    const char *texts[8]; /* the answer, in order; ended by NULL */
-    const char *canonical;
-    int result; /* of getaddrinfo, */
-    int error;  /* and the errno that goes with a failure; below 0: whatever it was before */
-    int gated;  /* each call waits for the gate */
-    sem_t entered, gate;
-    struct addrinfo hints; /* of the latest call */
-    char name[512];
-    sigset_t blocked;
-    atomic_int lists;             /* made and not freed */
-    struct lport_resolver system; /* what was there before */
-} fake;
-
-static struct addrinfo *make_info(const char *text) {
-    struct info {
-        struct addrinfo info;
-        struct sockaddr_storage address;
-    } *made = calloc(1, sizeof *made);
-    struct sockaddr_in *inet = (struct sockaddr_in *)&made->address;
-    struct sockaddr_in6 *inet6 = (struct sockaddr_in6 *)&made->address;
-    int wide = strchr(text, ':') != NULL;
-    made->info.ai_family = wide ? AF_INET6 : AF_INET;
-    made->info.ai_addr = (struct sockaddr *)&made->address;
-    made->info.ai_addrlen = wide ? sizeof *inet6 : sizeof *inet;
-    made->address.ss_family = (sa_family_t)made->info.ai_family;
-    inet_pton(made->info.ai_family, text,
-              wide ? (void *)&inet6->sin6_addr : (void *)&inet->sin_addr);
-    return &made->info;
-}
-
-static int fake_getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
-                            struct addrinfo **result) {
-    if (fake.gated) {
-        sem_post(&fake.entered);
-        while (sem_wait(&fake.gate) < 0) {
-        }
-    } else {
-        fake.hints = *hints;
-        strcpy(fake.name, name);
-        pthread_sigmask(SIG_BLOCK, NULL, &fake.blocked);
-    }
-    (void)service;
-    if (fake.result != 0) {
-        errno = fake.error < 0 ? errno : fake.error;
-        return fake.result;
-    }
-    for (const char **text = fake.texts; *text != NULL; text++) {
-        *result = make_info(*text);
-        if (text == fake.texts && (hints->ai_flags & AI_CANONNAME) != 0) {
-            (*result)->ai_canonname = (char *)(uintptr_t)fake.canonical;
-        }
-        result = &(*result)->ai_next;
-    }
-    atomic_fetch_add(&fake.lists, 1);
-    return 0;
-}
-
-static void fake_freeaddrinfo(struct addrinfo *list) {
-    while (list != NULL) {
-        struct addrinfo *next = list->ai_next;
-        free(list);
-        list = next;
-    }
-    atomic_fetch_sub(&fake.lists, 1);
-}
+static struct lport_resolver system_resolver; /* what was there before */
 
 /* A host with so many aliases that the first buffer is too small: alias-0, alias-1 ... */
 static int fill_host(struct hostent *host, char *buffer, size_t len, struct hostent **result,
@@ -139,15 +72,12 @@ static int fake_gethostbyaddr_r(const void *address, socklen_t address_len, int 
 }
 
 static void use_fake(void) {
-    sem_init(&fake.entered, 0, 0);
-    sem_init(&fake.gate, 0, 0);
-    fake.system = lport_resolver;
+    system_resolver = lport_resolver;
+    use_fake_resolver();
     fake.canonical = "many.test";
     fake.texts[0] = "127.0.0.2";
     fake.texts[1] = "127.0.0.3";
     fake.texts[2] = "::1";
-    lport_resolver.getaddrinfo = fake_getaddrinfo;
-    lport_resolver.freeaddrinfo = fake_freeaddrinfo;
     lport_resolver.gethostbyname2_r = fake_gethostbyname2_r;
     lport_resolver.gethostbyaddr_r = fake_gethostbyaddr_r;
 }
@@ -813,17 +743,16 @@ Test(resolve, without_a_thread_nothing_is_left_behind) {
     cr_assert_eq(lport_resolve_threads(), 1, "what failed is not in the queue");
 }
 
-static atomic_int allocations_left;
-
-static void *failing_calloc(size_t count, size_t size) {
-    return atomic_fetch_sub(&allocations_left, 1) > 0 ? calloc(count, size) : NULL;
+/* From here on N allocations go well, and no more. */
+static void allow_allocations(int n) {
+    faults_clear();
+    faults_fail(CALL_CALLOC, n + 1, INT32_MAX, ENOMEM);
 }
 
 Test(resolve, every_allocation_may_fail) { /* behaviour 64 */
     int whole = 0;
-    lport_os.calloc = failing_calloc;
     for (int n = 0; n < 20; n++) {
-        allocations_left = n;
+        allow_allocations(n);
         int64_t query = lport_resolve_open("many.test", 9, LPORT_ANY, LPORT_ALIASES);
         if (query < 0) {
             cr_assert_eq(kind(query), LPORT_MEMORY_EXHAUSTED);
@@ -844,9 +773,8 @@ Test(resolve, every_allocation_for_the_names_of_an_address_may_fail) { /* behavi
     uint8_t address[LPORT_ADDRESS_SIZE];
     int whole = 0, n = 0;
     cr_assert_eq(lport_address_parse("127.0.0.2", 9, 0, address), LPORT_INET);
-    lport_os.calloc = failing_calloc;
     for (; n < 20; n++) {
-        allocations_left = n;
+        allow_allocations(n);
         int64_t query = lport_resolve_reverse(address);
         if (query < 0) {
             cr_assert_eq(kind(query), LPORT_MEMORY_EXHAUSTED);
@@ -865,7 +793,7 @@ Test(resolve, every_allocation_for_the_names_of_an_address_may_fail) { /* behavi
  */
 
 Test(resolve, localhost_has_an_address) {
-    lport_resolver = fake.system;
+    lport_resolver = system_resolver;
     int64_t query = asked("localhost", LPORT_ALIASES);
     cr_assert_gt(lport_resolve_count(query), 0);
     check_name(query, 0, "localhost");
