@@ -268,22 +268,23 @@ wait for one, and a thread more would only be in their way. With the lock held."
         ((not (or (service-ticker service) (somebody-comes-p service)))
          (wake-another service))))
 
-(defparameter *much-work* 50000
-  "Nanoseconds of work of one thread for which another is woken where there is a processor for it.")
+(defparameter *slow-pace* 30000
+  "Nanoseconds for a client from which on it is worth to wake another thread for the next one, where
+there is a processor for it.")
 
-(defun much-work-p (service)
+(defun worth-another-p (service)
   "True if another thread could begin now with what this one, which has taken a client, would come
 to much later: those in the line, or, if nobody leads, those that may come. With the lock held."
-  (and (or (service-first service)
+  (and (> (service-pace service) *slow-pace*)
+       (or (service-first service)
            (and (null (service-leader service)) (> (service-client-count service) 1)))
-       (> (* (1+ (service-waiting service)) (service-pace service)) *much-work*)
        (spare-processor-p service)))
 
 (defun take-client (service)
   "The first client of the line, for this thread to serve. Somebody else looks for the next: now,
 where that is worth it, else when it ticks. With the lock held."
   (let ((client (pop-client service)))
-    (if (and (much-work-p service) (not (somebody-comes-p service)))
+    (if (and (worth-another-p service) (not (somebody-comes-p service)))
         (wake-another service)
         (need-ticker service))
     client))
