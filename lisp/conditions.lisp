@@ -37,7 +37,7 @@ Initargs of 1999 that still work: :PROC :HOST :PORT :MESG :ARGS.")
 (eval-when (:compile-toplevel :load-toplevel :execute)
   (defun stream-class-name (name)
     "The name of the internal class for NAME on a stream."
-    (intern (format nil "~A-ON-STREAM" name) :port)))
+    (intern (concatenate 'string (symbol-name name) "-ON-STREAM") :port)))
 
 (defvar *stream-classes* (make-hash-table :test 'eq)
   "From the name of a class to that of its subclass which is a STREAM-ERROR.")

@@ -328,7 +328,7 @@ of that type."
 (defmacro %define-waiting ((c-name name) result &rest parameters)
   "As %DEFINE-FOREIGN, for a function tagged [waits], which has a deadline among its PARAMETERS. No
 interrupt comes in while it waits, so it waits in pieces."
-  (let ((raw (intern (format nil "%~A" name) :port.ffi))
+  (let ((raw (intern (concatenate 'string "%" (symbol-name name)) :port.ffi))
         (names (mapcar #'first parameters)))
     `(progn
        (%define-foreign (,c-name ,raw) ,result ,@parameters)

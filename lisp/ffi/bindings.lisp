@@ -19,7 +19,7 @@
       (let ((name (lisp-name c-name))
             (names (mapcar #'first parameters)))
         (ecase tag
-          (:nowait (let ((raw (intern (format nil "%~A" name) :port.ffi)))
+          (:nowait (let ((raw (intern (concatenate 'string "%" (symbol-name name)) :port.ffi)))
                      `((declaim (inline ,raw ,name))
                        (%define-foreign (,c-name ,raw) ,result ,@parameters)
                        (defun ,name ,names

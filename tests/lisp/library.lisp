@@ -35,10 +35,10 @@ its runtime. It is the SBCL that `make` was told to test."
   "(port:with-socket-server (s 0 :host \"127.0.0.1\")
      (port:with-open-socket (c \"127.0.0.1\" (nth-value 1 (port:socket-server-host/port s)))
        (let ((p (port:socket-accept s)))
-         (write-line \"round trip\" p)
+         (write-line (string-downcase \"ROUND TRIP\") p)
          (close p)
          (princ (read-line c)))))"
-  "A form that prints `round trip` if sockets work.")
+  "A form that prints `round trip` if sockets work; a backtrace that shows it has no such text.")
 
 (define-test library.missing-or-wrong (:weather nil :limit 400) ; looks for it elsewhere
   (uiop:with-temporary-file (:pathname other)
@@ -133,6 +133,27 @@ name, which begins with NAME."
 (defun cache-environment (directory)
   "Compiled files of the run go beside DIRECTORY, which may be read-only."
   (list (format nil "XDG_CACHE_HOME=~A" (cache-beside directory))))
+
+(define-test library.compiled-under-any-printer (:weather nil :limit 400)
+  "What port is made of has the same names whatever *PRINT-CASE* and its kin are while it is
+compiled, as somebody's initialization file may set them."
+  (let ((cache (format nil "~Aport printer ~D/" (uiop:native-namestring (uiop:temporary-directory))
+                       (process-id))))
+    (unwind-protect
+         (let ((output (run-lisp
+                        (append '("(require :asdf)"
+                                  "(mapc #'asdf:load-system '(:cffi :babel))"
+                                  "(setf *print-case* :downcase *print-length* 1 *print-level* 1)")
+                                (loading (here))
+                                (list *round-trip*
+                                      "(dolist (package '(:port :port.ffi))
+                                         (do-symbols (name package)
+                                           (when (some #'lower-case-p (symbol-name name))
+                                             (format t \"misnamed: ~S\" name))))"))
+                        :environment (list (format nil "XDG_CACHE_HOME=~A" cache)))))
+           (is (search "round trip" output) "~A" output)
+           (is (not (search "misnamed" output)) "~A" output))
+      (uiop:run-program (list "rm" "-rf" cache)))))
 
 (define-test library.directory-with-a-space (:weather nil :limit 600) ; looks for it elsewhere
   (call-with-copy
