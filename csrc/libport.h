@@ -191,6 +191,7 @@ enum {
     LPORT_END,           /* sequenced packets: the peer has closed, and everything was received */
     LPORT_PROXY_SYNTAX,  /* octets that are no header of the PROXY protocol */
     LPORT_PATH_TAKEN,    /* EADDRINUSE of a bind to a path that a file holds which is no socket */
+    LPORT_THREADS_EXHAUSTED, /* a thread of the library's own could not be made */
     LPORT_KIND_END,
 };
 
@@ -737,7 +738,8 @@ LPORT_API int64_t lport_text_to_ascii(const uint32_t *chars, size_t len, uint8_t
 /* [nowait] Asks the system for the addresses of NAME in FAMILY (LPORT_ANY, _INET, _INET6), on a
  * thread of the library with every signal blocked. Returns a query, a positive integer, to be
  * closed. Never for literals: LPORT_INVALID. FLAGS: 0 or LPORT_ALIASES. LPORT_ADDRESS_SYNTAX:
- * empty, longer than 255 octets, or a zero octet in it. Source: getaddrinfo(3) without
+ * empty, longer than 255 octets, or a zero octet in it. LPORT_THREADS_EXHAUSTED: there is no such
+ * thread and none could be made. LPORT_MEMORY_EXHAUSTED. Source: getaddrinfo(3) without
  * AI_ADDRCONFIG. */
 LPORT_API int64_t lport_resolve_open(const char *name, size_t len, int32_t family, int32_t flags);
 

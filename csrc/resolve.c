@@ -283,6 +283,7 @@ static int64_t ask(const struct lport_question *question) {
             result = lport_pool_name(query);
         } else {
             give_back_query(query);
+            result = lport_status_make(LPORT_THREADS_EXHAUSTED);
         }
     }
     pthread_mutex_unlock(&queries.lock);

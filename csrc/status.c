@@ -70,6 +70,8 @@ static const struct kind kinds[LPORT_KIND_END] = {
     [LPORT_END] = {"end-of-file", "network", "end of file"},
     [LPORT_PROXY_SYNTAX] = {"proxy-syntax", "proxy-error", "not a header of the PROXY protocol"},
     [LPORT_PATH_TAKEN] = {"path-taken", "address-in-use", "a file that is no socket is there"},
+    [LPORT_THREADS_EXHAUSTED] = {"threads-exhausted", "resource-exhausted",
+                                 "no thread could be made"},
 };
 
 /* ---- numbers of the system ------------------------------------------------------------------- */

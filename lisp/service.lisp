@@ -183,7 +183,7 @@ knows, are closed."
               (when (plusp (service-thread-count new))
                 (setf service new))))
           (unless service
-            (fail-as 'resource-exhausted :serve :memory-exhausted
+            (fail-as 'resource-exhausted :serve :threads-exhausted
                      :message "no thread could be made"))
           (prog1 (make-instance 'server :service service)
             (setf kept t)))

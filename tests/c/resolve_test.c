@@ -724,7 +724,7 @@ Test(resolve, a_thread_has_the_stack_that_every_thread_has) {
 
 Test(resolve, without_a_thread_nothing_is_left_behind) {
     lport_resolver.thread_create = no_thread;
-    cr_assert_eq(kind(lport_resolve_open("many.test", 9, LPORT_ANY, 0)), LPORT_MEMORY_EXHAUSTED);
+    cr_assert_eq(kind(lport_resolve_open("many.test", 9, LPORT_ANY, 0)), LPORT_THREADS_EXHAUSTED);
     cr_assert_eq(lport_resolve_pending(), 0);
     lport_resolver.thread_create = pthread_create;
     shut_gate();

@@ -49,6 +49,18 @@
       (is (equal "after" (with-deadline (10) (ask-once number "after"))))
       (is-true (wait-until (lambda () (zerop (client-count server))))))))
 
+(define-test service.no-thread-can-be-made (:weather nil)
+  "A service that gets none of its threads says so, and listens nowhere."
+  (let ((before (open-things)))
+    (sb-int:encapsulate 'port::%make-thread 'none
+                        (lambda (original &rest arguments)
+                          (declare (ignore original arguments))
+                          (error "no thread")))
+    (unwind-protect (is-failure (resource-exhausted :threads-exhausted "no thread could be made")
+                      (serve #'identity 0 :host "127.0.0.1"))
+      (sb-int:unencapsulate 'port::%make-thread 'none))
+    (is (null (leaks before)) "~A" (leaks before))))
+
 (define-test service.descriptors-of-others (:behaviour 57 :limit 60 :weather nil)
   "A service that finds no descriptor serves once others have given some back, though no connection
 of its own has ended."
