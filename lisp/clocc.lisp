@@ -132,9 +132,7 @@ Restarts: RETRY; USE-VALUE, another host."
   (let ((row (find-service-row name protocol :service)))
     (if row
         (row-servent row)
-        (fail-as 'service-not-found :service :service-not-found
-                 :port name :message "expected the name of a service~@[ over ~A~], got ~S"
-                 :arguments (list (and (string/= protocol "") protocol) name)))))
+        (fail-service name protocol :service))))
 
 (defun socket-service-port (&optional service (protocol "tcp"))
   "Return the SERVENT of SERVICE over PROTOCOL, or, if SERVICE is NIL, the list of all, over

@@ -82,6 +82,15 @@ link-local scope and has no zone, unless OWN, the block of the own end, has one.
            :message "expected a port from ~D to 65535 or the name of a service, got ~S"
            :arguments (list minimum port)))
 
+(defun fail-service (name protocol operation)
+  "Signal SERVICE-NOT-FOUND for NAME over PROTOCOL (\"\" for any)."
+  (fail-as 'service-not-found operation :service-not-found
+           :port name
+           :message "expected the name of a service~@[ over ~A~], got ~S~:[~;, and the system ~
+                     has no table of services (/etc/services)~]"
+           :arguments (list (and (string/= protocol "") protocol) name
+                            (null (service-rows operation)))))
+
 (defun service-port (name protocol operation minimum)
   "The port of service NAME. One that begins with a digit and is no service was meant as a number."
   (let ((row (if (service-name-p name)
@@ -89,9 +98,7 @@ link-local scope and has no zone, unless OWN, the block of the own end, has one.
                  (fail-port name operation minimum))))
     (cond (row (row-port row))
           ((digit-char-p (char name 0)) (fail-port name operation minimum))
-          (t (fail-as 'service-not-found operation :service-not-found
-                      :port name :message "expected the name of a service over ~A, got ~S"
-                      :arguments (list protocol name))))))
+          (t (fail-service name protocol operation)))))
 
 (defun spelled-port (text)
   "The number that TEXT spells in decimal digits, 0 to 65535, or NIL."

@@ -148,6 +148,19 @@ one."
   (is-failure (service-not-found :service-not-found "tftp" "over tcp")
     (port-designator "tftp" "tcp" :connect)))
 
+(define-test "address.service-where-there-is-no-table" ()
+  "As in many a container: it is not the name that is wrong."
+  (is (not (search "no table" (princ-to-string (failure-of (port-designator "no-such-service" "tcp"
+                                                                            :connect))))))
+  (sb-int:encapsulate 'port::service-rows 'none (constantly '()))
+  (unwind-protect
+       (progn
+         (is-failure (service-not-found :service-not-found "over tcp" "no table of services")
+           (open-socket "127.0.0.1" "no-such-service"))
+         (is-failure (service-not-found :service-not-found "no table of services")
+           (socket-service-port "no-such-service" nil)))
+    (sb-int:unencapsulate 'port::service-rows 'none)))
+
 (define-test "address.family" ()
   (is (equal '(0 4 6) (mapcar #'family-designator '(nil :inet :inet6))))
   (dolist (family '(:local :inet4 4 t "inet"))
