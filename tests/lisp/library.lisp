@@ -134,16 +134,17 @@ name, which begins with NAME."
   "Compiled files of the run go beside DIRECTORY, which may be read-only."
   (list (format nil "XDG_CACHE_HOME=~A" (cache-beside directory))))
 
-(define-test library.compiled-under-any-printer (:weather nil :limit 400)
-  "What port is made of has the same names whatever *PRINT-CASE* and its kin are while it is
-compiled, as somebody's initialization file may set them."
+(define-test library.compiled-under-any-printer-and-policy (:weather nil :limit 400)
+  "What port is made of has the same names, and knows its keywords, whatever *PRINT-CASE* and its kin
+are while it is compiled, and OPTIMIZE, as somebody's initialization file may set them."
   (let ((cache (format nil "~Aport printer ~D/" (uiop:native-namestring (uiop:temporary-directory))
                        (process-id))))
     (unwind-protect
          (let ((output (run-lisp
                         (append '("(require :asdf)"
                                   "(mapc #'asdf:load-system '(:cffi :babel))"
-                                  "(setf *print-case* :downcase *print-length* 1 *print-level* 1)")
+                                  "(setf *print-case* :downcase *print-length* 1 *print-level* 1)"
+                                  "(proclaim '(optimize (speed 3) (safety 0) (debug 0)))")
                                 (loading (here))
                                 (list *round-trip*
                                       "(dolist (package '(:port :port.ffi))

@@ -21,7 +21,7 @@
          "library.missing-or-wrong" "library.another-version" "library.directory-with-a-space"
          "library.directory-with-characters-of-make-and-of-patterns"
          "library.read-only-sources" "library.moved-executable"
-         "library.compiled-under-any-printer"
+         "library.compiled-under-any-printer-and-policy"
          "library.make-loads-its-own-checkout" "octets.vectors-beyond-an-int"
          "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
