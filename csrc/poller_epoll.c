@@ -25,13 +25,20 @@ _Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &
                    EPOLLHUP == POLLHUP && EPOLLRDHUP == POLLRDHUP,
                "epoll and poll share their bits on Linux");
 
+/* True if EPOLL can be waited on: a filter may know only the newer calls for that. */
+static int may_wait(int epoll) {
+    struct epoll_event none;
+    return lport_os.epoll_wait(epoll, &none, 1, 0) >= 0 || errno == EINTR;
+}
+
 static int64_t epoll_open(struct lport_poller *poller) {
     struct epoll_event waking = {.events = EPOLLIN, .data.u64 = 0};
     int epoll = lport_os.epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0) {
         return lport_status_from_errno(LPORT_IN_GENERAL, errno);
     }
-    if (lport_os.epoll_ctl(epoll, EPOLL_CTL_ADD, poller->slot->fd, &waking) < 0) {
+    if (lport_os.epoll_ctl(epoll, EPOLL_CTL_ADD, poller->slot->fd, &waking) < 0 ||
+        !may_wait(epoll)) {
         int64_t status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
         lport_os.close(epoll);
         return status;

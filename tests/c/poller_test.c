@@ -795,6 +795,12 @@ SOCKET_TEST(poller, the_best_is_poll_where_a_filter_forbids_epoll) {
     assert_best_is_poll(LPORT_PERMISSION_DENIED);
 }
 
+SOCKET_TEST(poller, the_best_is_poll_where_a_filter_forbids_the_wait_alone) {
+    faults_fail(CALL_EPOLL_WAIT, 1, INT64_MAX, EPERM);
+    assert_best_is_poll(LPORT_PERMISSION_DENIED);
+    faults_clear();
+}
+
 SOCKET_TEST(poller, the_best_is_none_where_a_filter_forbids_what_each_needs) {
     forbid_call(SYS_eventfd2);
     for (int32_t backend = LPORT_POLLER_BEST; backend <= LPORT_POLLER_POLL; backend++) {
