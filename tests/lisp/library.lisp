@@ -135,8 +135,8 @@ name, which begins with NAME."
   (list (format nil "XDG_CACHE_HOME=~A" (cache-beside directory))))
 
 (define-test library.compiled-under-any-printer-and-policy (:weather nil :limit 400)
-  "What port is made of has the same names, and knows its keywords, whatever *PRINT-CASE* and its kin
-are while it is compiled, and OPTIMIZE, as somebody's initialization file may set them."
+  "What port is made of has the same names, and knows its keywords, whatever *PRINT-CASE* and its
+kin are while it is compiled, and the policy, as somebody's initialization file may set them."
   (let ((cache (format nil "~Aport printer ~D/" (uiop:native-namestring (uiop:temporary-directory))
                        (process-id))))
     (unwind-protect
