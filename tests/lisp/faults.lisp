@@ -169,3 +169,16 @@ without it."
              (close peer))
         (faults-clear))
       (close client))))
+
+(define-test faults.calls-that-the-system-has-not (:faults t)
+  "A filter of system calls is not blamed on the kind of the socket."
+  (with-datagram-socket (socket :host "127.0.0.1")
+    (let ((batch (make-datagram-batch 1)))
+      (batch-add batch (blank 1) :host "127.0.0.1" :port (nth-value 3 (socket-host/port socket)))
+      (flet ((report-of (call function)
+               (faults-fail 1 38 :call call) ; ENOSYS
+               (unwind-protect (is-failure (not-supported :not-supported "failed: not supported")
+                                 (funcall function))
+                 (faults-clear))))
+        (report-of "sendmmsg" (lambda () (send-batch socket batch)))
+        (report-of "recvmmsg" (lambda () (receive-batch socket batch)))))))
