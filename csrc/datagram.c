@@ -16,6 +16,7 @@
 #include "transfer.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -35,6 +36,46 @@ static void ask_for_joined(int64_t socket) {
     }
 }
 
+/* Has SOCKET drop whatever comes (OPTION SO_ATTACH_FILTER), or no longer (SO_DETACH_FILTER). 0 or a
+ * status. */
+static int64_t set_deaf(int64_t socket, int option) {
+    static struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    static const struct sock_fprog program = {1, &nothing};
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t status = 0;
+    if (lport_os.setsockopt((int)fd, SOL_SOCKET, option, &program, sizeof program) < 0) {
+        status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    lport_handle_leave(slot);
+    return status;
+}
+
+/* Binds SOCKET, of UDP, to LOCAL and connects it to REMOTE. Between the two it could hear anybody;
+ * so it hears nobody, where the system can do that. */
+static int64_t bind_and_connect(int64_t socket, const uint8_t *local, const uint8_t *remote) {
+    int deaf = set_deaf(socket, SO_ATTACH_FILTER) == 0;
+    int64_t status = lport_local_bind(socket, local);
+    if (status == 0) {
+        status = lport_socket_connect_start(socket, remote);
+    }
+    return status == 0 && deaf ? set_deaf(socket, SO_DETACH_FILTER) : status;
+}
+
+/* Gives SOCKET its ends, REMOTE unless that is NULL. 0 or a status. What was sent to a local socket
+ * has arrived, whoever sent it: nothing is dropped there. */
+static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
+                        const uint8_t *remote) {
+    if (remote != NULL && family != LPORT_LOCAL) {
+        return bind_and_connect(socket, local, remote);
+    }
+    int64_t status = lport_local_bind(socket, local);
+    return status == 0 && remote != NULL ? lport_socket_connect_start(socket, remote) : status;
+}
+
 /* A datagram socket of FAMILY, or a status and nothing left behind. What has arrived before the
  * system joins messages is single, so that may be last. */
 static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags) {
@@ -43,10 +84,7 @@ static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remo
     if (socket < 0) {
         return socket;
     }
-    int64_t status = lport_local_bind(socket, lport_address_in_family(local, family, room));
-    if (status == 0 && remote != NULL) {
-        status = lport_socket_connect_start(socket, remote);
-    }
+    int64_t status = set_ends(socket, family, lport_address_in_family(local, family, room), remote);
     if (status < 0) {
         lport_socket_close(socket, 0);
         return status;
