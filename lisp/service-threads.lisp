@@ -143,10 +143,10 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
 (defun wake-another (service)
   "Let an idle thread look for something to do, or make one. With the lock held."
   (forget-stillborn service)
-  (if (and (zerop (service-idle service))
-           (< (service-thread-count service) (service-thread-limit service)))
-      (add-thread service)
-      (rouse-another service)))
+  (unless (and (zerop (service-idle service))
+               (< (service-thread-count service) (service-thread-limit service))
+               (add-thread service))
+    (rouse-another service)))
 
 ;;; Whoever ends the process lets no thread be made any more and waits for all others to end: one
 ;;; that tried to make another would never do so. So a thread is being made, or the process is
@@ -169,8 +169,8 @@ the system has none."
       (%make-thread function name))))
 
 (defun add-thread (service)
-  "With the lock held. Without memory for another thread the service goes on with those it has; none
-is made while the process ends."
+  "True if another thread could be made: the service goes on with those it has where the system has
+none, and while the process ends. With the lock held."
   (incf (service-thread-count service))
   (incf (service-coming service))
   (let ((thread (handler-case (start-thread (lambda () (work service))
@@ -180,7 +180,8 @@ is made while the process ends."
     (cond (thread (push thread (service-threads service))
                   (push thread (service-starting service)))
           (t (decf (service-thread-count service))
-             (decf (service-coming service))))))
+             (decf (service-coming service))
+             nil))))
 
 (defparameter *start-piece* 0.01
   "Seconds after which a thread that waits for another to begin looks if it has been killed.")

@@ -52,13 +52,10 @@
 (define-test service.no-thread-can-be-made (:weather nil)
   "A service that gets none of its threads says so, and listens nowhere."
   (let ((before (open-things)))
-    (sb-int:encapsulate 'port::%make-thread 'none
-                        (lambda (original &rest arguments)
-                          (declare (ignore original arguments))
-                          (error "no thread")))
-    (unwind-protect (is-failure (resource-exhausted :threads-exhausted "no thread could be made")
-                      (serve #'identity 0 :host "127.0.0.1"))
-      (sb-int:unencapsulate 'port::%make-thread 'none))
+    (call-without-new-threads
+     (lambda ()
+       (is-failure (resource-exhausted :threads-exhausted "no thread could be made")
+         (serve #'identity 0 :host "127.0.0.1"))))
     (is (null (leaks before)) "~A" (leaks before))))
 
 (define-test service.descriptors-of-others (:behaviour 57 :limit 60 :weather nil)

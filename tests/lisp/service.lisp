@@ -177,28 +177,45 @@ their tickers do not look."
             port::*rare-tick* rare)
       (sb-int:unencapsulate 'port::%processor-count 'test))))
 
+(defun call-without-new-threads (function)
+  "Call FUNCTION; services can make no threads meanwhile."
+  (sb-int:encapsulate 'port::%make-thread 'none
+                      (lambda (original &rest arguments)
+                        (declare (ignore original arguments))
+                        (error "no thread")))
+  (unwind-protect (funcall function)
+    (sb-int:unencapsulate 'port::%make-thread 'none)))
+
+(defun check-quick-beside-slow (call)
+  "A client is answered while another's function, known to be slow, is at work. What is done
+meanwhile is called by CALL."
+  (let ((gate (sb-thread:make-semaphore)))
+    (with-service (server number (lambda (socket)
+                                   (flet ((wait () (sb-thread:wait-on-semaphore gate)))
+                                     (echo-one-line socket #'wait)))
+                          :await-input t)
+      (with-open-socket (slow "127.0.0.1" number :input-timeout 10)
+        (with-open-socket (quick "127.0.0.1" number :input-timeout 10)
+          (let ((ask (in-thread (lambda () (ask slow "wait")))))
+            (sleep 0.005)
+            (sb-thread:signal-semaphore gate)
+            (is (equal "wait" (join ask))))
+          (is-true (wait-until (lambda ()
+                                 (and (port::service-leader (service-of server))
+                                      (port::service-ticker (service-of server))))))
+          (funcall call (lambda ()
+                          (write-line "wait" slow)
+                          (finish-output slow)
+                          (dotimes (i 3)
+                            (is (equal "quick" (ask quick "quick"))))))
+          (sb-thread:signal-semaphore gate)
+          (is (equal "wait" (read-line slow))))))))
+
 (define-test service.slow-ones-have-a-processor-each ()
   "Where calls are known to take their time, and there is a processor, another thread looks for more
-as soon as one has something to serve."
-  (call-without-ticks
-   (lambda ()
-     (let ((gate (sb-thread:make-semaphore)))
-       (with-service (server number (lambda (socket)
-                                      (flet ((wait () (sb-thread:wait-on-semaphore gate)))
-                                        (echo-one-line socket #'wait)))
-                             :await-input t)
-         (with-open-socket (slow "127.0.0.1" number :input-timeout 10)
-           (with-open-socket (quick "127.0.0.1" number :input-timeout 10)
-             (let ((ask (in-thread (lambda () (ask slow "wait")))))
-               (sleep 0.005)
-               (sb-thread:signal-semaphore gate)
-               (is (equal "wait" (join ask))))
-             (write-line "wait" slow)
-             (finish-output slow)
-             (dotimes (i 3)
-               (is (equal "quick" (ask quick "quick"))))
-             (sb-thread:signal-semaphore gate)
-             (is (equal "wait" (read-line slow))))))))))
+as soon as one has something to serve: one that is made for it, or where none can be, the ticker."
+  (dolist (call (list #'funcall #'call-without-new-threads))
+    (call-without-ticks (lambda () (check-quick-beside-slow call)))))
 
 (define-test service.threads-are-bounded ()
   (let ((now (list 0)) (most 0))
