@@ -403,17 +403,20 @@ first, and the header was all that has come."
     (if (and first (service-await-input service) (socket-link socket)
              (zerop (buffered-input connection)))
         :again
-        (let* ((at-end (at-end-p connection)) (received (connection-octets-in connection))
+        (let* ((at-end (at-end-p connection)) (position (octets-read connection))
                (value (%interruptible (funcall (service-function service) socket))))
           (when (eq value :again)
-            (when at-end
+            (when (and at-end (not (channel-closing connection)))
               (fail-endless socket))
-            (unless (or first (/= received (connection-octets-in connection)))
+            (when (and (not first)
+                       (zerop (buffered-input connection))
+                       (= position (octets-read connection)))
               (look-for-end connection)))
           value))))
 
 (defun look-for-end (connection)
-  "Receive what the function has left in the system, which may be the end."
+  "Receive what the function, which has read nothing, has left in the system: it may be the end.
+Where it has read there is no hurry, and what comes next may be for RECEIVE-DESCRIPTORS."
   (with-input-now (connection)
     (fill-input-quickly connection)))
 
