@@ -52,8 +52,7 @@
   (client-count 0 :type fixnum)
   (first nil)                           ; of the line
   (last nil)
-  (waiting 0 :type fixnum)              ; clients in it
-  (progress 0 :type fixnum)             ; clients taken from it
+  (progress 0 :type fixnum)             ; clients taken from the line
   (pace 0 :type fixnum)                 ; nanoseconds that one takes, about; without the lock
   (threads '() :type list)
   (thread-count 0 :type fixnum)         ; with those that are just being made
@@ -84,11 +83,7 @@
   (if (service-last service)
       (setf (client-next (service-last service)) first)
       (setf (service-first service) first))
-  (setf (service-last service) last)
-  (incf (service-waiting service)
-        (loop for client = first then (client-next client)
-              count t
-              until (eq client last))))
+  (setf (service-last service) last))
 
 (defun pop-client (service)
   "The first client of the line, which is not empty."
@@ -97,7 +92,6 @@
           (client-next client) nil)
     (when (null (service-first service))
       (setf (service-last service) nil))
-    (decf (service-waiting service))
     (incf (service-progress service))
     client))
 
