@@ -83,10 +83,13 @@ some of them."
 allows. SEEN and LAST-P as of FIND-LINE."
   (let ((limit (text-format-line-limit (connection-format connection))))
     (when (> (buffered-input connection) limit)
-      (let ((count (or (call-deferred (find-line connection seen last-p))
-                       ;; The last one may be half of its end.
-                       (1- (buffered-input connection)))))
-        (declare (type fixnum count))
+      (let ((count (call-deferred
+                     (or (values (find-line connection seen last-p))
+                         ;; The last octet may be half of its end.
+                         (let ((start (connection-in-start connection)))
+                           (- (line-end connection start (connection-in-end connection))
+                              start))))))
+        (declare (type index count))
         (when (> count limit)
           (fail-long-line connection limit))))))
 

@@ -124,8 +124,6 @@ question without an end; of the format's own, the question is about the characte
     (close a)
     (is (equalp (octets-like "1x2") (everything b)))))
 
-;;; A handler may use the socket whose call it is asked about.
-
 ;;; Lines that are too long
 
 (defun coded (format text)
@@ -177,8 +175,11 @@ question without an end; of the format's own, the question is about the characte
           (is-read "abcdef")
           (is-read nil))))
     (with-pair (a b)
-      (setf (stream-external-format b) format)
+      (setf (stream-external-format b) format
+            (socket-timeout b :input) 9)
       (write-octets a (coded format "abcdefg"))
+      (finish-output a)
+      (is-line-too-long b (getf (rest format) :line-limit)) ; as soon as it is
       (close a)
       (is-line-too-long b (getf (rest format) :line-limit))
       (is (equal "abcdefg" (progn (setf (stream-external-format b) (remove-limit format))
@@ -223,6 +224,8 @@ question without an end; of the format's own, the question is about the characte
       (is (string= "y" (read-line b)))
       (is (string= "end" (read-line b)))
       (join writer))))
+
+;;; A handler may use the socket whose call it is asked about.
 
 (defmacro replacing ((class replacement &rest during) &body body)
   "Run BODY; whenever it signals CLASS, do the forms DURING and read or write REPLACEMENT instead."
