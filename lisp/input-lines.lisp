@@ -294,5 +294,7 @@ has set another format."
                  (return (multiple-value-prog1
                              (values (trimmed line (if ended length (1- length))) ended)
                            (setf done t))))))
-        (unless done
-          (put-back connection octets 0 count))))))
+        (cond (done
+               (setf (connection-last-width connection) 0)
+               (release-idle-input connection))
+              (t (put-back connection octets 0 count)))))))

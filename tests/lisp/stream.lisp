@@ -551,7 +551,13 @@ the heap rounds up to, and tables that grow by doubling, are shared by many."
         (is-true (idle-p b))
         (send-octets a 7)
         (is (= 7 (read-byte b)))
-        (is (typep (failure-of (unread-char #\t b)) 'usage-error))))))
+        (is (typep (failure-of (unread-char #\t b)) 'usage-error)))
+      ;; a line that is read character by character is a line
+      (setf (stream-external-format b) :utf-16le)
+      (send-octets a 10 0)
+      (is (string= "" (read-line b)))
+      (is-true (idle-p b))
+      (is (typep (failure-of (unread-char #\Newline b)) 'usage-error)))))
 
 (define-test "stream.a-character-is-taken-back-once" (:behaviour 44)
   "One that was kept aside as it emptied the buffer is no longer taken back where the stream comes
