@@ -189,15 +189,18 @@ their tickers do not look."
 (defun check-quick-beside-slow (call)
   "A client is answered while another's function, known to be slow, is at work. What is done
 meanwhile is called by CALL."
-  (let ((gate (sb-thread:make-semaphore)))
+  (let ((waits (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
     (with-service (server number (lambda (socket)
-                                   (flet ((wait () (sb-thread:wait-on-semaphore gate)))
+                                   (flet ((wait ()
+                                            (sb-thread:signal-semaphore waits)
+                                            (sb-thread:wait-on-semaphore gate)))
                                      (echo-one-line socket #'wait)))
                           :await-input t)
       (with-open-socket (slow "127.0.0.1" number :input-timeout 10)
         (with-open-socket (quick "127.0.0.1" number :input-timeout 10)
           (let ((ask (in-thread (lambda () (ask slow "wait")))))
-            (sleep 0.005)
+            (sb-thread:wait-on-semaphore waits)
+            (sleep 0.005)               ; that is slow
             (sb-thread:signal-semaphore gate)
             (is (equal "wait" (join ask))))
           (is-true (wait-until (lambda ()
