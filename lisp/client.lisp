@@ -115,7 +115,7 @@ and TIMEOUT, as the caller gave them, and the attempts are for the condition."
              (later)
              (call-deferred (setf dial (funcall open)))
              (when (minusp dial)
-               (error (failed dial)))
+               (signal-failure (failed dial)))
              (loop
                (let ((result 0))
                  (call-deferred
@@ -131,7 +131,7 @@ and TIMEOUT, as the caller gave them, and the attempts are for the condition."
                        ((= (lport-status-kind result) +lport-in-progress+)
                         (lport-dial-wait dial limit)
                         (later))
-                       (t (error (failed result)))))))
+                       (t (signal-failure (failed result)))))))
         (when (plusp dial)
           (lport-dial-close dial))
         (unless (or kept (null socket)) ; an interrupt that has come meanwhile has unwound this

@@ -11,6 +11,9 @@
 (defvar *retries* '()
   "What this thread is in that can be tried again, the innermost first; see restarts.lisp.")
 
+(defvar *in-hand* nil
+  "The condition that this thread is signalling, the one that came last; see restarts.lisp.")
+
 (define-condition network (error)
   ((operation :initarg :operation :initform nil :reader network-operation)
    (code :initarg :code :initform nil :reader network-code)

@@ -39,9 +39,14 @@ CODE."
                    (without-keys facts '(:message :arguments))
                    (ends-of socket)))))
 
+(defun signal-failure (condition)
+  "Signal CONDITION, an error; never return."
+  (let ((*in-hand* condition))
+    (error condition)))
+
 (defun fail-as (class operation code &rest facts &key &allow-other-keys)
   "Signal the condition that FAILURE makes of the same arguments; never return."
-  (error (apply #'failure class operation code facts)))
+  (signal-failure (apply #'failure class operation code facts)))
 
 ;;; What the library says
 
@@ -87,4 +92,4 @@ as of FAILURE; without a MESSAGE the library's own phrase is the reason."
 
 (defun fail (status operation &rest facts &key &allow-other-keys)
   "Signal the condition that STATUS-CONDITION makes of the same arguments; never return."
-  (error (apply #'status-condition status operation facts)))
+  (signal-failure (apply #'status-condition status operation facts)))

@@ -72,7 +72,7 @@ at once counts no more than any other: nothing is asked after the limit."
                          (await-answer-until query limit #'later)
                          (let ((count (answer-count query)))
                            (if (minusp count)
-                               (error (failed count))
+                               (signal-failure (failed count))
                                (funcall function query count))))))))
 
 (defun opener (name family flags)

@@ -21,11 +21,12 @@ arguments."
 ;;; are not for the condition, which keeps those of what it was signalled in.
 
 (defun retry-for (condition)
-  "The call of CALL-WITH-RETRY-RESTARTS whose restarts are for CONDITION, which may be NIL."
-  (find-if (lambda (call) (typep condition (first call)))
-           (if (typep condition 'network)
-               (network-retries condition)
-               *retries*)))
+  "The call of CALL-WITH-RETRY-RESTARTS whose restarts are for CONDITION; for NIL, the one in hand."
+  (let ((condition (or condition *in-hand*)))
+    (find-if (lambda (call) (typep condition (first call)))
+             (if (typep condition 'network)
+                 (network-retries condition)
+                 *retries*))))
 
 (defun call-with-retry-restarts (function value &key (doing "it") (what "value") (for t))
   "Return the values of FUNCTION, called with VALUE. While it fails the restarts RETRY, which calls

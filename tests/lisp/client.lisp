@@ -302,6 +302,23 @@ those of WAIT-LONGER once they were asked for."
         (with-open-socket (client "127.0.0.1" (port-of server) :local-host wrong)
           (is (equal "127.0.0.5" (third (multiple-value-list (socket-host/port client))))))))))
 
+(define-test client.another-value-without-a-condition ()
+  "It is for what fails just now."
+  (with-socket-server (server 0 :host "127.0.0.9")
+    (handler-bind ((address-not-available (lambda (condition)
+                                            (declare (ignore condition))
+                                            (use-value "127.0.0.7")))
+                   (connection-refused (lambda (condition)
+                                         (declare (ignore condition))
+                                         (ignore-errors (open-socket "127.0.0.2" 1))
+                                         (use-value "127.0.0.9"))))
+      (with-open-socket (client "127.0.0.1" (port-of server) :local-host "192.0.2.77")
+        (is (equal '("127.0.0.9" "127.0.0.7")
+                   (destructuring-bind (host port own own-port)
+                       (multiple-value-list (socket-host/port client))
+                     (declare (ignore port own-port))
+                     (list host own))))))))
+
 (define-test client.a-privileged-port-of-its-own ()
   (with-socket-server (server 0 :host "127.0.0.1")
     (with-datagram-socket (peer :host "127.0.0.1")

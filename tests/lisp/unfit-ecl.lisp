@@ -30,6 +30,8 @@
         ("ECL calls what is in the same file directly, so that nothing can be put in between"
          "poller.closed-while-joined" "service.stop-while-accepting"
          "octets.peeked-although-an-interrupt-reads")
+        ("ECL asks a restart that is invoked once more, about no condition"
+         "client.restarts-within-a-handler")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"
