@@ -54,26 +54,17 @@ static int64_t set_deaf(int64_t socket, int option) {
     return status;
 }
 
-/* Binds SOCKET, of UDP, to LOCAL and connects it to REMOTE. Between the two it could hear anybody;
- * so it hears nobody, where the system can do that. */
-static int64_t bind_and_connect(int64_t socket, const uint8_t *local, const uint8_t *remote) {
-    int deaf = set_deaf(socket, SO_ATTACH_FILTER) == 0;
+/* Gives SOCKET its ends, REMOTE unless that is NULL. 0 or a status. Between bind and connect it
+ * could hear anybody, so it hears nobody, where the system can do that. Not a local one: what was
+ * sent to that has arrived, whoever sent it. */
+static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
+                        const uint8_t *remote) {
+    int deaf = remote != NULL && family != LPORT_LOCAL && set_deaf(socket, SO_ATTACH_FILTER) == 0;
     int64_t status = lport_local_bind(socket, local);
-    if (status == 0) {
+    if (status == 0 && remote != NULL) {
         status = lport_socket_connect_start(socket, remote);
     }
     return status == 0 && deaf ? set_deaf(socket, SO_DETACH_FILTER) : status;
-}
-
-/* Gives SOCKET its ends, REMOTE unless that is NULL. 0 or a status. What was sent to a local socket
- * has arrived, whoever sent it: nothing is dropped there. */
-static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
-                        const uint8_t *remote) {
-    if (remote != NULL && family != LPORT_LOCAL) {
-        return bind_and_connect(socket, local, remote);
-    }
-    int64_t status = lport_local_bind(socket, local);
-    return status == 0 && remote != NULL ? lport_socket_connect_start(socket, remote) : status;
 }
 
 /* A datagram socket of FAMILY, or a status and nothing left behind. What has arrived before the

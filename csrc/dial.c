@@ -1,5 +1,5 @@
 /* dial - a connection to a name or to one of several addresses (layer 3). Stands on os, status,
- * address, pool, resolve and on dial_attempts. See libport.h.
+ * clock, address, pool, resolve and on dial_attempts. See libport.h.
  *
  * A dial has its addresses when it is opened, or asks the resolver for them first. What
  * lport_dial_step does is: take the answer of the resolver, then do a step of the attempts, which
