@@ -218,8 +218,7 @@ ends it. NIL: more octets are needed. To be called with interrupts deferred."
   "Take the line of WIDTH octets, its end among them. To be called with interrupts deferred."
   (declare (type index width))
   (incf (connection-in-start connection) width)
-  (setf (connection-last-width connection) 0)
-  (release-idle-input connection))
+  (settle-input connection))
 
 (defun trimmed (string length)
   (declare (type characters string) (type index length))
@@ -294,7 +293,6 @@ has set another format."
                  (return (multiple-value-prog1
                              (values (trimmed line (if ended length (1- length))) ended)
                            (setf done t))))))
-        (cond (done
-               (setf (connection-last-width connection) 0)
-               (release-idle-input connection))
-              (t (put-back connection octets 0 count)))))))
+        (if done
+            (settle-input connection)
+            (put-back connection octets 0 count))))))

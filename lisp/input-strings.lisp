@@ -59,10 +59,9 @@ What a call that ends early had read goes back into the buffer in the octets tha
                (when (eq character :eof)
                  (setf done t)
                  (return (values position odd))))
-          (cond (done
-                 (setf (connection-last-width connection) 0)
-                 (release-idle-input connection))
-                (t (put-back-text connection string start position odd))))))))
+          (if done
+              (settle-input connection)
+              (put-back-text connection string start position odd)))))))
 
 ;;; The way back
 

@@ -103,6 +103,11 @@ and to give is one step, as an interrupt may fill it."
                (plusp (length (connection-in connection))))
       (forget-input connection))))
 
+(defun settle-input (connection)
+  "What was read last cannot be taken back: give back the buffer if nothing is in it."
+  (setf (connection-last-width connection) 0)
+  (release-idle-input connection))
+
 (declaim (inline octets-read))
 (defun octets-read (connection)
   "How many octets have been read, as a position in all that came."

@@ -107,9 +107,7 @@ FIND-OCTET-LINE."
     (multiple-value-bind (count width what) (find-octet-line connection (- end start) at-end)
       (when count
         (copy-unread connection octets start count)
-        (incf (connection-in-start connection) (+ count width))
-        (setf (connection-last-width connection) 0)
-        (release-idle-input connection)
+        (pass-line connection (+ count width))
         (values (+ start count) what)))))
 
 (defun read-octet-line (connection octets start end)
