@@ -156,12 +156,11 @@ WITH-DEADLINE, WAIT-LONGER, or the timeout."
 (defun signal-timeout (condition)
   "Signal CONDITION, a TIMEOUT. Its restart WAIT-LONGER returns as values the new limit, a moment,
 and the seconds that were given for it."
-  (let ((*in-hand* condition))
-    (restart-case (error condition)     ; of this form, so that they are of no other condition
-      (wait-longer (&optional seconds)
-        :report "Wait longer; asks for how many seconds."
-        :interactive read-seconds
-        (values (moment-after seconds) seconds)))))
+  (signalling condition
+    (wait-longer (&optional seconds)
+      :report "Wait longer; asks for how many seconds."
+      :interactive read-seconds
+      (values (moment-after seconds) seconds))))
 
 (defconstant +granted+ 16
   "How many limits that WAIT-LONGER gave are remembered, as several calls may be given some.")

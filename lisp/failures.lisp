@@ -44,6 +44,13 @@ CODE."
   (let ((*in-hand* condition))
     (error condition)))
 
+(defmacro signalling (condition &body clauses)
+  "The values of the restart with which a handler answers CONDITION, an error that this signals:
+CLAUSES are as of RESTART-CASE, and the restarts are of no other condition."
+  (let ((place (gensym "CONDITION")))
+    `(let* ((,place ,condition) (*in-hand* ,place))
+       (restart-case (error ,place) ,@clauses))))
+
 (defun fail-as (class operation code &rest facts &key &allow-other-keys)
   "Signal the condition that FAILURE makes of the same arguments; never return."
   (signal-failure (apply #'failure class operation code facts)))

@@ -62,17 +62,17 @@ ENCODING-ERROR says, which tells how many octets of the call were TAKEN."
 (defun ask-for-encodable (character connection taken)
   "The character to write for CHARACTER, which has no octets in the format of CONNECTION, as the
 restart REPLACE-CHARACTER says."
-  (let* ((name (text-format-name (connection-format connection)))
-         (condition (failure 'encoding-error :write :no-octets
-                             :socket (channel-socket connection)
-                             :character character :octets taken
-                             :message "~A has no octets for ~S" :arguments (list name character))))
-    (restart-case (error condition)     ; as in SIGNAL-TIMEOUT
-      (replace-character (&optional (replacement #\?))
-        :report "Write another character in its place."
-        :interactive (lambda ()
-                       (read-a-character (lambda (new) (written-octets connection new))))
-        (check-replacement :write replacement)))))
+  (signalling (failure 'encoding-error :write :no-octets
+                       :socket (channel-socket connection)
+                       :character character :octets taken
+                       :message "~A has no octets for ~S"
+                       :arguments (list (text-format-name (connection-format connection))
+                                        character))
+    (replace-character (&optional (replacement #\?))
+      :report "Write another character in its place."
+      :interactive (lambda ()
+                     (read-a-character (lambda (new) (written-octets connection new))))
+      (check-replacement :write replacement))))
 
 (defun write-run (connection string start end limit)
   "Write the characters START to END of STRING as they are, or as far as a handler leaves the format

@@ -205,17 +205,15 @@ NIL, or the character that an octet is all the same; how many octets."
   "The character that stands for OCTETS, which are none in FORMAT: the format's replacement, or what
 the restart REPLACE-CHARACTER of the DECODING-ERROR says."
   (or (text-format-replacement format)
-      (let ((condition (failure 'decoding-error :read :invalid-octets
-                                :socket (channel-socket channel) :text-octets octets
-                                :position position
-                                :message "expected ~A, got octets~{ ~2,'0X~}"
-                                :arguments (list (text-format-name format)
-                                                 (coerce octets 'list)))))
-        (restart-case (error condition) ; as in SIGNAL-TIMEOUT
-          (replace-character (&optional (character (code-char #xFFFD)))
-            :report "Read another character in place of the octets."
-            :interactive read-a-character
-            (check-replacement :read character))))))
+      (signalling (failure 'decoding-error :read :invalid-octets
+                           :socket (channel-socket channel) :text-octets octets
+                           :position position
+                           :message "expected ~A, got octets~{ ~2,'0X~}"
+                           :arguments (list (text-format-name format) (coerce octets 'list)))
+        (replace-character (&optional (character (code-char #xFFFD)))
+          :report "Read another character in place of the octets."
+          :interactive read-a-character
+          (check-replacement :read character)))))
 
 (defun encode-character (format character)
   "The octets of CHARACTER in FORMAT; NIL if it has none."
