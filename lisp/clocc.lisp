@@ -129,10 +129,10 @@ Restarts: RETRY; USE-VALUE, another host."
 
 (defun find-servent (name protocol)
   "The entry for NAME over PROTOCOL (\"\" for any), strings."
-  (let ((row (find-service-row name protocol :service)))
+  (multiple-value-bind (row table-p) (find-service-row name protocol :service)
     (if row
         (row-servent row)
-        (fail-service name protocol :service))))
+        (fail-service name protocol :service table-p))))
 
 (defun socket-service-port (&optional service (protocol "tcp"))
   "Return the SERVENT of SERVICE over PROTOCOL, or, if SERVICE is NIL, the list of all, over

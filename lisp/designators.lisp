@@ -82,23 +82,22 @@ link-local scope and has no zone, unless OWN, the block of the own end, has one.
            :message "expected a port from ~D to 65535 or the name of a service, got ~S"
            :arguments (list minimum port)))
 
-(defun fail-service (name protocol operation)
-  "Signal SERVICE-NOT-FOUND for NAME over PROTOCOL (\"\" for any)."
+(defun fail-service (name protocol operation table-p)
+  "Signal SERVICE-NOT-FOUND for NAME over PROTOCOL (\"\" for any). TABLE-P: the system has a table."
   (fail-as 'service-not-found operation :service-not-found
            :port name
            :message "expected the name of a service~@[ over ~A~], got ~S~:[~;, and the system ~
                      has no table of services (/etc/services)~]"
-           :arguments (list (and (string/= protocol "") protocol) name
-                            (null (service-rows operation)))))
+           :arguments (list (and (string/= protocol "") protocol) name (not table-p))))
 
 (defun service-port (name protocol operation minimum)
   "The port of service NAME. One that begins with a digit and is no service was meant as a number."
-  (let ((row (if (service-name-p name)
-                 (find-service-row name protocol operation)
-                 (fail-port name operation minimum))))
+  (unless (service-name-p name)
+    (fail-port name operation minimum))
+  (multiple-value-bind (row table-p) (find-service-row name protocol operation)
     (cond (row (row-port row))
           ((digit-char-p (char name 0)) (fail-port name operation minimum))
-          (t (fail-service name protocol operation)))))
+          (t (fail-service name protocol operation table-p)))))
 
 (defun spelled-port (text)
   "The number that TEXT spells in decimal digits, 0 to 65535, or NIL."

@@ -55,6 +55,8 @@ read."
             collect row))))
 
 (defun find-service-row (name protocol operation)
-  "As SERVICE-ROW; what the system does not find is searched for in whatever case."
+  "As SERVICE-ROW; what the system does not find is searched for in whatever case. Second value,
+where there is none: true if the system has a table at all."
   (or (service-row name protocol operation)
-      (find-if (lambda (row) (row-of-p row name protocol)) (service-rows operation))))
+      (let ((rows (service-rows operation)))
+        (values (find-if (lambda (row) (row-of-p row name protocol)) rows) (consp rows)))))
