@@ -239,7 +239,7 @@ a list or a general vector. Returns FORMAT."
         (case format
           (:text 'character)
           (:binary '(unsigned-byte 8))
-          (t (element-type-for nil format))))
+          (t (element-type-named format))))
   format)
 
 (defun wait-for-stream (stream &optional timeout)

@@ -283,7 +283,9 @@ Several calls before that count as one. Never blocks. Returns NIL. Condition: SO
   (let ((set (check-poller poller :wait)))
     (check-set set)
     (setf (poll-set-woken set) t)
-    (lport-poller-wake (channel-handle set))
+    (let ((status (lport-poller-wake (channel-handle set))))
+      (when (minusp status)
+        (fail-of-set set status)))
     nil))
 
 (defmethod close ((poller poller) &key abort)

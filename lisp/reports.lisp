@@ -29,7 +29,7 @@
     (:shutdown "shut down" nil :remote :local)
     (:wait "wait" "for" :remote :local)
     (:option "socket option" "on" :remote :local)
-    (:limit "set a limit" "of" :remote :local)
+    (:limit "time limit" "of" :remote :local)
     (:element-type "set the element type" "of" :remote :local)
     (:external-format "set the external format" "of" :remote :local)
     (:format "set the stream format" "of" :remote :local)

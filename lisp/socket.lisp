@@ -148,8 +148,13 @@ does not know it any more."
 
 (defun element-type-for (bin element-type)
   "CHARACTER or (UNSIGNED-BYTE 8): what a stream that is opened with these two is first of all."
-  (cond ((null element-type) (if bin '(unsigned-byte 8) 'character))
-        ((member element-type '((unsigned-byte 8) unsigned-byte :default) :test #'equal)
+  (cond (element-type (element-type-named element-type))
+        (bin '(unsigned-byte 8))
+        (t 'character)))
+
+(defun element-type-named (element-type)
+  "CHARACTER or (UNSIGNED-BYTE 8), as ELEMENT-TYPE says."
+  (cond ((member element-type '((unsigned-byte 8) unsigned-byte :default) :test #'equal)
          '(unsigned-byte 8))
         ((subtype-p element-type nil) (fail-element-type element-type))
         ((subtype-p element-type 'character) 'character)

@@ -51,6 +51,7 @@ Returns the condition."
                     (signed-byte 8) (unsigned-byte 16) (mod 255) t (and character integer)))
       (is-mistyped (lambda () (set-socket-stream-format a type)) "CHARACTER or (UNSIGNED-BYTE 8)")
       (is-mistyped (lambda () (open-socket "127.0.0.1" 1 :element-type type)) "element type"))
+    (is-mistyped (lambda () (set-socket-stream-format a nil)) "CHARACTER or (UNSIGNED-BYTE 8)")
     (is (eq 'character (stream-element-type a)))
     (dolist (type '((mod 256) (integer 0 255) octet-of-mine (unsigned-byte 8) :default))
       (set-socket-stream-format a type)

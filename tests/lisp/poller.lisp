@@ -70,7 +70,8 @@ is to blame for that."
       (port.ffi:lport-socket-close (port::endpoint-handle poller) 0)
       (dolist (call (list (lambda () (poller-add poller b))
                           (lambda () (poller-modify poller a :output t))
-                          (lambda () (poller-wait poller :timeout 0))))
+                          (lambda () (poller-wait poller :timeout 0))
+                          (lambda () (poller-wake poller))))
         (is (eq poller (network-socket
                         (is-failure (socket-closed :closed "wait failed: the poller is another")
                           (funcall call))))))
