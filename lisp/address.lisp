@@ -5,6 +5,7 @@
 
 (in-package :port)
 
+(declaim (inline octets-of-size))
 (defun octets-of-size (size)
   (make-array size :element-type '(unsigned-byte 8) :initial-element 0))
 
@@ -41,13 +42,16 @@ the interface (RFC 4007); 0 for none.")))
   "The family that has NUMBER in the library, a keyword, or NIL."
   (car (rassoc number *families*)))
 
+(declaim (inline put-number get-number)) ; a connect and an accept make several blocks
 (defun put-number (number vector start size)
   "Put NUMBER into SIZE octets of VECTOR from START on, the most significant first."
+  (declare (type octets vector) (type (mod 64) start size))
   (dotimes (index size vector)
     (setf (aref vector (+ start index)) (ldb (byte 8 (* 8 (- size index 1))) number))))
 
 (defun get-number (vector start size)
   "The number in SIZE octets of VECTOR from START on, the most significant first."
+  (declare (type octets vector) (type (mod 64) start size))
   (let ((number 0))
     (dotimes (index size number)
       (setf number (logior (ash number 8) (aref vector (+ start index)))))))
@@ -55,6 +59,7 @@ the interface (RFC 4007); 0 for none.")))
 (defun make-block (&optional (family-number +lport-any+) (port 0))
   "A fresh block of the wildcard of the family with FAMILY-NUMBER, with PORT; a local name that is
 none."
+  (declare (type (unsigned-byte 8) family-number) (type (unsigned-byte 16) port))
   (let ((block (octets-of-size +lport-address-size+)))
     (setf (aref block 0) family-number)
     (put-number port block 2 2)))
@@ -68,6 +73,7 @@ returned."
 
 (defun address-block (address port)
   "A fresh block of ADDRESS and PORT, an integer."
+  (declare (type address address))
   (let ((block (make-block (family-number (address-family address)) port))
         (octets (address-octets address)))
     (when (eq (address-family address) :local)
@@ -77,6 +83,7 @@ returned."
 
 (defun block-family (block)
   "The family in BLOCK, a keyword; NIL for none, and for the wildcard of all."
+  (declare (type octets block))
   (number-family (aref block 0)))
 
 (defun block-port (block)
@@ -87,16 +94,19 @@ returned."
   "The index of the interface that the address in BLOCK is of, or 0."
   (get-number block 4 4))
 
-(defun block-size (block)
-  "How many octets the address in BLOCK, which has a family, has."
-  (ecase (block-family block)
+(defun block-size (block &optional (family (block-family block)))
+  "How many octets the address in BLOCK, which is of FAMILY, has."
+  (declare (type octets block))
+  (ecase family
     (:inet 4)
     (:inet6 16)
     (:local (aref block 1))))
 
 (defun wildcard-p (block)
   "True if BLOCK is of no address in particular."
-  (not (find-if #'plusp block :start +block-octets+)))
+  (declare (type octets block))
+  (loop for index from +block-octets+ below (length block)
+        always (zerop (aref block index))))
 
 (defun bound-p (block)
   "True if BLOCK is an end that was bound: it has a port, or is a local name."
@@ -104,10 +114,12 @@ returned."
 
 (defun literal-block-address (block)
   "The address in BLOCK as it stands there; NIL for one of no family."
-  (when (block-family block)
-    (%make-address (block-family block)
-                   (subseq block +block-octets+ (+ +block-octets+ (block-size block)))
-                   (block-scope block))))
+  (declare (type octets block))
+  (let ((family (block-family block)))
+    (when family
+      (%make-address family
+                     (subseq block +block-octets+ (+ +block-octets+ (block-size block family)))
+                     (block-scope block)))))
 
 (defun unmapped (address)
   "ADDRESS, or the IPv4 address that it maps (RFC 4291 2.5.5.2)."

@@ -8,12 +8,6 @@
 
 ;;; The root, and what old programs make themselves
 
-(defvar *retries* '()
-  "What this thread is in that can be tried again, the innermost first; see restarts.lisp.")
-
-(defvar *in-hand* nil
-  "The condition that this thread is signalling, the one that came last; see restarts.lisp.")
-
 (define-condition network (error)
   ((operation :initarg :operation :initform nil :reader network-operation)
    (code :initarg :code :initform nil :reader network-code)
@@ -29,8 +23,7 @@
    (proc :initarg :proc :initform nil :reader net-proc)
    (mesg :initarg :mesg :initform nil :reader net-mesg)
    (args :initarg :args :initform '() :reader net-args)
-   (unicast :initarg :unicast :initform nil :reader network-unicast) ; see reports.lisp
-   (retries :initform *retries* :reader network-retries))
+   (unicast :initarg :unicast :initform nil :reader network-unicast)) ; see reports.lisp
   (:documentation "A failure of an operation of PORT: the root of the tree, with the facts in it.
 Initargs of 1999 that still work: :PROC :HOST :PORT :MESG :ARGS.")
   (:report (lambda (condition stream) (report-failure condition stream))))

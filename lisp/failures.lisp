@@ -41,15 +41,15 @@ CODE."
 
 (defun signal-failure (condition)
   "Signal CONDITION, an error; never return."
-  (let ((*in-hand* condition))
-    (error condition)))
+  (call-with-restarts-for condition (lambda () (error condition))))
 
 (defmacro signalling (condition &body clauses)
   "The values of the restart with which a handler answers CONDITION, an error that this signals:
 CLAUSES are as of RESTART-CASE, and the restarts are of no other condition."
   (let ((place (gensym "CONDITION")))
-    `(let* ((,place ,condition) (*in-hand* ,place))
-       (restart-case (error ,place) ,@clauses))))
+    `(let ((,place ,condition))
+       (call-with-restarts-for ,place (lambda ()
+                                        (restart-case (error ,place) ,@clauses))))))
 
 (defun fail-as (class operation code &rest facts &key &allow-other-keys)
   "Signal the condition that FAILURE makes of the same arguments; never return."

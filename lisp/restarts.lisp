@@ -15,44 +15,63 @@ arguments."
   (ask "New ~A: " what)
   (list (read-line *query-io*)))
 
-;;; A part of an operation that can be tried again, such as the look-up of a name, has restarts of
-;;; its own; those of the whole are hidden meanwhile, so that nobody has to choose between two of a
-;;; name. A handler may try something else while it has a condition in hand: the restarts of that
-;;; are not for the condition, which keeps those of what it was signalled in.
+;;; What can be tried again only says so; its restarts are made where something fails, for the
+;;; condition, so that what succeeds does without. They are those of one call alone, the innermost
+;;; that the condition can be about: nobody has to choose between two of a name. What a handler
+;;; tries meanwhile is no part of what failed.
 
-(defun retry-for (condition)
-  "The call of CALL-WITH-RETRY-RESTARTS whose restarts are for CONDITION; for NIL, the one in hand."
-  (let ((condition (or condition *in-hand*)))
-    (find-if (lambda (call) (typep condition (first call)))
-             (if (typep condition 'network)
-                 (network-retries condition)
-                 *retries*))))
+(defstruct (retriable (:copier nil) (:predicate nil)
+                      (:constructor make-retriable (again doing what for)))
+  "A call of CALL-WITH-RETRY-RESTARTS, and how to make it again: AGAIN, a function of the value."
+  (again nil :type function :read-only t)
+  (doing nil :read-only t)
+  (what nil :read-only t)
+  (for nil :read-only t))
 
-(defun call-with-retry-restarts (function value &key (doing "it") (what "value") (for t))
-  "Return the values of FUNCTION, called with VALUE. While it fails the restarts RETRY, which calls
+(defvar *retriable* '()
+  "What this thread is in that can be tried again, the innermost first.")
+
+(defun call-with-retry-restarts (function value &optional (doing "it") (what "value") (for t))
+  "Return the values of FUNCTION, called with VALUE. When it fails the restarts RETRY, which calls
 it again, and USE-VALUE, which calls it with another value, are there. DOING, a string, says in
 their reports what is done (\"resolve example.org\"), WHAT what another value would be (\"host\").
 FOR, a type, says which conditions are about the value; others are left to the call around this
 one."
-  (let ((own (list for)))
-    (flet ((own-p (condition)
-             (eq own (retry-for condition))))
-      (loop
-        (restart-case (return (let ((*retries* (cons own *retries*)))
-                                (funcall function value)))
-          (retry ()
-            :test own-p
-            :report (lambda (stream) (format stream "Try again to ~A." (safe-line doing))))
-          (use-value (new)
-            :test own-p
-            :report (lambda (stream) (format stream "Use another ~A." what))
-            :interactive (lambda () (read-new-value what))
-            (setf value new)))))))
+  (declare (type function function))
+  (loop
+    (block attempt
+      (flet ((again (&optional (new value))
+               (setf value new)
+               (return-from attempt)))
+        (let ((*retriable* (cons (make-retriable #'again doing what for) *retriable*)))
+          (return-from call-with-retry-restarts (funcall function value)))))))
+
+(defun signal-retriable (condition call function)
+  "Call FUNCTION, which signals CONDITION, with the restarts of CALL, a RETRIABLE."
+  (let ((again (retriable-again call)))
+    (restart-case (with-condition-restarts condition
+                      (list (find-restart 'retry) (find-restart 'use-value))
+                    (funcall function))
+      (retry ()
+        :report (lambda (stream)
+                  (format stream "Try again to ~A." (safe-line (retriable-doing call))))
+        (funcall again))
+      (use-value (new)
+        :report (lambda (stream) (format stream "Use another ~A." (retriable-what call)))
+        :interactive (lambda () (read-new-value (retriable-what call)))
+        (funcall again new)))))
+
+(defun call-with-restarts-for (condition function)
+  "Call FUNCTION, which signals CONDITION, with the restarts of what can be tried again."
+  (let ((call (find-if (lambda (call) (typep condition (retriable-for call))) *retriable*))
+        (*retriable* '()))
+    (if call
+        (signal-retriable condition call function)
+        (funcall function))))
 
 (defmacro with-retry ((variable doing what &optional (for t)) &body body)
   "Run BODY with VARIABLE, which has a value already; see CALL-WITH-RETRY-RESTARTS."
-  `(call-with-retry-restarts (lambda (,variable) ,@body) ,variable
-                             :doing ,doing :what ,what :for ,for))
+  `(call-with-retry-restarts (lambda (,variable) ,@body) ,variable ,doing ,what ,for))
 
 (defmacro with-own-end-retry ((host port) &body body)
   "Run BODY, which connects, with HOST and PORT, variables that have the own end as it was given, or

@@ -14,9 +14,10 @@
 
 (in-package :port)
 
-(defstruct (client (:copier nil) (:predicate nil))
+(defstruct (client (:copier nil) (:predicate nil)
+                   (:constructor make-client (&key socket connection header-span header-end)))
   "A connection of a service."
-  (socket nil :type socket :read-only t)
+  (socket nil :read-only t)
   (connection nil :type connection :read-only t) ; of the socket
   ;; :RUNNING, with a thread or in the line; :MUTED, the same, its interest in the poller being
   ;; off; :PARKED; :CLOSED, and in the line once more where a hook is to be told of it.

@@ -33,12 +33,17 @@
 (defun ascii-octets (text)
   "The octets of the string TEXT if all of it is ASCII, as names and addresses mostly are; else
 NIL."
-  (let ((octets (make-array (length text) :element-type '(unsigned-byte 8))))
-    (dotimes (index (length text) octets)
-      (let ((code (char-code (char text index))))
-        (if (< code 128)
-            (setf (aref octets index) code)
-            (return nil))))))
+  (flet ((octets ()
+           (let ((octets (make-array (length text) :element-type '(unsigned-byte 8))))
+             (dotimes (index (length text) octets)
+               (let ((code (char-code (char text index))))
+                 (if (< code 128)
+                     (setf (aref octets index) code)
+                     (return nil)))))))
+    (declare (inline octets))
+    (if (typep text '(simple-array character (*))) ; as most are: compiled for it alone
+        (octets)
+        (octets))))
 
 (defun utf8-octets (text)
   "The octets of the string TEXT in UTF-8."
