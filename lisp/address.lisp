@@ -50,9 +50,10 @@ the interface (RFC 4007); 0 for none.")))
     (setf (aref vector (+ start index)) (ldb (byte 8 (* 8 (- size index 1))) number))))
 
 (defun get-number (vector start size)
-  "The number in SIZE octets of VECTOR from START on, the most significant first."
-  (declare (type octets vector) (type (mod 64) start size))
+  "The number in SIZE octets, at most 4, of VECTOR from START on, the most significant first."
+  (declare (type octets vector) (type (mod 64) start) (type (integer 0 4) size))
   (let ((number 0))
+    (declare (type (unsigned-byte 32) number))
     (dotimes (index size number)
       (setf number (logior (ash number 8) (aref vector (+ start index)))))))
 
@@ -79,7 +80,8 @@ returned."
     (when (eq (address-family address) :local)
       (setf (aref block 1) (length octets)))
     (put-number (address-scope address) block 4 4)
-    (replace block octets :start1 +block-octets+)))
+    (%copy-octets block +block-octets+ octets 0 (length octets))
+    block))
 
 (defun block-family (block)
   "The family in BLOCK, a keyword; NIL for none, and for the wildcard of all."
@@ -117,16 +119,18 @@ returned."
   (declare (type octets block))
   (let ((family (block-family block)))
     (when family
-      (%make-address family
-                     (subseq block +block-octets+ (+ +block-octets+ (block-size block family)))
-                     (block-scope block)))))
+      (let* ((size (block-size block family)) (octets (octets-of-size size)))
+        (%copy-octets octets 0 block +block-octets+ (+ +block-octets+ size))
+        (%make-address family octets (block-scope block))))))
 
 (defun unmapped (address)
   "ADDRESS, or the IPv4 address that it maps (RFC 4291 2.5.5.2)."
   (let ((octets (and address (address-octets address))))
     (if (and address
              (eq (address-family address) :inet6)
-             (= (get-number octets 0 12) #xFFFF))
+             (zerop (get-number octets 0 4))
+             (zerop (get-number octets 4 4))
+             (= (get-number octets 8 4) #xFFFF))
         (%make-address :inet (subseq octets 12))
         address)))
 

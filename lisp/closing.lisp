@@ -10,11 +10,19 @@
 
 (defun finish-output-side (connection abort)
   "Flush unless ABORT, and give back the buffer; within *CLOSE-LIMIT* where there is no other."
-  (let ((limit (min (call-limit connection :output) (channel-deadline connection :output))))
-    (if (= limit +never+)
-        (with-deadline (*close-limit*)
-          (finish-output-by connection abort *deadline*))
-        (finish-output-by connection abort limit))))
+  (unless (finish-output-now connection abort)
+    (let ((limit (min (call-limit connection :output) (channel-deadline connection :output))))
+      (if (= limit +never+)
+          (with-deadline (*close-limit*)
+            (finish-output-by connection abort *deadline*))
+          (finish-output-by connection abort limit)))))
+
+(defun finish-output-now (connection abort)
+  "Give back the buffer if nothing has to be sent and no thread is just writing: true if so."
+  (with-direction-now (connection :output)
+    (when (or abort (zerop (pending-output connection)))
+      (forget-output connection)
+      t)))
 
 (defun finish-output-by (connection abort limit)
   "Flush unless ABORT, and give back the buffer. A thread that is just writing is waited for, until

@@ -112,7 +112,9 @@ OPERATION. FACTS as for FAIL."
       (apply #'fail result operation facts)
       result))
 
-(defstruct (settings (:copier nil) (:predicate nil))
+(defstruct (settings (:copier nil) (:predicate nil)
+                     (:constructor make-settings
+                         (element-type format input-timeout output-timeout header-span)))
   "What the stream keywords of a constructor say, checked and parsed, before anything is opened."
   (element-type 'character :read-only t)
   (format *utf-8* :type text-format :read-only t)
@@ -123,11 +125,11 @@ OPERATION. FACTS as for FAIL."
 (defun parse-settings (&key bin element-type (external-format :utf-8) input-timeout output-timeout
                          proxy-protocol)
   "The settings that the stream keywords say. ELEMENT-TYPE wins over BIN."
-  (make-settings :header-span (proxy-span proxy-protocol)
-                 :element-type (element-type-for bin element-type)
-                 :format (parse-external-format external-format)
-                 :input-timeout (span-of input-timeout)
-                 :output-timeout (span-of output-timeout)))
+  (make-settings (element-type-for bin element-type)
+                 (parse-external-format external-format)
+                 (span-of input-timeout)
+                 (span-of output-timeout)
+                 (proxy-span proxy-protocol)))
 
 (defun make-connected-socket (handle settings remote)
   "The socket around HANDLE; REMOTE is the block of its peer. It is kept: after a reset the system
