@@ -66,8 +66,7 @@ and whoever unwinds it, the handle is closed once."
         (setf left-p (close-handle channel reset))
         (leave-pollers channel)
         (when (channel-keeper channel)
-          (funcall (the function (channel-keeper channel))))
-        (%cancel-finalization endpoint)))
+          (funcall (the function (channel-keeper channel))))))
     (unless left-p
       (wait-until-left channel))
     t))

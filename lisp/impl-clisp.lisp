@@ -435,15 +435,11 @@ block, runs."
 
 ;;; Objects
 
-(defun %finalize (object function)
-  "Call FUNCTION, which must not refer to OBJECT, some time after OBJECT has become garbage."
-  (ext:finalize object (lambda (object)
-                         (declare (ignore object))
-                         (funcall function))))
-
-(defun %cancel-finalization (object)
-  "CLISP cannot: what is closed already is closed once more, which does nothing."
-  object)
+(defun %close-when-garbage (endpoint handle)
+  "Close HANDLE some time after ENDPOINT, which is around it, has become garbage."
+  (ext:finalize endpoint (lambda (endpoint)
+                           (declare (ignore endpoint))
+                           (lport-socket-close handle 0))))
 
 (defun %weak-pointer (object)
   "An object that leads to OBJECT and does not keep it from becoming garbage."

@@ -314,14 +314,11 @@ reason; this thread has it afterwards, in the cleanup of one that is unwound too
 
 ;;; Objects
 
-(defun %finalize (object function)
-  "Call FUNCTION, which must not refer to OBJECT, some time after OBJECT has become garbage."
-  (ext:set-finalizer object (lambda (object)
-                              (declare (ignore object))
-                              (funcall function))))
-
-(defun %cancel-finalization (object)
-  (ext:set-finalizer object nil))
+(defun %close-when-garbage (endpoint handle)
+  "Close HANDLE some time after ENDPOINT, which is around it, has become garbage."
+  (ext:set-finalizer endpoint (lambda (endpoint)
+                                (declare (ignore endpoint))
+                                (lport-socket-close handle 0))))
 
 (defun %weak-pointer (object)
   "An object that leads to OBJECT and does not keep it from becoming garbage."

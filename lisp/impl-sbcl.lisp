@@ -263,12 +263,14 @@ running."
 
 ;;; Objects
 
-(defun %finalize (object function)
-  "Call FUNCTION, which must not refer to OBJECT, some time after OBJECT has become garbage."
-  (sb-ext:finalize object function :dont-save t))
+(defun %after-collections (function)
+  "Call FUNCTION, a name, after each collection of garbage, in whatever thread."
+  (pushnew function sb-ext:*after-gc-hooks*))
 
-(defun %cancel-finalization (object)
-  (sb-ext:cancel-finalization object))
+(defmacro %close-when-garbage (endpoint handle)
+  "ENDPOINT, which is around HANDLE, is in the registry: that is looked through after collections."
+  (declare (ignore endpoint handle))
+  nil)
 
 (declaim (inline %weak-pointer %weak-pointer-value))
 (defun %weak-pointer (object)

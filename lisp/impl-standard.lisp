@@ -26,6 +26,10 @@ time."
   (declare (ignore class))
   `(slot-value ,instance ',slot))
 
+(defun %after-collections (function)
+  "Nobody tells of collections here; see %CLOSE-WHEN-GARBAGE."
+  (declare (ignore function)))
+
 (defun %proper-list-p (object)
   "True if OBJECT is a list that has an end, which is NIL."
   (and (listp object)

@@ -2,7 +2,7 @@
 ;;;;
 ;;;; A socket is a Common Lisp stream over a connection; a socket-server is no stream, it only hands
 ;;;; them out. Invariant: an object of these classes exists only around a handle that was open when
-;;;; it was made, and from then on the object, or its finalizer, closes that handle, once.
+;;;; it was made, and from then on the object, or the registry, closes that handle, once.
 
 (in-package :port)
 
@@ -83,7 +83,6 @@ when the object becomes garbage. To be called with interrupts deferred since HAN
          (let ((endpoint (funcall make handle)))
            (setf (channel-socket (endpoint-channel endpoint)) endpoint)
            (register-endpoint endpoint handle)
-           (%finalize endpoint (lambda () (lport-socket-close handle 0)))
            (setf done t)
            endpoint)
       (unless done                      ; the memory may end anywhere here
