@@ -73,9 +73,8 @@ two may be the same."
 ;;; Connections
 
 (defstruct (connection (:include channel) (:copier nil) (:predicate nil)
-                       ;; Of all slots, which a call would be compared with one by one.
                        (:constructor make-connection
-                           (&key handle element-type format input-timeout output-timeout)))
+                           (handle element-type format input-timeout output-timeout)))
   ;; Input: the octets from IN-START to IN-END have arrived and have not been read.
   (in (%global *no-octets*) :type octets)
   (in-start 0 :type index)

@@ -20,6 +20,7 @@ arguments."
 ;;; that the condition can be about: nobody has to choose between two of a name. What a handler
 ;;; tries meanwhile is no part of what failed.
 
+(declaim (inline make-retriable))
 (defstruct (retriable (:copier nil) (:predicate nil)
                       (:constructor make-retriable (again doing what for)))
   "A call of CALL-WITH-RETRY-RESTARTS, and how to make it again: AGAIN, a function of the value."

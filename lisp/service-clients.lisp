@@ -15,7 +15,7 @@
 (in-package :port)
 
 (defstruct (client (:copier nil) (:predicate nil)
-                   (:constructor make-client (&key socket connection header-span header-end)))
+                   (:constructor make-client (socket connection header-span header-end)))
   "A connection of a service."
   (socket nil :read-only t)
   (connection nil :type connection :read-only t) ; of the socket
@@ -303,8 +303,8 @@ now, linked, the first and the last, or NIL and NIL; how many were taken."
 (defun new-client (socket settings)
   "The client for SOCKET, just accepted with SETTINGS."
   (let ((span (settings-header-span settings)))
-    (make-client :socket socket :connection (socket-connection socket)
-                 :header-span span :header-end (if span (moment-in span) +never+))))
+    (make-client socket (socket-connection socket)
+                 span (if span (moment-in span) +never+))))
 
 (defun accept-failed (service listener status)
   "LISTENER could not accept: wait, and see to it that the hook is told, unless it is just being

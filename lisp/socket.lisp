@@ -135,12 +135,11 @@ OPERATION. FACTS as for FAIL."
 does not know it any more."
   (make-instance 'socket
                  :remote remote
-                 :channel (make-connection
-                           :handle handle
-                           :element-type (settings-element-type settings)
-                           :format (settings-format settings)
-                           :input-timeout (settings-input-timeout settings)
-                           :output-timeout (settings-output-timeout settings))))
+                 :channel (make-connection handle
+                                           (settings-element-type settings)
+                                           (settings-format settings)
+                                           (settings-input-timeout settings)
+                                           (settings-output-timeout settings))))
 
 (defun subtype-p (type of)
   "True if TYPE, any object, is a type specifier for a subtype of OF."
