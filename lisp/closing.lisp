@@ -45,8 +45,11 @@ LIMIT: it meets SOCKET-CLOSED at its next step."
 
 (defun finish-input-side (connection)
   "Give back the input buffer, if no thread is just reading."
-  (with-free-direction (connection :input)
-    (drop-input connection)))
+  (or (with-direction-now (connection :input)
+        (forget-input connection)
+        t)
+      (with-free-direction (connection :input) ; this thread is reading, further out
+        (drop-input connection))))
 
 (defvar *remember-ends* t
   "False where nobody is expected to ask a closed socket for its own end: a system call less.")
