@@ -237,6 +237,10 @@ int64_t lport_status_from_errno(enum lport_context context, int errno_value) {
     return pack(kind, DOMAIN_SYSTEM, errno_value);
 }
 
+int64_t lport_status_lost(int errno_value) {
+    return pack(LPORT_CONNECTION_LOST, DOMAIN_SYSTEM, errno_value);
+}
+
 int64_t lport_status_exhausted(int errno_value) {
     int64_t status = lport_status_from_errno(LPORT_IN_GENERAL, errno_value);
     return lport_status_is(status, LPORT_DESCRIPTORS_EXHAUSTED) ||

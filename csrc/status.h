@@ -19,6 +19,9 @@ int lport_status_is(int64_t status, int32_t kind);
 /* The status for ERRNO_VALUE in CONTEXT. */
 int64_t lport_status_from_errno(enum lport_context context, int errno_value);
 
+/* LPORT_CONNECTION_LOST with ERRNO_VALUE. */
+int64_t lport_status_lost(int errno_value);
+
 /* For functions of libc that open descriptors of their own, and say that nothing is there where
  * they cannot. The status for ERRNO_VALUE if descriptors or memory ran out, else 0; else that of
  * KIND. */

@@ -30,6 +30,20 @@ static int is_broken(int64_t status) {
            kind == LPORT_CONNECTION_ABORTED;
 }
 
+/* The status of ERROR, which a call that moves octets on SLOT gave. When the system gives up a
+ * connection of TCP it says what ICMP has said last, as a firewall does that rejects what belongs
+ * to it: that is no refusal and no missing permission of the call. Source: icmp_err_convert and
+ * icmpv6_err_convert of Linux. */
+static int64_t failure_of(const struct lport_slot *slot, int error) {
+    static const int told[] = {ECONNREFUSED, EACCES, EPROTO, ENOPROTOOPT};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        if (error == told[i] && slot->kind == LPORT_STREAM && slot->family != LPORT_LOCAL) {
+            return lport_status_lost(error);
+        }
+    }
+    return lport_status_from_errno(LPORT_IN_TRANSFER, error);
+}
+
 int lport_transfer_again(struct lport_slot *slot, int64_t result) {
     return slot->kind == LPORT_SEQPACKET && is_broken(result);
 }
@@ -60,7 +74,7 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
     if (count > 0) {
         return count;
     }
-    int64_t status = count < 0 ? lport_status_from_errno(LPORT_IN_TRANSFER, errno) : 0;
+    int64_t status = count < 0 ? failure_of(slot, errno) : 0;
     int64_t broken = atomic_load(&slot->broken);
     if (slot->family == LPORT_LOCAL && lport_status_kind(status) == LPORT_WOULD_BLOCK) {
         return status; /* EPIPE of a peer that shut down its input only: more can come from it */
@@ -120,9 +134,7 @@ ssize_t lport_transfer_send_message(int fd, const struct msghdr *message) {
 }
 
 int64_t lport_transfer_sent(struct lport_slot *slot, ssize_t count) {
-    return count >= 0 ? count
-                      : lport_transfer_note_broken(
-                            slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
+    return count >= 0 ? count : lport_transfer_note_broken(slot, failure_of(slot, errno));
 }
 
 int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {

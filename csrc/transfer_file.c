@@ -102,7 +102,11 @@ int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, siz
                                                 : lport_status_make(LPORT_NOT_SUPPORTED);
     if (result == 0 && len > 0) {
         lport_patience_end(slot, (int)fd);
-        result = lport_transfer_sent(slot, send_some((int)fd, file, offset, len));
+        result = send_some((int)fd, file, offset, len);
+        if (result < 0) { /* the number may be the file's */
+            result =
+                lport_transfer_note_broken(slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
+        }
     }
     lport_handle_leave(slot);
     return result;

@@ -1,4 +1,5 @@
 /* adopt: descriptors that somebody else has made, behaviours 60 and 61. */
+#include "address.h"
 #include "os.h"
 #include "support.h"
 
@@ -211,6 +212,29 @@ SOCKET_TEST(adopt, a_descriptor_keeps_the_other_flags_that_it_has) {
     cr_assert_gt(socket, 0);
     cr_assert_eq(fcntl(fd, F_GETFL), before | O_NONBLOCK);
     cr_assert_eq(lport_socket_close(socket, 0), 0);
+}
+
+/* Behaviour 31: the system tells it once, and then pretends an end of file. */
+SOCKET_TEST(adopt, a_connect_that_was_refused_is_so_for_ever) {
+    uint8_t address[LPORT_ADDRESS_SIZE], octet;
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    memcpy(&in.sin_port, address + LPORT_AT_PORT, sizeof in.sin_port);
+    assert_closes(listener);
+    int fd = plain_socket(AF_INET, SOCK_STREAM);
+    cr_assert_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&in, sizeof in), -1);
+    cr_assert_eq(errno, EINPROGRESS);
+    int64_t socket = adopt(&fd);
+    cr_assert_gt(socket, 0);
+    for (int i = 0; i < 3; i++) {
+        int64_t status = receive_some(socket, &octet, 1, soon());
+        assert_kind(status, LPORT_CONNECTION_LOST);
+        cr_assert_eq(lport_status_errno(status), ECONNREFUSED);
+        cr_assert_eq(send_some(socket, &octet, 1, soon()), status);
+    }
+    cr_assert_eq(lport_socket_state(socket), LPORT_STATE_BROKEN);
+    assert_closes(socket);
 }
 
 /* Behaviours 61 and 64. */
