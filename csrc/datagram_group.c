@@ -46,6 +46,10 @@ static int64_t change(int fd, int number, const uint8_t *group, int32_t interfac
 static int64_t change_on(int64_t socket, int number, const uint8_t *group, int32_t interface,
                          const uint8_t *source) {
     struct lport_slot *slot;
+    uint8_t group_room[LPORT_ADDRESS_SIZE];
+    uint8_t source_room[LPORT_ADDRESS_SIZE];
+    group = lport_address_plain(group, group_room);
+    source = source == NULL ? NULL : lport_address_plain(source, source_room);
     int32_t family = group[LPORT_AT_FAMILY];
     if ((family != LPORT_INET && family != LPORT_INET6) || interface < 0 ||
         (source != NULL && source[LPORT_AT_FAMILY] != family)) {

@@ -11,6 +11,7 @@
  * winner's goes to the caller, every other is closed where its attempt ends. */
 #include "dial_attempts.h"
 
+#include "address.h"
 #include "libport.h"
 #include "local.h"
 #include "os.h"
@@ -26,6 +27,7 @@ void lport_attempts_init(struct lport_attempts *attempts, int32_t kind, int32_t 
     attempts->plan = (struct lport_attempt_plan){.kind = kind, .flags = flags};
     if (local != NULL) {
         memcpy(attempts->plan.local, local, LPORT_ADDRESS_SIZE);
+        lport_address_unmap(attempts->plan.local);
     }
     lport_race_init(&attempts->race, NULL, 0);
     attempts->memory = NULL;
@@ -55,6 +57,8 @@ void lport_attempts_free(struct lport_attempts *attempts) {
 }
 
 void lport_attempts_add(struct lport_attempts *attempts, const uint8_t *address) {
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    address = lport_address_plain(address, room);
     if (lport_attempt_suits(&attempts->plan, address)) {
         int32_t index = lport_race_arrived(&attempts->race, address[LPORT_AT_FAMILY]);
         lport_attempt_init(&attempts->all[index], address);

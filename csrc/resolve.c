@@ -305,6 +305,8 @@ int64_t lport_resolve_open(const char *name, size_t len, int32_t family, int32_t
 
 int64_t lport_resolve_reverse(const uint8_t *address) {
     struct lport_question question = {.reverse = 1};
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    address = lport_address_plain(address, room);
     if (address[LPORT_AT_FAMILY] != LPORT_INET && address[LPORT_AT_FAMILY] != LPORT_INET6) {
         return lport_status_make(LPORT_INVALID);
     }

@@ -155,6 +155,27 @@ SOCKET_TEST(datagram_group, groups_are_joined_heard_and_left) {
     }
 }
 
+/* Each of the two names the same group and source, mapped or not. */
+SOCKET_TEST(datagram_group, a_mapped_group_is_the_ipv4_one) {
+    static const int32_t of[] = {LPORT_INET, LPORT_ANY};
+    uint8_t group[2][LPORT_ADDRESS_SIZE], source[2][LPORT_ADDRESS_SIZE];
+    int32_t at = loopback_interface(), port;
+    parse("232.1.2.3", 0, group[0]);
+    parse("::ffff:232.1.2.3", 0, group[1]);
+    parse("127.0.0.1", 0, source[0]);
+    parse("::ffff:127.0.0.1", 0, source[1]);
+    for (int i = 0; i < 2; i++) {
+        int64_t socket = open_receiver(of[i], &port);
+        cr_assert_eq(lport_datagram_join(socket, group[1], at, NULL), 0);
+        assert_kind(lport_datagram_join(socket, group[0], at, NULL), LPORT_ADDRESS_IN_USE);
+        cr_assert_eq(lport_datagram_leave(socket, group[1], at, NULL), 0);
+        cr_assert_eq(lport_datagram_join(socket, group[0], at, source[1]), 0);
+        assert_kind(lport_datagram_join(socket, group[1], at, source[0]), LPORT_ADDRESS_IN_USE);
+        cr_assert_eq(lport_datagram_leave(socket, group[1], at, source[0]), 0);
+        cr_assert_eq(lport_socket_close(socket, 0), 0);
+    }
+}
+
 SOCKET_TEST(datagram_group, a_socket_for_both_families_joins_both) {
     int32_t port;
     int count = find_interfaces();

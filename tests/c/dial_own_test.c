@@ -55,6 +55,10 @@ Test(dial_own, local_address_and_family_in_every_combination) { /* behaviour 53 
         {"both.test", LPORT_ANY, "*", "::1", 0},
         {"both.test", LPORT_INET, "127.0.0.7", "127.0.0.1", 0},
         {"both.test", LPORT_INET, "::1", NULL, LPORT_ADDRESS_NOT_AVAILABLE},
+        /* IPv4-mapped addresses are IPv4. */
+        {"127.0.0.1", LPORT_ANY, "::ffff:127.0.0.7", "127.0.0.1", 0},
+        {"::ffff:127.0.0.1", LPORT_ANY, "127.0.0.7", "127.0.0.1", 0},
+        {"::ffff:127.0.0.1", LPORT_ANY, "::ffff:127.0.0.7", "127.0.0.1", 0},
     };
     int64_t wide, narrow;
     int32_t port;
@@ -84,6 +88,7 @@ Test(dial_own, local_address_and_family_in_every_combination) { /* behaviour 53 
             cr_assert_eq(lport_address_port(own), own_port, "row %zu", i);
         } else if (*rows[i].local != 0) {
             parse(rows[i].local, lport_address_port(own), expected);
+            lport_address_unmap(expected);
             cr_assert_arr_eq(own, expected, LPORT_ADDRESS_SIZE, "row %zu", i);
         }
         lport_socket_close(socket, LPORT_RESET);

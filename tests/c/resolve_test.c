@@ -212,6 +212,14 @@ Test(resolve, an_address_has_names) {
     lport_resolve_close(query);
 }
 
+Test(resolve, a_mapped_address_has_the_names_of_the_ipv4_address) {
+    int64_t query = reverse("::ffff:127.0.0.2");
+    cr_assert_eq(lport_resolve_count(query), 1);
+    check_address(query, 0, "127.0.0.2");
+    check_name(query, 0, "Many.Test");
+    lport_resolve_close(query);
+}
+
 Test(resolve, an_address_without_a_name) {
     static const char *const unknown[] = {"127.0.0.77", "::1"};
     for (int i = 0; i < 2; i++) {
