@@ -54,6 +54,14 @@ static inline bool is_mapped(const uint8_t *octets) {
     return memcmp(octets, mapped_prefix, MAPPED_PREFIX) == 0;
 }
 
+/* True if the local name in ADDRESS is unnamed, abstract, or a path to its end: of one with a zero
+ * octet in it the system would take the part before. */
+static inline bool is_local_name(const uint8_t *address) {
+    size_t len = address[LPORT_AT_LENGTH];
+    const uint8_t *name = address + LPORT_AT_OCTETS;
+    return len == 0 || name[0] == '\0' || memchr(name, '\0', len) == NULL;
+}
+
 /* True if ADDRESS is a block at all. */
 static inline bool is_block(const uint8_t *address) {
     switch (address[LPORT_AT_FAMILY]) {
@@ -62,7 +70,7 @@ static inline bool is_block(const uint8_t *address) {
     case LPORT_INET6:
         return true;
     case LPORT_LOCAL:
-        return address[LPORT_AT_LENGTH] <= LPORT_LOCAL_MAX;
+        return address[LPORT_AT_LENGTH] <= LPORT_LOCAL_MAX && is_local_name(address);
     default:
         return false;
     }

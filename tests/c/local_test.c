@@ -119,6 +119,26 @@ SOCKET_TEST(local, blocks_that_say_they_are_longer_than_they_can_be_are_refused)
     leave_place();
 }
 
+/* Behaviour 59: the system would take the part before the zero, another file's name. */
+SOCKET_TEST(local, blocks_with_a_zero_in_their_path_are_refused) {
+    enter_place("s");
+    size_t len = strlen(place.path);
+    int64_t live = listen_here(LPORT_STREAM, -1, LPORT_UNLINK);
+    cr_assert_gt(live, 0);
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    memcpy(address, place.address, sizeof address);
+    address[LPORT_AT_LENGTH] = (uint8_t)(len + 2);
+    address[LPORT_AT_OCTETS + len + 1] = 'x';
+    char text[LPORT_TEXT_SIZE];
+    assert_kind(lport_address_print(address, text, sizeof text), LPORT_INVALID);
+    assert_kind(connect_to(address), LPORT_INVALID);
+    assert_closes(live);
+    assert_kind(lport_local_listen(address, LPORT_STREAM, -1, 0600, LPORT_UNLINK), LPORT_INVALID);
+    assert_kind(lport_datagram_open(address, NULL, 0), LPORT_INVALID);
+    cr_assert(!exists());
+    leave_place();
+}
+
 /* Behaviour 59: 108 octets are the most, and they work: bound, reached, named and removed. */
 SOCKET_TEST(local, the_longest_path_works) {
     char name[112], text[LPORT_TEXT_SIZE];
