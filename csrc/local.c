@@ -39,16 +39,17 @@ static mode_t type_of(const char *path) {
     return lport_os.lstat(path, &file) < 0 ? 0 : file.st_mode & S_IFMT;
 }
 
-/* True if the socket at ADDRESS refuses connections: the process that made it is gone. The probe is
- * a datagram socket, so that no live server sees it: one of connections is EPROTOTYPE, one of
- * datagrams is not told of a connect, and ECONNREFUSED is where nobody is. */
-static int is_stale(const uint8_t *address, const char *path) {
+/* 1 if the socket at ADDRESS refuses connections: the process that made it is gone; else 0, or the
+ * status of a probe that could not be made. The probe is a datagram socket, so that no live server
+ * sees it: one of connections is EPROTOTYPE, one of datagrams is not told of a connect, and
+ * ECONNREFUSED is where nobody is. */
+static int64_t is_stale(const uint8_t *address, const char *path) {
     if (type_of(path) != S_IFSOCK) {
         return 0;
     }
     int64_t probe = lport_socket_open(LPORT_LOCAL, LPORT_DATAGRAM, 0);
     if (probe < 0) {
-        return 0;
+        return probe;
     }
     int64_t status = lport_socket_connect_start(probe, address);
     lport_socket_close(probe, 0);
@@ -57,11 +58,15 @@ static int is_stale(const uint8_t *address, const char *path) {
 
 static int64_t bind_reclaiming(int64_t socket, const uint8_t *address, const char *path) {
     int64_t status = lport_socket_bind(socket, address);
-    if (lport_status_kind(status) == LPORT_ADDRESS_IN_USE && is_stale(address, path)) {
-        lport_os.unlink(path);
-        status = lport_socket_bind(socket, address);
+    if (lport_status_kind(status) != LPORT_ADDRESS_IN_USE) {
+        return status;
     }
-    return status;
+    int64_t stale = is_stale(address, path);
+    if (stale <= 0) {
+        return stale < 0 ? stale : status;
+    }
+    lport_os.unlink(path);
+    return lport_socket_bind(socket, address);
 }
 
 /* Notes in SLOT which file its bind has made, so that the close can remove it. */

@@ -264,6 +264,18 @@ SOCKET_TEST(local, a_stale_name_is_reclaimed_when_asked_for) {
     leave_place();
 }
 
+/* Whether it is stale cannot be found out then, so nobody may be told that it is in use. */
+SOCKET_TEST(local, a_stale_name_that_cannot_be_looked_at_is_not_in_use) {
+    enter_place("s");
+    leave_stale(SOCK_STREAM);
+    faults_fail(CALL_SOCKET, 2, 1, EMFILE);
+    assert_kind(listen_here(LPORT_STREAM, -1, LPORT_UNLINK), LPORT_DESCRIPTORS_EXHAUSTED);
+    faults_clear();
+    cr_assert(exists());
+    assert_closes(listen_here(LPORT_STREAM, -1, LPORT_UNLINK));
+    leave_place();
+}
+
 /* Behaviour 59: a live one is never stolen, whatever its kind, and however busy it is; nor does it
  * see that somebody has looked. */
 SOCKET_TEST(local, a_live_name_is_never_stolen) {
