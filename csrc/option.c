@@ -146,6 +146,12 @@ static int number_at(const struct choice *choices, int64_t place) {
     return -1;
 }
 
+/* The largest value of OPTION that is not for the system to refuse. */
+static int64_t largest(const struct lport_option *option) {
+    int64_t of_number = (option->flags & IS_OCTET) != 0 ? UINT8_MAX : INT64_MAX;
+    return option->shape == BOOLEAN ? 1 : of_number;
+}
+
 /* VALUE as the header has it in the system's form, into NUMBER; 0 or LPORT_INVALID. */
 static int64_t to_number(const struct lport_option *option, int64_t value, int *number) {
     int64_t result = value;
@@ -157,7 +163,7 @@ static int64_t to_number(const struct lport_option *option, int64_t value, int *
         result = steps_in(option, value);
     } else if (option->shape == CHOICE) {
         result = number_at(option->choices, value);
-    } else if (option->shape == BOOLEAN && value > 1) {
+    } else if (value > largest(option)) {
         result = -1;
     }
     *number = (int)result;

@@ -35,6 +35,7 @@ enum {
     READ_ONLY = 1,
     HAS_NONE = 2,
     QUEUES_ERRORS = 4, /* as of LPORT_SLOT_QUEUES */
+    IS_OCTET = 8,      /* 0 to 255: IPv4 would take the lowest octet of more */
 };
 
 struct lport_option {

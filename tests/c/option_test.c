@@ -673,6 +673,22 @@ SOCKET_TEST(option, values_out_of_range_are_refused_and_change_nothing) {
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
 
+/* IPv4 would take the lowest octet. */
+SOCKET_TEST(option, what_is_more_than_an_octet_is_no_type_of_service) {
+    static const char *const names[] = {"type-of-service", "traffic-class"};
+    static const int64_t wrong[] = {256, 0x128, INT32_MAX};
+    for (int sort = 0; sort < 4; sort++) {
+        int64_t socket = open_sort(sort, 0);
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            const char *name = names[i % 2];
+            cr_assert_eq(set(socket, name, 0x28), 0);
+            assert_kind(set(socket, name, wrong[i]), LPORT_INVALID);
+            cr_assert_eq(get(socket, name), 0x28);
+        }
+        cr_assert_eq(lport_socket_close(socket, 0), 0);
+    }
+}
+
 SOCKET_TEST(option, numbers_that_are_no_options_are_refused) {
     static const int32_t outside[] = {-1, 1000, INT32_MIN, INT32_MAX};
     int64_t socket = open_sort(0, 0);
