@@ -9,13 +9,15 @@
  * Scalars and octets.  Arguments and results are integers and vectors of octets; no structure, no
  *   callback and no errno crosses this boundary, and no pointer is kept after a call has returned.
  *   A vector is a pointer and a length; the pointer may be NULL where the length is 0 or where the
- *   function says so. Text is a pointer and a length too and needs no terminator. What is written
+ *   function says so. Any other has to lead to what it stands for: not every function looks for
+ *   NULL. Text is a pointer and a length too and needs no terminator. What is written
  *   into a caller's `text` of `cap` octets is cut off there, is terminated with NUL if there is
  *   room, and the result is the full length: above `cap` it was cut off.
  *
  * Results.  Zero or more is a result; below zero is a status that packs a portable kind (LPORT_...
  *   below) with the system's own number. lport_status_kind and its neighbours take it apart. Every
- *   function may return LPORT_INVALID for an argument outside what it says.
+ *   function may return LPORT_INVALID for an argument outside what it says; a flag that means
+ *   nothing to it, it may pass over.
  *
  * Sockets.  A socket is a positive integer below 2^62: a slot in the table, which its 24 lowest
  * bits number, and its generation. No two that are open share a slot. An operation enters the slot,
@@ -41,7 +43,8 @@
  *          octets 2-3: port, most significant first
  *          octets 4-7: scope of an IPv6 address (interface index), most significant first, else 0
  *          octets 8-: 4 or 16 octets of the address, or the local name. A local name that begins
- *            with a zero octet is a Linux abstract name; one of length 0 is unnamed.
+ *            with a zero octet is a Linux abstract name; one of length 0 is unnamed; any other is a
+ *            path, and has no zero octet.
  *
  * Forks.  After fork() a child may use and close the sockets it inherited; a plain close sends
  *   nothing that a last close would not send. Threads of the resolver do not cross a fork. What the
@@ -368,8 +371,8 @@ LPORT_API int64_t lport_wait_wake(int64_t socket, int32_t interest);
 /* ---- socket: making, accepting, naming ------------------------------------------------------- */
 
 /* [nowait] A listening stream socket on ADDRESS. Family LPORT_ANY: the wildcard, one IPv6 socket
- * that takes IPv4 too, or an IPv4 one where the system has no IPv6. An IPv4-mapped address is the
- * IPv4 address. Port 0: the system picks. For a
+ * that takes IPv4 too, or an IPv4 one where the system has no IPv6. An IPv6 address, `::` among
+ * them, takes IPv6 alone; an IPv4-mapped one is the IPv4 address. Port 0: the system picks. For a
  * local name see lport_local_listen. BACKLOG 0 or more; below 0: the system's maximum. FLAGS:
  * LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY, and _NODELAY _KEEPALIVE, which connections inherit.
  * Returns the socket. LPORT_ADDRESS_IN_USE, LPORT_ADDRESS_NOT_AVAILABLE, LPORT_PERMISSION_DENIED,
@@ -389,8 +392,9 @@ LPORT_API int64_t lport_socket_accept(int64_t listener, uint8_t *peer);
 LPORT_API int64_t lport_socket_pair(int32_t kind, int64_t *pair);
 
 /* [nowait] Shuts down LPORT_INPUT, LPORT_OUTPUT or both. Output: the peer reads end of file once it
- * has read what was sent. Input: later calls to receive return end of file, whatever arrives.
- * Repeating it, or doing it after a reset, is quiet (0). LPORT_NOT_CONNECTED: a listener.
+ * has read what was sent. Input: later calls to receive return end of file, whatever arrives
+ * or has happened. Repeating it, or doing it after a reset, is quiet (0). LPORT_NOT_CONNECTED: a
+ * listener.
  * Source: shutdown(2). */
 LPORT_API int64_t lport_socket_shutdown(int64_t socket, int32_t direction);
 
@@ -407,11 +411,12 @@ LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
 /* [nowait] A UDP socket, or a local datagram socket, with its own end at LOCAL and, unless REMOTE
  * is NULL, connected to REMOTE: then it sends there, receives only from there, and reports what
  * ICMP says of it. LOCAL: family LPORT_ANY is the wildcard of REMOTE's family; without a REMOTE it
- * is one IPv6 socket for IPv4 too, or an IPv4 one where the system has no IPv6. A local name of
- * length 0 lets the system pick an abstract one. IPv4-mapped addresses are IPv4. FLAGS:
- * LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY _BROADCAST _JOINED. The last lets the system hand over
- * messages of one length from one sender as one, where it knows how to, which
- * lport_datagram_receive_batch takes apart; no other function receives on such a socket.
+ * is one IPv6 socket for IPv4 too, or an IPv4 one where the system has no IPv6. An IPv6 address,
+ * `::` among them, is for IPv6 alone; IPv4-mapped addresses are IPv4. A local name of length 0 lets
+ * the system pick an abstract one. FLAGS: LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY _BROADCAST
+ * _JOINED. The last lets the system hand over messages of one length from one sender as one, where
+ * it knows how to, which lport_datagram_receive_batch takes apart; no other function receives on
+ * such a socket.
  * LPORT_INVALID: LOCAL and REMOTE are of different families. Else as lport_socket_listen, and what
  * a connect may meet (LPORT_NETWORK_UNREACHABLE ...); nothing is left behind. For a local name with
  * a mode and without stale files see lport_local_listen. Source: socket(2) bind(2) connect(2)
@@ -461,10 +466,11 @@ LPORT_API int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, 
 /* [nowait] Receives on SOCKET, a UDP one, what is sent to GROUP, a multicast address, on the
  * interface of index INTERFACE (0: the system picks by its routes); with a SOURCE, unless that is
  * NULL, only what comes from there, and further sources may be joined. An IPv6 socket may join IPv4
- * groups. Returns 0. LPORT_ADDRESS_IN_USE: it is joined already. LPORT_ADDRESS_NOT_AVAILABLE: no
- * such interface. LPORT_BUFFERS_EXHAUSTED: too many groups. LPORT_NOT_SUPPORTED: not a UDP socket,
- * or one of IPv4 only and a GROUP of IPv6. The second ends it; LPORT_ADDRESS_NOT_AVAILABLE: it was
- * not joined. Source: ip(7), ipv6(7), RFC 3678 (MCAST_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP). */
+ * groups. IPv4-mapped addresses are IPv4, and a zone in GROUP counts for nothing. Returns 0.
+ * LPORT_ADDRESS_IN_USE: it is joined already. LPORT_ADDRESS_NOT_AVAILABLE: no such interface.
+ * LPORT_BUFFERS_EXHAUSTED: too many groups. LPORT_NOT_SUPPORTED: not a UDP socket, or one of IPv4
+ * only and a GROUP of IPv6. The second ends it; LPORT_ADDRESS_NOT_AVAILABLE: it was not joined.
+ * Source: ip(7), ipv6(7), RFC 3678 (MCAST_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP). */
 LPORT_API int64_t lport_datagram_join(int64_t socket, const uint8_t *group, int32_t interface,
                                       const uint8_t *source);
 LPORT_API int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int32_t interface,
@@ -476,9 +482,10 @@ LPORT_API int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int
  * (LPORT_DATAGRAM), on the local name ADDRESS. MODE: permission bits for the path, or below 0 for
  * what the umask says. With LPORT_UNLINK in FLAGS a stale path (a socket that refuses connections)
  * is removed first, a live one and other files never. LPORT_ADDRESS_IN_USE, LPORT_PATH_TAKEN,
- * LPORT_PATH_UNUSABLE, LPORT_PERMISSION_DENIED ...; nothing is left behind. (Of two that start at
- * the same moment on one stale path, one may take it from the other, whose file it finds where it
- * found the stale one.) Source: unix(7). */
+ * LPORT_PATH_UNUSABLE, LPORT_PERMISSION_DENIED ...; LPORT_DESCRIPTORS_EXHAUSTED and its kin, also
+ * where it could not be looked whether a path is stale; nothing is left behind. (Of two that start
+ * at the same moment on one stale path, one may take it from the other, whose file it finds where
+ * it found the stale one.) Source: unix(7). */
 LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog,
                                      int32_t mode, int32_t flags);
 
@@ -626,8 +633,9 @@ LPORT_API int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_
  * file, from OFFSET on, without a copy in this process where the system can; how many the system
  * took; 0 with LEN above 0: the file ends at OFFSET or before. The file's own position is neither
  * used nor moved. Stream sockets only: LPORT_NOT_SUPPORTED. LPORT_INVALID: OFFSET is below 0, FILE
- * is no such descriptor. LPORT_OTHER with the system's number: the file cannot be read. Else as
- * lport_socket_send; no SIGPIPE. A disk that is slow is waited for. Source: sendfile(2). */
+ * is not open for reading or has no offsets (a pipe, a socket). LPORT_OTHER with the system's
+ * number: the file cannot be read. Else as lport_socket_send; no SIGPIPE. A disk that is slow is
+ * waited for. Source: sendfile(2). */
 LPORT_API int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, size_t len);
 
 /* ---- poller: readiness of many sockets ---------------------------------------------------------
@@ -743,7 +751,8 @@ LPORT_API int64_t lport_text_to_ascii(const uint32_t *chars, size_t len, uint8_t
  * AI_ADDRCONFIG. */
 LPORT_API int64_t lport_resolve_open(const char *name, size_t len, int32_t family, int32_t flags);
 
-/* [nowait] Asks for the names of ADDRESS. Source: getnameinfo(3) with NI_NAMEREQD,
+/* [nowait] Asks for the names of ADDRESS, of IPv4 or IPv6; an IPv4-mapped one is the IPv4 address.
+ * Else as lport_resolve_open. Source: getnameinfo(3) with NI_NAMEREQD,
  * gethostbyaddr_r(3). */
 LPORT_API int64_t lport_resolve_reverse(const uint8_t *address);
 
@@ -785,15 +794,18 @@ LPORT_API int64_t lport_service_list(char *text, size_t cap);
  * over FAMILY (LPORT_ANY, _INET, _INET6), from the address LOCAL (NULL: the system picks; its
  * family may be LPORT_ANY to give only a port). FLAGS: LPORT_NODELAY, LPORT_KEEPALIVE. Attempts
  * follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one thread.
- * LPORT_ADDRESS_SYNTAX: NAME can only be a literal and is not one, or PORT is none; what stands at
- * lport_address_parse of a zone, and at lport_resolve_open of a name. */
+ * IPv4-mapped addresses, that of LOCAL too, are IPv4. LPORT_ADDRESS_SYNTAX: NAME can only be a
+ * literal and is not one, or PORT is none; what stands at lport_address_parse of a zone, and at
+ * lport_resolve_open of a name; LPORT_DESCRIPTORS_EXHAUSTED. A literal of another family than
+ * FAMILY is told by the first step: LPORT_HOST_NOT_FOUND. */
 LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
                                   const uint8_t *local, int32_t flags);
 
 /* [nowait] The same to COUNT address blocks one after the other in ADDRESSES, ports included (0 or
  * more; none of them makes the first step fail with LPORT_HOST_NOT_FOUND). Local names too; KIND as
- * in lport_local_listen, LPORT_STREAM otherwise. Where LOCAL is a path, the file of an attempt that
- * does not win goes with it, and that of the winner stays. */
+ * in lport_local_listen, LPORT_STREAM otherwise. An attempt at a local name whose backlog is full
+ * is made again, a little later each time, as long as DIAL is open. Where LOCAL is a path, the file
+ * of an attempt that does not win goes with it, and that of the winner stays. */
 LPORT_API int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32_t kind,
                                             const uint8_t *local, int32_t flags);
 
