@@ -18,8 +18,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FIRST_DESCRIPTOR = 3 }; /* of those handed over, sd_listen_fds(3) */
-
 /* ---- looking at a descriptor ----------------------------------------------------------------- */
 
 /* The number that FD has for option NAME of SOL_SOCKET, into VALUE; 0 or a status. */

@@ -20,6 +20,8 @@
 #define CLOSING (UINT64_C(1) << 31)
 #define USERS   (CLOSING - 1)
 
+enum { STATE_BITS = LPORT_SLOT_RESET - 1 }; /* the LPORT_STATE_ bits stand below LPORT_SLOT_ ones */
+
 uint32_t lport_handle_process;
 _Atomic uint32_t lport_handle_forks;
 
@@ -346,7 +348,7 @@ int64_t lport_socket_state(int64_t socket) {
     if (entered < 0) {
         return entered;
     }
-    uint32_t flags = atomic_load(&slot->flags) & (LPORT_SLOT_RESET - 1);
+    uint32_t flags = atomic_load(&slot->flags) & STATE_BITS;
     lport_handle_leave(slot);
     return flags;
 }
