@@ -1,5 +1,5 @@
 /* adopt - descriptors that somebody else has made, and those that the system hands over (layer 2).
- * Stands on os, status, sink, address, handle, datagram, patience.
+ * Stands on os, status, sink, address, handle, datagram, patience, socket.
  *
  * Invariant: until a descriptor is adopted nothing about it is changed, and whoever fails to adopt
  * one still has it as it was. */
@@ -10,6 +10,7 @@
 #include "os.h"
 #include "patience.h"
 #include "sink.h"
+#include "socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,32 +27,6 @@ static int64_t ask(int fd, int name, int *value) {
     return lport_os.getsockopt(fd, SOL_SOCKET, name, value, &len) < 0
                ? lport_status_from_errno(LPORT_IN_GENERAL, errno)
                : 0;
-}
-
-static int32_t family_of(int domain) {
-    switch (domain) {
-    case AF_INET:
-        return LPORT_INET;
-    case AF_INET6:
-        return LPORT_INET6;
-    case AF_UNIX:
-        return LPORT_LOCAL;
-    default:
-        return 0;
-    }
-}
-
-static int32_t kind_of(int type) {
-    switch (type) {
-    case SOCK_STREAM:
-        return LPORT_STREAM;
-    case SOCK_DGRAM:
-        return LPORT_DATAGRAM;
-    case SOCK_SEQPACKET:
-        return LPORT_SEQPACKET;
-    default:
-        return 0;
-    }
 }
 
 struct found {
@@ -93,8 +68,8 @@ static int64_t look_at(int fd, struct found *found) {
     if (status < 0) {
         return status;
     }
-    found->family = family_of(domain);
-    found->kind = kind_of(type);
+    found->family = lport_socket_family(domain);
+    found->kind = lport_socket_kind(type);
     if (found->family == 0 || found->kind == 0) {
         return lport_status_make(LPORT_NOT_SUPPORTED);
     }

@@ -16,36 +16,50 @@
 
 enum { MAXIMUM_BACKLOG = 65535 }; /* listen(2) cuts it to net.core.somaxconn */
 
-static int domain_of(int32_t family) {
-    switch (family) {
-    case LPORT_INET:
-        return AF_INET;
-    case LPORT_INET6:
-        return AF_INET6;
-    case LPORT_LOCAL:
-        return AF_UNIX;
-    default:
-        return -1;
+/* A number of libport.h, and the system's for the same. */
+struct pair {
+    int32_t ours;
+    int systems;
+};
+
+enum { ROWS = 3 }; /* of each table */
+
+static const struct pair families[ROWS] = {
+    {LPORT_INET, AF_INET}, {LPORT_INET6, AF_INET6}, {LPORT_LOCAL, AF_UNIX}};
+
+static const struct pair kinds[ROWS] = {
+    {LPORT_STREAM, SOCK_STREAM}, {LPORT_DATAGRAM, SOCK_DGRAM}, {LPORT_SEQPACKET, SOCK_SEQPACKET}};
+
+static int systems_number(const struct pair rows[ROWS], int32_t ours) {
+    for (int i = 0; i < ROWS; i++) {
+        if (rows[i].ours == ours) {
+            return rows[i].systems;
+        }
     }
+    return -1;
 }
 
-static int type_of(int32_t kind) {
-    switch (kind) {
-    case LPORT_STREAM:
-        return SOCK_STREAM;
-    case LPORT_DATAGRAM:
-        return SOCK_DGRAM;
-    case LPORT_SEQPACKET:
-        return SOCK_SEQPACKET;
-    default:
-        return -1;
+static int32_t our_number(const struct pair rows[ROWS], int systems) {
+    for (int i = 0; i < ROWS; i++) {
+        if (rows[i].systems == systems) {
+            return rows[i].ours;
+        }
     }
+    return 0;
+}
+
+int32_t lport_socket_family(int domain) {
+    return our_number(families, domain);
+}
+
+int32_t lport_socket_kind(int type) {
+    return our_number(kinds, type);
 }
 
 int64_t lport_socket_open(int32_t family, int32_t kind, int32_t flags) {
     struct lport_slot *slot;
-    int domain = domain_of(family);
-    int type = type_of(kind);
+    int domain = systems_number(families, family);
+    int type = systems_number(kinds, kind);
     if (domain < 0 || type < 0) {
         return lport_status_make(LPORT_INVALID);
     }
@@ -263,7 +277,7 @@ leave:
 int64_t lport_socket_pair(int32_t kind, int64_t *pair) {
     struct lport_slot *first, *second;
     int fds[2];
-    int type = type_of(kind);
+    int type = systems_number(kinds, kind);
     if (type < 0) {
         return lport_status_make(LPORT_INVALID);
     }

@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+/* The family of DOMAIN, an AF_ number, and the kind of TYPE, a SOCK_ one; 0 for none of ours. */
+int32_t lport_socket_family(int domain);
+int32_t lport_socket_kind(int type);
+
 /* [nowait] A new unconnected socket of FAMILY (LPORT_INET, LPORT_INET6, LPORT_LOCAL) and KIND with
  * the options that FLAGS ask for; a socket or a status. */
 int64_t lport_socket_open(int32_t family, int32_t kind, int32_t flags);
