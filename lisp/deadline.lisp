@@ -6,11 +6,12 @@
 
 (in-package :port)
 
-(defconstant +never+ (1- (ash 1 62)) "The moment that does not come, and the span without end.")
+(eval-when (:compile-toplevel :load-toplevel :execute)
+  (defconstant +never+ (1- (ash 1 62)) "The moment that does not come, and the span without end."))
 
 (deftype moment ()
   "A deadline: nanoseconds of the monotonic clock, at most +NEVER+. A span of them too."
-  '(integer 0 #.(1- (ash 1 62))))
+  `(integer 0 ,+never+))
 
 (deftype seconds ()
   "What users give for a span of time: a real number that is not negative and is a number."

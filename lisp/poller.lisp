@@ -115,14 +115,18 @@ buffered without its being noted is seen from here on."
   (change-atomically (members (channel-memberships (entry-channel entry)))
     (remove entry members)))
 
+(defun vector-with-place (vector place)
+  "VECTOR, a simple vector, if it has the index PLACE; else a longer one that begins with its
+elements and goes on with NILs."
+  (declare (type simple-vector vector) (type fixnum place))
+  (if (< place (length vector))
+      vector
+      (replace (make-array (* 2 (1+ place)) :initial-element nil) vector)))
+
 (defun store-entry (set entry)
   "Put ENTRY into the vector of SET, which grows. With the lock held."
-  (let* ((entries (poll-set-entries set))
-         (place (handle-place (channel-handle (entry-channel entry)))))
-    (when (>= place (length entries))
-      (let ((new (make-array (* 2 (1+ place)) :initial-element nil)))
-        (replace new entries)
-        (setf entries new)))
+  (let* ((place (handle-place (channel-handle (entry-channel entry))))
+         (entries (vector-with-place (poll-set-entries set) place)))
     (setf (svref entries place) entry
           (poll-set-entries set) entries)))
 

@@ -109,12 +109,9 @@
 (defun add-client (service client)
   (let ((place (handle-place (client-handle client))))
     (%with-lock ((service-lock service))
-      (let ((clients (service-clients service)))
-        (when (>= place (length clients))
-          (let ((new (make-array (* 2 (1+ place)) :initial-element nil)))
-            (setf (service-clients service) (replace new clients)
-                  clients new)))
-        (setf (svref clients place) client)
+      (let ((clients (vector-with-place (service-clients service) place)))
+        (setf (svref clients place) client
+              (service-clients service) clients)
         (incf (service-client-count service))))))
 
 (defun remove-client (service client)

@@ -8,9 +8,13 @@
 
 (in-package :port)
 
-(deftype index () '(integer 0 #.(ash most-positive-fixnum -1)))
+(eval-when (:compile-toplevel :load-toplevel :execute)
+  (defconstant +largest-index+ (ash most-positive-fixnum -1)
+    "The sum of two indices is a fixnum."))
 
-(defconstant +no-line-limit+ (ash most-positive-fixnum -1) "The longest line there can be.")
+(deftype index () `(integer 0 ,+largest-index+))
+
+(defconstant +no-line-limit+ +largest-index+ "The longest line there can be.")
 
 (%defglobal *line-end* (coerce #(13 10) 'octets))
 
@@ -130,16 +134,15 @@ both characters are one code unit in every encoding."
 
 (deftype base-characters () 'simple-base-string)
 
-(defmacro unpack-progress (call)
-  "The two counts, consumed and produced, that CALL of a codec function of C returns as one."
-  (let ((progress (gensym "PROGRESS")))
-    `(let ((,progress ,call))
-       (declare (type (unsigned-byte 62) ,progress))
-       (values (ash ,progress -31) (ldb (byte 31 0) ,progress)))))
+(declaim (inline unpack-progress pack-progress))
+(defun unpack-progress (progress)
+  "Values: the two counts in PROGRESS, consumed and produced, which a codec function of C returns as
+one integer."
+  (declare (type (unsigned-byte 62) progress))
+  (values (ash progress -31) (ldb (byte 31 0) progress)))
 
-(declaim (inline pack-progress))
 (defun pack-progress (consumed produced)
-  "Two counts as one integer."
+  "The two counts as UNPACK-PROGRESS takes them."
   (declare (type (unsigned-byte 31) consumed produced))
   (logior (ash consumed 31) produced))
 
