@@ -151,7 +151,7 @@ WITH-DEADLINE, WAIT-LONGER, or the timeout."
   "The timeout of CHANNEL in DIRECTION in seconds, or NIL."
   (let ((span (channel-timeout channel direction)))
     (unless (= span +never+)
-      (/ span 1000000000))))
+      (/ span +second+))))
 
 (defun signal-timeout (condition)
   "Signal CONDITION, a TIMEOUT. Its restart WAIT-LONGER returns as values the new limit, a moment,

@@ -9,6 +9,8 @@
 (eval-when (:compile-toplevel :load-toplevel :execute)
   (defconstant +never+ (1- (ash 1 62)) "The moment that does not come, and the span without end."))
 
+(defconstant +second+ 1000000000 "Nanoseconds.")
+
 (deftype moment ()
   "A deadline: nanoseconds of the monotonic clock, at most +NEVER+. A span of them too."
   `(integer 0 ,+never+))
@@ -45,10 +47,10 @@
 
 (defun nanoseconds (seconds)
   "SECONDS in nanoseconds, rounded up, at most +NEVER+."
-  (cond ((typep seconds '(integer 0 1000000000)) (* seconds 1000000000)) ; the usual ones, quickly
-        ((or (%infinity-p seconds) (>= seconds (/ +never+ 1000000000))) +never+)
+  (cond ((typep seconds '(integer 0 1000000000)) (* seconds +second+)) ; the usual ones, quickly
+        ((or (%infinity-p seconds) (>= seconds (/ +never+ +second+))) +never+)
         ;; %RATIONALIZE: 0.1 is meant as 1/10, not as the float next to it.
-        (t (values (ceiling (* (%rationalize seconds) 1000000000))))))
+        (t (values (ceiling (* (%rationalize seconds) +second+))))))
 
 (defun moment-in (span)
   "The moment SPAN nanoseconds from now."
@@ -65,14 +67,18 @@
   "The moment by which an operation with TIMEOUT (seconds or NIL) that starts now has to end."
   (min (moment-after timeout) *deadline*))
 
+(defun in-seconds (span)
+  "SPAN, nanoseconds, in seconds, a double float."
+  (/ span (float +second+ 1d0)))
+
 (defun seconds-until (moment)
   "The seconds from now until MOMENT, not below 0; NIL for never."
   (unless (= moment +never+)
-    (/ (max 0 (- moment (lport-clock-now))) 1000000000.0d0)))
+    (in-seconds (max 0 (- moment (lport-clock-now))))))
 
 (defun seconds-since (moment)
   "The seconds from MOMENT until now."
-  (/ (- (lport-clock-now) moment) 1000000000.0))
+  (in-seconds (- (lport-clock-now) moment)))
 
 (defun limit-in-seconds (timeout limit)
   "The seconds that were given for LIMIT of an operation with TIMEOUT (NIL: none), for a condition;

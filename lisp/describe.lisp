@@ -50,17 +50,11 @@ left out."
   "Say what CONDITION knows, by the names of its readers."
   (with-plain-printer ()
     (format stream "~S~%" condition)
-    (write-facts (loop for (name reader) on '("network-operation" network-operation
-                                              "network-code" network-code
-                                              "network-errno" network-errno
-                                              "network-host" network-host
-                                              "network-port" network-port
-                                              "network-local" network-local
-                                              "network-remote" network-remote
-                                              "network-octets" network-octets
-                                              "network-socket" network-socket)
-                         by #'cddr
-                       append (list name (shown-fact (funcall reader condition))))
+    (write-facts (loop for reader in '(network-operation network-code network-errno network-host
+                                       network-port network-local network-remote network-octets
+                                       network-socket)
+                       append (list (string-downcase reader)
+                                    (shown-fact (funcall reader condition))))
                  stream)
     (loop for (address . failure) in (network-attempts condition)
           do (format stream "  tried ~A: ~A~%" address (reason-text failure)))))

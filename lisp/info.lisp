@@ -21,7 +21,7 @@
 (defun info-value (kind value)
   "VALUE of a field of KIND as users see it."
   (case kind
-    (:time (/ value 1000000000.0d0))
+    (:time (in-seconds value))
     (:state (let ((name (lport-info-state value)))
               (if name (keyword-for name) value)))
     (t value)))
@@ -121,7 +121,7 @@ descriptor is no socket any more, as somebody else has closed it."
           (multiple-value-bind (local remote) (socket-ends endpoint)
             (multiple-value-bind (received sent) (octets-counted endpoint)
               (make-socket-entry endpoint kind local remote received sent
-                                 (/ (- now (endpoint-born endpoint)) 1000000000.0d0))))))
+                                 (in-seconds (- now (endpoint-born endpoint))))))))
     (network () nil)))
 
 (defun list-open-sockets ()

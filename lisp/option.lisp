@@ -123,7 +123,7 @@ the values of an enumeration, keywords; :NOTE, a sentence on what it does, with 
           (t (ecase kind
                (:boolean (/= value 0))
                (:integer value)
-               (:time (/ value 1000000000))
+               (:time (/ value +second+))
                (:choice (nth value (option-choices option)))
                (:interface (interface-text value)))))))
 

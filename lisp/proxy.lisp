@@ -26,7 +26,7 @@
 
 (defun fail-late (socket span)
   (header-failure socket :timed-out
-                  :message "no whole header in time" :seconds (/ span 1000000000)))
+                  :message "no whole header in time" :seconds (/ span +second+)))
 
 (defun fail-malformed (socket status)
   (let* ((connection (socket-connection socket))
