@@ -48,7 +48,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "restarts")
                (:file "deadline")
                (:file "address")
-               (:file "services")
+               (:file "servents")
                (:file "designators")
                (:file "interface")
                (:file "resolver")

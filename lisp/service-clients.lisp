@@ -1,12 +1,14 @@
 ;;;; service-clients - the connections of a service: where each is, and where they come from.
 ;;;;
 ;;;; A connection is either with a thread, which runs the user's function on it, or it waits: in the
-;;;; line for a thread, or parked in a poller until it has input. One of the threads at a time, the
-;;;; leader, waits in that poller, for all of them and for the listeners; what it finds goes into
-;;;; the line, and then it serves from the line like the others. So a request that is answered at
-;;;; once costs no switch of threads. When a function blocks in an operation on a socket, another
-;;;; thread is woken to lead; when it computes, one of the idle threads, the ticker, notices that
-;;;; nothing goes on, and takes over. An idle service has one thread in the poller and no ticks.
+;;;; queue of those that are ready to be served, or parked in a poller until it has input. (What the
+;;;; system queues for a listener is called its backlog.) The threads are a leader and followers:
+;;;; one at a time, the leader, waits in that poller, for all of them and for the listeners; what it
+;;;; finds goes into the queue, and then it serves from the queue like the others. So a request that
+;;;; is answered at once costs no switch of threads. When a function blocks in an operation on a
+;;;; socket, another thread is woken to lead; when it computes, one of the idle threads, the ticker,
+;;;; which looks every few milliseconds, notices that nothing goes on, and takes over. An idle
+;;;; service has one thread in the poller and no ticks.
 ;;;;
 ;;;; Invariant: a client's STATE changes by compare-and-swap only, and whoever changes it from
 ;;;; :PARKED to another has the client; so a connection is with one thread at a time, and closed by
@@ -19,8 +21,8 @@
   "A connection of a service."
   (socket nil :read-only t)
   (connection nil :type connection :read-only t) ; of the socket
-  ;; :RUNNING, with a thread or in the line; :MUTED, the same, its interest in the poller being
-  ;; off; :PARKED; :CLOSED, and in the line once more where a hook is to be told of it.
+  ;; :RUNNING, with a thread or in the queue; :MUTED, the same, its interest in the poller
+  ;; being off; :PARKED; :CLOSED, and in the queue once more where a hook is to be told of it.
   (state :running :type symbol)
   (since 0 :type moment)                ; when it was parked, where there is a timeout
   (parked-in -1 :type fixnum)           ; the TURN of the service at that time; below 0: never
@@ -30,7 +32,7 @@
   (stopping 0 :type fixnum)             ; calls of STOP-SERVER that its function is in; guarded as
                                         ; the service
   (leaving nil)                         ; it is closed when its turn comes, see END-IN-TURN
-  (next nil))                           ; in the line
+  (next nil))                           ; in the queue
 
 (defstruct (service (:copier nil) (:predicate nil))
   "What is below a SERVER."
@@ -51,9 +53,9 @@
   (end-condition (%make-condition) :read-only t)
   (clients (make-array 64 :initial-element nil) :type simple-vector) ; by place in the table
   (client-count 0 :type fixnum)
-  (first nil)                           ; of the line
+  (first nil)                           ; of the queue
   (last nil)
-  (progress 0 :type fixnum)             ; clients taken from the line
+  (progress 0 :type fixnum)             ; clients taken from the queue
   (pace 0 :type fixnum)                 ; nanoseconds that one takes, about; without the lock
   (threads '() :type list)
   (thread-count 0 :type fixnum)         ; with those that are just being made
@@ -71,23 +73,23 @@
   (sweep-at +never+ :type moment)       ; when the parked are next looked at for their timeouts
   (stoppers '() :type list)             ; those of its threads that are in STOP-SERVER
   (stopping nil)                        ; set once; read without the lock; nobody parks any more
-  (ending nil)                          ; set once, after that: threads end with the line
+  (ending nil)                          ; set once, after that: threads end with the queue
   (failure nil))                        ; of an accept, see ACCEPT-FAILED; without the lock
 
 (defvar *client* nil
   "The client that this thread's function has, within a service.")
 
-;;; The line; with the lock held
+;;; The queue; with the lock held
 
 (defun append-clients (service first last)
-  "Put the clients from FIRST to LAST, linked, at the end of the line."
+  "Put the clients from FIRST to LAST, linked, at the end of the queue."
   (if (service-last service)
       (setf (client-next (service-last service)) first)
       (setf (service-first service) first))
   (setf (service-last service) last))
 
 (defun pop-client (service)
-  "The first client of the line, which is not empty."
+  "The first client of the queue, which is not empty."
   (let ((client (service-first service)))
     (setf (service-first service) (client-next client)
           (client-next client) nil)
@@ -96,8 +98,8 @@
     (incf (service-progress service))
     client))
 
-(defun line-up (service client)
-  "Put CLIENT into the line; the calling thread looks there next."
+(defun enqueue-client (service client)
+  "Put CLIENT into the queue; the calling thread looks there next."
   (%with-lock ((service-lock service))
     (append-clients service client client)))
 
@@ -116,7 +118,7 @@
 
 (defun remove-client (service client)
   "CLIENT has been closed. Its place in the table may have gone to another already. Where a hook is
-to be told it goes into the line for that, so that it is a thread of the service that calls it."
+to be told it goes into the queue for that, so that it is a thread of the service that calls it."
   (%with-lock ((service-lock service))
     (let ((place (handle-place (client-handle client))) (clients (service-clients service)))
       (when (eq client (svref clients place))
@@ -197,7 +199,7 @@ were silent for too long."
   "Let CLIENT, which is this thread's and has output left, be closed when its turn comes: the flush
 may take its time, and the calling thread has others to look after."
   (setf (client-leaving client) t)
-  (line-up service client))
+  (enqueue-client service client))
 
 (defun output-left-p (client)
   "True if CLIENT, which is this thread's and was parked, has output, somebody else's, that the
@@ -221,7 +223,7 @@ close with unread input would reset it, so what comes in this moment is passed o
   "The service stops, and CLIENT, which is this thread's, would wait for input: it has its turn if
 there is some already; else it is closed."
   (if (input-now-p client)
-      (line-up service client)
+      (enqueue-client service client)
       (end-cleanly service client)))
 
 (defun forget-client (service client)
@@ -248,7 +250,7 @@ thread that has it will, and PARK looks whether it is closed."
                                 interest)))
 
 (defun pause-listeners (service moment)
-  "Leave new connections in the queues of the system until MOMENT, or until a connection ends. If
+  "Leave new connections in the backlogs until MOMENT, or until a connection ends. If
 MOMENT is never, that is because there is no room: one that has ended just now has made some."
   (%with-lock ((service-lock service))
     (unless (and (= moment +never+) (room-p service))
@@ -272,8 +274,8 @@ MOMENT is never, that is because there is no room: one that has ended just now h
 again, if none of its own has ended before.")
 
 (defun accept-clients (service listener settings)
-  "Take what is in the queue of LISTENER, at most a batch. Values: the clients that are to be served
-now, linked, the first and the last, or NIL and NIL; how many were taken."
+  "Take what is in the backlog of LISTENER, at most a batch. Values: the clients that are to be
+served now, linked, the first and the last, or NIL and NIL; how many were taken."
   (let ((first nil) (last nil) (count 0))
     (declare (type fixnum count))
     (loop repeat +first-batch+
@@ -369,7 +371,7 @@ in the poller. False if it cannot: it is still this thread's then."
 (defun end-silent (service client)
   "CLIENT, which is this thread's, has waited for too long."
   (cond ((client-header-span client)
-         (line-up service client))      ; what its header was to be is told where errors are
+         (enqueue-client service client)) ; what its header was to be is told where errors are
         ((output-left-p client) (end-in-turn service client))
         (t (end-client service client nil))))
 

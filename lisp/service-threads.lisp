@@ -2,7 +2,7 @@
 ;;;; poller for all of them, the ticker, and those who serve; see service-clients.lisp.
 ;;;;
 ;;;; Invariant: while a service runs and not all of its threads are busy, one of them leads or is
-;;;; about to; and whoever takes a client from the line has seen to it that somebody else will look
+;;;; about to; and whoever takes a client from the queue has seen to it that somebody else will look
 ;;;; for the next, if there is a thread left.
 
 (in-package :port)
@@ -61,7 +61,7 @@ served now, linked, the first and the last; NIL and NIL for none."
     (values first last)))
 
 (defun lead (service batch)
-  "Wait once for whatever happens, as the one thread that does, and put it into the line."
+  "Wait once for whatever happens, as the one thread that does, and put it into the queue."
   (incf (service-turn service))
   (let ((result (%interruptible
                   (wait-in-set (service-set service) batch
@@ -201,7 +201,7 @@ killed before leaves nobody who would miss it. With the lock held."
   (or (service-first service) (not (service-ending service))))
 
 (defun hand-over (service)
-  "This thread is about to block: somebody else has to lead, and to serve the line."
+  "This thread is about to block: somebody else has to lead, and to serve the queue."
   (unless (or (service-leader service) (somebody-comes-p service))
     (%with-lock ((service-lock service))
       (unless (or (service-leader service) (somebody-comes-p service))
@@ -209,8 +209,8 @@ killed before leaves nobody who would miss it. With the lock held."
 
 (defparameter *tick* 0.002 "Seconds between two looks of the ticker.")
 (defparameter *rare-tick* 0.01
-  "The same where at least +MANY-TAKEN+ clients were taken from the line since its last look. A look
-takes the processor from those at work: every request of that moment is late.")
+  "The same where at least +MANY-TAKEN+ clients were taken from the queue since its last look. A
+look takes the processor from those at work: every request of that moment is late.")
 (defconstant +many-taken+ 16 "Clients.")
 (defconstant +quiet-ticks+ 10 "Looks at nothing to do after which the ticker falls asleep.")
 (defconstant +patient-ticks+ 5 "Looks without progress after which it helps although all are busy.")
@@ -224,9 +224,9 @@ takes the processor from those at work: every request of that moment is late.")
      (service-processors service)))
 
 (defun help-needed-p (service still)
-  "True if the line or the poller waits for a thread. STILL: for how many ticks no client has been
-taken from the line. Where as many threads are at work as there are processors they may just have to
-wait for one, and a thread more would only be in their way. With the lock held."
+  "True if the queue or the poller waits for a thread. STILL: for how many ticks no client has been
+taken from the queue. Where as many threads are at work as there are processors they may just have
+to wait for one, and a thread more would only be in their way. With the lock held."
   (let ((spare (spare-processor-p service)))
     (or (service-wanted service)
         (if (service-first service)
@@ -275,14 +275,14 @@ there is a processor for it.")
 
 (defun worth-another-p (service)
   "True if another thread could begin now with what this one, which has taken a client, would come
-to much later: those in the line, or, if nobody leads, those that may come. With the lock held."
+to much later: those in the queue, or, if nobody leads, those that may come. With the lock held."
   (and (> (service-pace service) *slow-pace*)
        (or (service-first service)
            (and (null (service-leader service)) (> (service-client-count service) 1)))
        (spare-processor-p service)))
 
 (defun take-client (service)
-  "The first client of the line, for this thread to serve. Somebody else looks for the next: now,
+  "The first client of the queue, for this thread to serve. Somebody else looks for the next: now,
 where that is worth it, else when it ticks. With the lock held."
   (let ((client (pop-client service)))
     (if (and (worth-another-p service) (not (somebody-comes-p service)))
@@ -435,7 +435,7 @@ for ever."
           ((progn (unless (zerop (pending-output connection))
                     (%interruptible (flush-output connection)))
                   (plusp (buffered-input connection)))
-           (line-up service client))
+           (enqueue-client service client))
           (t (drop-input connection)
              (park-or-end service client)))))
 

@@ -3,7 +3,7 @@
 ;;;;
 ;;;; Invariant: a SERVER exists only once its listeners are open and it has a thread; where that
 ;;;; fails nothing is left open. Whoever stops it sets a mark first, and looks then for what to end
-;;;; or to serve; a second mark, once all that is in the line, lets the threads end. A thread that
+;;;; or to serve; a second mark, once all that is in the queue, lets the threads end. A thread that
 ;;;; is unwound while it stops the service leaves no client that it has taken with nobody.
 
 (in-package :port)
@@ -94,7 +94,7 @@ call. With AWAIT-INPUT true a new connection waits for its first input in the sa
 protocols in which the client speaks first. A symbol, here and for the hooks below, is the function
 that it names when it is called: what is defined anew holds for the services that are running.
 THREADS: how many there are at the most (64); they are made as they are needed. A connection that
-finds none waits in a line. MAX-CONNECTIONS: how many connections are open at the most (NIL: as many
+finds none waits its turn. MAX-CONNECTIONS: how many connections are open at the most (NIL: as many
 as there are descriptors); the others stay in the system's queue, see BACKLOG. NAME: a string that
 the names of the threads begin with.
 TIMEOUT: seconds that a connection may be idle (NIL: no limit): it is the INPUT-TIMEOUT and the
@@ -208,17 +208,17 @@ knows, are closed."
       (setf (service-stopping service) t))))
 
 (defconstant +last-batches+ 64
-  "Batches that are taken from the queue of a listener at the most before it is closed.")
+  "Batches that are taken from the backlog of a listener at the most before it is closed.")
 
 (defun accept-last (service until)
-  "Take what is in the queues of the listeners, by UNTIL, to be served: a close would reset it."
+  "Take what is in the backlogs of the listeners, by UNTIL, to be served: a close would reset it."
   (loop for (listener . settings) in (service-listeners service)
         do (loop repeat +last-batches+
                  until (passed-p until)
-                 until (zerop (accept-into-line service listener settings)))))
+                 until (zerop (accept-into-queue service listener settings)))))
 
-(defun accept-into-line (service listener settings)
-  "Take what is in the queue of LISTENER, at most a batch, to be served; how many."
+(defun accept-into-queue (service listener settings)
+  "Take what is in the backlog of LISTENER, at most a batch, to be served; how many."
   (call-deferred
     (multiple-value-bind (first last count) (accept-clients service listener settings)
       (when first
@@ -234,12 +234,12 @@ passed."
       (call-deferred
         (when (change-state client :parked :running)
           (cond ((and (not (passed-p until)) (input-now-p client))
-                 (line-up service client))
+                 (enqueue-client service client))
                 ((output-left-p client) (end-in-turn service client))
                 (t (end-cleanly service client))))))))
 
 (defun end-threads (service)
-  "Every thread looks at the line for the last time."
+  "Every thread looks at the queue for the last time."
   (%with-lock ((service-lock service))
     (setf (service-ending service) t)
     (rouse-idlers service)
@@ -317,11 +317,11 @@ that is no client yet. With the lock held."
   "Stop SERVER, as SERVE returned it: take the connections that the system has queued, close the
 listeners, so that connects are refused; give those that wait and have input their turn, and close
 the others that wait, so that their peers read the end of file; let the function finish with all
-that it has, and with those in the line, for DRAIN seconds (NIL: as long as it takes; 0: not at all,
-then what is queued is reset); then abort the connections that are left, on which the function gets
-SOCKET-CLOSED. Returns true when every thread of the service has ended; NIL when one is still
-computing 5 seconds after its connection was aborted. It may be called more than once, and by the
-function itself, whose own connection and thread are then left to it.
+that it has, and with those that wait their turn, for DRAIN seconds (NIL: as long as it takes; 0:
+not at all, then what is queued is reset); then abort the connections that are left, on which the
+function gets SOCKET-CLOSED. Returns true when every thread of the service has ended; NIL when one
+is still computing 5 seconds after its connection was aborted. It may be called more than once, and
+by the function itself, whose own connection and thread are then left to it.
 Local paths are unlinked. Nobody has to connect for any of this. CLOSE does the same, with :ABORT T
 as with a DRAIN of 0."
   (check-own-keywords 'stop-server :stop options)

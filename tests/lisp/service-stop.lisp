@@ -311,7 +311,7 @@ one."
       (is-true (stop-server server)))))
 
 (define-test service.stop-serves-what-is-left-behind (:weather nil)
-  "A function that ends its thread while the service stops leaves those in the line to another."
+  "A function that ends its thread while the service stops leaves those in the queue to another."
   (let ((gate (sb-thread:make-semaphore)) (inside (sb-thread:make-semaphore)))
     (let* ((server (serve (lambda (socket)
                             (let ((line (read-line socket)))

@@ -1,4 +1,5 @@
-;;;; services - the system's table of services, services(5): its rows, such as "http 80/tcp www".
+;;;; servents - the system's table of services, services(5): its rows, such as "http 80/tcp www".
+;;;; (What SERVE runs is in service.lisp.)
 
 (in-package :port)
 
