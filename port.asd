@@ -1,9 +1,9 @@
 ;;;; port - sockets for Common Lisp. (asdf:load-system "port") is all a user types: it builds the C
 ;;;; library when that is missing or older than its sources, see lisp/ffi/library.lisp.
 ;;;;
-;;;; What is left out on a Lisp is left out by the reader. To ASDF a file with :IF-FEATURE would stand
-;;;; in the row all the same, and what comes after it would not be compiled again when something
-;;;; before it has changed.
+;;;; Files that a Lisp does not need are left out by the reader, not by :IF-FEATURE: in a serial row
+;;;; ASDF counts such a file as a dependency still, and then does not compile what follows it again
+;;;; when a file before it has changed.
 
 #-(or sbcl ecl clisp)
 (error "port does not run on ~A ~A yet, only on SBCL, ECL and CLISP. What is missing is a file lisp/impl-LISP.lisp ~

@@ -2,9 +2,9 @@
 ;;;; closing.
 ;;;;
 ;;;; A blocking operation is always: try; if it would block, wait until the socket is ready, the
-;;;; moment that limits it has passed, or somebody has woken it; try again. Invariant: between a try
-;;;; and the state that it changes no interrupt can come, and while waiting nothing is held but the
-;;;; wait, which is ended on every exit.
+;;;; operation's limit has passed, or somebody has woken it; try again. Invariant: no interrupt
+;;;; comes between a try and the change of state that goes with it, and nothing is held during a
+;;;; wait but the wait itself, which is ended on every exit.
 
 (in-package :port)
 
@@ -94,8 +94,8 @@ deadline, which can change while the call is blocked."
   (declare (type moment timeout))
   (min *deadline* (moment-in timeout)))
 
-;;; Where neither this thread nor the socket has a moment to end by, nobody has to look at the clock
-;;; before there is something to wait for: a timeout begins with the wait.
+;;; Where neither this thread nor the socket has a deadline, nobody looks at the clock before there
+;;; is something to wait for: a timeout begins with the wait.
 
 (declaim (inline endless-p in-time-p))
 (defun endless-p (channel direction)
@@ -310,10 +310,10 @@ AWAIT does."
 ;;; Answers
 ;;;
 ;;; After something was sent, or a receive has found nothing, what is received next is not there
-;;; yet: a call that would only say so is saved. Where it came soon the last time, the receive
-;;; itself waits for it; else there is a wait first. (Yielding the processor instead would be
-;;; cheaper still while nobody else wants it; where somebody does, a scheduler of deadlines makes
-;;; whoever yields wait for milliseconds.)
+;;; yet: the system call that would only say so is saved. Where the answer came soon the last time,
+;;; the receive itself blocks for it; else a wait comes first. (To yield the processor instead would
+;;; be cheaper still while no other process wants it; where one does, a deadline scheduler, as Linux
+;;; has, lets whoever yields wait for milliseconds.)
 
 (defparameter *soon* 1000000
   "Nanoseconds within which an answer comes soon.")

@@ -1,8 +1,8 @@
 ;;;; deadline - seconds to absolute moments, and the one that is in force for this thread.
 ;;;;
-;;;; Inside the library a deadline is an integer: nanoseconds of LPORT-CLOCK-NOW, +NEVER+ for none:
-;;;; 146 years after the start of the clock, where LPORT_NEVER of C would be a bignum. Users give
-;;;; seconds. Whatever waits takes the earliest of the deadlines that concern it.
+;;;; Inside the library a deadline is an integer, nanoseconds of LPORT-CLOCK-NOW; +NEVER+ stands for
+;;;; none. (That is 146 years after the start of the clock: the LPORT_NEVER of C would be a bignum.)
+;;;; Users give seconds. Whatever waits takes the earliest of the deadlines that concern it.
 
 (in-package :port)
 

@@ -1,12 +1,14 @@
 ;;;; direction - one thread at a time reads from a socket, one writes to it.
 ;;;;
-;;;; A direction of a channel has an owner: the thread that is in it. The owner's name is the lock,
-;;;; so that a thread that is unwound can tell in its cleanup whether it had the lock, and a handler
-;;;; that runs on the owner's stack may use the socket again. Taking it costs one compare-and-swap;
-;;;; giving it back a plain store.
+;;;; Each direction of a channel has a lock of its own, which is recursive: the place that holds the
+;;;; thread that owns it, or NIL. So a thread that is unwound can tell in its cleanup whether it had
+;;;; the lock, and a handler that runs on the owner's stack may use the socket again. Taking it
+;;;; costs one compare-and-swap, giving it back a plain store.
 ;;;;
-;;;; A compare-and-swap costs more than all else that an operation on one element does. So a thread
-;;;; that moves much is the resident of its direction: it goes in and out by two plain stores.
+;;;; A compare-and-swap costs more than all else that an operation on one element does. So the lock
+;;;; can be biased towards a thread that moves much, the resident of its direction, which goes in
+;;;; and out by two plain stores. Another thread that takes the lock revokes the bias first: it
+;;;; evicts the resident, by a memory barrier in every thread of the process, membarrier(2).
 ;;;; Invariant: who has taken the owner's place has seen that no resident but itself is inside, and
 ;;;; that none comes in before it gives the place back.
 
@@ -121,8 +123,8 @@ allocates is within ALLOCATING."
              (leave-direction ,place ,direction)))))))
 
 (defmacro allocating ((channel direction) form)
-  "Within WITH-DIRECTION-NOW the value of FORM, which allocates: if the memory ends, which unwinds
-it, the place of the owner is given back."
+  "Within WITH-DIRECTION-NOW the value of FORM, which allocates: if the heap is exhausted, which
+unwinds it, the place of the owner is given back."
   (let ((place (gensym "CHANNEL")) (done (gensym "DONE")))
     `(let ((,place ,channel) (,done nil))
        (unwind-protect (prog1 ,form
@@ -180,8 +182,8 @@ once it is out."
      (evict ,channel #'end #'inside-p)))
 
 (defun fence-threads ()
-  "A memory barrier in every thread: each has stored all that it had got to, and what it looks at
-next is not older than what this thread has stored."
+  "A memory barrier in every thread: what each has stored so far can be seen here, and what it loads
+from now on is no older than what this thread has stored."
   (unless (zerop (lport-fence))         ; not to be had: what was stored is seen in a moment too
     (sleep 1/1000)))
 

@@ -1,8 +1,8 @@
 ;;;; impl-clisp - what only CLISP can say: the same names as in impl-sbcl.lisp, which has what each
 ;;;; is for. There are no threads: what is said of other threads is true of none.
 ;;;;
-;;;; The collector moves everything, and nothing can be pinned. So a pointer is to memory of C, and
-;;;; what a call reads is copied there before it, what it has written from there behind it.
+;;;; The collector moves everything, and nothing can be pinned. So a pointer is to memory of C: what
+;;;; a call reads is copied there before the call, and what it has written is copied back after it.
 
 (in-package :port.ffi)
 
@@ -295,7 +295,8 @@ copied whatever it returns."
      ,@body))
 
 (defmacro %piece-end (start end &optional (room '+block-size+))
-  "Where what one call gets of the elements from START to END ends: after ROOM at the most."
+  "The end of the part, from START on, that one call of the library gets of the elements up to END:
+at most ROOM of them."
   `(min ,end (+ ,start ,room)))
 
 (defmacro %null-pointer ()

@@ -110,8 +110,8 @@ block if what it points to is only written to."
   `(with-address (,pointer ,vector int64s ,start 8) ,@body))
 
 (defmacro %piece-end (start end &optional room)
-  "Where what one call gets of the elements from START to END ends: there. Lisps that have to copy
-them end after ROOM, or where it pays no more."
+  "The end of the part, from START on, that one call of the library gets of the elements up to END:
+all of them. A Lisp that has to copy them gives it fewer, at most ROOM."
   (declare (ignore start room))
   end)
 
@@ -190,7 +190,7 @@ times what one of an address does."
 
 (declaim (inline %stack-room-p))
 (defun %stack-room-p ()
-  "True if the stack will not end within calls of the library, which would unwind them."
+  "True if there is stack enough for calls of the library: to run out of it would unwind them."
   ;; It grows downward.
   (> (the fixnum (ffi:c-inline () () :fixnum
                                "(char*)__builtin_frame_address(0) - ecl_process_env()->cs_limit"
@@ -203,16 +203,16 @@ times what one of an address does."
                  :one-liner t :side-effects t))
 
 (defmacro %compiler-barrier ()
-  "What is read behind is read again, as somebody else may have made a fence for this thread."
+  "Loads after this are made anew, as another thread may have made a barrier for this one."
   '(ffi:c-inline () () :void "__asm__ __volatile__ (\"\" : : : \"memory\")"
                  :one-liner t :side-effects t))
 
 (defmacro %release-barrier ()
-  "Whoever sees what is stored behind sees all that was done before."
+  "Whoever sees a store that is made after this sees everything that was done before it."
   '(%fence "__ATOMIC_RELEASE"))
 
 (defmacro %acquire-barrier ()
-  "What is read behind is no older than what was read before."
+  "What is loaded after this is no older than what was loaded before it."
   '(%fence "__ATOMIC_ACQUIRE"))
 
 (defun %make-lock ()

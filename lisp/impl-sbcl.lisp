@@ -24,7 +24,7 @@ before."
 
 (defmacro call-deferred (&body body)
   "Run BODY, short and never blocking but within %INTERRUPTIBLE, with interrupts of this thread
-deferred until it is done; nor may a lock that is waited for or the collector's hooks let them in."
+deferred until it is done: waiting for a lock, or a hook of the collector, lets none in either."
   `(sb-sys:without-interrupts ,@body))
 
 (defmacro let-in-pending (enabled)
@@ -45,8 +45,8 @@ else."
          (let-in-pending ,enabled)))))
 
 (defmacro call-undisturbed (&body body)
-  "As CALL-NOWAIT, for a BODY that besides allocates nothing: neither the end of the memory can
-unwind it, nor can the collector's hooks run within it. So what defers interrupts can be set and set
+  "As CALL-NOWAIT, for a BODY that besides allocates nothing: heap exhaustion cannot unwind it, and
+no hook of the collector runs within it. So the variable that defers interrupts can be set and set
 back, which costs less than to bind it."
   (let ((enabled (gensym "ENABLED")))
     `(let ((,enabled sb-sys:*interrupts-enabled*))
@@ -103,8 +103,8 @@ not move meanwhile. BODY may block if what it points to is only written to."
            ,@body)))))
 
 (defmacro %piece-end (start end &optional room)
-  "Where what one call gets of the elements from START to END ends: there. Lisps that have to copy
-them end after ROOM, or where it pays no more."
+  "The end of the part, from START on, that one call of the library gets of the elements up to END:
+all of them. A Lisp that has to copy them gives it fewer, at most ROOM."
   (declare (ignore start room))
   end)
 
@@ -153,8 +153,8 @@ constant of the code, so that neither the variable nor its type is looked at."
   `(load-time-value ,name t))
 
 (defmacro %seal (&rest structures)
-  "There are no structures that include one of STRUCTURES, and there will be none: what it takes to
-see that an object is one is less."
+  "No structure includes one of STRUCTURES, and none ever will, which makes their type tests
+cheaper."
   `(declaim (sb-ext:freeze-type ,@structures)))
 
 (declaim (inline %current-thread))
@@ -172,7 +172,7 @@ see that an object is one is less."
 
 (declaim (inline %stack-room-p))
 (defun %stack-room-p ()
-  "True if the stack will not end within calls of the library, which would unwind them."
+  "True if there is stack enough for calls of the library: to run out of it would unwind them."
   ;; On x86-64 it grows downward.
   #+x86-64 (sb-sys:sap> (sb-kernel:current-sp)
                         (sb-sys:sap+ (sb-int:descriptor-sap sb-vm:*control-stack-start*)
@@ -182,16 +182,16 @@ see that an object is one is less."
                                      (- +stack-room+))))
 
 (defmacro %compiler-barrier ()
-  "What is read behind is read again, as somebody else may have made a fence for this thread."
+  "Loads after this are made anew, as another thread may have made a barrier for this one."
   '(sb-thread:barrier (:compiler)))
 
 (defmacro %release-barrier ()
-  "Whoever sees what is stored behind sees all that was done before."
+  "Whoever sees a store that is made after this sees everything that was done before it."
   '(progn (sb-thread:barrier (:read))
           (sb-thread:barrier (:write))))
 
 (defmacro %acquire-barrier ()
-  "What is read behind is no older than what was read before."
+  "What is loaded after this is no older than what was loaded before it."
   '(sb-thread:barrier (:read)))
 
 (defun %make-lock ()

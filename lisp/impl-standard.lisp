@@ -17,7 +17,7 @@ time."
   `(replace ,to ,from :start1 ,at :start2 ,start :end2 ,end))
 
 (defmacro %seal (&rest structures)
-  "There are no structures that include one of STRUCTURES; no use is made of it."
+  "No structure includes one of STRUCTURES; no use is made of that here."
   (declare (ignore structures))
   '(progn))
 

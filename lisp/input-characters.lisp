@@ -32,11 +32,12 @@ character or :EOF; LIMIT or a later one. KEEP as of TAKE-CHARACTER."
                                            (take-character connection last-p keep))
     (values (or character :eof) limit)))
 
-;;; Octets that are no character are where the stream stands while a handler is asked about them, in
-;;; every call: what it reads is gone, the character that it names is what the call gets in their
-;;; place, and the call goes on with what is there then.
+;;; Invalid octets are still unread while a handler is asked what to read for them, in every call.
+;;; If the handler reads from the stream, what it has read is gone; the character that it names is
+;;; what the call gets, and the call goes on where the stream stands then.
 ;;;
-;;; An interrupt may read too, so that finding a character and what then becomes of it are one step.
+;;; An interrupt may read too, so finding a character and taking it are one step, with interrupts
+;;; deferred.
 
 (defun take-character (connection last-p keep)
   "The character that the unread octets begin with; NIL where more octets are needed. LAST-P as for
@@ -66,7 +67,7 @@ TAKE-CHARACTER."
   (setf (connection-kept-width connection) 0))
 
 (defun character-for-octets (connection octets position keep)
-  "The character for OCTETS, which are none and are unread at POSITION. KEEP as of TAKE-CHARACTER."
+  "The character for OCTETS, which are invalid and unread at POSITION. KEEP as of TAKE-CHARACTER."
   (declare (type function keep))
   ;; What the handler has read last cannot be taken back as if this call had read it.
   (let ((character (with-cleanup
@@ -78,9 +79,10 @@ TAKE-CHARACTER."
     character))
 
 (defun character-at-start (connection last-p)
-  "The character that the unread octets begin with, and its width; NIL and how many octets are none;
-NIL alone where more octets are needed. LAST-P: there are no more; then what is cut off is none, and
-NIL alone means that there is nothing. To be called with interrupts deferred."
+  "Values: the character that the unread octets begin with, and its width; NIL and how many octets
+are invalid; NIL alone where more octets are needed. LAST-P: there are no more; then a character
+that is cut off is invalid, and NIL alone means that nothing is left. To be called with interrupts
+deferred."
   (let* ((in (connection-in connection))
          (start (connection-in-start connection))
          (end (connection-in-end connection))

@@ -237,10 +237,10 @@ deferred."
         (values (if length (trimmed string length) t) ended)))))
 
 (defun take-long-line (connection seen last-p)
-  "As TAKE-LINE, where the buffer has grown. How long the line is, is for the peer to say, and where
-interrupts are deferred the Lisp takes the end of the memory for its own corruption: so nothing is
-allocated there, and the line is taken in steps. T too where an interrupt has read in between, or
-has set another format."
+  "As TAKE-LINE, where the buffer has grown. The peer decides how long the line is, and SBCL takes
+heap exhaustion with interrupts deferred for a corruption of its own: so nothing is allocated then,
+and the line is taken in steps. T too where an interrupt has read in between, or has set another
+format."
   (let ((position (octets-read connection)) (format (connection-format connection)))
     (flet ((still-p ()
              (and (= position (octets-read connection))

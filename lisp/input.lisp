@@ -150,8 +150,9 @@ To be called with interrupts deferred."
   "Wait for more octets behind IN-END. Values: how many, 0 at end of file; LIMIT or a later one."
   (when (connection-expecting connection) ; it may take its time
     (release-idle-input connection))
-  ;; How much it grows is for the peer to say. Where interrupts are deferred the Lisp takes the end
-  ;; of the memory for its own corruption, and may end the process.
+  ;; Here, where interrupts are not deferred: the peer decides how much it grows, and SBCL takes
+  ;; heap exhaustion with interrupts deferred for a corruption of its own, which may end the
+  ;; process.
   (when (= (connection-in-end connection) (max 1 (length (connection-in connection))))
     (find-input-room connection))
   (receiving (connection :read limit :moved moved) (flags)
@@ -199,9 +200,9 @@ NIL where this thread is not the resident reader of CONNECTION or a deadline has
   "True if an octet can be taken and the buffer has one still."
   (> (buffered-input connection) 1))
 
-;;; Without waiting: what every reading operation tries first. An operation that has all it needs in
-;;; the buffer, or after one receive that does not block, is spared what a wait needs: the limit and
-;;; the cleanup. Whatever it meets it leaves to the long way, which meets it again.
+;;; The fast path, without waiting: what every reading operation tries first. An operation that has
+;;; all it needs in the buffer, or after one receive that does not block, is spared what a wait
+;;; needs: the limit and the cleanup. Every failure is left to the slow path, which meets it again.
 
 (defmacro with-input-now ((connection) &body body)
   "The value of BODY, short, never blocking and never signalling, if this thread can be the one

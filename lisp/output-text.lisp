@@ -22,7 +22,7 @@
   (make-output-room connection limit +longest-character+ (connection-taken connection)))
 
 ;;; A flush can fail and a character can have no octets: both ask handlers, which may do anything to
-;;; the socket meanwhile. Behind every such call the state is looked at anew.
+;;; the socket meanwhile. After every such call the state is looked at anew.
 
 (defun append-text-octets (connection octets limit)
   "Put OCTETS behind what is pending as part of the text. LIMIT or a later one."

@@ -142,9 +142,10 @@ forget the others."
 ;;; Waiting
 
 (defun wait-in-set (set batch deadline)
-  "One wait in SET until DEADLINE, none where there may be buffered input, or a POLLER-WAKE whose
-wait was unwound: what lport_poller_wait says. It counts as waiting first and looks for noted
-entries then; whoever notes one looks then for threads that wait: so one of the two sees the other."
+  "One wait in SET until DEADLINE; one that does not block where there may be buffered input, or a
+POLLER-WAKE whose wait was unwound: what lport_poller_wait says. It counts itself as waiting and
+then looks for noted entries; whoever notes an entry then looks for threads that wait: so one of the
+two sees the other."
   (declare (type moment deadline))
   (let ((handle (channel-handle set)))
     (with-waiting (turn (progn (%add-atomically (poll-set-waiting set) 1)

@@ -102,12 +102,13 @@ was made in another process, of which this one is a fork or a saved image."
 ;;; The lock is that of the set, and a socket may be in several.
 
 (defun join-members (entry)
-  "Let ENTRY be noted when the buffer of its socket is filled, until LEAVE-MEMBERS. What has been
-buffered without its being noted is seen from here on."
+  "From now on note ENTRY when the buffer of its socket is filled, until LEAVE-MEMBERS. What had
+been buffered before, without a note, can be seen once this has returned."
   (let ((channel (entry-channel entry)))
     (change-atomically (members (channel-memberships channel))
       (cons entry members))
-    ;; Whoever fills a buffer looks for members behind it without a fence, but owns the direction.
+    ;; Whoever fills a buffer looks for members after that, without a barrier, but owns the
+    ;; direction.
     (when (another-p (owner channel :input))
       (fence-threads))))
 
@@ -267,9 +268,9 @@ that has the mark and is not in the list would never be put there."
             until (eq head (%compare-and-swap (poll-set-noted set) head entry))))))
 
 (defun clear-noted (entry)
-  "ENTRY, taken from the list, may be put there again. By no plain store: what is looked at behind
-it, how much is buffered, could be older than what somebody has buffered who found ENTRY noted
-still."
+  "ENTRY, taken from the list, may be put there again. Not by a plain store: the loads after it, of
+how much is buffered, could be made before it, and miss what a thread has buffered that found ENTRY
+still noted."
   (%compare-and-swap (entry-noted entry) t nil))
 
 (defun take-noted (set)

@@ -55,8 +55,8 @@ since BEGUN."
 
 (defun call-with-answer (open host timeout function)
   "Return the values of FUNCTION, called with a query that OPEN has begun and the number of
-addresses in its answer. Failures are of HOST; TIMEOUT as in RESOLVE. An answer that would be there
-at once counts no more than any other: nothing is asked after the limit."
+addresses in its answer. Conditions name HOST; TIMEOUT as in RESOLVE. Once the limit has passed
+nothing is asked, even if the answer would come at once."
   (let* ((limit (operation-deadline timeout))
          (seconds (limit-in-seconds timeout limit))
          (begun (lport-clock-now)))

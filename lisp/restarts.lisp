@@ -15,10 +15,10 @@ arguments."
   (ask "New ~A: " what)
   (list (read-line *query-io*)))
 
-;;; What can be tried again only says so; its restarts are made where something fails, for the
-;;; condition, so that what succeeds does without. They are those of one call alone, the innermost
-;;; that the condition can be about: nobody has to choose between two of a name. What a handler
-;;; tries meanwhile is no part of what failed.
+;;; An operation that can be tried again only says so. The restarts are established where a failure is
+;;; signalled, and associated with its condition, so an operation that succeeds does not pay for
+;;; them. They belong to one call, the innermost that the condition can be about, so that there is
+;;; one of each name. An operation that a handler calls is no part of the one that has failed.
 
 (declaim (inline make-retriable))
 (defstruct (retriable (:copier nil) (:predicate nil)

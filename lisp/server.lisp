@@ -22,7 +22,8 @@ none), and whoever can connect can claim to be anybody: let only the proxy reach
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
 RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port or, where HOST stands for nothing or is
 not of this machine, another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."
-  ;; An odd number begins with the port; an even one only by mistake, which is behind it then.
+  ;; An odd number of arguments begins with the port. An even one that does has a mistake in what
+  ;; follows the port, which is found there.
   (let ((port (when (or (oddp (length arguments)) (not (keywordp (first arguments))))
                 (pop arguments))))
     (apply #'listen-on port (check-keywords :listen arguments *listen-keywords*))))

@@ -85,7 +85,7 @@ when the object becomes garbage. To be called with interrupts deferred since HAN
            (register-endpoint endpoint handle)
            (setf done t)
            endpoint)
-      (unless done                      ; the memory may end anywhere here
+      (unless done                      ; the heap may be exhausted anywhere here
         (lport-socket-close handle 0)))))
 
 (defun open-endpoint (open make &optional prepare)

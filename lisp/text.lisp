@@ -184,7 +184,7 @@ Values: characters consumed, octets produced. It stops at either end or before w
 
 (defun problem (format octets start end)
   "What is the matter at START of OCTETS, where DECODE stopped before END: NIL, more octets may
-complete a character; else the number of octets that are none."
+complete a character; else how many octets are invalid, as they begin no character."
   (declare (type octets octets) (type fixnum start end))
   (ecase (text-format-codec format)
     (:utf-8 (let ((count (with-octets (source octets start end :in)
@@ -194,8 +194,9 @@ complete a character; else the number of octets that are none."
     (:babel (nth-value 1 (foreign-character (text-format-charset format) octets start end)))))
 
 (defun wrong-or-cut-off (format octets start end)
-  "What is at START of OCTETS, where DECODE stopped, if nothing belongs to it behind END. Values:
-NIL, or the character that an octet is all the same; how many octets."
+  "What is at START of OCTETS, where DECODE stopped, if nothing more comes after END. Values: NIL
+where octets are invalid, or cut off; a character where the encoding gives an invalid octet one,
+UTF-8B; how many octets that is."
   (declare (type octets octets) (type fixnum start end))
   (let* ((wrong (problem format octets start end))
          (charset (text-format-charset format))
@@ -205,7 +206,7 @@ NIL, or the character that an octet is all the same; how many octets."
 ;;; What cannot be converted
 
 (defun character-for (format octets channel position)
-  "The character that stands for OCTETS, which are none in FORMAT: the format's replacement, or what
+  "The character to read for OCTETS, which are invalid in FORMAT: the format's replacement, or what
 the restart REPLACE-CHARACTER of the DECODING-ERROR says."
   (or (text-format-replacement format)
       (signalling (failure 'decoding-error :read :invalid-octets
