@@ -55,8 +55,8 @@ static int64_t set_deaf(int64_t socket, int option) {
 }
 
 /* Gives SOCKET its ends, REMOTE unless that is NULL. 0 or a status. Between bind and connect it
- * could hear anybody, so it hears nobody, where the system can do that. Not a local one: what was
- * sent to that has arrived, whoever sent it. */
+ * would receive from anybody, so a filter drops everything meanwhile, where the system has filters.
+ * Not for a local socket, whose sender has been told that its message arrived. */
 static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
                         const uint8_t *remote) {
     int deaf = remote != NULL && family != LPORT_LOCAL && set_deaf(socket, SO_ATTACH_FILTER) == 0;
@@ -67,8 +67,8 @@ static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
     return status == 0 && deaf ? set_deaf(socket, SO_DETACH_FILTER) : status;
 }
 
-/* A datagram socket of FAMILY, or a status and nothing left behind. What has arrived before the
- * system joins messages is single, so that may be last. */
+/* A datagram socket of FAMILY, or a status and nothing left behind. To ask for joined messages
+ * comes last: those that have arrived by then are just not joined. */
 static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags) {
     uint8_t room[LPORT_ADDRESS_SIZE];
     int64_t socket = lport_socket_open(family, LPORT_DATAGRAM, flags);

@@ -1,11 +1,11 @@
 /* dial_attempts - the addresses of a dial, tried as the race says (layer 3). Part of dial; stands
  * on os, status, local, race and on dial_attempt. See dial_attempts.h.
  *
- * Which failure tells most, once every address has failed: want of resources here, since no other
- * can be believed beside it and it passes; then the one whose packets came farthest: the host
- * answered (refused; a reset counts as that), something on the way did (denied, host unreachable),
- * nobody did (timed out), nothing left this machine (network unreachable, then what is wrong with
- * our own address). Among equals the first.
+ * Which failure tells most, once every address has failed: a lack of resources on this machine,
+ * which is temporary and makes every other failure doubtful; then the one whose packets came
+ * farthest: the host answered (refused; a reset counts as that), something on the way did (denied,
+ * host unreachable), nobody did (timed out), nothing left this machine (network unreachable, then
+ * what is wrong with our own address). Among equals the first.
  *
  * Invariant: an attempt has its socket to itself from its start to its end, see dial_attempt.h; the
  * winner's goes to the caller, every other is closed where its attempt ends. */

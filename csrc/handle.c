@@ -213,8 +213,7 @@ void lport_handle_leave(struct lport_slot *slot) {
     }
 }
 
-/* ---- forks: in the child the thread that forked goes on alone ----------------------------------
- */
+/* ---- forks: in the child the thread that forked goes on alone -------------------------------- */
 
 static void before_fork(void) {
     pthread_mutex_lock(&slots.lock);
@@ -225,8 +224,10 @@ static void after_fork_in_parent(void) {
     pthread_mutex_unlock(&slots.lock);
 }
 
-/* The other threads are not in SLOT any more, and never will be; what they would have closed as
- * they left is closed here, once every lock is free. */
+/* The other threads do not exist in the child, so they are taken out of the count of SLOT's users.
+ * A slot that the last of them would have closed as it left is closed here, once every lock is
+ * free.
+ */
 static void forget_other_threads(struct lport_slot *slot) {
     uint64_t state = atomic_load(&slot->state);
     atomic_store(&slot->state, state & ~USERS);
@@ -247,8 +248,8 @@ static void after_fork_in_child(void) {
     }
 }
 
-/* A saved Lisp image may hold sockets of the process that saved it. Where generations begin is
- * taken from the clock, so that none of those numbers is one of a socket here. */
+/* A saved Lisp image may hold sockets of the process that saved it. Generations begin at a number
+ * taken from the clock, so that those sockets are stale here and name none of this process's. */
 static void choose_generation(void) {
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);

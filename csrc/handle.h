@@ -100,12 +100,12 @@ int lport_handle_is_broken(int64_t socket);
  * whose socket is not open; how many are left. They may be closed at any moment. */
 int64_t lport_handle_drop_closed(int64_t *records, size_t size, int64_t count);
 
-/* Counts the forks of which this process is the child: what was made at another count is the
- * parent's. */
+/* How many forks lie between this process and the one that loaded the library, as the child of
+ * each: what was made at another count belongs to a parent. */
 extern uint32_t lport_handle_process;
 
-/* Counts the forks of which this process is the child or the parent: what was made at another count
- * is shared with a process that does not see what is noted of it here. */
+/* How many forks this process has been in, as the child or the parent: a descriptor that was made
+ * at another count is shared with a process that cannot see the flags that its slot has here. */
 extern _Atomic uint32_t lport_handle_forks;
 
 #endif

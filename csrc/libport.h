@@ -16,28 +16,31 @@
  *
  * Results.  Zero or more is a result; below zero is a status that packs a portable kind (LPORT_...
  *   below) with the system's own number. lport_status_kind and its neighbours take it apart. Every
- *   function may return LPORT_INVALID for an argument outside what it says; a flag that means
- *   nothing to it, it may pass over.
+ *   function may return LPORT_INVALID for an argument outside what it says, and may ignore a flag
+ *   that means nothing to it. In the entries below a bare `0.` means "returns 0", and `LPORT_X: why`
+ *   that this status is returned and why; `the exhausted ones` are the statuses
+ *   LPORT_DESCRIPTORS_EXHAUSTED, LPORT_MEMORY_EXHAUSTED and LPORT_BUFFERS_EXHAUSTED.
  *
  * Sockets.  A socket is a positive integer below 2^62: a slot in the table, which its 24 lowest
- * bits number, and its generation. No two that are open share a slot. An operation enters the slot,
- * does its work, and leaves. lport_socket_close marks the slot, wakes whoever waits on it, and the
- * last one to leave closes the descriptor; so a descriptor is never reused under anybody, and a
- * stale or second close is LPORT_CLOSED, not an accident. Every function that takes a socket may
- * return LPORT_CLOSED. Descriptors are close-on-exec and non-blocking from birth; one that has been
- * received from with LPORT_PATIENT blocks, until lport_socket_descriptor gives it out.
+ *   bits number, and its generation. No two that are open share a slot. An operation enters the
+ *   slot, does its work, and leaves. lport_socket_close marks the slot and wakes whoever waits on
+ *   it, and the last one to leave closes the descriptor. So a descriptor is never closed and reused
+ *   while an operation is using it, and a stale or second close is LPORT_CLOSED, not an accident.
+ *   Every function that takes a socket may return LPORT_CLOSED. Descriptors are close-on-exec and
+ *   non-blocking from birth; one that has been received from with LPORT_PATIENT blocks, until
+ *   lport_socket_descriptor gives it out.
  *
- * Two kinds of function.  [nowait] may change state, lock, allocate, open and close; it never
- *   blocks, but for a moment where LPORT_PATIENT asks for it, and a caller whose threads can be
- *   interrupted (unwound, killed) has to defer that for the length of the call. [waits] blocks
- * until something happens or the deadline passes, and holds nothing: no lock, no memory, no
- * descriptor; it may be abandoned at any instruction. [pure] reads and computes only.
+ * Tags.  [nowait] may change state, lock, allocate, open and close; it never blocks, but for a
+ *   moment where LPORT_PATIENT asks for it. A caller whose threads can be interrupted (unwound,
+ *   killed) has to defer interrupts for the length of the call. [waits] blocks until something
+ *   happens or the deadline passes, and holds nothing: no lock, no memory, no descriptor; it may be
+ *   abandoned at any instruction. [pure] reads and computes only.
  *
  * Deadlines  are absolute nanoseconds of lport_clock_now; LPORT_NEVER is none. A deadline that has
  *   passed makes a [waits] function look once and return LPORT_TIMED_OUT if there is nothing.
  *
- * Addresses  are blocks of LPORT_ADDRESS_SIZE octets, made and read by the functions below or by
- *   hand:
+ * Addresses  are blocks of LPORT_ADDRESS_SIZE octets, made and read by the functions below or
+ *   directly:
  *          octet 0: family (LPORT_ANY LPORT_INET LPORT_INET6 LPORT_LOCAL)
  *          octet 1: length of a local name in octets, else 0
  *          octets 2-3: port, most significant first
@@ -46,13 +49,14 @@
  *            with a zero octet is a Linux abstract name; one of length 0 is unnamed; any other is a
  *            path, and has no zero octet.
  *
- * Forks.  After fork() a child may use and close the sockets it inherited; a plain close sends
- *   nothing that a last close would not send. Threads of the resolver do not cross a fork. What the
- * two share they also share the settings of: a child's close of a socket with a time to linger, or
- * with LPORT_RESET, changes SO_LINGER for the parent too. Of the sockets that were there at a fork
- * only those that had been received from with LPORT_PATIENT are so again. A fork at the moment in
- * which another thread opens or closes a socket may leave its descriptor in the child, where no
- * socket has it, until the child ends or execs.
+ * Forks.  After fork() a child may use and close the sockets it inherited. A plain close in one of
+ *   the two processes sends nothing as long as the other has the socket open. The settings of a
+ *   shared socket are shared too: if a child closes one with a time to linger, or with LPORT_RESET,
+ *   SO_LINGER changes for the parent too. LPORT_PATIENT has no effect any more on a socket that was
+ *   open at a fork, in both processes, unless it had been received from in that way before. Threads
+ *   of the resolver do not cross a fork. If one thread forks while another is just opening or
+ *   closing a socket, the child may inherit a descriptor that belongs to no socket, and keeps it
+ *   until it ends or execs.
  */
 #ifndef LIBPORT_H
 #define LIBPORT_H
@@ -66,8 +70,7 @@ extern "C" {
 
 #define LPORT_API __attribute__((visibility("default")))
 
-/* Counts every change of this header that breaks a caller; a binding loads only the one it knows.
- */
+/* Goes up with each change of this header that breaks a caller; a binding checks it. */
 #define LPORT_ABI 1
 
 /* ---- constants ------------------------------------------------------------------------------- */
@@ -245,18 +248,18 @@ LPORT_API int64_t lport_clock_after(int64_t ns);
 
 /* ---- fence: for bindings with locks of their own --------------------------------------------- */
 
-/* [nowait] Asks the system that lport_fence may be called in this process, once or more often; the
- * first time may take milliseconds. Returns 0. LPORT_NOT_SUPPORTED: the system has none. */
+/* [nowait] Asks the system to permit lport_fence in this process; it may be called again. The first
+ * call may take milliseconds. Returns 0. LPORT_NOT_SUPPORTED: the system has no such barrier. */
 LPORT_API int64_t lport_fence_prepare(void);
 
-/* [nowait] A full memory barrier in every thread of this process that is running; one that is not
- * has passed one when it runs again. So a thread that stores A and then loads B, without a barrier
- * of its own, and one that stores B, calls this, and then loads A: at least one of them sees what
- * the other stored. Returns 0. LPORT_NOT_SUPPORTED: not prepared. Source: membarrier(2). */
+/* [nowait] A full memory barrier in every running thread of this process; a thread that is not
+ * running passes one before it runs again. So if one thread stores A and then loads B, without a
+ * barrier of its own, and another stores B, calls this, and then loads A, at least one of the two
+ * sees what the other stored. Returns 0. LPORT_NOT_SUPPORTED: not prepared. Source: membarrier(2).
+ */
 LPORT_API int64_t lport_fence(void);
 
-/* ---- address: text to blocks and back; strict, and no system call but for names of interfaces --
- */
+/* ---- address: text to blocks and back; strict; only names of interfaces are looked up -------- */
 
 /* [nowait] The address block of the literal TEXT with PORT (0-65535), into ADDRESS. IPv4: four
  * decimal octets, no leading zero, no short form. IPv6: RFC 4291, in brackets or not, with a zone
@@ -289,8 +292,7 @@ LPORT_API int64_t lport_address_local(const char *name, size_t len, uint8_t *add
  * the IPv4 address. */
 LPORT_API int64_t lport_address_equal(const uint8_t *a, const uint8_t *b);
 
-/* ---- proxy: the PROXY protocol, in which a proxy tells whom it speaks for ----------------------
- */
+/* ---- proxy: the PROXY protocol, in which a proxy tells whom it speaks for -------------------- */
 
 /* [pure] Reads a header of the PROXY protocol, version 1 or 2, from the LEN octets that a
  * connection has brought so far. Returns the length of the header in octets, once it is whole; what
@@ -305,8 +307,7 @@ LPORT_API int64_t lport_address_equal(const uint8_t *a, const uint8_t *b);
 LPORT_API int64_t lport_proxy_parse(const uint8_t *octets, size_t len, uint8_t *source,
                                     uint8_t *destination);
 
-/* ---- interface: what this host has -------------------------------------------------------------
- */
+/* ---- interface: what this host has ----------------------------------------------------------- */
 
 /* [nowait] Every interface of this host, a line each, into TEXT: index, name, MTU (0: unknown),
  * flags ("-": none) and then each address with the length of its prefix, between single spaces:
@@ -563,8 +564,7 @@ LPORT_API int64_t lport_option_get_text(int64_t socket, int32_t index, char *tex
 LPORT_API int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text,
                                         size_t len);
 
-/* ---- info: what the system knows of a TCP connection -------------------------------------------
- */
+/* ---- info: what the system knows of a TCP connection ----------------------------------------- */
 
 /* [pure] Of field INDEX (0, 1, ...): its name, such as "rtt"; its kind: "count", "octets", "time"
  * (nanoseconds), "rate" (octets a second) or "state"; a sentence on it; static, terminated. NULL
@@ -581,8 +581,7 @@ LPORT_API const char *lport_info_state(int64_t state);
  * LPORT_NOT_SUPPORTED: not TCP. Source: getsockopt(2), TCP_INFO of tcp(7). */
 LPORT_API int64_t lport_info_read(int64_t socket, int64_t *values, int32_t count);
 
-/* ---- adopt: descriptors that somebody else has made --------------------------------------------
- */
+/* ---- adopt: descriptors that somebody else has made ------------------------------------------ */
 
 /* [nowait] What the descriptor FD is: family + 256 * kind + 65536 * state, where state has
  * LPORT_STATE_LISTENING and LPORT_STATE_CONNECTED. LPORT_INVALID with the system's number: it is
@@ -787,17 +786,16 @@ LPORT_API int64_t lport_service_find(const char *name, size_t name_len, const ch
  * library can only be asked for one row. */
 LPORT_API int64_t lport_service_list(char *text, size_t cap);
 
-/* ---- dial: a connection to a name, whichever of its addresses answers --------------------------
- */
+/* ---- dial: a connection to a name, whichever of its addresses answers ------------------------ */
 
 /* [nowait] Begins to connect to NAME (a literal, or a name, which is looked up) at PORT (1-65535)
  * over FAMILY (LPORT_ANY, _INET, _INET6), from the address LOCAL (NULL: the system picks; its
  * family may be LPORT_ANY to give only a port). FLAGS: LPORT_NODELAY, LPORT_KEEPALIVE. Attempts
  * follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one thread.
  * IPv4-mapped addresses, that of LOCAL too, are IPv4. LPORT_ADDRESS_SYNTAX: NAME can only be a
- * literal and is not one, or PORT is none; what stands at lport_address_parse of a zone, and at
- * lport_resolve_open of a name; LPORT_DESCRIPTORS_EXHAUSTED. A literal of another family than
- * FAMILY is told by the first step: LPORT_HOST_NOT_FOUND. */
+ * literal and is not one, or PORT is none. LPORT_DESCRIPTORS_EXHAUSTED. Else, where NAME has a zone,
+ * what lport_address_parse says of that, and, where it is a name, what lport_resolve_open says. A
+ * literal of another family than FAMILY is reported by the first step: LPORT_HOST_NOT_FOUND. */
 LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
                                   const uint8_t *local, int32_t flags);
 

@@ -103,8 +103,8 @@ static int64_t step_of(const struct lport_option *option) {
     return strcmp(option->unit, "milliseconds") == 0 ? 1000000 : 1000000000;
 }
 
-/* SPAN, not negative, in steps of OPTION, rounded up: half a second of patience must not become
- * none. */
+/* SPAN, not negative, in steps of OPTION, rounded up: half a second must not become 0, which may
+ * mean none. */
 static int64_t steps_in(const struct lport_option *option, int64_t span) {
     int64_t step = step_of(option);
     return span / step + (span % step != 0);

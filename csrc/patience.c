@@ -5,10 +5,10 @@
  * non-blocking from birth. The first patient receive makes its descriptor block, with a limit of
  * time by SO_RCVTIMEO, so that neither a close nor an interrupt waits for longer than that.
  *
- * Invariant: a descriptor that blocks is used by calls alone that have MSG_DONTWAIT or are patient.
- * Where a call has no such flag (sendfile, accept), or somebody else may use the descriptor, which
- * a fork makes so of all that are there, it stays or becomes non-blocking for good. One that blocks
- * already when its process forks is marked so in the child too. */
+ * Invariant: a descriptor that blocks is used only by calls that have MSG_DONTWAIT or are patient.
+ * Before a call that has no such flag (sendfile, accept), or where somebody else may use the
+ * descriptor, as after a fork, it stays or becomes non-blocking for good. One that blocks already
+ * when its process forks keeps its mark in the child. */
 #include "patience.h"
 
 #include "libport.h"
@@ -45,8 +45,8 @@ static int make_block(struct lport_slot *slot, int fd) {
     return 0;
 }
 
-/* Makes FD non-blocking again, and takes our limit away: whoever gets it may have it block in his
- * way. In that order, so that no receive of ours waits without a limit. */
+/* Makes FD non-blocking again and then takes our limit away, which its new user may not want; in
+ * that order, so that no receive of ours waits without a limit. */
 static void end_blocking(struct lport_slot *slot, int fd) {
     lport_os.fcntl(fd, F_SETFL, O_NONBLOCK);
     limit_receives(fd, 0);

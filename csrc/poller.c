@@ -63,8 +63,8 @@ int32_t lport_poller_event(int64_t socket, int32_t interest, uint32_t ready, int
     return flags != 0;
 }
 
-/* The system tells of a reset once and calls it an end from then on; that of a connection that is
- * known to be broken is none. */
+/* The system reports a reset once; from then on it reports an end of that connection. So the end of
+ * a connection that is known to be broken is made a failure again. */
 static void tell_the_broken(int64_t *events, int64_t count) {
     for (int64_t *event = events; event < events + count * LPORT_EVENT_SIZE;
          event += LPORT_EVENT_SIZE) {
@@ -80,9 +80,9 @@ void lport_poller_signal(struct lport_poller *poller) {
     lport_os_signal(poller->slot->fd);
 }
 
-/* True for the one wait that gets the wake that was asked for. SIGNALLED: the wait has seen what
- * may be a signal; one whose wake somebody else has got already is taken away here. Whoever wakes
- * sets the mark first and signals then, so the signal is taken before the mark. */
+/* True for the one wait that takes the wake that was asked for. SIGNALLED: this wait may have been
+ * ended by the eventfd, which is drained then even if another wait has taken the wake already.
+ * lport_poller_wake sets the mark first and then signals, so the signal is taken first here. */
 static int take_wake(struct lport_poller *poller, int signalled) {
     if (atomic_load(&poller->wanted) == 0 && !signalled) {
         return 0;
@@ -94,8 +94,7 @@ static int take_wake(struct lport_poller *poller, int signalled) {
     return atomic_exchange(&poller->wanted, 0);
 }
 
-/* ---- the end of a poller -----------------------------------------------------------------------
- */
+/* ---- the end of a poller --------------------------------------------------------------------- */
 
 static void poller_closing(struct lport_watch *watch, struct lport_slot *slot) {
     struct lport_poller *poller = slot->owner;
@@ -125,8 +124,7 @@ static void retire(struct lport_slot *slot) {
     free_poller(poller);
 }
 
-/* ---- exported -----------------------------------------------------------------------------------
- */
+/* ---- exported -------------------------------------------------------------------------------- */
 
 /* A new poller without a slot; NULL: no memory. */
 static struct lport_poller *new_poller(const struct lport_poller_backend *backend) {

@@ -85,8 +85,7 @@ static void give_back_query(struct query *query) {
     lport_pool_give_back(&queries, query);
 }
 
-/* ---- the queue, with the lock held ------------------------------------------------------------
- */
+/* ---- the queue, with the lock held ----------------------------------------------------------- */
 
 static void put_in_queue(struct query *query) {
     query->phase = QUEUED;
@@ -126,8 +125,7 @@ static void remove_from_queue(struct query *query) {
     workers.queued--;
 }
 
-/* ---- the threads ------------------------------------------------------------------------------
- */
+/* ---- the threads ----------------------------------------------------------------------------- */
 
 /* Wakes whoever waits for QUERY. With the lock held. */
 static void wake_waits(struct query *query) {
@@ -222,8 +220,7 @@ static int provide_thread(void) {
     return workers.threads > 0;
 }
 
-/* ---- forks: the threads do not cross one, the queries do --------------------------------------
- */
+/* ---- forks: the threads do not cross one, the queries do ------------------------------------- */
 
 static void make_condition(void) {
     pthread_condattr_t attributes;
@@ -265,8 +262,7 @@ static void prepare_workers(void) {
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* ---- exported: names --------------------------------------------------------------------------
- */
+/* ---- exported: names ------------------------------------------------------------------------- */
 
 /* Asks QUESTION: the query. */
 static int64_t ask(const struct lport_question *question) {

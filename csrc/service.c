@@ -64,8 +64,7 @@ int64_t lport_service_find(const char *name, size_t name_len, const char *protoc
     return (int64_t)sink.len;
 }
 
-/* ---- the whole table; forks -------------------------------------------------------------------
- */
+/* ---- the whole table; forks ------------------------------------------------------------------ */
 
 #ifdef __GLIBC__
 static pthread_mutex_t services_lock = PTHREAD_MUTEX_INITIALIZER;

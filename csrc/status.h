@@ -22,9 +22,9 @@ int64_t lport_status_from_errno(enum lport_context context, int errno_value);
 /* LPORT_CONNECTION_LOST with ERRNO_VALUE. */
 int64_t lport_status_lost(int errno_value);
 
-/* For functions of libc that open descriptors of their own, and say that nothing is there where
- * they cannot. The status for ERRNO_VALUE if descriptors or memory ran out, else 0; else that of
- * KIND. */
+/* For functions of libc that open descriptors of their own, and report that nothing was found where
+ * they could not open them. If ERRNO_VALUE says that descriptors or memory ran out: the status for
+ * it. Otherwise the first returns 0, the second the status of KIND. */
 int64_t lport_status_exhausted(int errno_value);
 int64_t lport_status_missing(int32_t kind, int errno_value);
 

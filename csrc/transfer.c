@@ -13,9 +13,9 @@
 #include <errno.h>
 #include <sys/uio.h>
 
-/* Where the system queues errors (IP_RECVERR) it tells each to one call, and holds the socket for
- * ready until the queue is empty. Takes the first out of it: then the next one is told to the next
- * call. */
+/* Where the system queues errors (IP_RECVERR) it reports each of them to one call, and the socket
+ * is ready until the queue is empty. This takes the first error out of it, which has been reported;
+ * the next call is told the next one. */
 static void take_queued_error(struct lport_slot *slot) {
     struct msghdr message = {0};
     while (lport_os.recvmsg(slot->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0 &&

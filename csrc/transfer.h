@@ -7,9 +7,9 @@
 
 #include <sys/socket.h>
 
-/* Remembers STATUS, with which a call on SLOT that receives or sends has come back, if it says that
- * the connection is dead; returns it. Each such call that gave an errno has to come here, also for
- * the errors that the system queues. */
+/* Returns STATUS, of a call on SLOT that receives or sends, and remembers it in SLOT if it says
+ * that the connection is dead. Every such call that failed has to come here: it also takes the next
+ * of the errors that the system queues. */
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status);
 
 /* True if a receive on SLOT that gave RESULT is to be made once more: of packets the system tells

@@ -42,8 +42,8 @@ static struct lport_waiter *waiter_of(int64_t wait) {
     return lport_pool_find(&waiters, wait);
 }
 
-/* Forks. The eventfds are shared with the parent, and its threads wait on them: the child drops
- * them all and begins a pool of its own. Only generations stay, so that old waits stay old. */
+/* Forks. The eventfds are shared with the parent, whose threads wait on them: the child closes them
+ * all and begins anew with its pool. Only the generations stay, so that old waits stay stale. */
 
 static void before_fork(void) {
     pthread_mutex_lock(&waiters.lock);

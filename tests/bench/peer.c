@@ -330,8 +330,7 @@ static void send_pattern(int fd, const struct pattern *pattern, int64_t octets) 
     }
 }
 
-/* ---- the other side of each workload, on a thread or in a process of its own ------------------
- */
+/* ---- the other side of each workload, on a thread or in a process of its own ----------------- */
 
 static void echo(int fd) {
     uint8_t octets[4096];
@@ -618,8 +617,7 @@ static void run_format(const struct workload *workload, uint16_t port, int64_t c
     fclose(stream);
 }
 
-/* ---- readiness: many local sockets in one epoll, both ends of each pair -----------------------
- */
+/* ---- readiness: many local sockets in one epoll, both ends of each pair ---------------------- */
 
 struct crowd {
     int *ends; /* of pair I: 2 I and 2 I + 1 */
@@ -740,8 +738,7 @@ static void run_workload(const struct workload *workload, int64_t count, uint16_
     }
 }
 
-/* ---- servers, for a client in another process --------------------------------------------------
- */
+/* ---- servers, for a client in another process ------------------------------------------------ */
 
 static void serve(struct side *side) {
     uint16_t port;

@@ -119,8 +119,7 @@ Test(dial_own, several_attempts_share_one_local_port) {
     check_nothing_left();
 }
 
-/* ---- connections to itself --------------------------------------------------------------------
- */
+/* ---- connections to itself ------------------------------------------------------------------- */
 
 Test(dial_own, a_connection_to_itself_is_a_refusal) { /* behaviour 52 */
     int32_t port = refusing_port();

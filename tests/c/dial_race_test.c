@@ -169,8 +169,7 @@ Test(dial_race, a_thousand_addresses_that_refuse) { /* behaviour 48 */
     check_nothing_left();
 }
 
-/* ---- failures ---------------------------------------------------------------------------------
- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 static int errors[4]; /* of the connects, in their order */
 static int connects;

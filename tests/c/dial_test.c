@@ -216,8 +216,7 @@ Test(dial, no_integer_names_a_dial_that_is_not_open) {
     check_nothing_left();
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 Test(dial, signals_are_waited_out) { /* behaviours 12, 52 */
     struct silence silence;

@@ -11,8 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- before and after -------------------------------------------------------------------------
- */
+/* ---- before and after ------------------------------------------------------------------------ */
 
 struct before before;
 
@@ -54,8 +53,7 @@ void check_nothing_left(void) {
     cr_assert_eq(count_descriptors(), before.descriptors);
 }
 
-/* ---- addresses, dials -------------------------------------------------------------------------
- */
+/* ---- addresses, dials ------------------------------------------------------------------------ */
 
 int32_t kind(int64_t status) {
     return lport_status_kind(status);

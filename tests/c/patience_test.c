@@ -428,8 +428,7 @@ SOCKET_TEST(patience, what_was_adopted_never_blocks) {
     close(fds[1]);
 }
 
-/* ---- what the system is asked for --------------------------------------------------------------
- */
+/* ---- what the system is asked for ------------------------------------------------------------ */
 
 /* Receives go through here: how many, and the flags that all of them had. */
 static struct {

@@ -291,8 +291,7 @@ SOCKET_TEST(poller, ends_a_turn_of_poll_once) {
     cr_assert_eq(lport_socket_gone(poller, 0), 0);
 }
 
-/* ---- closing under it --------------------------------------------------------------------------
- */
+/* ---- closing under it ------------------------------------------------------------------------ */
 
 /* The next socket gets the slot and the descriptor of the one that was closed; it is not in the
  * poller and never reported. The forked child that still shares the closed connection is what keeps
@@ -744,8 +743,7 @@ POLLER_TEST(many_threads_share_one_poller) {
     }
 }
 
-/* ---- failures and forks ------------------------------------------------------------------------
- */
+/* ---- failures and forks ---------------------------------------------------------------------- */
 
 static int64_t open_with(void *data) {
     int64_t poller = lport_poller_open(*(int32_t *)data);

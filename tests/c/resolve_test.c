@@ -24,8 +24,7 @@
 #define MS INT64_C(1000000)
 #define S  INT64_C(1000000000)
 
-/* ---- the fake ---------------------------------------------------------------------------------
- */
+/* ---- the fake -------------------------------------------------------------------------------- */
 
 static struct lport_resolver system_resolver; /* what was there before */
 
@@ -95,8 +94,7 @@ static void open_gate(int count) {
 
 TestSuite(resolve, .timeout = 20, .init = use_fake);
 
-/* ---- helpers ----------------------------------------------------------------------------------
- */
+/* ---- helpers --------------------------------------------------------------------------------- */
 
 static int32_t kind(int64_t status) {
     return lport_status_kind(status);
@@ -148,8 +146,7 @@ static int64_t reverse(const char *text) {
     return query;
 }
 
-/* ---- answers ----------------------------------------------------------------------------------
- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 Test(resolve, addresses_come_in_the_order_of_the_resolver_once_each) {
     static const char *const rows[] = {"127.0.0.9", "::1", "127.0.0.9", "127.0.0.1", "::1", NULL};
@@ -303,8 +300,7 @@ Test(resolve, what_is_no_name_is_not_asked_for) { /* behaviour 56 */
     lport_resolve_close(query);
 }
 
-/* ---- waiting, closing --------------------------------------------------------------------------
- */
+/* ---- waiting, closing ------------------------------------------------------------------------ */
 
 Test(resolve, a_wait_ends_at_its_deadline_and_can_be_repeated) { /* behaviours 4, 50 */
     shut_gate();
@@ -578,8 +574,7 @@ Test(resolve, a_wait_can_be_abandoned_at_any_moment) { /* behaviour 26 */
     cr_assert_eq(lport_resolve_pending(), 0);
 }
 
-/* ---- forks, failures ---------------------------------------------------------------------------
- */
+/* ---- forks, failures ------------------------------------------------------------------------- */
 
 /* In a child: the query of the parent has failed, and new ones are answered. 0 if so. */
 static int child_of_fork(int64_t query) {
@@ -797,8 +792,7 @@ Test(resolve, every_allocation_for_the_names_of_an_address_may_fail) { /* behavi
     cr_assert(whole > 0 && whole < n);
 }
 
-/* ---- the system's own answers ------------------------------------------------------------------
- */
+/* ---- the system's own answers ---------------------------------------------------------------- */
 
 Test(resolve, localhost_has_an_address) {
     lport_resolver = system_resolver;
