@@ -107,7 +107,7 @@ static void check_more(const struct vectors *row, const struct header *header) {
         cr_assert_eq(parse_only(header->octets, cut), 0, "line %d", row->number);
 }
 
-Test(proxy, headers) {
+Test(proxy, headers_are_read_as_the_table_says) {
     struct vectors row;
     struct header header;
     int rows = 0;
@@ -127,14 +127,14 @@ Test(proxy, headers) {
 }
 
 /* The longest header there is, and one octet less. */
-Test(proxy, longest) {
+Test(proxy, the_longest_header_is_read_whole) {
     static uint8_t octets[HEADER_MAX] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff\x7f\0\0\1";
     cr_assert_eq(parse_only(octets, sizeof octets), HEADER_MAX);
     cr_assert_eq(parse_only(octets, sizeof octets - 1), 0);
 }
 
 /* Version 2: whatever stands in the octets of command and family, the result is what 2.2 says. */
-Test(proxy, every_command_and_family) {
+Test(proxy, only_known_commands_and_families_make_a_header) {
     uint8_t octets[FIXED + 216] = "\r\n\r\n\0\r\nQUIT\n";
     octets[15] = 216;
     for (int command = 0; command < 256; command++)
@@ -150,7 +150,7 @@ Test(proxy, every_command_and_family) {
         }
 }
 
-Test(proxy, arguments) {
+Test(proxy, missing_vectors_are_invalid) {
     uint8_t block[LPORT_ADDRESS_SIZE];
     const uint8_t *text = (const uint8_t *)"PROXY UNKNOWN\r\n";
     const int64_t invalid = lport_status_make(LPORT_INVALID);

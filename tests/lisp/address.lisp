@@ -89,7 +89,7 @@ one."
                         (coerce "127.0.0.1" 'simple-base-string)))
     (is (equal "127.0.0.1" (princ-to-string (host-designator string :connect))))))
 
-(define-test "address.host-refused" (:behaviour 56)
+(define-test "address.what-is-no-host-is-told-what-was-expected" (:behaviour 56)
   (loop for (host expected)
           in `(("010.0.0.1" "4 decimal numbers") ("127.1" "4 decimal numbers")
                ("0x7f.1" "4 decimal numbers") ("2130706433" "4 decimal numbers")
@@ -126,7 +126,7 @@ one."
                        "~S gives ~S" text condition)))
                (is (= (parse-integer number) (port-designator text "tcp" :listen :minimum 0))))))
 
-(define-test "address.port" (:behaviour 56)
+(define-test "address.a-port-is-a-number-its-digits-or-a-service" (:behaviour 56)
   (is (= 80 (port-designator 80 "tcp" :connect)))
   (is (= 80 (port-designator "80" "tcp" :connect)))
   (is (= 0 (port-designator 0 "tcp" :listen :minimum 0)))
@@ -161,7 +161,7 @@ one."
            (socket-service-port "no-such-service" nil)))
     (sb-int:unencapsulate 'port::service-rows 'none)))
 
-(define-test "address.family" ()
+(define-test "address.a-family-is-one-of-two-or-nil" ()
   (is (equal '(0 4 6) (mapcar #'family-designator '(nil :inet :inet6))))
   (dolist (family '(:local :inet4 4 t "inet"))
     (is-failure (usage-error :invalid "expected a family, :INET, :INET6 or NIL")
@@ -176,7 +176,7 @@ one."
       (is (= 4660 (block-port block)))
       (is (equalp address (block-address block))))))
 
-(define-test "address.block-local" ()
+(define-test "address.local-names-go-into-blocks-and-back" ()
   (let ((block (octets-of-size 120)))
     (is (null (block-address block)))
     (replace block '(1 2) :end2 2)

@@ -21,7 +21,7 @@
      (unwind-protect (progn ,@body)
        (is (zerop (close-descriptor ,fd)) "the descriptor was not left to the caller"))))
 
-(define-test adopt.connections (:behaviour 61)
+(define-test adopt.a-connected-stream-becomes-a-socket (:behaviour 61)
   (do-pairs (a b)
     (let ((adopted (adopt-descriptor (duplicate a) :external-format :latin-1 :input-timeout 5)))
       (is (typep adopted 'socket))
@@ -34,7 +34,7 @@
       (is (string= "and back" (read-line b)))
       (close adopted))))
 
-(define-test adopt.servers (:behaviour 61)
+(define-test adopt.a-listening-socket-becomes-a-server (:behaviour 61)
   (with-socket-server (server 0 :host "127.0.0.1")
     (let ((adopted (adopt-descriptor (duplicate server) :family :inet :kind :stream :listening t
                                                         :bin t)))
@@ -47,7 +47,7 @@
         (close peer))
       (close adopted))))
 
-(define-test adopt.datagrams (:behaviour 61)
+(define-test adopt.a-socket-of-messages-becomes-a-datagram-socket (:behaviour 61)
   (with-datagram-socket (udp :host "127.0.0.1")
     (let ((adopted (adopt-descriptor (duplicate udp) :kind :datagram))
           (octets (octets 1 2 3)))
@@ -118,7 +118,7 @@ way to a socket."
       (is-so server client peer)
       (mapc #'close (list client peer server)))))
 
-(define-test adopt.not-sockets (:behaviour 61)
+(define-test adopt.what-is-no-socket-is-refused (:behaviour 61)
   (cffi:with-foreign-object (fds :int 2)
     (cffi:foreign-funcall "pipe" :pointer fds :int)
     (let ((fd (cffi:mem-aref fds :int 0)))

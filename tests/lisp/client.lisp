@@ -69,7 +69,7 @@ is the second argument is called."
     (is (typep (cdr (first (network-attempts condition))) 'connection-refused))
     (is (eql number (network-port (cdr (first (network-attempts condition))))))))
 
-(define-test client.bad-ends (:behaviour 56)
+(define-test client.ends-that-are-none-are-refused-and-leave-nothing (:behaviour 56)
   (let ((before (lport-socket-count)))
     (is-failure (address-syntax :address-syntax "connect to port \"\" failed")
       (open-socket "127.0.0.1" ""))
@@ -84,7 +84,7 @@ is the second argument is called."
       (open-socket "127.0.0.1" 65536))
     (is (= before (lport-socket-count)))))
 
-(define-test client.names (:behaviour 51)
+(define-test client.every-address-of-a-name-is-tried (:behaviour 51)
   (with-names ()
     (is-failure (host-not-found :host-not-found "nobody.invalid")
       (open-socket "nobody.invalid" 80))
@@ -189,7 +189,7 @@ those of WAIT-LONGER once they were asked for."
                   'timeout))
        (is (= 3 asked))))))
 
-(define-test client.local-end (:behaviour 53)
+(define-test client.binds-to-the-own-end-that-is-given (:behaviour 53)
   (with-socket-server (server 0)
     (let ((own (unused-port)))
       (with-open-socket (client "127.0.0.1" (port-of server)
@@ -405,7 +405,7 @@ those of WAIT-LONGER once they were asked for."
         (is (typep (failure-of (everything peer)) 'connection-reset))
         (close peer)))))
 
-(define-test client.prints ()
+(define-test client.prints-both-ends-closed-too ()
   (with-pair (a b :inet)
     (multiple-value-bind (host port local-host local-port) (socket-host/port a)
       (is (search (format nil "local: ~A:~D peer: ~A:~D" local-host local-port host port)

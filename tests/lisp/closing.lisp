@@ -101,7 +101,7 @@ once."
                           (open-descriptors))))
           (join reader))))))
 
-(define-test closing.flushes (:behaviour 23)
+(define-test closing.sends-what-was-written (:behaviour 23)
   (do-pairs (a b)
     (write-string "what was written" a)
     (close a)
@@ -230,7 +230,7 @@ left."
       (is (eq :eof (peek-char nil b nil :eof))))
     (signals end-of-file (read-char b))))
 
-(define-test closing.half (:behaviour 28)
+(define-test closing.a-half-closed-connection-goes-on-the-other-way (:behaviour 28)
   (do-pairs (a b)
     (write-string "all of it" a)
     (socket-shutdown a :output)
@@ -245,7 +245,7 @@ left."
     (is (typep (failure-of (write-char #\x a)) 'socket-closed))
     (is (typep (failure-of (write-sequence (octets 1) a)) 'socket-closed))))
 
-(define-test closing.input-shut (:behaviour 30)
+(define-test closing.input-that-is-shut-down-is-at-its-end (:behaviour 30)
   (do-pairs (a b)
     (socket-shutdown b :input)
     (failure-of (send-octets a "late"))

@@ -27,7 +27,7 @@
   "The status of the kind called NAME in kinds.tsv."
   (lport-status-make (1+ (position name (vectors "kinds") :key #'first :test #'string=))))
 
-(define-test "conditions.tree" ()
+(define-test "conditions.classes-have-their-superclasses" ()
   (loop for (class . superclasses) in *tree*
         do (dolist (superclass superclasses)
              (is (subtypep class superclass) "~S is no ~S" class superclass))))
@@ -84,7 +84,7 @@
                                                      :host (parse-address "127.0.0.1"))))))
   (is (= 0 (net-port (failure-of (fail (status "closed") :connect :port "http"))))))
 
-(define-test "conditions.timeout" ()
+(define-test "conditions.a-timeout-tells-its-seconds" ()
   (let ((condition (failure-of (fail (status "timed-out") :read :seconds 1/4
                                                                 :remote "127.0.0.1:80"))))
     (is (typep condition 'timeout))

@@ -150,7 +150,7 @@ port; the full length if it was cut off."
               until (= count 2))
         (is (equal '(12 8) (counts)))))))
 
-(define-test datagram.one-family ()
+(define-test datagram.a-socket-of-one-family-sends-to-no-other ()
   (with-datagram-socket (server :family :inet6)
     (is-failure (host-not-found :host-not-found "expected an address of family :INET6")
       (send-message server "x" :host "127.0.0.1" :port 9)))
@@ -211,7 +211,7 @@ port; the full length if it was cut off."
         (dolist (client (list first second second))
           (is (= (own-port client) (nth-value 2 (received server)))))))))
 
-(define-test datagram.refusal (:behaviour 63)
+(define-test datagram.a-refusal-is-told-once-and-the-socket-works-on (:behaviour 63)
   (dolist (host (available '("127.0.0.1" "::1")))
     (with-datagram-socket (server :host host)
       (with-datagram-socket (client :remote-host host :remote-port (own-port server)
@@ -233,7 +233,7 @@ port; the full length if it was cut off."
     (is-report (failure-of (socket-send socket (octets 1)))
                "send from 127.0.0.1:" "expected :HOST and :PORT")))
 
-(define-test datagram.too-long (:behaviour (63 41))
+(define-test datagram.what-is-too-long-is-not-sent (:behaviour (63 41))
   (with-udp (server client)
     (is-failure (message-too-long :message-too-long "send to 127.0.0.1")
       (socket-send client (make-array 65508 :element-type '(unsigned-byte 8))))
@@ -245,7 +245,7 @@ port; the full length if it was cut off."
       (is (= 65507 (socket-receive server room)))
       (is (equalp most (subseq room 0 65507))))))
 
-(define-test datagram.timeouts (:behaviour (1 4 11))
+(define-test datagram.limits-end-a-receive (:behaviour (1 4 11))
   (with-udp (server client)
     (setf (socket-timeout server :input) 0.05)
     (is-failure (timeout :timed-out "receive on 127.0.0.1") (received server))
@@ -330,7 +330,7 @@ port; the full length if it was cut off."
       (close server)
       (join echo))))
 
-(define-test datagram.close (:behaviour (16 18))
+(define-test datagram.close-wakes-a-receive (:behaviour (16 18))
   (with-udp (server client)
     (is-woken-by-close server (lambda () (received server)))
     (is (eq t (close server)))
@@ -338,7 +338,7 @@ port; the full length if it was cut off."
     (is (typep (failure-of (send-message server "x" :host "127.0.0.1" :port 9)) 'socket-closed))
     (is (search "(closed)" (princ-to-string server)))))
 
-(define-test datagram.shutdown ()
+(define-test datagram.each-direction-is-shut-down-by-itself ()
   (dolist (kind '(:datagram :seqpacket))
     (loop for (direction . shut) in '((:input) (:output t) (:io t))
           do (multiple-value-bind (a b) (open-socket-pair :kind kind)
@@ -497,7 +497,7 @@ port; the full length if it was cut off."
 
 ;;; Local
 
-(define-test datagram.local (:behaviour 59)
+(define-test datagram.local-ends-have-names-to-answer-to (:behaviour 59)
   (dolist (path (list (temporary-path) (format nil "@port-test-d-~D" (process-id))))
     (let ((server (open-unix-server path :kind :datagram))
           (client (open-unix-socket path :kind :datagram)))
@@ -583,7 +583,7 @@ port; the full length if it was cut off."
     (close server)
     (close other)))
 
-(define-test datagram.privileged ()
+(define-test datagram.a-privileged-port-tells-of-the-privilege ()
   (dolist (port '(81 "tftp"))
     (let ((result (handler-case (open-datagram-socket :host "127.0.0.1" :port port)
                     (network (condition) condition))))
@@ -600,7 +600,7 @@ port; the full length if it was cut off."
                        (send-message socket "x" :host "127.0.0.1" :port 9)))))
       (is (equal '("127.0.0.1" 9) (list (network-host failure) (network-port failure)))))))
 
-(define-test datagram.packets (:behaviour (63 27 59))
+(define-test datagram.packets-keep-their-boundaries-and-end (:behaviour (63 27 59))
   (let* ((path (temporary-path))
          (server (open-unix-server path :kind :seqpacket))
          (client (open-unix-socket path :kind :seqpacket :timeout 5))
@@ -639,7 +639,7 @@ port; the full length if it was cut off."
       (is (typep (failure-of (send-message a "x")) 'connection-reset)))
     (close a)))
 
-(define-test datagram.pairs (:behaviour (63 33))
+(define-test datagram.pairs-of-messages-go-both-ways (:behaviour (63 33))
   (dolist (kind '(:datagram :seqpacket))
     (multiple-value-bind (a b) (open-socket-pair :kind kind)
       (send-message a "to")

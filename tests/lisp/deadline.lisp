@@ -164,7 +164,7 @@ pass."
       (close b)
       (is (typep (join reader) 'socket-closed)))))
 
-(define-test deadline.accept (:behaviour 6)
+(define-test deadline.a-deadline-is-for-accept-too (:behaviour 6)
   (with-socket-server (server 0 :host "127.0.0.1")
     (let ((client (open-socket "127.0.0.1" (nth-value 1 (socket-server-host/port server)))))
       (setf (socket-deadline server :input) 0)
@@ -513,7 +513,7 @@ what was sent."
       (read-late a b)
       (is (< 50 (socket-deadline b :input) 101)))))
 
-(define-test deadline.nested ()
+(define-test deadline.the-earliest-of-nested-ones-counts ()
   (with-pair (a b)
     (flet ((seconds ()
              (seconds-of (lambda ()

@@ -20,7 +20,7 @@
         (is (subsetp (loop for (name) on sender by #'cddr collect name)
                      (mapcar (lambda (field) (getf field :name)) (socket-info-fields))))))))
 
-(define-test info.states ()
+(define-test info.a-state-is-told-as-a-keyword ()
   (with-socket-server (server 0 :host "127.0.0.1")
     (is (eq :listen (getf (socket-info server) :state))))
   (with-pair (a b :inet)
@@ -33,7 +33,7 @@
     (is-failure (not-supported :not-supported) (socket-info a)))
   (signals type-error (socket-info "no socket")))
 
-(define-test info.fields ()
+(define-test info.each-field-has-a-kind-and-a-note ()
   (dolist (field (socket-info-fields))
     (destructuring-bind (&key name kind note) field
       (is (keywordp name))
@@ -101,7 +101,7 @@
     (let ((failure (is-failure (socket-closed :closed) (socket-info a))))
       (is (not (search "expected" (princ-to-string failure)))))))
 
-(define-test info.table ()
+(define-test info.the-table-has-a-line-for-each-socket ()
   (with-pair (a b :inet)
     (let* ((count nil)
            (text (with-output-to-string (out) (setf count (print-open-sockets out))))

@@ -4,7 +4,7 @@
 
 (define-suite local-sockets "Local sockets and pairs.")
 
-(define-test local.round-trip ()
+(define-test local.path-and-abstract-name-carry-a-stream ()
   (dolist (path (list (temporary-path) (format nil "@port-test-~D" (process-id))))
     (let* ((server (open-unix-server path))
            (client (open-unix-socket path))
@@ -45,7 +45,7 @@ no file's."
     (is-failure (path-not-found :path-not-found)
       (open-unix-socket (make-pathname :name "@port-test-that-is-no-file")))))
 
-(define-test local.bad-paths (:behaviour 59)
+(define-test local.paths-that-cannot-be-are-refused (:behaviour 59)
   (dolist (path (list "" (make-string 109 :initial-element #\x) (format nil "a~Cb" (code-char 0))
                       42 nil))
     (is (typep (failure-of (open-unix-socket path)) 'address-syntax))
@@ -82,7 +82,7 @@ no file's."
           (close client))
         (close server)))))
 
-(define-test local.stale-paths (:behaviour 59)
+(define-test local.a-stale-path-is-taken-and-a-live-one-is-not (:behaviour 59)
   (let* ((path (temporary-path))
          (server (open-unix-server path)))
     ;; a live one is never taken
@@ -132,7 +132,7 @@ no file's."
     (close server)
     (sb-ext:gc :full t)))
 
-(define-test local.pair ()
+(define-test local.a-pair-is-connected-and-has-the-settings ()
   (multiple-value-bind (a b) (open-socket-pair :bin t)
     (is (equal '(unsigned-byte 8) (stream-element-type a)))
     (write-byte 1 a)

@@ -35,7 +35,7 @@
         (is-failure (address-not-available :address-not-available "leave 232.1.2.3")
           (leave-multicast receiver (parse-address *group*) :interface "lo"))))))
 
-(define-test multicast.source ()
+(define-test multicast.of-a-source-alone-is-heard ()
   (with-datagram-socket (receiver :family :inet)
     (with-group-sender (sender)
       (join-multicast receiver *group* :interface "lo" :source "127.0.0.9")
@@ -71,7 +71,7 @@
       (join-multicast receiver *group* :interface "lo" :source "many.test")
       (join-multicast receiver "ff31::8000:1234" :interface "lo" :source "many.test"))))
 
-(define-test multicast.groups ()
+(define-test multicast.groups-are-known-by-their-addresses ()
   (loop for (address . group-p) in '(("223.255.255.255") ("224.0.0.0" . t) ("239.255.255.255" . t)
                                      ("240.0.0.0") ("fe80::1") ("ff02::1" . t))
         do (is (eq group-p (and (port::group-p (parse-address address)) t)) address)))

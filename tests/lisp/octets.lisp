@@ -143,7 +143,7 @@ lists of the text and what it is."
 
 (defparameter *crlf* (coerce '(#\Return #\Newline) 'string))
 
-(define-test octets.lines ()
+(define-test octets.a-line-ends-with-its-feed-or-the-stream ()
   (is (equal '(("one" :line) ("" :line) ("two" :line) ("" :end-of-file))
              (octet-lines-of (format nil "one~%~%two~%") 10)))
   (is (equal '(("one" :line) ("rest" :end-of-file))

@@ -139,7 +139,7 @@ the names of those that it does not have, in alphabetical order."
     (is (< (seconds-of (lambda () (close a))) 5))
     (is (= 200000 (length (everything b))))))
 
-(define-test option.errors ()
+(define-test option.names-and-values-that-are-none-are-refused ()
   (with-pair (a b :inet)
     (dolist (name '(:no-such-option nil "nodelay" 17))
       (is-report (is-failure (usage-error :invalid ":NODELAY" ":TTL") (socket-option a name))

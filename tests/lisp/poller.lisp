@@ -23,7 +23,7 @@
 (defun events-now (poller)
   (poller-wait poller :timeout 0))
 
-(define-test poller.events ()
+(define-test poller.reports-what-is-ready-as-long-as-it-is ()
   (do-pollers (poller)
     (do-pairs (a b)
       (poller-add poller a :data 'a)
@@ -98,7 +98,7 @@ is to blame for that."
             do (is (equal `((,a nil :input :error)) (poller-wait poller :timeout 5)))
                (is (typep (failure-of (read-byte a)) 'connection-reset))))))
 
-(define-test poller.servers ()
+(define-test poller.reports-connections-to-accept ()
   (do-pollers (poller)
     (with-socket-server (server 0 :host "127.0.0.1")
       (poller-add poller server)
@@ -194,7 +194,7 @@ is to blame for that."
         (poller-modify poller a :input t)
         (is (equal `((,a nil :input)) (join waiter)))))))
 
-(define-test poller.usage ()
+(define-test poller.what-makes-no-sense-is-refused ()
   (with-pair (a b)
     (with-poller (poller)
       (signals type-error (poller-add "poller" a))
@@ -284,7 +284,7 @@ not taken for it."
         (send-octets b 1)
         (is (= 1 (read-byte a)))))))
 
-(define-test poller.wake ()
+(define-test poller.a-wake-ends-one-wait ()
   (do-pollers (poller)
     (poller-wake poller)
     (poller-wake poller)

@@ -91,7 +91,7 @@ the client's."
     (with-open-stream (socket (socket-accept server))
       (is (equal *header-ends* (ends socket))))))
 
-(define-test proxy.ended-headers ()
+(define-test proxy.a-connection-that-ends-in-its-header-is-refused ()
   (with-proxied (server send)
     (loop for (octets) in (proxy-rows "more")
           do (close (send octets))
@@ -280,7 +280,7 @@ connection in the queue."
                      (sb-ext:timeout () :out)))))
     (is (null (car (port::server-pending server))))))
 
-(define-test proxy.position ()
+(define-test proxy.errors-of-text-count-from-after-the-header ()
   "Errors of the text count from behind the header."
   (with-proxied (server send)
     (send *header* (octets 97 255 10))
@@ -289,7 +289,7 @@ connection in the queue."
         (is (typep condition 'decoding-error))
         (is (eql 1 (text-error-position condition)))))))
 
-(define-test proxy.local-server ()
+(define-test proxy.a-local-server-reads-headers-too ()
   (let ((path (temporary-path)))
     (with-open-stream (server (open-unix-server path :proxy-protocol t))
       (with-open-stream (client (open-unix-socket path))
@@ -299,7 +299,7 @@ connection in the queue."
           (is (equal (list "" 0 path 0) (proxy-ends socket)))
           (is (equal "hello" (read-line socket))))))))
 
-(define-test proxy.arguments ()
+(define-test proxy.limits-that-are-none-are-refused ()
   (dolist (wrong (list 0 -1 "yes" :v2))
     (is-failure (usage-error :invalid "PROXY-PROTOCOL")
       (open-socket-server 0 :proxy-protocol wrong))
@@ -347,7 +347,7 @@ left to the caller."
     (write-string header socket)
     (ask socket "who?")))
 
-(define-test proxy.service ()
+(define-test proxy.a-service-knows-the-client-behind-the-proxy ()
   (dolist (await '(nil t))
     (with-service (server number #'tell-ends :proxy-protocol t :await-input await)
       (dotimes (i 3)

@@ -19,7 +19,7 @@
     (resolve "127.0.0.1" :family :inet6))
   (is-failure (host-not-found :host-not-found) (resolve "::1" :family :inet)))
 
-(define-test "resolve.arguments" (:behaviour (9 56))
+(define-test "resolve.arguments-that-are-none-are-refused" (:behaviour (9 56))
   (is-failure (address-syntax :address-syntax "resolve 127.1 failed: expected") (resolve "127.1"))
   (is-failure (usage-error :invalid "family") (resolve "one.test" :family :ipv4))
   (is-failure (usage-error :invalid "family") (resolve "127.0.0.1" :family :ipv4))
@@ -27,7 +27,7 @@
   (dolist (timeout '(-1 "1" t))
     (signals type-error (resolve "one.test" :timeout timeout))))
 
-(define-test "resolve.names" (:behaviour 48)
+(define-test "resolve.a-name-has-each-of-its-addresses-once" (:behaviour 48)
   "Every address of a name, in the resolver's order, once each."
   (with-names ()
     (is (equal '("127.0.0.1") (texts (resolve "one.test"))))
@@ -37,7 +37,7 @@
       (is (equal (remove "::1" all :test #'equal) (texts (resolve "many.test" :family :inet))))
       (is (equal '("::1") (texts (resolve "many.test" :family :inet6)))))))
 
-(define-test "resolve.not-found" (:behaviour 62)
+(define-test "resolve.a-name-that-nobody-has-is-told" (:behaviour 62)
   (with-names ()
     (let ((condition (is-failure (host-not-found :host-not-found
                                                  "resolve nosuch.invalid failed: host not found")
@@ -63,7 +63,7 @@
   (with-names ()
     (is (equal '("127.0.0.1") (texts (resolve "one.test" :timeout (expt 10 40)))))))
 
-(define-test "resolve.wait-longer" ()
+(define-test "resolve.goes-on-where-it-was-after-wait-longer" ()
   (with-names ()
     (let ((asked 0))
       (flet ((wait-longer-once (condition)

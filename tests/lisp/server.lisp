@@ -44,7 +44,7 @@
         (is (equal (list (port-of taken) (port-of taken)) ports))
         (is (/= (port-of taken) (port-of server)))))))
 
-(define-test server.privileged ()
+(define-test server.a-privileged-port-tells-of-the-privilege ()
   (let ((result (handler-case (open-socket-server 81 :host "127.0.0.1")
                   (network (condition) condition))))
     (if (typep result 'socket-server)
@@ -74,7 +74,7 @@
       (is (typep failure 'program-error))))
   (is (typep (failure-of (open-socket-server "127.0.0.1" 8099)) 'usage-error)))
 
-(define-test server.families (:behaviour 55)
+(define-test server.without-a-family-it-takes-both (:behaviour 55)
   (with-socket-server (server 0)
     (let ((client (open-socket "127.0.0.1" (port-of server))))
       (let ((peer (socket-accept server)))
@@ -103,7 +103,7 @@
                                    (close peer))))))
       (mapc #'close clients))))
 
-(define-test server.waiting ()
+(define-test server.accept-waits-as-long-as-it-is-told ()
   (with-socket-server (server 0 :host "127.0.0.1")
     (is (null (socket-accept server :wait 0)))
     (multiple-value-bind (seconds value) (seconds-of (lambda () (socket-accept server :wait 0.1)))
@@ -142,7 +142,7 @@
     (dolist (acceptor acceptors)
       (is (eq :closed (join acceptor))))))
 
-(define-test server.external-format ()
+(define-test server.connections-have-its-external-format ()
   (with-socket-server (server 0 :host "127.0.0.1" :external-format :latin-1)
     (let ((client (open-socket "127.0.0.1" (port-of server)))
           (peer (socket-accept server :wait 5)))

@@ -79,7 +79,7 @@ function WAIT is called."
         (sb-thread:wait-on-semaphore told)
         (is (equal '(:new :new) said))))))
 
-(define-test service.speaks-first ()
+(define-test service.a-function-may-speak-first ()
   (with-service (server number (lambda (socket) (write-line "hello" socket)))
     (with-open-socket (socket "127.0.0.1" number)
       (is (equal "hello" (read-line socket)))
@@ -438,7 +438,7 @@ not; what came without a line's end before that is served."
             (is (eq :end line))
             (is (<= 0.9 seconds 5) "~A s" seconds)))))))
 
-(define-test service.max-connections ()
+(define-test service.connections-above-the-limit-wait ()
   (with-service (server number #'echo-lines :max-connections 2)
     (let ((first (open-socket "127.0.0.1" number))
           (second (open-socket "127.0.0.1" number))
@@ -544,7 +544,7 @@ not; what came without a line's end before that is served."
           (uiop:wait-process child)
           (uiop:close-streams child))))))
 
-(define-test service.usage ()
+(define-test service.arguments-that-are-none-are-refused ()
   (signals type-error (serve "function" 0))
   (signals type-error (serve #'echo-lines 0 :threads 0))
   (signals type-error (serve #'echo-lines 0 :max-connections 0))

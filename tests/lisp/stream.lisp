@@ -31,7 +31,7 @@
   (do-pairs (a b)
     (is (not (interactive-stream-p a)))))
 
-(define-test stream.characters ()
+(define-test stream.characters-are-read-peeked-and-taken-back ()
   (do-pairs (a b)
     (send-octets a "aé€𝄞" 10)
     (is (char= #\a (peek-char nil b)))
@@ -91,7 +91,7 @@
       (is (wait-until (lambda () (listen b))))
       (is (char= #\Return (read-char b))))))
 
-(define-test stream.lines (:behaviour 44)
+(define-test stream.lines-end-with-a-newline-or-the-stream (:behaviour 44)
   (do-pairs (a b)
     (let ((long (make-string (amount 200000) :initial-element #\ä)))
       (let ((writer (in-thread (lambda ()
@@ -108,7 +108,7 @@
         (signals end-of-file (read-line b))
         (join writer)))))
 
-(define-test stream.crlf (:behaviour 44)
+(define-test stream.two-characters-end-a-line-of-crlf (:behaviour 44)
   (with-pair (a b)
     (setf (stream-external-format a) '(:utf-8 :eol :crlf)
           (stream-external-format b) '(:utf-8 :eol :crlf))
@@ -285,7 +285,7 @@ FAILURE, a type."
         do (dolist (room (list (make-string 9) (make-list 9)))
              (is (equal octets (left-unread format octets 'timeout room)) "~S" format))))
 
-(define-test stream.zero-length (:behaviour 40)
+(define-test stream.nothing-read-or-written-is-nothing (:behaviour 40)
   (do-pairs (a b)
     (let ((none (octets)))
       (is (= 0 (read-sequence none b)))
@@ -301,7 +301,7 @@ FAILURE, a type."
       (signals socket-closed (write-sequence none b))
       (signals socket-closed (read-some b none)))))
 
-(define-test stream.read-some ()
+(define-test stream.read-some-takes-what-is-there ()
   (do-pairs (a b)
     (let ((room (make-array 10 :element-type '(unsigned-byte 8) :initial-element 0)))
       (send-octets a 1 2 3)
@@ -314,7 +314,7 @@ FAILURE, a type."
       (is (= 0 (read-some b room)))
       (signals type-error (read-some b (make-string 3))))))
 
-(define-test stream.clearing ()
+(define-test stream.what-is-cleared-is-gone ()
   (with-pair (a b)
     (write-string "never" a)
     (clear-output a)
@@ -390,7 +390,7 @@ FAILURE, a type."
                               (every (lambda (octet) (= octet (aref buffer 0))) buffer)))))
       (mapc #'join writers))))
 
-(define-test stream.two-readers (:behaviour 21)
+(define-test stream.two-readers-share-the-lines (:behaviour 21)
   (with-pair (a b)
     (let ((readers (loop repeat 2
                          collect (in-thread (lambda ()
