@@ -68,6 +68,7 @@ all: build/libport.so
 build/libport.so: build/libport.so.1
 	@ln -sf libport.so.1 $@
 
+# OUT is for `make library`: a value that was given for that does not move this one out of build/.
 build/libport.so.1: override export OUT = build
 build/libport.so.1: $(INPUTS)
 	@$(BUILD_LIBRARY)
@@ -201,6 +202,7 @@ WEATHER     = PORT_FAULTS="cut=1 disturb=30 seed=$(strip $(FAULT_SEED))"
 FAULTY_LISP = PORT_LIBRARY="$(CURDIR)/build/faults/libport.so.1" $(TEST_ENV)
 
 ## test-faults: both suites while calls fail: single ones, and a third of all, an octet at a time
+# Drawn once: the two suites and the line that tells it have the same seed.
 test-faults: FAULT_SEED := $(FAULT_SEED)
 test-faults: deps
 	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite \
@@ -235,7 +237,8 @@ stress: deps
 
 # The library's own files are linked into the suite, with LPORT_TEST, so that a test can make any
 # system call fail; the shared library is used by tests/c/abi_test.c.
-define FLAVOUR # directory, flags that replace CFLAGS
+# One flavour of it: $(1) is the directory under build/, $(2) the flags in the place of CFLAGS.
+define FLAVOUR
 build/$(1)/%.o: %.c Makefile version.sexp
 	@mkdir -p $$(@D)
 	@$$(CC) $$(CPPFLAGS) $(2) $$(TEST_FLAGS) -MMD -MP -c -o $$@ $$<
@@ -306,7 +309,8 @@ docs-html: docs
 
 # ---- installing -----------------------------------------------------------------------------------
 
-# Neither the shell nor pkg-config can be trusted with some characters; a space, and all others, will do.
+# Some characters would mean something to the shell, or to pkg-config, in the name of a directory:
+# CHECKED, in a recipe, is an error where one has such a character. A space, and all others, will do.
 HASH      := \#
 UNFIT     := " ` \ $$
 has        = $(strip $(foreach character,$(1),$(findstring $(character),$(2))))

@@ -159,8 +159,8 @@ int in_child(int (*run)(void *data), void *data);
 
 /* ---- faults ---------------------------------------------------------------------------------- */
 
-/* The result of CALL without the weather: it is made again as long as a fault has struck and all it
- * says is that it would block. What it then says is so. Not while other threads meet faults too. */
+/* The result of CALL as it is without faults: CALL is repeated as long as a fault has struck during
+ * it and its result is that it would block. Not while other threads meet faults too. */
 #define undisturbed(call)                                                                          \
     ({                                                                                             \
         int64_t struck_, result_;                                                                  \
@@ -171,7 +171,7 @@ int in_child(int (*run)(void *data), void *data);
         result_;                                                                                   \
     })
 
-/* STATUS is one of those that what would block, or was interrupted, has. */
+/* True if STATUS says that a call would block or was interrupted. */
 int would_block(int64_t status);
 
 /* LEN, or less of it while every octet costs two system calls. */
