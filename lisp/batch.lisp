@@ -251,8 +251,8 @@ has met it, after MOVED of them were sent."
          :octets moved (batch-facts batch start end)))
 
 (defun check-batch-bounds (batch start end)
-  "END, or the count of BATCH, which may be no batch, for NIL; signals USAGE-ERROR for what is none,
-and for bounds that are none."
+  "END, or for NIL the count of BATCH. Signals USAGE-ERROR if BATCH is no batch, and if START and
+END do not bound a part of it."
   (check-batch batch :send)
   (let ((end (or end (datagram-batch-count batch))))
     (unless (and (typep start 'index) (typep end 'index)

@@ -195,7 +195,7 @@ status, makes the TIMEOUT to signal."
       (values limit seconds)))
 
 (defun read-seconds ()
-  "A list of the seconds, or of NIL, on the line that is asked for."
+  "Ask for a line with a number of seconds, or NIL, on it: a list of that."
   (loop
     (ask "Seconds to wait (NIL: for ever): ")
     (let ((answer (object-on-line (read-line *query-io*))))

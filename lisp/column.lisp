@@ -9,7 +9,7 @@
 (defconstant +longest-count+ 1024 "Octets that are looked at for a column at the most.")
 
 (defconstant +no-column+ (ash +largest-index+ -1) ; an INDEX, and far below the last one
-  "A column from here on is none: what was sent last is not known, and no line feed came since.")
+  "From here on a column is unknown: so is what was sent last, and no line feed came since.")
 
 (defconstant +few+ 8 "Octets up to which a loop is faster than the library.")
 

@@ -44,8 +44,8 @@ CODE."
   (call-with-restarts-for condition (lambda () (error condition))))
 
 (defmacro signalling (condition &body clauses)
-  "The values of the restart with which a handler answers CONDITION, an error that this signals:
-CLAUSES are as of RESTART-CASE, and the restarts are of no other condition."
+  "Signal CONDITION, an error, with the restarts in CLAUSES, as of RESTART-CASE, which are those of
+no other condition. The values of the restart that a handler invokes."
   (let ((place (gensym "CONDITION")))
     `(let ((,place ,condition))
        (call-with-restarts-for ,place (lambda ()

@@ -150,7 +150,8 @@ one."
               (eq (network-operation condition) :send)))))
 
 (defun low-port-p (condition)
-  "True for the name of a service too, of which nobody knows the port here; a path has none."
+  "True if the port in CONDITION is below 1024, or the name of a service, whose number is not known
+here. A path has no port."
   (let ((port (network-port condition)))
     (if (integerp port)
         (< 0 port 1024)
@@ -159,13 +160,13 @@ one."
 (defconstant +access-denied+ 13 "EACCES. What a firewall forbids is EPERM.")
 
 (defun host-denied-p (condition)
-  "True if the system itself denies something to do with a host: of a message what the socket may
-not broadcast, of a connect the port of the own end."
+  "True if the system itself denied something to do with a host: to send a broadcast from this
+socket, or to connect from a privileged port."
   (and (network-port condition)
        (eql (network-errno condition) +access-denied+)))
 
 (defun unicast-denied-p (condition)
-  "True of what may not broadcast, as the one who denied it knew."
+  "True if the socket whose connect was denied had been opened without :BROADCAST."
   (and (network-unicast condition) (host-denied-p condition)))
 
 (defparameter *hints*

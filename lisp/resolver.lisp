@@ -127,7 +127,8 @@ Wraps getaddrinfo(3)."
 ;;; Addresses to names
 
 (defun ip-address (address)
-  "The address object for ADDRESS, which may be a literal or an ipaddr; names and paths are none."
+  "The address object for ADDRESS, which may be a literal or an ipaddr. Signals ADDRESS-SYNTAX for a
+name and for a path."
   (let ((target (host-designator address :resolve)))
     (cond ((stringp target)
            (fail-syntax :resolve address "an IPv4 or IPv6 address"))

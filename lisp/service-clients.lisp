@@ -371,7 +371,7 @@ in the poller. False if it cannot: it is still this thread's then."
 (defun end-silent (service client)
   "CLIENT, which is this thread's, has waited for too long."
   (cond ((client-header-span client)
-         (enqueue-client service client)) ; what its header was to be is told where errors are
+         (enqueue-client service client)) ; where its PROXY-ERROR is signalled
         ((output-left-p client) (end-in-turn service client))
         (t (end-client service client nil))))
 

@@ -132,7 +132,7 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
       (service-wanted service)))
 
 (defun forget-stillborn (service)
-  "Threads that were killed before they began to work are none. With the lock held."
+  "Forget the threads that were killed before they began to work. With the lock held."
   (dolist (thread (service-starting service))
     (unless (%thread-alive-p thread)
       (setf (service-starting service) (remove thread (service-starting service))

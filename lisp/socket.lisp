@@ -208,8 +208,8 @@ the system binds it when it sends."
           text))))
 
 (defun socket-ends (endpoint)
-  "Values: the texts of the local and the remote end of ENDPOINT, NIL where unknown, as of what is
-none of ours."
+  "Values: the texts of the local and the remote end of ENDPOINT; NIL where unknown, and for an
+object that is no socket of PORT."
   (if (typep endpoint 'endpoint)
       (values (block-text (local-block endpoint)) (block-text (endpoint-remote endpoint)))
       (values nil nil)))

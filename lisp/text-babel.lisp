@@ -191,12 +191,12 @@ none, an octet of ASCII among them still is one."
                (incf index)))
     (values (- index from) (- position start))))
 
-;;; UTF-8B: UTF-8 in which an octet that is none stands for itself, as a character of its own
+;;; UTF-8B: UTF-8 in which each invalid octet is read as a character of its own
 
 (defconstant +utf-8b-octets+ #xDC00 "The code of the character for an octet is so much higher.")
 
 (defun utf-8b-octet (octet)
-  "The character for OCTET, which is none."
+  "The character for OCTET, which is invalid in UTF-8."
   (code-char (+ +utf-8b-octets+ octet)))
 
 (defun cut-off-character (charset octets start)

@@ -228,8 +228,8 @@ the restart REPLACE-CHARACTER of the DECODING-ERROR says."
       (and (= consumed 1) (subseq octets 0 produced)))))
 
 (defun read-a-character (&optional (fits-p (constantly t)))
-  "A list of the one character, for which FITS-P is true, on the line that is asked for; of none,
-for the usual one."
+  "Ask for a line with one character on it, for which FITS-P is true: a list of that; NIL for an
+empty line, which means the usual one."
   (loop
     (ask "A character (nothing: the usual one): ")
     (let ((line (read-line *query-io*)))
