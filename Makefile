@@ -152,26 +152,26 @@ test-tsan: $(TSAN)
 test-lisp: build/libport.so
 	@$(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
 
+# The Lisp suite on another Lisp, $(1), its command. An error may end that with the status 0, so the
+# last line of the suite is looked for.
+OTHER_LISP = $(TEST_ENV) timeout -k 10 2400 $(1) 2>&1 | tee build/$@.log && \
+             grep -q '^lisp: [0-9]* passed, 0 failed' build/$@.log
+
 # ECL compiles by way of C, which takes minutes when something has changed, and is slower at all else.
-# An error inside of it ends it with the status 0, so its last line is looked for.
 ## test-ecl: the Lisp suite on ECL, which is installed where it is missing
 test-ecl: writable deps
 	@tests/checks/packages $(ECL_PACKAGES)
 	@$(MAKE) -s --no-print-directory all
-	@$(TEST_ENV) timeout -k 10 2400 $(ECL) --norc \
-	    --eval '(setf *compile-verbose* nil *load-verbose* nil)' --load tests/lisp/run.lisp 2>&1 \
-	    | tee build/test-ecl.log
-	@grep -q '^lisp: [0-9]* passed, 0 failed' build/test-ecl.log
+	@$(call OTHER_LISP,$(ECL) --norc --eval '(setf *compile-verbose* nil *load-verbose* nil)' \
+	    --load tests/lisp/run.lisp)
 
 # In the documents there are characters that are not ASCII.
 ## test-clisp: the Lisp suite on CLISP, which is installed where it is missing
 test-clisp: writable deps
 	@tests/checks/packages $(CLISP_PACKAGES)
 	@$(MAKE) -s --no-print-directory all
-	@$(TEST_ENV) timeout -k 10 2400 $(CLISP) -q -norc -E UTF-8 \
-	    -x '(setf *compile-verbose* nil *load-verbose* nil)' -x '(load "tests/lisp/run.lisp")' 2>&1 \
-	    | tee build/test-clisp.log
-	@grep -q '^lisp: [0-9]* passed, 0 failed' build/test-clisp.log
+	@$(call OTHER_LISP,$(CLISP) -q -norc -E UTF-8 -x '(setf *compile-verbose* nil *load-verbose* nil)' \
+	    -x '(load "tests/lisp/run.lisp")')
 
 ## test-browser: the HTTP example and the real Chromium, 400 MB, which is installed where it is missing
 test-browser: writable deps
