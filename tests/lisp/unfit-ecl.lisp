@@ -29,7 +29,7 @@
         ("ECL promises nothing of threads that are killed" "service.killed-before-they-began")
         ("ECL calls what is in the same file directly, so that nothing can be put in between"
          "poller.closed-while-joined" "service.stop-while-accepting"
-         "octets.peeked-although-an-interrupt-reads")
+         "octets.peeked-although-an-interrupt-reads" "address.service-where-there-is-no-table")
         ("ECL asks a restart that is invoked once more, about no condition"
          "client.restarts-within-a-handler")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
