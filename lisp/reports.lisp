@@ -109,8 +109,7 @@ one."
   (destructuring-bind (address . failure) attempt
     (let ((address (plain-text address))
           (reason (reason-text failure)))
-      (if (and (null (rest (network-attempts condition)))
-               (equal address (host-text condition)))
+      (if (equal address (host-text condition))
           reason
           (format nil "~A ~A" address reason)))))
 
