@@ -238,8 +238,7 @@ to wait for one, and a thread more would only be in their way. With the lock hel
   "Be the ticker until help is needed or the service stops. With the lock held."
   (let ((quiet 0) (still 0) (progress (service-progress service)) (seconds *tick*))
     (declare (type fixnum quiet still progress))
-    (setf (service-ticker service) (%current-thread)
-          (service-wanted service) nil)
+    (setf (service-ticker service) (%current-thread))
     (loop until (or (service-ending service) (help-needed-p service still))
           do (cond ((or (service-first service) (null (service-leader service)))
                     (setf quiet 0))
@@ -365,10 +364,9 @@ the function has ended this one."
       (decf (service-thread-count service))
       (when (service-stopping service)
         (%condition-broadcast (service-end-condition service)))
-      (cond ((work-left-p service)
-             (wake-another service)
-             (await-successor service))
-            (t (rouse-idlers service)))
+      (when (work-left-p service)
+        (wake-another service)
+        (await-successor service))
       (when (and (service-ending service) (zerop (service-thread-count service)))
         (close-set service)))))
 
