@@ -70,7 +70,8 @@ of its own has ended."
                                         (sb-thread:signal-semaphore refused)))
         (is (equal "before" (ask-once number "before")))
         (is-true (wait-until (lambda () (zerop (client-count server)))))
-        (let ((old (set-descriptor-limit (+ 100 (length (open-descriptors))))))
+        (let ((old (set-descriptor-limit
+                    (+ 100 (length (descriptor-entries "/proc/self/fd/"))))))
           (unwind-protect
                (progn
                  (loop for other = (take #'open-datagram-socket)
