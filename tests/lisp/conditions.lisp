@@ -279,6 +279,10 @@ path of a local socket has permissions of its own."
     (is (search "; and 984 more" (report-of 'connection-refused :connect :connection-refused
                                             :host "h" :port 1 :attempts many)))))
 
+(define-test "conditions.report-without-a-reason" ()
+  (is (equal "read failed: unknown reason"
+             (princ-to-string (make-condition 'network :operation :read)))))
+
 (define-test "conditions.report-seconds" ()
   (loop for (seconds . text) in '((0 . "") (0.0001 . "") (0.001 . " (0.001 s)") (1 . " (1 s)")
                                   (1/3 . " (0.333 s)") (10 . " (10 s)") (0.5d0 . " (0.5 s)")
@@ -373,7 +377,9 @@ path of a local socket has permissions of its own."
     (is (equal '(list "h" 7 "~a" (1))
                (list (net-proc condition) (net-host condition) (net-port condition)
                      (net-mesg condition) (net-args condition)))))
+  (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'network))))
   (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'login))))
+  (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'timeout))))
   (is (equal "[NIL] \"\":0 [timeout 3 sec]"
              (princ-to-string (make-condition 'timeout :time 3))))
   (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'net-path))))
