@@ -46,6 +46,34 @@
       (is (equal `((,a nil :output)) (events-now poller)))
       (poller-remove poller a))))
 
+(define-test poller.modify-leaves-the-rest ()
+  "What POLLER-MODIFY is not given stays as it is."
+  (do-pollers (poller)
+    (do-pairs (a b)
+      (poller-add poller a :data 'a)
+      (poller-modify poller a :output t)
+      (send-octets b 1)
+      (is-true (wait-until (lambda ()
+                             (equal `((,a a :input :output)) (poller-wait poller :timeout 5)))))
+      (poller-modify poller a :output nil)
+      (is (equal `((,a a :input)) (events-now poller)))
+      (poller-remove poller a))))
+
+(define-test poller.sockets-of-every-place ()
+  "Whatever place in the library's table a socket has."
+  (with-poller (poller)
+    (let ((pairs (loop repeat 70 collect (multiple-value-list (make-pair :local)))))
+      (flet ((place (socket)
+               (port::handle-place (port::endpoint-handle socket))))
+        (dolist (socket (sort (apply #'append pairs) #'< :key #'place))
+          (poller-add poller socket)))
+      (loop for (a b) in pairs
+            do (send-octets b 1)
+               (is (equal `((,a nil :input)) (poller-wait poller :timeout 5)))
+               (close a)
+               (poller-remove poller b)
+               (close b)))))
+
 (define-test poller.where-a-filter-forbids-epoll ()
   "It is told of who asks for epoll, and a poller works without."
   (with-pair (a b)
@@ -217,6 +245,32 @@ is to blame for that."
       (is-failure (socket-closed :closed) (poller-wake poller))
       (is-failure (socket-closed :closed) (poller-add poller a)))))
 
+(define-test poller.closed-with-sockets-in-it ()
+  "It has none any more, and they know nothing of it; asked to modify one it says that it is closed,
+and of one that was closed that."
+  (with-pair (a b)
+    (with-poller (poller)
+      (poller-add poller a)
+      (poller-add poller b)
+      (close b)
+      (is (eq b (network-socket (is-failure (socket-closed :closed)
+                                  (poller-modify poller b :output t)))))
+      (close poller)
+      (is (null (port::channel-memberships (port::endpoint-channel a))))
+      (is (eq poller (network-socket (is-failure (socket-closed :closed "the poller is closed")
+                                       (poller-modify poller a :output t))))))))
+
+(define-test poller.an-entry-is-of-its-socket-alone ()
+  "Not of one that has got the same place in the table."
+  (with-pair (a b)
+    (with-poller (poller)
+      (poller-add poller a)
+      (let ((handle (port::endpoint-handle a)))
+        (flet ((found (handle)
+                 (funcall 'port::find-entry (port::endpoint-channel poller) handle)))
+          (is-true (found handle))
+          (is (null (found (logxor handle (1+ port::+lport-socket-index+))))))))))
+
 (define-test poller.closed-elsewhere ()
   "A socket that is closed leaves the poller; the next one, with its place and its descriptor, is
 not taken for it."
@@ -294,6 +348,13 @@ not taken for it."
       (wait-until (lambda () (plusp (port::poll-set-waiting (port::endpoint-channel poller)))))
       (poller-wake poller)
       (is (equal '(nil t) (multiple-value-list (join waiter)))))))
+
+(define-test poller.wake-of-a-wait-that-was-unwound ()
+  "A wake that has ended a wait which an unwind kept from telling of it ends the next one."
+  (do-pollers (poller)
+    (setf (port::poll-set-woken (port::endpoint-channel poller)) t)
+    (is (equal '(nil t) (multiple-value-list (poller-wait poller))))
+    (is (equal '(nil nil) (multiple-value-list (events-now poller))))))
 
 (define-test poller.wake-beside-buffered-input ()
   "A wake ends one wait, also where that has something to report."
