@@ -126,6 +126,19 @@ with, those that waited, and those at work."
       (is (= 1 (length (funcall heard))))
       (close client :abort t))))
 
+(define-test service.tells-of-a-close-when-it-has-stopped ()
+  "A thread that has begun to close a connection may come to tell of it once all others have ended."
+  (let ((told (sb-thread:make-semaphore)))
+    (with-service (server number #'obey :on-close (lambda (socket)
+                                                    (declare (ignore socket))
+                                                    (sb-thread:signal-semaphore told)))
+      (with-open-stream (own (parked-client server number))
+        (let ((client (only-client server)) (service (service-of server)))
+          (is-true (port::change-state client :parked :closed)) ; as CLIENT-GONE does
+          (is-true (stop-server server :drain 0))
+          (port::forget-client service client)
+          (is-true (sb-thread:wait-on-semaphore told :timeout 10)))))))
+
 (define-test service.close-hook-that-fails ()
   "What it signals goes to the hook of errors, and the service goes on; it may stop the service."
   (let ((conditions (list nil)) (server nil) (stopped nil))

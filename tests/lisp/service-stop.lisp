@@ -291,6 +291,82 @@ takes at once even without a drain."
         (is-true (stop-server server :drain drain))
         (is-answered-and-ended client "late")))))
 
+(define-test service.end-is-read-as-the-end (:weather nil)
+  "Where a connection is closed because the service stops, what its peer has sent just now, however
+much, does not turn the end into a reset."
+  (with-service (server number #'echo-one-line)
+    (with-open-stream (own (parked-client server number))
+      (let ((client (only-client server)))
+        (is-true (port::change-state client :parked :running)) ; as END-PARKED does
+        (write-octets own (octets-of-size 60000))
+        (finish-output own)
+        (is-true (wait-until (lambda () (port::input-there-p client))))
+        (port::end-cleanly (service-of server) client)
+        (is (null (read-line own nil)))))))
+
+;;; Hooks that take their time
+
+(defun call-with-slow-hook (function handler &rest arguments)
+  "Call FUNCTION with a server of HANDLER, its port, and a semaphore for which its hook of closes
+waits once for each connection."
+  (let ((gate (sb-thread:make-semaphore)))
+    (call-with-service (lambda (server number)
+                         (unwind-protect (funcall function server number gate)
+                           (sb-thread:signal-semaphore gate 10)))
+                       handler
+                       (list* :on-close (lambda (socket)
+                                          (declare (ignore socket))
+                                          (sb-thread:wait-on-semaphore gate))
+                              arguments))))
+
+(define-test service.stop-aborts-while-a-hook-is-told ()
+  "The thread that was the leader may be told of a close next; who stops the service does not wait
+for that before it aborts the connections that are left."
+  (let ((seen (sb-thread:make-semaphore)))
+    (call-with-slow-hook
+     (lambda (server number gate)
+       (with-open-stream (parked (parked-client server number))
+         (with-open-socket (served "127.0.0.1" number)
+           (write-string "half a line" served)
+           (finish-output served)
+           (is-true (wait-until (lambda ()
+                                  (let ((service (service-of server)))
+                                    (and (= 2 (port::service-client-count service))
+                                         (= 2 (port::service-thread-count service))
+                                         (port::service-leader service))))))
+           (let ((stop (in-thread (lambda ()
+                                    (let ((port::*close-limit* 60))
+                                      (stop-server server :drain 0))))))
+             (is-true (sb-thread:wait-on-semaphore seen :timeout 10))
+             (sb-thread:signal-semaphore gate 10)
+             (is-true (join stop))))))
+     #'echo-one-line :threads 2
+     :on-error (lambda (condition socket)
+                 (declare (ignore condition socket))
+                 (sb-thread:signal-semaphore seen)))))
+
+(define-test service.stop-leaves-a-hook-that-takes-its-time ()
+  "However long the functions may take: once the last has returned what their closes are told to has
+the usual time, and no more."
+  (let ((inside (sb-thread:make-semaphore)) (go-on (sb-thread:make-semaphore)))
+    (flet ((wait ()
+             (sb-thread:signal-semaphore inside)
+             (sb-thread:wait-on-semaphore go-on)))
+      (call-with-slow-hook
+       (lambda (server number gate)
+         (declare (ignore gate))
+         (with-open-socket (own "127.0.0.1" number)
+           (say own "wait")
+           (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+           (let ((stop (in-thread (lambda ()
+                                    (let ((port::*close-limit* 0.1))
+                                      (stop-server server :drain nil))))))
+             (is-true (wait-until (lambda () (port::service-ending (service-of server)))))
+             (sb-thread:signal-semaphore go-on)
+             (is (null (join stop))))))
+       (lambda (socket) (echo-one-line socket #'wait) nil)
+       :threads 1))))
+
 (define-test service.stop-within-a-stop ()
   "The end of a stop within another, as one that a signal makes, leaves the function to the outer
 one."
@@ -411,3 +487,23 @@ nor end."
     (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused))
     (is-true (wait-until (lambda () (zerop (port::service-thread-count (service-of server))))))
     (is-true (stop-server server))))
+
+(define-test service.stop-unwound-in-its-wait (:behaviour 26)
+  "Where nobody waits for the threads any more the last of them leaves nothing open."
+  (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
+    (flet ((wait ()
+             (sb-thread:signal-semaphore inside)
+             (sb-thread:wait-on-semaphore gate)))
+      (let* ((server (serve (lambda (socket) (echo-one-line socket #'wait) nil) 0
+                            :host "127.0.0.1"))
+             (number (port-of (first (server-listeners server)))))
+        (with-open-socket (own "127.0.0.1" number :input-timeout 10)
+          (say own "wait")
+          (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+          (let ((stopper (sb-thread:make-thread (lambda () (stop-server server :drain nil)))))
+            (is-true (wait-until (lambda () (port::service-ending (service-of server)))))
+            (sb-thread:terminate-thread stopper)
+            (is-true (wait-until (lambda () (not (sb-thread:thread-alive-p stopper))))))
+          (sb-thread:signal-semaphore gate)
+          (is-answered-and-ended own "wait"))
+        (is-true (wait-until (lambda () (null (what-is-left-in server)))))))))

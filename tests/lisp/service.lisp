@@ -4,11 +4,37 @@
 
 (define-suite service "Services.")
 
+(defun service-of (server)
+  (port::server-service server))
+
+(defun what-is-left-in (server)
+  "What the books of SERVER, which has been stopped, should not have any more: a list of (what
+value), NIL for nothing."
+  (let ((service (service-of server)))
+    (loop for (what . value)
+            in (list (cons :clients (count nil (port::service-clients service) :test-not #'eq))
+                     (cons :client-count (port::service-client-count service))
+                     (cons :line (or (port::service-first service) (port::service-last service)))
+                     (cons :threads (port::service-threads service))
+                     (cons :thread-count (port::service-thread-count service))
+                     (cons :starting (port::service-starting service))
+                     (cons :idlers (port::service-idlers service))
+                     (cons :idle (port::service-idle service))
+                     (cons :coming (port::service-coming service))
+                     (cons :leader (port::service-leader service))
+                     (cons :ticker (port::service-ticker service))
+                     (cons :stoppers (port::service-stoppers service)))
+          unless (member value '(nil 0))
+            collect (list what value))))
+
 (defun call-with-service (function handler arguments)
-  "Call FUNCTION with a server of HANDLER and the port it listens on; stop it."
+  "Call FUNCTION with a server of HANDLER and the port it listens on; stop it, which leaves nothing
+in its books."
   (let ((server (apply #'serve handler 0 (append arguments (list :host "127.0.0.1")))))
     (unwind-protect (funcall function server (port-of (first (server-listeners server))))
-      (is-true (stop-server server :drain 0)))))
+      (is-true (stop-server server :drain 0))
+      (is-true (wait-until (lambda () (null (what-is-left-in server)))) "~S"
+               (what-is-left-in server)))))
 
 (defmacro with-service ((server number handler &rest arguments) &body body)
   "Run BODY with SERVER, a service of HANDLER, and NUMBER, its port."
@@ -33,9 +59,6 @@ function WAIT is called."
 (defun ask-once (number text)
   (with-open-socket (socket "127.0.0.1" number :timeout 10 :input-timeout 10)
     (ask socket text)))
-
-(defun service-of (server)
-  (port::server-service server))
 
 (defun client-count (server)
   (port::service-client-count (service-of server)))
@@ -141,6 +164,50 @@ input."
         (is-false (port::hear-client service client))
         (is (eq :parked (port::client-state client)))
         (is (equal "one" (ask socket "one")))))))
+
+(define-test service.no-event-of-another ()
+  "What a leader was told of a connection that is gone is not of the one that has its place now."
+  (with-service (server number #'echo-one-line)
+    (with-open-stream (own (parked-client server number))
+      (let* ((client (only-client server)) (handle (port::client-handle client)))
+        (flet ((found (handle)
+                 (funcall 'port::find-client (service-of server) handle)))
+          (is (eq client (found handle)))
+          (is (null (found (logxor handle (1+ port::+lport-socket-index+))))))))))
+
+(define-test service.input-that-waits-for-its-function-wakes-nobody (:weather nil)
+  "While a function takes its time and more arrives for it the leader sleeps."
+  (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
+    (flet ((wait ()
+             (sb-thread:signal-semaphore inside)
+             (sb-thread:wait-on-semaphore gate)))
+      (with-service (server number (lambda (socket) (echo-one-line socket #'wait)))
+        (with-open-stream (own (parked-client server number))
+          (say own "wait")
+          (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+          (say own "more")
+          (is-true (wait-until (lambda () (eq :muted (port::client-state (only-client server))))))
+          (let ((turn (port::service-turn (service-of server))))
+            (sleep 0.1)
+            (is (< (- (port::service-turn (service-of server)) turn) 20) "it spins"))
+          (sb-thread:signal-semaphore gate)
+          (is (equal "wait" (read-line own)))
+          (is (equal "more" (read-line own))))))))
+
+(define-test service.looks-after-others-again-after-a-rest ()
+  "The ticker sleeps while there is nothing to do; a function that takes its time wakes it."
+  (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
+    (flet ((wait ()
+             (sb-thread:signal-semaphore inside)
+             (sb-thread:wait-on-semaphore gate)))
+      (with-service (server number (lambda (socket) (echo-one-line socket #'wait)) :threads 2)
+        (with-open-stream (own (parked-client server number))
+          (is-true (wait-until (lambda () (port::service-ticker-asleep (service-of server)))))
+          (say own "wait")
+          (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+          (unwind-protect (is (equal "x" (ask-once number "x")))
+            (sb-thread:signal-semaphore gate))
+          (is (equal "wait" (read-line own))))))))
 
 (define-test service.slow-among-quick ()
   "A function that takes its time, among so many quick ones that the ticker looks seldom, holds up
@@ -380,6 +447,11 @@ not; what came without a line's end before that is served."
       (port::log-error (make-condition 'type-error :datum (make-list 100000 :initial-element 1)
                                                    :expected-type 'string)
                        (make-string 100000 :initial-element #\s))
+      (is (> 3000 (length (get-output-stream-string text))))
+      (let ((circle (list 1)) (*print-length* nil))
+        (setf (rest circle) circle)
+        (port::log-error (make-condition 'type-error :datum circle :expected-type 'string)
+                         "socket"))
       (is (> 3000 (length (get-output-stream-string text)))))))
 
 (define-condition serious-of-mine (serious-condition) ())
@@ -419,6 +491,26 @@ not; what came without a line's end before that is served."
       (let ((lines (get-output-stream-string text)))
         (is (search "SILENT-CONDITION" lines) "~A" lines)
         (is (= 1 (count #\Newline lines)) "~A" lines)))))
+
+(define-test service.hook-fails-and-nobody-can-be-told ()
+  "Nor does it end anything where *ERROR-OUTPUT* is a stream that fails."
+  (multiple-value-bind (closed other) (open-socket-pair)
+    (close closed)
+    (close other)
+    (flet ((answer (socket)
+             (unless (equal "fine" (read-line socket))
+               (error "as was asked"))
+             (write-line "fine" socket))
+           (fail (condition socket)
+             (declare (ignore condition socket))
+             (error "as was asked")))
+      (call-with-errors-in closed
+                           (lambda ()
+                             (with-service (server number #'answer :on-error #'fail)
+                               (is (null (ignore-errors (ask-once number "odd"))))
+                               (is (equal "fine" (ask-once number "fine")))
+                               (is-true (wait-until (lambda ()
+                                                      (zerop (client-count server)))))))))))
 
 (define-test service.idle-timeout (:behaviour 4)
   "Connections that are silent for too long are closed, parked or not; others are not."
@@ -613,6 +705,24 @@ function closes although it asks to be called again."
     (is-false (port::service-paused (service-of server)))
     (is (equal "x" (ask-once number "x")))))
 
+(define-test service.goes-on-while-a-failed-accept-is-told ()
+  "Another thread leads while the only one that there is has to tell the hook of the failure."
+  (let ((told (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
+    (with-service (server number #'echo-one-line
+                          :on-error (lambda (condition socket)
+                                      (declare (ignore condition socket))
+                                      (sb-thread:signal-semaphore told)
+                                      (sb-thread:wait-on-semaphore gate)))
+      (let ((service (service-of server)))
+        (is-true (wait-until (lambda () (port::service-leader service))))
+        (port::accept-failed service (first (server-listeners server))
+                             (status "descriptors-exhausted"))
+        (port::lport-poller-wake (port::channel-handle (port::service-set service)))
+        (is-true (sb-thread:wait-on-semaphore told :timeout 10))
+        (unwind-protect (is (equal "meanwhile" (ask-once number "meanwhile")))
+          (sb-thread:signal-semaphore gate))
+        (is (= port::+never+ (port::service-resume-at service)) "the pause is over")))))
+
 (define-test service.function-ends-its-thread ()
   "The connection is aborted and another thread has the place of the one that is gone."
   (with-service (server number (lambda (socket)
@@ -708,6 +818,63 @@ semaphore that counts them."
               (is (equal "x" (ask-once number "x")))
               (sb-thread:signal-semaphore gate)
               (is (equal "wait" (read-line slow nil))))))))))
+
+(define-test service.killed-while-idle (:behaviour 26)
+  "Threads that are killed while they have nothing to do are missed by nobody."
+  (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
+    (flet ((wait ()
+             (sb-thread:signal-semaphore inside)
+             (sb-thread:wait-on-semaphore gate)))
+      (with-service (server number (lambda (socket) (echo-one-line socket #'wait)) :threads 4)
+        (let ((service (service-of server))
+              (clients (loop repeat 3 collect (open-socket "127.0.0.1" number :input-timeout 10))))
+          (dolist (client clients)
+            (say client "wait"))
+          (is-true (sb-thread:wait-on-semaphore inside :n 3 :timeout 10))
+          (sb-thread:signal-semaphore gate 3)
+          (is-true (wait-until (lambda () (= 2 (port::service-idle service)))))
+          (dolist (thread (copy-list (port::service-threads service)))
+            (unless (member thread (list (port::service-leader service)
+                                         (port::service-ticker service)))
+              (sb-thread:terminate-thread thread)))
+          (is (equal "x" (ask-once number "x")))
+          (mapc #'close clients))))))
+
+(define-test service.killed-while-it-looks-after-others (:behaviour 26)
+  "The thread that leads, or ticks, and is killed has a successor."
+  (dolist (part '(port::service-leader port::service-ticker))
+    (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
+      (flet ((wait ()
+               (sb-thread:signal-semaphore inside)
+               (sb-thread:wait-on-semaphore gate)))
+        (with-service (server number (lambda (socket) (echo-one-line socket #'wait)) :threads 2)
+          (with-open-stream (own (parked-client server number))
+            (let ((service (service-of server)))
+              (is-true (wait-until (lambda ()
+                                     (and (port::service-leader service)
+                                          (port::service-ticker-asleep service)))))
+              (let ((thread (funcall part service)))
+                (sb-thread:terminate-thread thread)
+                (is-true (wait-until (lambda () (not (sb-thread:thread-alive-p thread)))))))
+            (is (equal "x" (ask own "x")))
+            (say own "wait")
+            (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+            (unwind-protect (is (equal "y" (ask-once number "y")))
+              (sb-thread:signal-semaphore gate))
+            (is (equal "wait" (read-line own)))))))))
+
+(define-test service.killed-with-its-successor (:behaviour 26)
+  "A thread that ends sees to it that there is another, also where that is killed before it begins."
+  (with-service (server number (lambda (socket)
+                                 (let ((line (read-line socket nil)))
+                                   (when (equal line "abort") (sb-thread:abort-thread))
+                                   (when line (write-line line socket))))
+                        :threads 1)
+    (with-open-socket (own "127.0.0.1" number)
+      (call-with-stillborn-threads (lambda (killed)
+                                     (say own "abort")
+                                     (is-true (sb-thread:wait-on-semaphore killed :timeout 10)))))
+    (is (equal "fine" (ask-once number "fine")))))
 
 (define-test service.killed-threads (:behaviour 26 :limit 60)
   "Who ends the thread of a function, and comes too late for it, leaves no connection with nobody
