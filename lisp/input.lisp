@@ -185,8 +185,7 @@ yet."
   (check-open connection :read)
   (let ((count (receive-into-buffer connection)))
     (cond ((>= count 0) count)
-          ((would-block-p count) (release-idle-input connection) nil)
-          (t (fail-on connection count :read)))))
+          ((not (would-block-p count)) (fail-on connection count :read)))))
 
 ;;; In the buffer: what operations on one element try first, where this thread is the resident.
 
@@ -219,12 +218,11 @@ WITH-INPUT-NOW."
               (receive-behind connection flags))))
 
 (defun receive-quickly (connection octets start end)
-  "Receive into OCTETS from START below END if something may be there and none is buffered: how many
-octets, or NIL. To be called within WITH-INPUT-NOW."
+  "Receive into OCTETS from START below END if something may be there: how many octets, or NIL. To
+be called within WITH-INPUT-NOW, where nothing is buffered."
   (declare (type connection connection))
-  (when (zerop (buffered-input connection))
-    (positive (receiving-now (connection) (flags)
-                (receive connection octets start end flags)))))
+  (positive (receiving-now (connection) (flags)
+              (receive connection octets start end flags))))
 
 (defun put-back (connection octets start end)
   "Put OCTETS from START to END before what is unread. A character that was kept aside is no longer
