@@ -65,7 +65,7 @@
     (let ((pairs (loop repeat 70 collect (multiple-value-list (make-pair :local)))))
       (flet ((place (socket)
                (port::handle-place (port::endpoint-handle socket))))
-        (dolist (socket (sort (apply #'append pairs) #'< :key #'place))
+        (dolist (socket (sort (loop for pair in pairs append (copy-list pair)) #'< :key #'place))
           (poller-add poller socket)))
       (loop for (a b) in pairs
             do (send-octets b 1)
@@ -73,6 +73,15 @@
                (close a)
                (poller-remove poller b)
                (close b)))))
+
+(define-test poller.reports-at-most-512-at-once ()
+  "A wait whose list was full makes room for more in the next, up to that."
+  (with-poller (poller)
+    (let ((sockets (loop repeat 300 append (multiple-value-list (make-pair :local)))))
+      (dolist (socket sockets)
+        (poller-add poller socket :output t))
+      (is (equal '(64 128 256 512 512) (loop repeat 5 collect (length (events-now poller)))))
+      (mapc #'close sockets))))
 
 (define-test poller.where-a-filter-forbids-epoll ()
   "It is told of who asks for epoll, and a poller works without."
