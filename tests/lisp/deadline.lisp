@@ -449,6 +449,19 @@ what was sent."
                      (read-line b))))
       (is (equal '(1/50 1/50 1/20) given)))))
 
+(define-test deadline.wait-longer-of-an-accept ()
+  "It has the time that it was given, also where its next look finds nobody."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (setf (socket-timeout server :input) 1/50)
+    (let ((asked 0) (client nil))
+      (handler-bind ((timeout (lambda (condition)
+                                (incf asked)
+                                (setf client (open-socket "127.0.0.1" (port-of server)))
+                                (wait-longer 10 condition))))
+        (close (socket-accept server)))
+      (is (= 1 asked))
+      (close client))))
+
 (define-test deadline.wait-longer-of-several-calls ()
   "Each of several calls that were given more time tells how much that was."
   (with-pair (a b)
