@@ -185,6 +185,15 @@ question without an end; of the format's own, the question is about the characte
       (is (equal "abcdefg" (progn (setf (stream-external-format b) (remove-limit format))
                                   (read-line b)))))))
 
+(define-test text-errors.half-of-an-end-is-not-of-the-line (:behaviour 44)
+  "A line as long as it may be, of whose end there is but the carriage return, is not too long."
+  (with-pair (a b)
+    (setf (stream-external-format b) '(:utf-8 :eol :crlf :line-limit 3))
+    (send-octets a "abc" 13)
+    (let ((reader (start-blocked (lambda () (read-line b)))))
+      (send-octets a 10)
+      (is (equal "abc" (join reader))))))
+
 (defun remove-limit (format)
   (cons (first format)
         (loop for (key value) on (rest format) by #'cddr
