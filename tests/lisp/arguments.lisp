@@ -40,6 +40,10 @@ Returns the condition."
       (is-usage-failure (lambda ()
                           (setf (stream-external-format a) `(:utf-8 :line-limit ,limit)))
                         ":LINE-LIMIT a number of octets above 0"))
+    (dolist (replacement '("" "ab" 63))
+      (is-usage-failure (lambda ()
+                          (setf (stream-external-format a) `(:utf-8 :replacement ,replacement)))
+                        ":REPLACEMENT a character"))
     (is (eq :utf-8 (stream-external-format a)))))
 
 (deftype octet-of-mine ()

@@ -161,13 +161,16 @@ much for octets that come one by one, of which other tests have some."
     (is (equalp (octets 0 97) (everything b)))))
 
 (defparameter *wrong-octets*
-  '((:cp1252 "a?bc" 97 #x81 98 99)
+  '((:ascii "a??b" 97 #xC3 #xA9 98)
+    (:cp1252 "a?bc" 97 #x81 98 99)
     (:gbk "a?b?中c" 97 #x80 98 #xFF #xD6 #xD0 99)
     (:gbk "? a?中" #xD6 #x20 97 #xFE #xFE #xD6 #xD0)
+    (:gbk "??a" #x81 #xFF 97)
     (:eucjp "?a?日" #x8F #xA1 97 #x80 #xC6 #xFC)
     (:eucjp "?日" #x8F #xA1 #xA1 #xC6 #xFC)
     (:cp932 "? a?A日" #x81 #x20 97 #xEB #x41 #x93 #xFA)
     (:utf-16le "?ab" 0 #xDC 97 0 98 0)
+    (:utf-16le "?a" 0 #xD8 97 0)
     (:utf-16be "a?b" 0 97 #xD8 0 0 98)
     (:utf-16be "??b" #xD8 0 #xD8 0 0 98)
     (:utf-32le "a?b" 97 0 0 0 0 0 17 0 98 0 0 0)
@@ -241,6 +244,21 @@ waits."
                 while character
                 collect character)
           'string))
+
+(define-test encodings.utf-8b-of-each-octet ()
+  "Each octet that is no character comes back as it came."
+  (with-pair (a b)
+    (setf (stream-external-format a) :utf-8b
+          (stream-external-format b) :utf-8b)
+    (loop for octet from 128 to 255
+          do (write-octets a (octets octet 97))
+             (finish-output a)
+             (let ((character (read-char b)))
+               (is (= (+ #xDC00 octet) (char-code character)))
+               (is (char= #\a (read-char b)))
+               (write-char character b)
+               (finish-output b)
+               (is (= octet (read-byte a)))))))
 
 (define-test encodings.utf-8b-loses-nothing (:behaviour 43)
   "What the end of the file or of a line cuts off stands for itself too, in every way to read."
