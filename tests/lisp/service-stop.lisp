@@ -291,19 +291,6 @@ takes at once even without a drain."
         (is-true (stop-server server :drain drain))
         (is-answered-and-ended client "late")))))
 
-(define-test service.end-is-read-as-the-end (:weather nil)
-  "Where a connection is closed because the service stops, what its peer has sent just now, however
-much, does not turn the end into a reset."
-  (with-service (server number #'echo-one-line)
-    (with-open-stream (own (parked-client server number))
-      (let ((client (only-client server)))
-        (is-true (port::change-state client :parked :running)) ; as END-PARKED does
-        (write-octets own (octets-of-size 60000))
-        (finish-output own)
-        (is-true (wait-until (lambda () (port::input-there-p client))))
-        (port::end-cleanly (service-of server) client)
-        (is (null (read-line own nil)))))))
-
 ;;; Hooks that take their time
 
 (defun call-with-slow-hook (function handler &rest arguments)

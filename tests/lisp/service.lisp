@@ -417,6 +417,18 @@ not; what came without a line's end before that is served."
     (is (equal (format nil "socket: odd~%socket: PROXY header failed: proxy syntax~%")
                (get-output-stream-string text)))))
 
+(define-test service.without-a-hook-there-is-a-line ()
+  "Of what the function signals, with the socket."
+  (let ((text (make-string-output-stream)))
+    (call-with-errors-in text
+                         (lambda ()
+                           (with-service (server number (lambda (socket)
+                                                          (read-line socket)
+                                                          (error "as was asked")))
+                             (is (null (ignore-errors (ask-once number "odd"))))
+                             (is-true (wait-until (lambda () (zerop (client-count server))))))))
+    (is (search ": as was asked" (get-output-stream-string text)))))
+
 (define-test service.a-close-that-fails-is-told ()
   "What a function has written, and cannot be sent any more, is an error of its connection."
   (let ((seen '()))
@@ -529,6 +541,27 @@ not; what came without a line's end before that is served."
                               (connection-reset () :end))))
             (is (eq :end line))
             (is (<= 0.9 seconds 5) "~A s" seconds)))))))
+
+(define-test service.looks-in-time-for-who-was-silent ()
+  "A look at those that wait says when the next has to be: after a while, and in time for each."
+  (with-service (server number #'echo-one-line :timeout 1000)
+    (with-open-stream (own (parked-client server number))
+      (with-open-socket (other "127.0.0.1" number :input-timeout 10)
+        (is (equal "x" (ask other "x")))
+        (let* ((service (service-of server))
+               (clients (remove nil (coerce (port::service-clients service) 'list)))
+               (now (lport-clock-now)) (second 1000000000))
+          (flet ((parked-p (client)
+                   (eq :parked (port::client-state client))))
+            (is (= 2 (length clients)))
+            (is-true (wait-until (lambda () (every #'parked-p clients)))))
+          (dolist (early clients)
+            (dolist (client clients)
+              (setf (port::client-since client) now))
+            (decf (port::client-since early) (* 500 second))
+            (setf (port::service-sweep-at service) now)
+            (port::sweep service now)
+            (is (= (+ now (* 500 second)) (port::service-sweep-at service)))))))))
 
 (define-test service.connections-above-the-limit-wait ()
   (with-service (server number #'echo-lines :max-connections 2)
@@ -649,7 +682,11 @@ not; what came without a line's end before that is served."
     (is-failure (not-supported :not-supported) (serve #'echo-lines packets))
     (close packets))
   (signals type-error (stop-server "server"))
+  (is (typep (failure-of (serve #'echo-lines "")) 'network))
+  (signals type-error (serve #'echo-lines 0 :backlog -1))
   (with-socket-server (taken 0 :host "127.0.0.1")
+    (is-failure (usage-error :invalid "expected each server once")
+      (serve #'echo-lines (list taken taken)))
     (is-failure (address-in-use :address-in-use)
       (serve #'echo-lines (list 0 (port-of taken)) :host "127.0.0.1"))))
 
@@ -769,15 +806,20 @@ function closes although it asks to be called again."
     (close deaf :abort t)))
 
 (define-test service.silent-and-deaf (:limit 60 :weather nil)
-  "Nobody waits for the flush of a connection that was silent for too long."
-  (let ((cell (list nil)))
-    (with-service (server number (keep-served cell) :timeout 1)
+  "Nobody waits for the flush of a connection that was silent for too long, for which the function
+is not called any more."
+  (let* ((cell (list nil)) (calls 0) (serve (keep-served cell)))
+    (with-service (server number (lambda (socket)
+                                   (when (eq socket (car cell)) (incf calls))
+                                   (funcall serve socket))
+                          :timeout 1)
       (call-with-deaf-client
        (lambda ()
          (is-true (wait-until (lambda () (not (open-stream-p (car cell)))) 10))
          (dotimes (i 3)
            (is (> 2 (seconds-of (lambda () (is (equal "x" (ask-once number "x"))))))))
-         (is-true (stop-server server :drain 0)))
+         (is-true (stop-server server :drain 0))
+         (is (zerop calls)))
        number server cell))))
 
 (defun call-with-stillborn-threads (function)
