@@ -905,7 +905,7 @@ semaphore that counts them."
               (sb-thread:signal-semaphore gate))
             (is (equal "wait" (read-line own)))))))))
 
-(define-test service.killed-with-its-successor (:behaviour 26)
+(define-test service.killed-with-its-successor (:behaviour 26 :weather nil)
   "A thread that ends sees to it that there is another, also where that is killed before it begins."
   (with-service (server number (lambda (socket)
                                  (let ((line (read-line socket nil)))
