@@ -905,13 +905,14 @@ semaphore that counts them."
               (sb-thread:signal-semaphore gate))
             (is (equal "wait" (read-line own)))))))))
 
-(define-test service.killed-with-its-successor (:behaviour 26 :weather nil)
+(define-test service.killed-with-its-successor (:behaviour 26)
   "A thread that ends sees to it that there is another, also where that is killed before it begins."
   (with-service (server number (lambda (socket)
                                  (let ((line (read-line socket nil)))
                                    (when (equal line "abort") (sb-thread:abort-thread))
                                    (when line (write-line line socket))))
                         :threads 1)
+    (is-true (wait-until (lambda () (port::service-leader (service-of server)))))
     (with-open-socket (own "127.0.0.1" number)
       (call-with-stillborn-threads (lambda (killed)
                                      (say own "abort")
