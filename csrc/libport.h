@@ -17,8 +17,8 @@
  * Results.  Zero or more is a result; below zero is a status that packs a portable kind (LPORT_...
  *   below) with the system's own number. lport_status_kind and its neighbours take it apart. Every
  *   function may return LPORT_INVALID for an argument outside what it says, and may ignore a flag
- *   that means nothing to it. In the entries below a bare `0.` means "returns 0", and `LPORT_X: why`
- *   that this status is returned and why; `the exhausted ones` are the statuses
+ *   that means nothing to it. In the entries below a bare `0.` means "returns 0", and `LPORT_X:
+ * why` that this status is returned and why; `the exhausted ones` are the statuses
  *   LPORT_DESCRIPTORS_EXHAUSTED, LPORT_MEMORY_EXHAUSTED and LPORT_BUFFERS_EXHAUSTED.
  *
  * Sockets.  A socket is a positive integer below 2^62: a slot in the table, which its 24 lowest
@@ -793,9 +793,10 @@ LPORT_API int64_t lport_service_list(char *text, size_t cap);
  * family may be LPORT_ANY to give only a port). FLAGS: LPORT_NODELAY, LPORT_KEEPALIVE. Attempts
  * follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one thread.
  * IPv4-mapped addresses, that of LOCAL too, are IPv4. LPORT_ADDRESS_SYNTAX: NAME can only be a
- * literal and is not one, or PORT is none. LPORT_DESCRIPTORS_EXHAUSTED. Else, where NAME has a zone,
- * what lport_address_parse says of that, and, where it is a name, what lport_resolve_open says. A
- * literal of another family than FAMILY is reported by the first step: LPORT_HOST_NOT_FOUND. */
+ * literal and is not one, or PORT is none. LPORT_DESCRIPTORS_EXHAUSTED. Else, where NAME has a
+ * zone, what lport_address_parse says of that, and, where it is a name, what lport_resolve_open
+ * says. A literal of another family than FAMILY is reported by the first step:
+ * LPORT_HOST_NOT_FOUND. */
 LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
                                   const uint8_t *local, int32_t flags);
 

@@ -77,10 +77,15 @@ one."
 (defmacro with-own-end-retry ((host port) &body body)
   "Run BODY, which connects, with HOST and PORT, variables that have the own end as it was given, or
 NIL: where that end is not to be had, the one or the other can be replaced."
-  `(with-retry (,port "connect" "local port"
-                      (and ,port '(or address-in-use address-not-available permission-denied)))
-     (with-retry (,host "connect" "local host" (and ,host 'address-not-available))
-       ,@body)))
+  (let ((connect (gensym "CONNECT")))
+    `(flet ((,connect (,host ,port) ,@body))
+       (if (or ,host ,port)
+           (with-retry (,port "connect" "local port"
+                              (and ,port '(or address-in-use address-not-available
+                                           permission-denied)))
+             (with-retry (,host "connect" "local host" (and ,host 'address-not-available))
+               (,connect ,host ,port)))
+           (,connect nil nil)))))
 
 ;;; By name
 
