@@ -15,8 +15,8 @@ arguments."
   (ask "New ~A: " what)
   (list (read-line *query-io*)))
 
-;;; An operation that can be tried again only says so. The restarts are established where a failure is
-;;; signalled, and associated with its condition, so an operation that succeeds does not pay for
+;;; An operation that can be tried again only says so. The restarts are established where a failure
+;;; is signalled, and associated with its condition, so an operation that succeeds does not pay for
 ;;; them. They belong to one call, the innermost that the condition can be about, so that there is
 ;;; one of each name. An operation that a handler calls is no part of the one that has failed.
 
