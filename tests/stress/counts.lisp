@@ -7,7 +7,7 @@
 
 (defparameter *names*
   '(:dialled :accepted :octets :crossed :refused :reset-while-dialling :reset-by-server :ended-early
-    :stormed :pairs :closed-under-users :thrown-out :killed :left-to-the-finalizer
+    :stormed :pairs :closed-under-users :thrown-out :killed :left-to-the-collector
     :timed-out-from-outside :timed-out-too-late :collections :signals-sent :signals
     :out-of-ports :surprises)
   "What is counted, in the order of the report.")

@@ -62,7 +62,7 @@
 
 (defun look-what-is-left (before)
   "Everything that was opened has to be gone, by its close or, where a victim was thrown out of it
-before it had a name for it, by its finalizer."
+before it had a name for it, after a collection."
   (fill *served* nil)
   (until (lambda ()
            (sb-ext:gc :full t)

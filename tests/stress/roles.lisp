@@ -44,10 +44,10 @@ that is none of the game is a surprise."
 
 (defun explain-silence (peer condition)
   "A server has waited too long: that is a surprise if there is something to read. If not, the
-client is a victim that was thrown out before it had a name for its socket, and the finalizer has
-still to come."
+client is a victim that was thrown out before it had a name for its socket, and the collection that
+finds it has still to come."
   (if (and (eq :read (network-operation condition)) (not (wait-for-stream peer 0)))
-      (note :left-to-the-finalizer)
+      (note :left-to-the-collector)
       (surprise "server hangs: ~A" condition)))
 
 (defun serve-one (place)
