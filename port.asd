@@ -53,6 +53,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "interface")
                (:file "resolver")
                (:file "channel")
+               (:file "blocking")
                (:file "direction")
                (:file "text")
                (:file "text-tables")

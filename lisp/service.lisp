@@ -127,10 +127,7 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
   (check-argument :serve max-connections '(or null (integer 1)) "a number of connections, or NIL")
   (check-argument :serve name 'string "a name, a string")
-  (unless (%threads-p)
-    (fail-as 'not-supported :serve :not-supported
-             :message "expected a Lisp with threads, got ~A; POLLER-WAIT does without"
-             :arguments (list (lisp-implementation-type))))
+  (check-threads)
   (let ((span (span-of timeout))
         (settings (given :proxy-protocol proxy-protocol :bin bin :element-type element-type
                          :input-timeout input-timeout :output-timeout output-timeout)))
@@ -150,15 +147,24 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
                        :name name :thread-limit threads :connection-limit max-connections
                        :timeout span :await-input await-input :set set
                        :processors (%processor-count)
-                       :listeners (loop for listener in listeners
-                                        collect (cons listener
-                                                      (apply #'parse-settings
-                                                             (append settings
-                                                                     (server-settings
-                                                                      listener)))))))
+                       :listeners (listeners-with-settings listeners settings)))
        listeners own))))
 
 (note-keywords 'serve)
+
+(defun check-threads ()
+  "Signal NOT-SUPPORTED where this Lisp has no threads."
+  (unless (%threads-p)
+    (fail-as 'not-supported :serve :not-supported
+             :message "expected a Lisp with threads, got ~A; POLLER-WAIT does without"
+             :arguments (list (lisp-implementation-type)))))
+
+(defun listeners-with-settings (listeners settings)
+  "A list of (listener . settings) for LISTENERS: those of their connections, parsed, which are
+SETTINGS, a plist, and what each has of its own beside them."
+  (loop for listener in listeners
+        for own = (server-settings listener)
+        collect (cons listener (apply #'parse-settings (append settings own)))))
 
 (defun start-service (make listeners own)
   "The SERVER of the service that MAKE returns, called with its poll-set, for LISTENERS, once it has
