@@ -36,18 +36,21 @@ static inline uint32_t get_scope(const uint8_t *address) {
 }
 
 static inline void set_scope(uint8_t *address, uint32_t scope) {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         address[LPORT_AT_SCOPE + i] = (uint8_t)(scope >> (24 - 8 * i) & 0xff);
+    }
 }
 
 /* Makes ADDRESS the block of FAMILY with the LEN octets at OCTETS, port 0, no scope. */
 static inline void set_block(uint8_t *address, int32_t family, const void *octets, size_t len) {
     memset(address, 0, LPORT_ADDRESS_SIZE);
     address[LPORT_AT_FAMILY] = (uint8_t)family;
-    if (len > 0)
+    if (len > 0) {
         memcpy(address + LPORT_AT_OCTETS, octets, len);
-    if (family == LPORT_LOCAL)
+    }
+    if (family == LPORT_LOCAL) {
         address[LPORT_AT_LENGTH] = (uint8_t)len;
+    }
 }
 
 static inline bool is_mapped(const uint8_t *octets) {

@@ -44,15 +44,19 @@ static int64_t to_local(const uint8_t *address, struct sockaddr_storage *storage
 int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
                                 struct sockaddr_storage *storage) {
     uint8_t room[LPORT_ADDRESS_SIZE];
-    if (!is_block(address))
+    if (!is_block(address)) {
         return lport_status_make(LPORT_INVALID);
+    }
     memset(storage, 0, sizeof *storage);
-    if (!mapped)
+    if (!mapped) {
         address = lport_address_plain(address, room);
-    if (address[LPORT_AT_FAMILY] == LPORT_LOCAL)
+    }
+    if (address[LPORT_AT_FAMILY] == LPORT_LOCAL) {
         return to_local(address, storage);
-    if (address[LPORT_AT_FAMILY] == LPORT_INET && !mapped)
+    }
+    if (address[LPORT_AT_FAMILY] == LPORT_INET && !mapped) {
         return to_inet(address, storage);
+    }
     return to_inet6(address, storage);
 }
 
@@ -69,8 +73,9 @@ static int64_t from_inet6(const struct sockaddr_storage *storage, uint8_t *addre
     memcpy(&in6, storage, sizeof in6);
     lport_address_set(address, LPORT_INET6, in6.sin6_addr.s6_addr, INET6_OCTETS,
                       ntohs(in6.sin6_port));
-    if (lport_address_unmap(address))
+    if (lport_address_unmap(address)) {
         return LPORT_INET;
+    }
     set_scope(address, in6.sin6_scope_id);
     return LPORT_INET6;
 }
@@ -80,27 +85,35 @@ static int64_t from_inet6(const struct sockaddr_storage *storage, uint8_t *addre
 static int64_t from_local(const struct sockaddr_storage *storage, size_t len, uint8_t *address) {
     const char *name = (const char *)storage + LOCAL_AT;
     size_t used = len > LOCAL_AT ? len - LOCAL_AT : 0;
-    if (used > sizeof *storage - LOCAL_AT)
+    if (used > sizeof *storage - LOCAL_AT) {
         return lport_status_make(LPORT_INVALID);
-    if (used > 0 && name[0] != '\0')
+    }
+    if (used > 0 && name[0] != '\0') {
         used = strnlen(name, used);
-    if (used > LPORT_LOCAL_MAX)
+    }
+    if (used > LPORT_LOCAL_MAX) {
         return lport_status_make(LPORT_INVALID);
+    }
     set_block(address, LPORT_LOCAL, name, used);
     return LPORT_LOCAL;
 }
 
 int64_t lport_address_from_kernel(const struct sockaddr_storage *storage, socklen_t len,
                                   uint8_t *address) {
-    if (len == 0) /* recvmsg(2) from a local socket without a name; no other family lacks one */
+    if (len == 0) { /* recvmsg(2) from a local socket without a name; no other family lacks one */
         return from_local(storage, 0, address);
-    if (len < LOCAL_AT)
+    }
+    if (len < LOCAL_AT) {
         return lport_status_make(LPORT_INVALID);
-    if (storage->ss_family == AF_INET && len >= sizeof(struct sockaddr_in))
+    }
+    if (storage->ss_family == AF_INET && len >= sizeof(struct sockaddr_in)) {
         return from_inet(storage, address);
-    if (storage->ss_family == AF_INET6 && len >= sizeof(struct sockaddr_in6))
+    }
+    if (storage->ss_family == AF_INET6 && len >= sizeof(struct sockaddr_in6)) {
         return from_inet6(storage, address);
-    if (storage->ss_family == AF_UNIX)
+    }
+    if (storage->ss_family == AF_UNIX) {
         return from_local(storage, len, address);
+    }
     return lport_status_make(LPORT_INVALID);
 }

@@ -17,7 +17,8 @@ int64_t lport_clock_now(void) {
 
 int64_t lport_clock_after(int64_t ns) {
     int64_t now = lport_clock_now();
-    if (ns <= 0)
+    if (ns <= 0) {
         return now;
+    }
     return ns < LPORT_NEVER - now ? now + ns : LPORT_NEVER;
 }

@@ -56,8 +56,9 @@ static size_t split(const char *line, size_t len, struct word *words, size_t max
         size_t end = space ? (size_t)(space - line) : len;
         words[count] = (struct word){line + at, end - at};
         at = end + 1;
-        if (space != NULL && count + 1 == max)
+        if (space != NULL && count + 1 == max) {
             return max + 1;
+        }
     }
     return count;
 }
@@ -71,8 +72,9 @@ static bool read_end(struct word host, struct word port, int32_t family, uint8_t
     int64_t number = lport_port_parse(port.text, port.len);
     /* Brackets and zones are for people. */
     if (number < 0 || memchr(host.text, '[', host.len) || memchr(host.text, '%', host.len) ||
-        lport_address_parse(host.text, host.len, (int32_t)number, address) != family)
+        lport_address_parse(host.text, host.len, (int32_t)number, address) != family) {
         return false;
+    }
     lport_address_unmap(address);
     return true;
 }
@@ -82,11 +84,13 @@ static bool read_line(const char *line, size_t len, uint8_t *source, uint8_t *de
     enum { PROTOCOL, SOURCE, DESTINATION, SOURCE_PORT, DESTINATION_PORT, WORDS };
     struct word words[WORDS];
     size_t count = split(line, len, words, WORDS);
-    if (is_word(words[PROTOCOL], "UNKNOWN"))
+    if (is_word(words[PROTOCOL], "UNKNOWN")) {
         return true; /* whatever follows */
+    }
     bool inet = is_word(words[PROTOCOL], "TCP4");
-    if (count != WORDS || (!inet && !is_word(words[PROTOCOL], "TCP6")))
+    if (count != WORDS || (!inet && !is_word(words[PROTOCOL], "TCP6"))) {
         return false;
+    }
     int32_t family = inet ? LPORT_INET : LPORT_INET6;
     return read_end(words[SOURCE], words[SOURCE_PORT], family, source) &&
            read_end(words[DESTINATION], words[DESTINATION_PORT], family, destination);
@@ -96,12 +100,14 @@ static int64_t parse_line(const uint8_t *octets, size_t len, uint8_t *source,
                           uint8_t *destination) {
     size_t most = len < LINE_MAX_OCTETS ? len : LINE_MAX_OCTETS;
     const uint8_t *end = memchr(octets, '\n', most);
-    if (end == NULL)
+    if (end == NULL) {
         return len < LINE_MAX_OCTETS ? 0 : malformed();
+    }
     size_t size = (size_t)(end - octets) + 1, before = sizeof line_start;
     if (size < before + 2 || octets[size - 2] != '\r' ||
-        !read_line((const char *)octets + before, size - 2 - before, source, destination))
+        !read_line((const char *)octets + before, size - 2 - before, source, destination)) {
         return malformed();
+    }
     return (int64_t)size;
 }
 
@@ -123,9 +129,11 @@ static const struct family {
 };
 
 static const struct family *find_family(uint8_t code) {
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        if (families[i].code == code)
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        if (families[i].code == code) {
             return &families[i];
+        }
+    }
     return NULL;
 }
 
@@ -137,10 +145,12 @@ static int32_t number_at(const uint8_t *octets) {
  * abstract name, which begins with one, before the last run of them. */
 static size_t name_length(const uint8_t *octets) {
     size_t len = PATH_OCTETS;
-    if (octets[0] != '\0')
+    if (octets[0] != '\0') {
         return strnlen((const char *)octets, PATH_OCTETS);
-    while (len > 0 && octets[len - 1] == '\0')
+    }
+    while (len > 0 && octets[len - 1] == '\0') {
         len--;
+    }
     return len;
 }
 
@@ -181,8 +191,9 @@ static const uint8_t *find_checksum(const uint8_t *header, size_t at, size_t len
     while (len - at >= FIELD_START) {
         const uint8_t *value = header + at + FIELD_START;
         size_t more = (size_t)number_at(header + at + 1);
-        if (more > len - at - FIELD_START)
+        if (more > len - at - FIELD_START) {
             return NULL;
+        }
         if (header[at] == FIELD_CHECKSUM) {
             *size = more;
             return value;
@@ -198,10 +209,12 @@ static bool checksum_holds(const uint8_t *header, size_t at, size_t len) {
     static const uint8_t zeros[CHECKSUM];
     size_t size = 0;
     const uint8_t *value = find_checksum(header, at, len, &size);
-    if (value == NULL)
+    if (value == NULL) {
         return true;
-    if (size != CHECKSUM)
+    }
+    if (size != CHECKSUM) {
         return false;
+    }
     uint32_t crc = crc32c(0, header, (size_t)(value - header));
     crc = crc32c(crc, zeros, CHECKSUM);
     crc = crc32c(crc, value + CHECKSUM, len - (size_t)(value + CHECKSUM - header));
@@ -211,22 +224,28 @@ static bool checksum_holds(const uint8_t *header, size_t at, size_t len) {
 
 static int64_t parse_binary(const uint8_t *octets, size_t len, uint8_t *source,
                             uint8_t *destination) {
-    if (len < FIXED)
+    if (len < FIXED) {
         return 0;
+    }
     const struct family *row = find_family(octets[AT_FAMILY]);
     size_t more = (size_t)number_at(octets + AT_LENGTH);
     bool local = octets[AT_COMMAND] == COMMAND_LOCAL; /* the family is ignored then */
-    if (!local && (octets[AT_COMMAND] != COMMAND_PROXY || row == NULL))
+    if (!local && (octets[AT_COMMAND] != COMMAND_PROXY || row == NULL)) {
         return malformed();
+    }
     size_t ports = row != NULL && (row->family == LPORT_INET || row->family == LPORT_INET6) ? 4 : 0;
-    if (!local && more < 2 * (size_t)row->size + ports)
+    if (!local && more < 2 * (size_t)row->size + ports) {
         return malformed();
-    if (len < FIXED + more)
+    }
+    if (len < FIXED + more) {
         return 0;
-    if (!local && !checksum_holds(octets, FIXED + 2 * (size_t)row->size + ports, FIXED + more))
+    }
+    if (!local && !checksum_holds(octets, FIXED + 2 * (size_t)row->size + ports, FIXED + more)) {
         return malformed();
-    if (!local)
+    }
+    if (!local) {
         read_ends(row, octets + FIXED, source, destination);
+    }
     return (int64_t)(FIXED + more);
 }
 
@@ -236,16 +255,19 @@ int64_t lport_proxy_parse(const uint8_t *octets, size_t len, uint8_t *source,
                           uint8_t *destination) {
     uint8_t ends[2][LPORT_ADDRESS_SIZE] = {{LPORT_ANY}};
     int64_t result = 0;
-    if ((octets == NULL && len > 0) || source == NULL || destination == NULL)
+    if ((octets == NULL && len > 0) || source == NULL || destination == NULL) {
         return lport_status_make(LPORT_INVALID);
-    if (len == 0)
+    }
+    if (len == 0) {
         return 0;
-    if (may_start(octets, len, line_start, sizeof line_start))
+    }
+    if (may_start(octets, len, line_start, sizeof line_start)) {
         result = parse_line(octets, len, ends[0], ends[1]);
-    else if (may_start(octets, len, signature, sizeof signature))
+    } else if (may_start(octets, len, signature, sizeof signature)) {
         result = parse_binary(octets, len, ends[0], ends[1]);
-    else
+    } else {
         return malformed();
+    }
     if (result > 0) {
         memcpy(source, ends[0], LPORT_ADDRESS_SIZE);
         memcpy(destination, ends[1], LPORT_ADDRESS_SIZE);

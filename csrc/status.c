@@ -229,11 +229,12 @@ int64_t lport_status_make(int32_t kind) {
 
 int64_t lport_status_from_errno(enum lport_context context, int errno_value) {
     int32_t kind = unknown_errno[context];
-    for (size_t i = 0; i < sizeof errnos / sizeof errnos[0]; i++)
+    for (size_t i = 0; i < sizeof errnos / sizeof errnos[0]; i++) {
         if (errnos[i].number == errno_value) {
             kind = errnos[i].kinds[context];
             break;
         }
+    }
     return pack(kind, DOMAIN_SYSTEM, errno_value);
 }
 
@@ -255,23 +256,27 @@ int64_t lport_status_missing(int32_t kind, int errno_value) {
 }
 
 static int32_t find_code(const struct code_row *rows, size_t count, int code) {
-    for (size_t i = 0; i < count; i++)
-        if (rows[i].code == code)
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].code == code) {
             return rows[i].kind;
+        }
+    }
     return LPORT_RESOLVER_FAILURE;
 }
 
 int64_t lport_status_from_gai(int gai, int errno_value) {
-    if (gai == EAI_SYSTEM)
+    if (gai == EAI_SYSTEM) {
         return pack(LPORT_RESOLVER_FAILURE, DOMAIN_SYSTEM, errno_value);
+    }
     int32_t kind = find_code(gais, sizeof gais / sizeof gais[0], gai);
     return pack(kind, DOMAIN_RESOLVER, gai < 0 ? -gai : gai);
 }
 
 /* An h_errno is not an EAI_ code: its number is not kept. */
 int64_t lport_status_from_host(int host, int errno_value) {
-    if (host == NETDB_INTERNAL)
+    if (host == NETDB_INTERNAL) {
         return pack(LPORT_RESOLVER_FAILURE, DOMAIN_SYSTEM, errno_value);
+    }
     return pack(find_code(hosts, sizeof hosts / sizeof hosts[0], host), DOMAIN_RESOLVER, 0);
 }
 
@@ -279,8 +284,9 @@ int64_t lport_status_from_host(int host, int errno_value) {
 
 /* A negative number that is no status of ours is still a failure: it counts as LPORT_OTHER. */
 int32_t lport_status_kind(int64_t status) {
-    if (status >= 0)
+    if (status >= 0) {
         return 0;
+    }
     uint64_t bits = unpack(status);
     return bits ? (int32_t)(bits >> KIND_SHIFT) : LPORT_OTHER;
 }
@@ -299,8 +305,9 @@ int32_t lport_status_errno(int64_t status) {
 static bool errno_text(int number, char *text, size_t cap) {
 #ifdef __GLIBC__
     const char *source = strerrordesc_np(number);
-    if (source != NULL)
+    if (source != NULL) {
         (void)lport_sink_copy(source, text, cap);
+    }
     return source != NULL;
 #else
     return strerror_r(number, text, cap) == 0;
@@ -310,8 +317,9 @@ static bool errno_text(int number, char *text, size_t cap) {
 /* SOURCE with its first letter in lower case, if that begins a word and not an abbreviation. */
 static int64_t put_phrase(const char *source, char *text, size_t cap) {
     int64_t len = lport_sink_copy(source, text, cap);
-    if (cap > 0 && source[0] >= 'A' && source[0] <= 'Z' && source[1] >= 'a' && source[1] <= 'z')
+    if (cap > 0 && source[0] >= 'A' && source[0] <= 'Z' && source[1] >= 'a' && source[1] <= 'z') {
         text[0] = (char)(source[0] - 'A' + 'a');
+    }
     return len;
 }
 
@@ -325,12 +333,15 @@ int64_t lport_status_text(int64_t status, char *text, size_t cap) {
     char room[LPORT_TEXT_SIZE];
     int32_t kind = lport_status_kind(status);
     int number = lport_status_errno(status);
-    if (kind == 0 || (text == NULL && cap > 0))
+    if (kind == 0 || (text == NULL && cap > 0)) {
         return lport_status_make(LPORT_INVALID);
-    if (number == 0 || !is_general(kind))
+    }
+    if (number == 0 || !is_general(kind)) {
         return lport_sink_copy(kinds[kind].text, text, cap);
-    if (!errno_text(number, room, sizeof room))
+    }
+    if (!errno_text(number, room, sizeof room)) {
         (void)snprintf(room, sizeof room, "unknown error %d", number);
+    }
     return put_phrase(room, text, cap);
 }
 

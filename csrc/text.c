@@ -45,8 +45,9 @@ int64_t lport_text_last_line(const uint8_t *octets, size_t len) {
 
 int64_t lport_text_measure_line(const uint8_t *octets, size_t len) {
     const uint8_t *found = find_line_feed(octets, clamp(len));
-    if (found == NULL)
+    if (found == NULL) {
         return lport_status_make(LPORT_WOULD_BLOCK);
+    }
     size_t line = (size_t)(found - octets);
     return lport_text_result(line, count(octets, line));
 }
@@ -57,16 +58,18 @@ int64_t lport_text_from_utf8(const uint8_t *octets, size_t len, uint32_t *chars,
 
 int64_t lport_text_from_latin1(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
     size_t n = clamp(lport_text_smaller(len, cap));
-    if (n == 0)
+    if (n == 0) {
         return 0;
+    }
     variant()->widen(octets, n, chars);
     return lport_text_result(n, n);
 }
 
 int64_t lport_text_from_ascii(const uint8_t *octets, size_t len, uint32_t *chars, size_t cap) {
     size_t n = clamp(lport_text_smaller(len, cap));
-    if (n == 0)
+    if (n == 0) {
         return 0;
+    }
     n = variant()->ascii(octets, n);
     variant()->widen(octets, n, chars);
     return lport_text_result(n, n);
@@ -74,8 +77,9 @@ int64_t lport_text_from_ascii(const uint8_t *octets, size_t len, uint32_t *chars
 
 int64_t lport_text_from_ascii8(const uint8_t *octets, size_t len, uint8_t *chars, size_t cap) {
     size_t n = clamp(lport_text_smaller(len, cap));
-    if (n == 0)
+    if (n == 0) {
         return 0;
+    }
     n = variant()->ascii(octets, n);
     memcpy(chars, octets, n);
     return lport_text_result(n, n);
@@ -95,16 +99,18 @@ int64_t lport_text_to_utf8(const uint32_t *chars, size_t len, uint8_t *octets, s
 
 int64_t lport_text_to_latin1(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
     size_t n = clamp(lport_text_smaller(len, cap));
-    if (n == 0)
+    if (n == 0) {
         return 0;
+    }
     n = variant()->narrow(chars, n, octets, 0xFF);
     return lport_text_result(n, n);
 }
 
 int64_t lport_text_to_ascii(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
     size_t n = clamp(lport_text_smaller(len, cap));
-    if (n == 0)
+    if (n == 0) {
         return 0;
+    }
     n = variant()->narrow(chars, n, octets, 0x7F);
     return lport_text_result(n, n);
 }

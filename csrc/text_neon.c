@@ -15,10 +15,12 @@
 
 static size_t ascii(const uint8_t *octets, size_t len) {
     size_t i = 0;
-    while (i + 16 <= len && vmaxvq_u8(vld1q_u8(octets + i)) < 0x80)
+    while (i + 16 <= len && vmaxvq_u8(vld1q_u8(octets + i)) < 0x80) {
         i += 16;
-    while (i < len && octets[i] < 0x80)
+    }
+    while (i < len && octets[i] < 0x80) {
         i++;
+    }
     return i;
 }
 
@@ -33,14 +35,17 @@ static void widen16(const uint8_t *octets, uint32_t *chars) {
 
 static void widen(const uint8_t *octets, size_t len, uint32_t *chars) {
     if (len < 16) {
-        for (size_t i = 0; i < len; i++)
+        for (size_t i = 0; i < len; i++) {
             chars[i] = octets[i];
+        }
         return;
     }
-    for (size_t i = 0; i + 16 <= len; i += 16)
+    for (size_t i = 0; i + 16 <= len; i += 16) {
         widen16(octets + i, chars + i);
-    if (len % 16 != 0) /* overlaps the step before */
+    }
+    if (len % 16 != 0) { /* overlaps the step before */
         widen16(octets + len - 16, chars + len - 16);
+    }
 }
 
 static size_t narrow(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
@@ -49,13 +54,15 @@ static size_t narrow(const uint32_t *chars, size_t len, uint8_t *octets, uint32_
         uint32x4_t a = vld1q_u32(chars + i), b = vld1q_u32(chars + i + 4);
         uint32x4_t c = vld1q_u32(chars + i + 8), d = vld1q_u32(chars + i + 12);
         uint32x4_t all = vorrq_u32(vorrq_u32(a, b), vorrq_u32(c, d));
-        if ((vmaxvq_u32(all) & ~limit) != 0)
+        if ((vmaxvq_u32(all) & ~limit) != 0) {
             break;
+        }
         uint16x8_t low = vmovn_high_u32(vmovn_u32(a), b), high = vmovn_high_u32(vmovn_u32(c), d);
         vst1q_u8(octets + i, vmovn_high_u16(vmovn_u16(low), high));
     }
-    for (; i < len && chars[i] <= limit; i++)
+    for (; i < len && chars[i] <= limit; i++) {
         octets[i] = (uint8_t)chars[i];
+    }
     return i;
 }
 
@@ -127,10 +134,12 @@ static inline size_t gather8(const struct lport_text_chunk *chunk, size_t at, ui
 static void gather(const struct lport_text_chunk *chunk, uint32_t *chars, size_t count) {
     uint32_t last[GATHER_LAST + 12];
     size_t at = 0, out = 0, more = 0;
-    for (; out + GATHER_LAST < count; at++)
+    for (; out + GATHER_LAST < count; at++) {
         out += gather8(chunk, at, chars + out);
-    for (; out + more < count; at++)
+    }
+    for (; out + more < count; at++) {
         more += gather8(chunk, at, last + more);
+    }
     lport_text_last_chars(last, count - out, chars + out);
 }
 
@@ -143,11 +152,13 @@ static size_t usable(const uint32_t *chars, size_t len) {
         uint32x4_t bad = vcgtq_u32(v, vdupq_n_u32(0x10FFFF));
         uint32x4_t family = vandq_u32(v, vdupq_n_u32(0x1FF800));
         bad = vorrq_u32(bad, vceqq_u32(family, vdupq_n_u32(0xD800)));
-        if (vmaxvq_u32(bad) != 0)
+        if (vmaxvq_u32(bad) != 0) {
             break;
+        }
     }
-    while (i < n && chars[i] <= 0x10FFFF && (chars[i] & 0x1FF800) != 0xD800)
+    while (i < n && chars[i] <= 0x10FFFF && (chars[i] & 0x1FF800) != 0xD800) {
         i++;
+    }
     return i;
 }
 
@@ -186,11 +197,13 @@ static int64_t pack_few(const uint32_t *chars, size_t len, uint8_t *octets, size
     uint8_t spelled[4 * PACK_LEAST + 16];
     size_t size = 0, i = 0;
     memcpy(few, chars, len * sizeof *chars);
-    for (; i < len; i += 4)
+    for (; i < len; i += 4) {
         size += pack4(few + i, spelled + size, 0x0F);
+    }
     size -= i - len;
-    if (size > cap)
+    if (size > cap) {
         return lport_text_encode_plainly(chars, len, octets, cap);
+    }
     memcpy(octets, spelled, size);
     return lport_text_result(len, size);
 }
@@ -198,16 +211,20 @@ static int64_t pack_few(const uint32_t *chars, size_t len, uint8_t *octets, size
 static int64_t pack(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
     uint8_t last[4 * PACK_LAST + 16];
     size_t in = len % 4, out = 0, size = 0;
-    if (len < PACK_LEAST || cap < PACK_ROOM)
+    if (len < PACK_LEAST || cap < PACK_ROOM) {
         return len < PACK_LEAST ? pack_few(chars, len, octets, cap)
                                 : lport_text_encode_plainly(chars, len, octets, cap);
-    if (in != 0)
+    }
+    if (in != 0) {
         out = pack4(chars, octets, (1u << in) - 1);
-    for (; in + PACK_LAST < len && out + PACK_ROOM <= cap; in += 4)
+    }
+    for (; in + PACK_LAST < len && out + PACK_ROOM <= cap; in += 4) {
         out += pack4(chars + in, octets + out, 0x0F);
+    }
     if (in + PACK_LAST == len) {
-        for (size_t i = 0; i < PACK_LAST; i += 4)
+        for (size_t i = 0; i < PACK_LAST; i += 4) {
             size += pack4(chars + in + i, last + size, 0x0F);
+        }
         if (size <= cap - out) {
             lport_text_last_octets(last, size, octets + out);
             return lport_text_result(len, out + size);

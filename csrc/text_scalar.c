@@ -28,23 +28,30 @@ static int second_fits(uint8_t first, uint8_t second) {
 }
 
 int64_t lport_text_problem(const uint8_t *octets, size_t len) {
-    if (len == 0)
+    if (len == 0) {
         return 0;
+    }
     uint8_t first = octets[0];
-    if (first < 0x80)
+    if (first < 0x80) {
         return -1;
-    if (first < 0xC2 || first > 0xF4)
+    }
+    if (first < 0xC2 || first > 0xF4) {
         return 1;
-    if (len == 1)
+    }
+    if (len == 1) {
         return 0;
-    if (!second_fits(first, octets[1]))
+    }
+    if (!second_fits(first, octets[1])) {
         return 1;
+    }
     size_t whole = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
     for (size_t i = 2; i < whole; i++) {
-        if (i == len)
+        if (i == len) {
             return 0;
-        if (!continues(octets[i]))
+        }
+        if (!continues(octets[i])) {
             return (int64_t)i;
+        }
     }
     return -(int64_t)whole;
 }
@@ -53,8 +60,9 @@ int64_t lport_text_problem(const uint8_t *octets, size_t len) {
 static uint32_t assemble(const uint8_t *octets, size_t whole) {
     static const uint8_t payload[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
     uint32_t code = octets[0] & payload[whole];
-    for (size_t i = 1; i < whole; i++)
+    for (size_t i = 1; i < whole; i++) {
         code = code << 6 | (octets[i] & 0x3F);
+    }
     return code;
 }
 
@@ -62,8 +70,9 @@ int64_t lport_text_decode_plainly(const uint8_t *octets, size_t len, uint32_t *c
     size_t in = 0, out = 0;
     while (out < cap) {
         int64_t problem = lport_text_problem(octets + in, len - in);
-        if (problem >= 0)
+        if (problem >= 0) {
             break;
+        }
         chars[out++] = assemble(octets + in, (size_t)-problem);
         in += (size_t)-problem;
     }
@@ -72,12 +81,15 @@ int64_t lport_text_decode_plainly(const uint8_t *octets, size_t len, uint32_t *c
 
 /* How many octets CODE takes; 0 where it is no character. */
 static size_t utf8_size(uint32_t code) {
-    if (code < 0x80)
+    if (code < 0x80) {
         return 1;
-    if (code < 0x800)
+    }
+    if (code < 0x800) {
         return 2;
-    if (code < 0x10000)
+    }
+    if (code < 0x10000) {
         return code >= 0xD800 && code <= 0xDFFF ? 0 : 3;
+    }
     return code <= 0x10FFFF ? 4 : 0;
 }
 
@@ -94,8 +106,9 @@ int64_t lport_text_encode_plainly(const uint32_t *chars, size_t len, uint8_t *oc
     size_t in = 0, out = 0;
     for (; in < len; in++) {
         size_t size = utf8_size(chars[in]);
-        if (size == 0 || size > cap - out)
+        if (size == 0 || size > cap - out) {
             break;
+        }
         spell(chars[in], octets + out, size);
         out += size;
     }
@@ -111,27 +124,31 @@ size_t lport_text_count(const uint8_t *octets, size_t len) {
         memcpy(&eight, octets + at, 8);
         continuing += (size_t)(((eight >> 7 & ~(eight >> 6) & ones) * ones) >> 56);
     }
-    for (; at < len; at++)
+    for (; at < len; at++) {
         continuing += (size_t)continues(octets[at]);
+    }
     return len - continuing;
 }
 
 static size_t ascii(const uint8_t *octets, size_t len) {
     size_t i = 0;
-    while (i < len && octets[i] < 0x80)
+    while (i < len && octets[i] < 0x80) {
         i++;
+    }
     return i;
 }
 
 static void widen(const uint8_t *octets, size_t len, uint32_t *chars) {
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
         chars[i] = octets[i];
+    }
 }
 
 static size_t narrow(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
     size_t i = 0;
-    for (; i < len && chars[i] <= limit; i++)
+    for (; i < len && chars[i] <= limit; i++) {
         octets[i] = (uint8_t)chars[i];
+    }
     return i;
 }
 

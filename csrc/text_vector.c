@@ -91,8 +91,9 @@ static size_t cut_off(const uint8_t *octets, size_t len) {
     for (size_t back = 1; back <= 3 && back <= len; back++) {
         uint8_t octet = octets[len - back];
         size_t size = octet < 0xC0 ? 1 : octet < 0xE0 ? 2 : octet < 0xF0 ? 3 : 4;
-        if (size > back)
+        if (size > back) {
             return back;
+        }
     }
     return 0;
 }
@@ -109,8 +110,9 @@ static size_t place(const struct lport_text_chunk *chunk, size_t count) {
     size_t at = 0;
     for (;; at++) {
         if (chunk->leads[at / 8] >> at % 8 & 1) {
-            if (count == 0)
+            if (count == 0) {
                 return at;
+            }
             count--;
         }
     }
@@ -135,23 +137,27 @@ APART int64_t decode_by_chunks(const struct lport_text_variant *variant, const u
             variant->widen(octets + in, run, chars + out);
             in += run;
             out += run;
-            if (run == most)
+            if (run == most) {
                 continue;
+            }
         }
-        if (variant->sift == NULL)
+        if (variant->sift == NULL) {
             break;
+        }
         most = lport_text_smaller(len - in, lport_text_smaller(LPORT_CHUNK, 4 * (cap - out)));
         size_t some = whole(octets + in, most);
         size_t count = some == 0 ? 0 : variant->sift(octets + in, some, &chunk);
-        if (count == 0)
+        if (count == 0) {
             break;
+        }
         size_t fits = lport_text_smaller(count, cap - out);
         variant->gather(&chunk, chars + out, fits);
         in += fits == count ? some : place(&chunk, fits);
         out += fits;
     }
-    if (in == len || out == cap)
+    if (in == len || out == cap) {
         return lport_text_result(in, out);
+    }
     return lport_text_result(in, out) +
            lport_text_decode_plainly(octets + in, len - in, chars + out, cap - out);
 }
@@ -165,36 +171,43 @@ APART int64_t encode_by_chunks(const struct lport_text_variant *variant, const u
             size_t run = variant->narrow(chars + in, most, octets + out, 0x7F);
             in += run;
             out += run;
-            if (run == most)
+            if (run == most) {
                 continue;
+            }
         }
-        if (variant->usable == NULL)
+        if (variant->usable == NULL) {
             break;
+        }
         size_t some = variant->usable(chars + in, len - in);
-        if (some == 0)
+        if (some == 0) {
             return lport_text_result(in, out);
+        }
         int64_t done = variant->pack(chars + in, some, octets + out, cap - out);
         in += (size_t)(done / LPORT_TEXT_SCALE);
         out += (size_t)(done % LPORT_TEXT_SCALE);
-        if ((size_t)(done / LPORT_TEXT_SCALE) < some)
+        if ((size_t)(done / LPORT_TEXT_SCALE) < some) {
             return lport_text_result(in, out);
+        }
     }
-    if (in == len || out == cap)
+    if (in == len || out == cap) {
         return lport_text_result(in, out);
+    }
     return lport_text_result(in, out) +
            lport_text_encode_plainly(chars + in, len - in, octets + out, cap - out);
 }
 
 int64_t lport_text_decode(const struct lport_text_variant *variant, const uint8_t *octets,
                           size_t len, uint32_t *chars, size_t cap) {
-    if (variant->decode != NULL)
+    if (variant->decode != NULL) {
         return variant->decode(octets, len, chars, cap);
+    }
     return decode_by_chunks(variant, octets, len, chars, cap);
 }
 
 int64_t lport_text_encode(const struct lport_text_variant *variant, const uint32_t *chars,
                           size_t len, uint8_t *octets, size_t cap) {
-    if (variant->encode != NULL)
+    if (variant->encode != NULL) {
         return variant->encode(chars, len, octets, cap);
+    }
     return encode_by_chunks(variant, chars, len, octets, cap);
 }

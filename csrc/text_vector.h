@@ -76,8 +76,9 @@ static inline void lport_text_last_chars(const uint32_t *last, size_t count, uin
         memcpy(chars + count - 4, last + count - 4, 16);
         return;
     }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         chars[i] = last[i];
+    }
 }
 
 /* A step of packing writes up to 12 octets more than it produces. So the last PACK_LAST characters

@@ -31,24 +31,29 @@ static size_t ascii_few(const uint8_t *octets, size_t len) {
         uint32_t four;
         memcpy(&four, octets + i, 4);
         four &= 0x80808080;
-        if (four != 0)
+        if (four != 0) {
             return i + (size_t)__builtin_ctz(four) / 8;
+        }
     }
-    while (i < len && octets[i] < 0x80)
+    while (i < len && octets[i] < 0x80) {
         i++;
+    }
     return i;
 }
 
 static size_t ascii_sse2(const uint8_t *octets, size_t len) {
     size_t i = 0;
-    if (len < 16)
+    if (len < 16) {
         return ascii_few(octets, len);
+    }
     for (;;) {
         unsigned high = (unsigned)_mm_movemask_epi8(load16(octets + i));
-        if (high != 0)
+        if (high != 0) {
             return i + (size_t)__builtin_ctz(high);
-        if (i + 16 == len)
+        }
+        if (i + 16 == len) {
             return len;
+        }
         i = lport_text_smaller(i + 16, len - 16); /* the last step overlaps the one before */
     }
 }
@@ -56,12 +61,14 @@ static size_t ascii_sse2(const uint8_t *octets, size_t len) {
 AVX2 static size_t ascii_avx2(const uint8_t *octets, size_t len) {
     size_t i = 0;
     unsigned high;
-    if (len < 32)
+    if (len < 32) {
         return ascii_sse2(octets, len);
+    }
     for (;;) {
         high = (unsigned)_mm256_movemask_epi8(_mm256_loadu_si256((const __m256i *)(octets + i)));
-        if (high != 0 || i + 32 == len)
+        if (high != 0 || i + 32 == len) {
             break;
+        }
         i = lport_text_smaller(i + 32, len - 32);
     }
     _mm256_zeroupper();
@@ -88,12 +95,14 @@ static void widen4(const uint8_t *octets, uint32_t *chars) {
 /* For at most 15 octets. */
 static void widen_few(const uint8_t *octets, size_t len, uint32_t *chars) {
     if (len < 4) {
-        for (size_t i = 0; i < len; i++)
+        for (size_t i = 0; i < len; i++) {
             chars[i] = octets[i];
+        }
         return;
     }
-    for (size_t i = 0; i + 4 <= len; i += 4)
+    for (size_t i = 0; i + 4 <= len; i += 4) {
         widen4(octets + i, chars + i);
+    }
     widen4(octets + len - 4, chars + len - 4);
 }
 
@@ -102,10 +111,12 @@ static void widen_sse2(const uint8_t *octets, size_t len, uint32_t *chars) {
         widen_few(octets, len, chars);
         return;
     }
-    for (size_t i = 0; i + 16 <= len; i += 16)
+    for (size_t i = 0; i + 16 <= len; i += 16) {
         widen16(octets + i, chars + i);
-    if (len % 16 != 0)
+    }
+    if (len % 16 != 0) {
         widen16(octets + len - 16, chars + len - 16);
+    }
 }
 
 AVX2 static void widen16_avx2(const uint8_t *octets, uint32_t *chars) {
@@ -119,18 +130,21 @@ AVX2 static void widen_avx2(const uint8_t *octets, size_t len, uint32_t *chars) 
         widen_few(octets, len, chars);
         return;
     }
-    for (size_t i = 0; i + 16 <= len; i += 16)
+    for (size_t i = 0; i + 16 <= len; i += 16) {
         widen16_avx2(octets + i, chars + i);
-    if (len % 16 != 0)
+    }
+    if (len % 16 != 0) {
         widen16_avx2(octets + len - 16, chars + len - 16);
+    }
     _mm256_zeroupper();
 }
 
 /* For what is less than a vector or has a character that stops it. */
 static size_t narrow_few(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
     size_t i = 0;
-    for (; i < len && chars[i] <= limit; i++)
+    for (; i < len && chars[i] <= limit; i++) {
         octets[i] = (uint8_t)chars[i];
+    }
     return i;
 }
 
@@ -142,16 +156,18 @@ static int free_of(__m128i v, __m128i mask) {
 
 static int narrow16(const uint32_t *chars, uint8_t *octets, __m128i mask) {
     __m128i a = load16(chars), b = load16(chars + 4), c = load16(chars + 8), d = load16(chars + 12);
-    if (!free_of(_mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d)), mask))
+    if (!free_of(_mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d)), mask)) {
         return 0;
+    }
     store16(octets, _mm_packus_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d)));
     return 1;
 }
 
 static int narrow4(const uint32_t *chars, uint8_t *octets, __m128i mask) {
     __m128i v = load16(chars);
-    if (!free_of(v, mask))
+    if (!free_of(v, mask)) {
         return 0;
+    }
     v = _mm_packs_epi32(v, v);
     int four = _mm_cvtsi128_si32(_mm_packus_epi16(v, v));
     memcpy(octets, &four, 4);
@@ -161,10 +177,12 @@ static int narrow4(const uint32_t *chars, uint8_t *octets, __m128i mask) {
 static size_t narrow_sse2(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
     __m128i lanes = _mm_set1_epi32((int)~limit);
     size_t i = 0;
-    while (i + 16 <= len && narrow16(chars + i, octets + i, lanes))
+    while (i + 16 <= len && narrow16(chars + i, octets + i, lanes)) {
         i += 16;
-    while (i + 4 <= len && narrow4(chars + i, octets + i, lanes))
+    }
+    while (i + 4 <= len && narrow4(chars + i, octets + i, lanes)) {
         i += 4;
+    }
     return i + narrow_few(chars + i, len - i, octets + i, limit);
 }
 
@@ -173,8 +191,9 @@ AVX2 static int narrow32(const uint32_t *chars, uint8_t *octets, __m256i mask) {
     __m256i a = _mm256_loadu_si256(from), b = _mm256_loadu_si256(from + 1);
     __m256i c = _mm256_loadu_si256(from + 2), d = _mm256_loadu_si256(from + 3);
     __m256i all = _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d));
-    if (!_mm256_testz_si256(all, mask))
+    if (!_mm256_testz_si256(all, mask)) {
         return 0;
+    }
     __m256i v = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
     v = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)octets, v);
@@ -184,8 +203,9 @@ AVX2 static int narrow32(const uint32_t *chars, uint8_t *octets, __m256i mask) {
 AVX2 static size_t narrow_avx2(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
     __m256i lanes = _mm256_set1_epi32((int)~limit);
     size_t i = 0;
-    while (i + 32 <= len && narrow32(chars + i, octets + i, lanes))
+    while (i + 32 <= len && narrow32(chars + i, octets + i, lanes)) {
         i += 32;
+    }
     _mm256_zeroupper();
     return i + narrow_sse2(chars + i, len - i, octets + i, limit);
 }
@@ -198,8 +218,9 @@ static size_t count_sse2(const uint8_t *octets, size_t len) {
     while (i + 16 <= len) {
         __m128i some = _mm_setzero_si128();
         size_t end = i + lport_text_smaller((len - i) / 16, 255) * 16;
-        for (; i < end; i += 16)
+        for (; i < end; i += 16) {
             some = _mm_sub_epi8(some, _mm_cmpgt_epi8(load16(octets + i), last));
+        }
         sums = _mm_add_epi64(sums, _mm_sad_epu8(some, _mm_setzero_si128()));
     }
     sums = _mm_add_epi64(sums, _mm_unpackhi_epi64(sums, sums));
@@ -282,12 +303,15 @@ const struct lport_text_variant *lport_text_variant(size_t index) {
     const struct lport_text_variant *list[5];
     size_t count = 0;
     int counts_bits = __builtin_cpu_supports("popcnt");
-    if (has_avx512())
+    if (has_avx512()) {
         list[count++] = &avx512;
-    if (counts_bits && __builtin_cpu_supports("avx2"))
+    }
+    if (counts_bits && __builtin_cpu_supports("avx2")) {
         list[count++] = &avx2;
-    if (counts_bits && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1"))
+    }
+    if (counts_bits && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1")) {
         list[count++] = &sse41;
+    }
     list[count++] = &sse2;
     list[count++] = &lport_text_scalar;
     return index < count ? list[index] : NULL;

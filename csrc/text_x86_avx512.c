@@ -145,8 +145,9 @@ AVX512 static inline void put(struct planes p, uint64_t ends, uint32_t *chars, s
     __m512i upper = _mm512_unpacklo_epi8(p.high, zero);
     store16(chars, _mm512_unpacklo_epi16(lower, upper), keep);
     store16(chars + 16, _mm512_unpackhi_epi16(lower, upper), keep >> 16);
-    if (count <= 32)
+    if (count <= 32) {
         return;
+    }
     lower = _mm512_unpackhi_epi8(p.low, p.middle);
     upper = _mm512_unpackhi_epi8(p.high, zero);
     store16(chars + 32, _mm512_unpacklo_epi16(lower, upper), keep >> 32);
@@ -189,8 +190,9 @@ AVX512 int64_t lport_text_decode_avx512(const uint8_t *octets, size_t len, uint3
         struct block b = look(v, used);
         __m512i before = moved(v, 1, b.continues);
         some = whole(octets + in, some);
-        if (some == 0 || !good(&b, before))
+        if (some == 0 || !good(&b, before)) {
             break;
+        }
         uint64_t ends = ~(b.continues >> 1) & lowest(some);
         size_t count = lport_text_smaller((size_t)_mm_popcnt_u64(ends), cap - out);
         put(assemble(&b, before), ends, chars + out, count);
@@ -202,8 +204,9 @@ AVX512 int64_t lport_text_decode_avx512(const uint8_t *octets, size_t len, uint3
         in += some;
     }
     _mm256_zeroupper();
-    if (in == len || out == cap)
+    if (in == len || out == cap) {
         return lport_text_result(in, out);
+    }
     return lport_text_result(in, out) +
            lport_text_decode_plainly(octets + in, len - in, chars + out, cap - out);
 }
@@ -216,14 +219,16 @@ AVX512 static inline size_t narrow(const uint32_t *chars, size_t len, uint8_t *o
     size_t i = 0;
     for (; i + 16 <= len; i += 16) {
         __m512i v = _mm512_loadu_si512(chars + i);
-        if (_mm512_cmpgt_epu32_mask(v, limit) != 0)
+        if (_mm512_cmpgt_epu32_mask(v, limit) != 0) {
             return i;
+        }
         _mm_storeu_si128((__m128i *)(octets + i), _mm512_cvtepi32_epi8(v));
     }
     __mmask16 rest = (__mmask16)lowest(len - i);
     __m512i v = _mm512_maskz_loadu_epi32(rest, chars + i);
-    if (_mm512_cmpgt_epu32_mask(v, limit) != 0)
+    if (_mm512_cmpgt_epu32_mask(v, limit) != 0) {
         return i;
+    }
     _mm_mask_storeu_epi8(octets + i, rest, _mm512_cvtepi32_epi8(v));
     return len;
 }
@@ -263,8 +268,9 @@ AVX512 static inline size_t encode16(__m512i v, __mmask16 two, size_t some, uint
     uint64_t last = 0x8888888888888888;
     uint64_t used = (_mm512_movepi8_mask(marks) | last) & lowest(4 * some);
     size_t size = (size_t)_mm_popcnt_u64(used);
-    if (!usable(v) || size > cap)
+    if (!usable(v) || size > cap) {
         return 0;
+    }
     v = _mm512_maskz_compress_epi8(used, spell(v, two, marks));
     _mm512_mask_storeu_epi8(octets, lowest(size), v);
     return size;
@@ -277,16 +283,18 @@ AVX512 int64_t lport_text_encode_avx512(const uint32_t *chars, size_t len, uint8
         size_t some = lport_text_smaller(16, len - in);
         __m512i v = _mm512_maskz_loadu_epi32((__mmask16)lowest(some), chars + in);
         __mmask16 two = _mm512_cmpgt_epu32_mask(v, _mm512_set1_epi32(0x7F));
-        if (two == 0)
+        if (two == 0) {
             some = size = narrow(chars + in, lport_text_smaller(len - in, cap - out), octets + out);
-        else
+        } else {
             size = encode16(v, two, some, octets + out, cap - out);
+        }
         in += size == 0 ? 0 : some;
         out += size;
     }
     _mm256_zeroupper();
-    if (in == len || out == cap)
+    if (in == len || out == cap) {
         return lport_text_result(in, out);
+    }
     return lport_text_result(in, out) +
            lport_text_encode_plainly(chars + in, len - in, octets + out, cap - out);
 }

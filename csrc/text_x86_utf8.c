@@ -174,10 +174,12 @@ SSE41 void lport_text_gather_sse41(const struct lport_text_chunk *chunk, uint32_
                                    size_t count) {
     uint32_t last[GATHER_LAST + 12];
     size_t at = 0, out = 0, more = 0;
-    for (; out + GATHER_LAST < count; at++)
+    for (; out + GATHER_LAST < count; at++) {
         out += gather8_sse41(chunk, at, chars + out);
-    for (; out + more < count; at++)
+    }
+    for (; out + more < count; at++) {
         more += gather8_sse41(chunk, at, last + more);
+    }
     // cppcheck-suppress uninitvar ; at count = out none of it is read
     lport_text_last_chars(last, count - out, chars + out);
 }
@@ -186,10 +188,12 @@ AVX2 void lport_text_gather_avx2(const struct lport_text_chunk *chunk, uint32_t 
                                  size_t count) {
     uint32_t last[GATHER_LAST + 12];
     size_t at = 0, out = 0, more = 0;
-    for (; out + GATHER_LAST < count; at++)
+    for (; out + GATHER_LAST < count; at++) {
         out += gather8_avx2(chunk, at, chars + out);
-    for (; out + more < count; at++)
+    }
+    for (; out + more < count; at++) {
         more += gather8_avx2(chunk, at, last + more);
+    }
     _mm256_zeroupper();
     // cppcheck-suppress uninitvar ; at count = out none of it is read
     lport_text_last_chars(last, count - out, chars + out);
@@ -205,11 +209,13 @@ SSE41 size_t lport_text_usable_sse41(const uint32_t *chars, size_t len) {
         __m128i v = load16(chars + i);
         __m128i good = _mm_cmpeq_epi32(_mm_max_epu32(v, top), top);
         __m128i bad = _mm_cmpeq_epi32(_mm_and_si128(v, family), surrogate);
-        if (_mm_movemask_epi8(_mm_andnot_si128(bad, good)) != 0xFFFF)
+        if (_mm_movemask_epi8(_mm_andnot_si128(bad, good)) != 0xFFFF) {
             break;
+        }
     }
-    while (i < n && chars[i] <= 0x10FFFF && (chars[i] & 0x1FF800) != 0xD800)
+    while (i < n && chars[i] <= 0x10FFFF && (chars[i] & 0x1FF800) != 0xD800) {
         i++;
+    }
     return i;
 }
 
@@ -221,8 +227,9 @@ AVX2 size_t lport_text_usable_avx2(const uint32_t *chars, size_t len) {
         __m256i v = _mm256_loadu_si256((const __m256i *)(chars + i));
         __m256i good = _mm256_cmpeq_epi32(_mm256_max_epu32(v, top), top);
         __m256i bad = _mm256_cmpeq_epi32(_mm256_and_si256(v, family), surrogate);
-        if (_mm256_movemask_epi8(_mm256_andnot_si256(bad, good)) != -1)
+        if (_mm256_movemask_epi8(_mm256_andnot_si256(bad, good)) != -1) {
             break;
+        }
     }
     _mm256_zeroupper();
     return i + (i < n ? lport_text_usable_sse41(chars + i, n - i) : 0);
@@ -297,11 +304,13 @@ SSE41 static int64_t pack_few(const uint32_t *chars, size_t len, uint8_t *octets
     uint8_t spelled[4 * PACK_LEAST + 16];
     size_t size = 0, i = 0;
     memcpy(few, chars, len * sizeof *chars);
-    for (; i < len; i += 4)
+    for (; i < len; i += 4) {
         size += pack4(few + i, spelled + size, 0x0F);
+    }
     size -= i - len;
-    if (size > cap)
+    if (size > cap) {
         return lport_text_encode_plainly(chars, len, octets, cap);
+    }
     memcpy(octets, spelled, size);
     return lport_text_result(len, size);
 }
@@ -310,16 +319,20 @@ SSE41 int64_t lport_text_pack_sse41(const uint32_t *chars, size_t len, uint8_t *
                                     size_t cap) {
     uint8_t last[4 * PACK_LAST + 16];
     size_t in = len % 4, out = 0, size = 0;
-    if (len < PACK_LEAST || cap < PACK_ROOM)
+    if (len < PACK_LEAST || cap < PACK_ROOM) {
         return len < PACK_LEAST ? pack_few(chars, len, octets, cap)
                                 : lport_text_encode_plainly(chars, len, octets, cap);
-    if (in != 0)
+    }
+    if (in != 0) {
         out = pack4(chars, octets, (1u << in) - 1);
-    for (; in + PACK_LAST < len && out + PACK_ROOM <= cap; in += 4)
+    }
+    for (; in + PACK_LAST < len && out + PACK_ROOM <= cap; in += 4) {
         out += pack4(chars + in, octets + out, 0x0F);
+    }
     if (in + PACK_LAST == len) {
-        for (size_t i = 0; i < PACK_LAST; i += 4)
+        for (size_t i = 0; i < PACK_LAST; i += 4) {
             size += pack4(chars + in + i, last + size, 0x0F);
+        }
         if (size <= cap - out) {
             lport_text_last_octets(last, size, octets + out);
             return lport_text_result(len, out + size);
@@ -332,16 +345,20 @@ SSE41 int64_t lport_text_pack_sse41(const uint32_t *chars, size_t len, uint8_t *
 AVX2 int64_t lport_text_pack_avx2(const uint32_t *chars, size_t len, uint8_t *octets, size_t cap) {
     uint8_t last[4 * PACK_LAST + 16];
     size_t in = len % 8, out = 0, size = 0;
-    if (len < PACK_LEAST || cap < PACK_ROOM)
+    if (len < PACK_LEAST || cap < PACK_ROOM) {
         return len < PACK_LEAST ? pack_few(chars, len, octets, cap)
                                 : lport_text_encode_plainly(chars, len, octets, cap);
-    if (in != 0)
+    }
+    if (in != 0) {
         out = pack8(chars, octets, (1u << in) - 1);
-    for (; in + PACK_LAST < len && out + PACK_ROOM <= cap; in += 8)
+    }
+    for (; in + PACK_LAST < len && out + PACK_ROOM <= cap; in += 8) {
         out += pack8(chars + in, octets + out, 0xFF);
+    }
     if (in + PACK_LAST == len) {
-        for (size_t i = 0; i < PACK_LAST; i += 8)
+        for (size_t i = 0; i < PACK_LAST; i += 8) {
             size += pack8(chars + in + i, last + size, 0xFF);
+        }
         if (size <= cap - out) {
             _mm256_zeroupper();
             lport_text_last_octets(last, size, octets + out);

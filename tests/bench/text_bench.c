@@ -44,8 +44,9 @@ static void make(struct text *text, unsigned longest) {
     for (size_t line = 0; line < LINES; line++) {
         for (size_t i = 0; i < CHARS;) {
             unsigned size = 1 + pick(longest);
-            for (uint32_t run = 1 + pick(8); run > 0 && i < CHARS; run--)
+            for (uint32_t run = 1 + pick(8); run > 0 && i < CHARS; run--) {
                 text->chars[line][i++] = pick_char(size);
+            }
         }
         int64_t done = lport_text_encode_plainly(text->chars[line], CHARS, text->octets[line],
                                                  sizeof text->octets[line]);
@@ -107,9 +108,11 @@ static void measure(const char *name, task *work, const struct text *text) {
     double best = 1e18;
     for (int round = 0; round < ROUNDS; round++) {
         double start = now_ns();
-        for (int pass = 0; pass < PASSES; pass++)
-            for (size_t i = 0; i < LINES; i++)
+        for (int pass = 0; pass < PASSES; pass++) {
+            for (size_t i = 0; i < LINES; i++) {
                 sum += work(text, i);
+            }
+        }
         double taken = (now_ns() - start) / (PASSES * LINES);
         best = taken < best ? taken : best;
     }

@@ -50,8 +50,9 @@ static int64_t expected_block(const struct vectors *row, int32_t port, uint8_t *
     block[0] = inet ? LPORT_INET : LPORT_INET6;
     block[2] = (uint8_t)(port >> 8);
     block[3] = (uint8_t)(port & 0xff);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         block[4 + i] = (uint8_t)(scope >> (24 - 8 * i) & 0xff);
+    }
     cr_assert_eq(row->len[2], inet ? 8 : 32, "line %d", row->number);
     for (size_t i = 0; i < row->len[2] / 2; i++) {
         char octet[3] = {row->field[2][2 * i], row->field[2][2 * i + 1], '\0'};
@@ -88,7 +89,7 @@ Test(address, literals_parse_and_print_as_the_table_says) { /* behaviour 56 */
     int good = 0;
     int bad = 0;
     cr_assert(vectors_open(&rows, "addresses.tsv"));
-    while (vectors_next(&rows))
+    while (vectors_next(&rows)) {
         if (strcmp(rows.field[1], "bad") == 0) {
             check_bad(&rows);
             bad++;
@@ -96,6 +97,7 @@ Test(address, literals_parse_and_print_as_the_table_says) { /* behaviour 56 */
             check_good(&rows);
             good++;
         }
+    }
     cr_assert(vectors_close(&rows));
     cr_assert_geq(good, 60);
     cr_assert_geq(bad, 100);
@@ -107,8 +109,9 @@ Test(address, canonical_texts_parse_to_the_same_block) {
     while (vectors_next(&rows)) {
         uint8_t first[LPORT_ADDRESS_SIZE];
         uint8_t again[LPORT_ADDRESS_SIZE];
-        if (parse(rows.field[0], rows.len[0], 7, first) < 0)
+        if (parse(rows.field[0], rows.len[0], 7, first) < 0) {
             continue;
+        }
         parse_good(print(first), 7, again);
         cr_assert_arr_eq(first, again, sizeof first, "line %d", rows.number);
     }
@@ -120,9 +123,11 @@ Test(address, every_pattern_of_zero_groups_survives_printing) {
     for (unsigned pattern = 0; pattern < 256; pattern++) {
         uint8_t address[LPORT_ADDRESS_SIZE] = {LPORT_INET6};
         uint8_t again[LPORT_ADDRESS_SIZE];
-        for (unsigned group = 0; group < 8; group++)
-            if (pattern >> group & 1)
+        for (unsigned group = 0; group < 8; group++) {
+            if (pattern >> group & 1) {
                 address[8 + 2 * group + 1] = (uint8_t)(group + 1);
+            }
+        }
         parse_good(print(address), 0, again);
         cr_assert_arr_eq(address, again, sizeof address, "%s", print(address));
     }
@@ -133,14 +138,16 @@ Test(address, every_pattern_of_zero_groups_survives_printing) {
 Test(address, beginnings_of_literals_never_read_past_their_end) {
     static const char *const whole[] = {"[2001:db8:1:2:3:4:5:6]", "fe80::1%4000000001",
                                         "1:2:3:4:5:6:255.254.253.252", "192.168.100.200"};
-    for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++)
+    for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++) {
         for (size_t len = 0; len <= strlen(whole[i]); len++) {
             uint8_t address[LPORT_ADDRESS_SIZE];
             int64_t family = parse(whole[i], len, 0, address);
             cr_assert(family == LPORT_INET || family == LPORT_INET6 || family == SYNTAX);
-            if (len == strlen(whole[i]))
+            if (len == strlen(whole[i])) {
                 cr_assert_gt(family, 0, "%s", whole[i]);
+            }
         }
+    }
 }
 
 /* Behaviour 56: zones go in and come out. */
@@ -231,11 +238,13 @@ Test(address, texts_that_can_only_be_literals_are_told_from_names) {
         "1.2.3.4 ", "0x1.2.3.4.5", "face",        "3com.com",        "0xabc.org", "1-2",
         "1e5",      "dead.beef",
     };
-    for (size_t i = 0; i < sizeof literals / sizeof literals[0]; i++)
+    for (size_t i = 0; i < sizeof literals / sizeof literals[0]; i++) {
         cr_assert_eq(lport_address_is_literal(literals[i], strlen(literals[i])), 1, "%s",
                      literals[i]);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+    }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         cr_assert_eq(lport_address_is_literal(names[i], strlen(names[i])), 0, "%s", names[i]);
+    }
     cr_assert_eq(lport_address_is_literal("a\0b", 3), 0);
     cr_assert_eq(lport_address_is_literal("1\0", 2), 0);
     cr_assert_eq(lport_address_is_literal("\0:", 2), 1);
@@ -349,8 +358,9 @@ Test(address, octets_that_are_no_block_are_invalid) {
     for (int family = 0; family < 256; family++) {
         memset(bad, 0xff, sizeof bad); /* for a local name, a length that cannot be */
         bad[0] = (uint8_t)family;
-        if (family == LPORT_ANY || family == LPORT_INET || family == LPORT_INET6)
+        if (family == LPORT_ANY || family == LPORT_INET || family == LPORT_INET6) {
             continue;
+        }
         cr_assert_eq(lport_address_print(bad, text, sizeof text), INVALID);
         cr_assert_eq(lport_address_equal(bad, bad), INVALID);
         cr_assert_eq(lport_address_equal(good, bad), INVALID);
@@ -450,8 +460,9 @@ Test(address, literals_survive_the_kernels_form) {
         uint8_t address[LPORT_ADDRESS_SIZE];
         uint8_t again[LPORT_ADDRESS_SIZE];
         int64_t family = parse(rows.field[0], rows.len[0], 0x1234, address);
-        if (family < 0 || strncmp(rows.field[4], "::ffff:", 7) == 0)
+        if (family < 0 || strncmp(rows.field[4], "::ffff:", 7) == 0) {
             continue;
+        }
         cr_assert_eq(round_trip(address, 0, again), family, "line %d", rows.number);
         cr_assert_arr_eq(again, address, sizeof again, "line %d", rows.number);
     }

@@ -34,8 +34,9 @@ static void read_header(const struct vectors *row, struct header *header) {
         header->len = row->len[1];
         return;
     }
-    if (strcmp(row->field[0], "v2") == 0)
+    if (strcmp(row->field[0], "v2") == 0) {
         add_hex(header, signature);
+    }
     add_hex(header, row->field[1]);
 }
 
@@ -64,12 +65,14 @@ static int64_t parse_only(const uint8_t *octets, size_t len) {
 /* "host port", a local name, or nothing for LPORT_ANY. */
 static const char *end_text(const uint8_t *address) {
     static char text[LPORT_TEXT_SIZE + 8];
-    if (address[0] == LPORT_ANY)
+    if (address[0] == LPORT_ANY) {
         return "";
+    }
     int64_t len = lport_address_print(address, text, sizeof text);
     cr_assert(len >= 0 && len < LPORT_TEXT_SIZE);
-    if (address[0] != LPORT_LOCAL)
+    if (address[0] != LPORT_LOCAL) {
         snprintf(text + len, 8, " %d", address[2] << 8 | address[3]);
+    }
     return text;
 }
 
@@ -78,15 +81,17 @@ static void check_good(const struct vectors *row, const struct header *header) {
     uint8_t source[LPORT_ADDRESS_SIZE], destination[LPORT_ADDRESS_SIZE], more[2 * VECTORS_LINE];
     size_t len = header->len;
     int64_t size = (int64_t)len;
-    for (size_t cut = 0; cut < len; cut++)
+    for (size_t cut = 0; cut < len; cut++) {
         cr_assert_eq(parse_only(header->octets, cut), 0, "line %d, %zu octets", row->number, cut);
+    }
     cr_assert_eq(parse(header->octets, len, source, destination), size, "line %d", row->number);
     cr_assert_str_eq(end_text(source), row->field[3], "line %d", row->number);
     cr_assert_str_eq(end_text(destination), row->field[4], "line %d", row->number);
     memcpy(more, header->octets, len);
     memcpy(more + len, "\n\0GET\r\n", 7);
-    for (size_t extra = 1; extra <= 7; extra++)
+    for (size_t extra = 1; extra <= 7; extra++) {
         cr_assert_eq(parse_only(more, len + extra), size, "line %d", row->number);
+    }
 }
 
 /* Bad as a whole; and what has been found bad stays bad. */
@@ -103,8 +108,9 @@ static void check_bad(const struct vectors *row, const struct header *header) {
 }
 
 static void check_more(const struct vectors *row, const struct header *header) {
-    for (size_t cut = 0; cut <= header->len; cut++)
+    for (size_t cut = 0; cut <= header->len; cut++) {
         cr_assert_eq(parse_only(header->octets, cut), 0, "line %d", row->number);
+    }
 }
 
 Test(proxy, headers_are_read_as_the_table_says) {
@@ -114,12 +120,13 @@ Test(proxy, headers_are_read_as_the_table_says) {
     cr_assert(vectors_open(&row, "proxy.tsv"));
     while (vectors_next(&row)) {
         read_header(&row, &header);
-        if (strcmp(row.field[2], "good") == 0)
+        if (strcmp(row.field[2], "good") == 0) {
             check_good(&row, &header);
-        else if (strcmp(row.field[2], "bad") == 0)
+        } else if (strcmp(row.field[2], "bad") == 0) {
             check_bad(&row, &header);
-        else
+        } else {
             check_more(&row, &header);
+        }
         rows++;
     }
     cr_assert(vectors_close(&row));
@@ -137,7 +144,7 @@ Test(proxy, the_longest_header_is_read_whole) {
 Test(proxy, only_known_commands_and_families_make_a_header) {
     uint8_t octets[FIXED + 216] = "\r\n\r\n\0\r\nQUIT\n";
     octets[15] = 216;
-    for (int command = 0; command < 256; command++)
+    for (int command = 0; command < 256; command++) {
         for (int family = 0; family < 256; family++) {
             octets[12] = (uint8_t)command;
             octets[13] = (uint8_t)family;
@@ -148,6 +155,7 @@ Test(proxy, only_known_commands_and_families_make_a_header) {
             cr_assert_eq(good ? (int64_t)sizeof octets : -1, result < 0 ? -1 : result, "%02x %02x",
                          command, family);
         }
+    }
 }
 
 Test(proxy, missing_vectors_are_invalid) {

@@ -50,9 +50,11 @@ static const struct number numbers[] = {
 };
 
 static const struct number *find_number(const char *name) {
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        if (strcmp(numbers[i].name, name) == 0)
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (strcmp(numbers[i].name, name) == 0) {
             return &numbers[i];
+        }
+    }
     return NULL;
 }
 
@@ -65,17 +67,21 @@ static const char *const contexts[] = {
 
 /* The context that NAME names; -1 if it is none of errnos. */
 static int find_context(const char *name) {
-    for (int i = 0; i < (int)(sizeof contexts / sizeof contexts[0]); i++)
-        if (strcmp(contexts[i], name) == 0)
+    for (int i = 0; i < (int)(sizeof contexts / sizeof contexts[0]); i++) {
+        if (strcmp(contexts[i], name) == 0) {
             return i;
+        }
+    }
     return -1;
 }
 
 /* The kind named NAME; 0 if there is none. */
 static int32_t find_kind(const char *name) {
-    for (int32_t kind = 1; kind < LPORT_KIND_END; kind++)
-        if (strcmp(lport_kind_name(kind), name) == 0)
+    for (int32_t kind = 1; kind < LPORT_KIND_END; kind++) {
+        if (strcmp(lport_kind_name(kind), name) == 0) {
             return kind;
+        }
+    }
     return 0;
 }
 
@@ -116,8 +122,9 @@ Test(status, numbers_of_the_system_map_as_the_table_says) {
     struct vectors rows;
     int count = 0;
     cr_assert(vectors_open(&rows, "statuses.tsv"));
-    for (; vectors_next(&rows); count++)
+    for (; vectors_next(&rows); count++) {
         check_row(&rows);
+    }
     cr_assert(vectors_close(&rows));
     cr_assert_geq(count, 4 * 50 + 12 + 5);
 }
@@ -138,8 +145,9 @@ Test(status, kinds_have_the_names_conditions_and_texts_of_the_table) {
 }
 
 Test(status, names_of_kinds_are_unique) {
-    for (int32_t kind = 1; kind < LPORT_KIND_END; kind++)
+    for (int32_t kind = 1; kind < LPORT_KIND_END; kind++) {
         cr_assert_eq(find_kind(lport_kind_name(kind)), kind);
+    }
 }
 
 /* The constants stand in the header by hand; these tie them to the rows. */
@@ -172,13 +180,14 @@ Test(status, make_packs_a_kind_without_a_number) {
 }
 
 Test(status, every_errno_survives_in_every_context) {
-    for (int number = 0; number <= 4095; number++)
+    for (int number = 0; number <= 4095; number++) {
         for (int context = LPORT_IN_GENERAL; context <= LPORT_IN_TRANSFER; context++) {
             int64_t status = lport_status_from_errno((enum lport_context)context, number);
             cr_assert_lt(status, 0);
             cr_assert_eq(lport_status_errno(status), number);
             cr_assert_not_null(lport_kind_name(lport_status_kind(status)));
         }
+    }
 }
 
 Test(status, numbers_that_no_row_knows_are_other_or_connect_failed) {
@@ -252,7 +261,7 @@ Test(status, texts_of_general_kinds_are_those_of_their_errno) {
 }
 
 Test(status, every_text_fits_and_begins_a_phrase) {
-    for (int number = 0; number <= 255; number++)
+    for (int number = 0; number <= 255; number++) {
         for (int context = LPORT_IN_GENERAL; context <= LPORT_IN_TRANSFER; context++) {
             const char *text =
                 text_of(lport_status_from_errno((enum lport_context)context, number));
@@ -261,6 +270,7 @@ Test(status, every_text_fits_and_begins_a_phrase) {
             cr_assert_null(strchr(text, '\n'));
             cr_assert(text[0] < 'A' || text[0] > 'Z' || text[1] < 'a', "%s", text);
         }
+    }
 }
 
 Test(status, a_text_is_cut_off_at_its_cap_and_terminated_where_there_is_room) {
@@ -272,10 +282,12 @@ Test(status, a_text_is_cut_off_at_its_cap_and_terminated_where_there_is_room) {
         cr_assert_eq(lport_status_text(status, text, cap), whole);
         size_t kept = cap < (size_t)whole ? cap : (size_t)whole;
         cr_assert_arr_eq(text, "timed out", kept);
-        if (cap > (size_t)whole)
+        if (cap > (size_t)whole) {
             cr_assert_eq(text[kept++], '\0');
-        for (; kept < sizeof text; kept++)
+        }
+        for (; kept < sizeof text; kept++) {
             cr_assert_eq(text[kept], '#');
+        }
     }
     cr_assert_eq(lport_status_text(status, NULL, 0), whole);
     cr_assert_eq(lport_status_text(status, NULL, 1), lport_status_make(LPORT_INVALID));
@@ -303,9 +315,11 @@ static void *ask_texts(void *wrong) {
 Test(status, texts_do_not_mix_between_threads) {
     pthread_t threads[4];
     int wrong[4] = {0};
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         cr_assert_eq(pthread_create(&threads[i], NULL, ask_texts, &wrong[i]), 0);
-    for (int i = 0; i < 4; i++)
+    }
+    for (int i = 0; i < 4; i++) {
         cr_assert_eq(pthread_join(threads[i], NULL), 0);
+    }
     cr_assert_eq(wrong[0] + wrong[1] + wrong[2] + wrong[3], 0);
 }

@@ -53,8 +53,9 @@ static void make_chars(uint32_t *chars, size_t len, unsigned kind) {
     static const unsigned longest[KINDS] = {1, 2, 4, 0, 0};
     for (size_t i = 0; i < len;) {
         unsigned size = longest[kind] > 0 ? 1 + pick(longest[kind]) : kind == THREES ? 3 : 4;
-        for (uint32_t run = 1 + pick(8); run > 0 && i < len; run--)
+        for (uint32_t run = 1 + pick(8); run > 0 && i < len; run--) {
             chars[i++] = pick_char(size);
+        }
     }
 }
 
@@ -65,9 +66,11 @@ static void make_octets(uint8_t *octets, size_t len, unsigned kind) {
     make_chars(chars, len, kind);
     lport_text_encode_plainly(chars, len, all, sizeof all);
     memcpy(octets, all, len);
-    if (len > 0 && pick(3) == 0)
-        for (uint32_t n = 1 + pick(2); n > 0; n--)
+    if (len > 0 && pick(3) == 0) {
+        for (uint32_t n = 1 + pick(2); n > 0; n--) {
             octets[pick((uint32_t)len)] = (uint8_t)pick(256);
+        }
+    }
 }
 
 /* A room for what LEN elements could give MOST of: enough, hardly, or anything. */
@@ -94,8 +97,9 @@ static uint8_t *block(size_t offset, size_t size, const void *contents) {
     cr_assert_not_null(all);
     uint8_t *moved = realloc(all, offset + size > 0 ? offset + size : 1);
     cr_assert_not_null(moved);
-    if (size > 0)
+    if (size > 0) {
         memcpy(moved + offset, contents, size);
+    }
     return moved;
 }
 
@@ -117,8 +121,9 @@ struct task {
 
 static int64_t run_decode(const struct lport_text_variant *v, const void *input, size_t len,
                           void *output, size_t cap) {
-    if (v == &lport_text_scalar)
+    if (v == &lport_text_scalar) {
         return lport_text_decode_plainly(input, len, output, cap);
+    }
     return lport_text_decode(v, input, len, output, cap);
 }
 
@@ -144,8 +149,9 @@ static int64_t run_widen(const struct lport_text_variant *v, const void *input, 
 
 static int64_t run_encode(const struct lport_text_variant *v, const void *input, size_t len,
                           void *output, size_t cap) {
-    if (v == &lport_text_scalar)
+    if (v == &lport_text_scalar) {
         return lport_text_encode_plainly(input, len, output, cap);
+    }
     return lport_text_encode(v, input, len, output, cap);
 }
 
@@ -190,9 +196,10 @@ static bool agrees(const struct lport_text_variant *v, const struct task *t, con
 
 static void must_agree(const struct lport_text_variant *v, const struct task *t, const void *input,
                        size_t len, size_t cap, size_t offset) {
-    if (!agrees(v, t, input, len, cap, offset))
+    if (!agrees(v, t, input, len, cap, offset)) {
         cr_assert_fail("%s: %s differs: length %zu, room %zu, offset %zu, LPORT_SEED=%" PRIu64,
                        v->name, t->name, len, cap, offset, seed);
+    }
 }
 
 /* The lengths around the vectors, and some that take more than a chunk. */
@@ -204,14 +211,17 @@ Test(text, every_variant_decodes_as_the_scalar_one_at_every_alignment) {
     static uint8_t octets[4096];
     const struct lport_text_variant *v;
     start_random();
-    for (size_t offset = 0; offset < 64; offset++)
+    for (size_t offset = 0; offset < 64; offset++) {
         for (size_t turn = 0; turn < 160; turn++) {
             size_t len = pick_length(turn);
             make_octets(octets, len, pick(KINDS));
-            for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++)
-                for (int t = 0; t < 4; t++)
+            for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++) {
+                for (int t = 0; t < 4; t++) {
                     must_agree(v, decoders + t, octets, len, pick_room(len, 1), offset);
+                }
+            }
         }
+    }
 }
 
 Test(text, every_variant_encodes_as_the_scalar_one_at_every_alignment) {
@@ -219,16 +229,20 @@ Test(text, every_variant_encodes_as_the_scalar_one_at_every_alignment) {
     static uint32_t chars[4096];
     const struct lport_text_variant *v;
     start_random();
-    for (size_t offset = 0; offset < 64; offset++)
+    for (size_t offset = 0; offset < 64; offset++) {
         for (size_t turn = 0; turn < 160; turn++) {
             size_t len = pick_length(turn);
             make_chars(chars, len, pick(KINDS));
-            if (len > 0 && pick(3) == 0)
+            if (len > 0 && pick(3) == 0) {
                 chars[pick((uint32_t)len)] = wrong[pick(6)];
-            for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++)
-                for (int t = 0; t < 3; t++)
+            }
+            for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++) {
+                for (int t = 0; t < 3; t++) {
                     must_agree(v, encoders + t, chars, len, pick_room(len, t == 0 ? 4 : 1), offset);
+                }
+            }
         }
+    }
 }
 
 /* Latin-1 hardly occurs in the texts above. */
@@ -236,27 +250,32 @@ Test(text, narrow_stops_at_the_first_character_above_its_range) {
     const struct lport_text_variant *v;
     uint32_t chars[100];
     start_random();
-    for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++)
-        for (size_t at = 0; at < 100; at++)
+    for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++) {
+        for (size_t at = 0; at < 100; at++) {
             for (int t = 1; t < 3; t++) {
                 uint32_t limit = t == 1 ? 0xFF : 0x7F;
                 uint8_t octets[100];
-                for (size_t k = 0; k < 100; k++)
+                for (size_t k = 0; k < 100; k++) {
                     chars[k] = pick(limit + 1);
+                }
                 chars[at] = at % 2 == 0 ? limit + 1 : 0x80000000 + pick(256);
                 cr_assert_eq(v->narrow(chars, 100, octets, limit), at, "%s", v->name);
                 must_agree(v, encoders + t, chars, 100, 100, at % 4);
             }
+        }
+    }
 }
 
 Test(text, latin1_and_ascii_stop_where_they_must_or_where_there_is_no_room) {
     uint8_t octets[256], base[256], back[256];
     uint32_t chars[256];
-    for (size_t i = 0; i < 256; i++)
+    for (size_t i = 0; i < 256; i++) {
         octets[i] = (uint8_t)i;
+    }
     cr_assert_eq(lport_text_from_latin1(octets, 256, chars, 256), counts(256, 256));
-    for (size_t i = 0; i < 256; i++)
+    for (size_t i = 0; i < 256; i++) {
         cr_assert_eq(chars[i], i);
+    }
     cr_assert_eq(lport_text_to_latin1(chars, 256, back, 256), counts(256, 256));
     cr_assert_arr_eq(back, octets, 256);
     cr_assert_eq(lport_text_from_ascii(octets, 256, chars, 256), counts(128, 128));
@@ -293,19 +312,24 @@ static const struct range well_formed[][4] = {
  * of a well-formed sequence, or one octet. */
 static int64_t defined_problem(const uint8_t *octets, size_t len) {
     int64_t longest = 1;
-    if (len == 0)
+    if (len == 0) {
         return 0;
+    }
     for (size_t row = 0; row < sizeof well_formed / sizeof well_formed[0]; row++) {
         const struct range *r = well_formed[row];
         size_t i = 0;
-        while (i < 4 && i < len && octets[i] >= r[i].low && octets[i] <= r[i].high)
+        while (i < 4 && i < len && octets[i] >= r[i].low && octets[i] <= r[i].high) {
             i++;
-        if (i == 4 || (i > 0 && r[i].low > r[i].high))
+        }
+        if (i == 4 || (i > 0 && r[i].low > r[i].high)) {
             return -(int64_t)i;
-        if (i > 0 && i == len)
+        }
+        if (i > 0 && i == len) {
             return 0;
-        if ((int64_t)i > longest)
+        }
+        if ((int64_t)i > longest) {
             longest = (int64_t)i;
+        }
     }
     return longest;
 }
@@ -317,35 +341,42 @@ enum { EDGES = sizeof edges };
 
 /* Behaviour 43. */
 Test(text, problem_is_the_maximal_subpart_for_every_pair_of_octets_and_what_may_follow) {
-    for (uint32_t pair = 0; pair < 65536; pair++)
+    for (uint32_t pair = 0; pair < 65536; pair++) {
         for (size_t k = 0; k < EDGES * EDGES; k++) {
             uint8_t octets[] = {(uint8_t)(pair >> 8), (uint8_t)pair, edges[k / EDGES],
                                 edges[k % EDGES]};
             size_t shortest = k == 0 ? 0 : k % EDGES == 0 ? 3 : 4;
-            for (size_t len = shortest; len <= 4; len++)
-                if (lport_text_utf8_problem(octets, len) != defined_problem(octets, len))
+            for (size_t len = shortest; len <= 4; len++) {
+                if (lport_text_utf8_problem(octets, len) != defined_problem(octets, len)) {
                     cr_assert_fail("%02X %02X %02X %02X, length %zu", octets[0], octets[1],
                                    octets[2], octets[3], len);
-            if (pair >> 8 < 0xE0 && k == EDGES) /* what follows two octets cannot matter */
+                }
+            }
+            if (pair >> 8 < 0xE0 && k == EDGES) { /* what follows two octets cannot matter */
                 break;
+            }
         }
+    }
 }
 
 /* Four octets of the edges, number K of them. */
 static void put_edges(uint8_t *octets, size_t k) {
-    for (size_t i = 0; i < 4; i++, k /= EDGES)
+    for (size_t i = 0; i < 4; i++, k /= EDGES) {
         octets[i] = edges[k % EDGES];
+    }
 }
 
 static void must_decode_alike(const uint8_t *octets, size_t len) {
     const struct lport_text_variant *v;
     uint32_t chars[144], wanted[144];
     int64_t result = lport_text_decode_plainly(octets, len, wanted, 144);
-    for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++)
+    for (size_t i = 0; (v = lport_text_variant(i)) != &lport_text_scalar; i++) {
         if (lport_text_decode(v, octets, len, chars, 144) != result ||
-            memcmp(chars, wanted, (size_t)(result % LPORT_TEXT_SCALE) * 4) != 0)
+            memcmp(chars, wanted, (size_t)(result % LPORT_TEXT_SCALE) * 4) != 0) {
             cr_assert_fail("%s: length %zu, %02X %02X %02X %02X at its end", v->name, len,
                            octets[len - 4], octets[len - 3], octets[len - 2], octets[len - 1]);
+        }
+    }
 }
 
 Test(text, every_four_octets_in_the_middle_decode_as_the_scalar_one_does) {
@@ -353,8 +384,9 @@ Test(text, every_four_octets_in_the_middle_decode_as_the_scalar_one_does) {
     for (size_t k = 0; k < EDGES * EDGES * EDGES * EDGES; k++) {
         size_t at = 16 + k % 97;
         memset(octets, 'x', sizeof octets);
-        for (size_t i = at % 2; i + 2 <= sizeof octets; i += 2)
+        for (size_t i = at % 2; i + 2 <= sizeof octets; i += 2) {
             memcpy(octets + i, "\xC3\xA9", 2);
+        }
         put_edges(octets + at, k);
         must_decode_alike(octets, sizeof octets);
     }
@@ -363,8 +395,9 @@ Test(text, every_four_octets_in_the_middle_decode_as_the_scalar_one_does) {
 /* The last octet is that of a vector: what is cut off there has nothing behind it that shows it. */
 Test(text, every_four_octets_at_the_end_of_a_vector_decode_as_the_scalar_one_does) {
     uint8_t octets[64];
-    for (size_t i = 0; i < sizeof octets; i += 2)
+    for (size_t i = 0; i < sizeof octets; i += 2) {
         memcpy(octets + i, "\xC3\xA9", 2);
+    }
     for (size_t k = 0; k < EDGES * EDGES * EDGES * EDGES; k++) {
         put_edges(octets + 60, k);
         must_decode_alike(octets, 64);
@@ -376,23 +409,27 @@ Test(text, every_four_octets_at_the_end_of_a_vector_decode_as_the_scalar_one_doe
 /* What is cut off is taken away, and then the last octet is that of a vector again. */
 Test(text, every_four_octets_across_the_end_of_a_vector_decode_as_the_scalar_one_does) {
     uint8_t octets[68];
-    for (size_t i = 0; i < sizeof octets; i += 2)
+    for (size_t i = 0; i < sizeof octets; i += 2) {
         memcpy(octets + i, "\xC3\xA9", 2);
-    for (size_t k = 0; k < EDGES * EDGES * EDGES * EDGES; k++)
+    }
+    for (size_t k = 0; k < EDGES * EDGES * EDGES * EDGES; k++) {
         for (size_t past = 1; past <= 3; past++) {
             memset(octets + 60, 'x', past);
             put_edges(octets + 60 + past, k);
             must_decode_alike(octets, 64 + past);
             must_decode_alike(octets + 32, 32 + past);
         }
+    }
 }
 
 /* Every code point that is a character, in order; how many. */
 static size_t every_char(uint32_t *chars) {
     size_t n = 0;
-    for (uint32_t c = 0; c <= 0x10FFFF; c++)
-        if (c < 0xD800 || c > 0xDFFF)
+    for (uint32_t c = 0; c <= 0x10FFFF; c++) {
+        if (c < 0xD800 || c > 0xDFFF) {
             chars[n++] = c;
+        }
+    }
     return n;
 }
 
@@ -423,17 +460,19 @@ Test(text, every_character_split_at_every_octet_is_neither_decoded_nor_wrong) {
         size_t size = (size_t)(done % LPORT_TEXT_SCALE);
         bool good = lport_text_from_utf8(octets, size, back, 2) == counts(size, 1) &&
                     back[0] == chars[i] && lport_text_utf8_problem(octets, size) == -(int64_t)size;
-        for (size_t len = 0; len < size; len++)
+        for (size_t len = 0; len < size; len++) {
             good = good && lport_text_from_utf8(octets, len, back, 2) == 0 &&
                    lport_text_utf8_problem(octets, len) == 0;
-        if (!good)
+        }
+        if (!good) {
             cr_assert_fail("U+%04" PRIX32, chars[i]);
+        }
     }
 }
 
 Test(text, what_is_no_character_is_not_encoded) {
     const struct lport_text_variant *v;
-    for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++)
+    for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++) {
         for (uint32_t c = 0xD700; c < 0xE100; c++) {
             uint32_t chars[] = {c, c, 0x110000 + c, 0xFFFF0000 + c};
             uint8_t octets[16];
@@ -442,6 +481,7 @@ Test(text, what_is_no_character_is_not_encoded) {
             cr_assert_eq(done, surrogate ? 0 : counts(2, 6), "%s %" PRIX32, v->name, c);
             cr_assert_eq(lport_text_encode(v, chars + 2, 2, octets, sizeof octets), 0);
         }
+    }
 }
 
 /* ---- UTF-8 against the vectors --------------------------------------------------------------- */
@@ -480,8 +520,9 @@ static size_t read_chars(const char *text, uint32_t *chars) {
 /* By a variant, or as a caller does. */
 static int64_t decode(const struct lport_text_variant *v, const uint8_t *octets, size_t len,
                       uint32_t *chars, size_t cap) {
-    if (v == NULL)
+    if (v == NULL) {
         return lport_text_from_utf8(octets, len, chars, cap);
+    }
     return lport_text_decode(v, octets, len, chars, cap);
 }
 
@@ -494,8 +535,9 @@ static size_t decode_with_replacement(const struct lport_text_variant *v, const 
         int64_t done = decode(v, octets + in, len - in, chars + out, MOST - out);
         in += (size_t)(done / LPORT_TEXT_SCALE);
         out += (size_t)(done % LPORT_TEXT_SCALE);
-        if (in == len)
+        if (in == len) {
             break;
+        }
         int64_t problem = lport_text_utf8_problem(octets + in, len - in);
         cr_assert_geq(problem, 0);
         chars[out++] = 0xFFFD;
@@ -531,8 +573,9 @@ Test(text, utf8_vectors_stop_where_they_say_and_are_replaced_as_they_say) {
     for (; vectors_next(&row); rows++) {
         cr_assert_eq(row.count, 4, "line %d", row.number);
         check_row(&row, NULL);
-        for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++)
+        for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++) {
             check_row(&row, v);
+        }
     }
     cr_assert(vectors_close(&row));
     cr_assert_gt(rows, 80);
@@ -568,15 +611,18 @@ Test(text, utf8_count_is_the_number_of_characters_that_decoding_gives) {
     static const char pattern[] = "a\303\251\342\202\254z\360\237\230\200";
     uint8_t octets[64];
     uint32_t chars[64];
-    for (size_t at = 0; at < sizeof octets; at++)
+    for (size_t at = 0; at < sizeof octets; at++) {
         octets[at] = (uint8_t)pattern[at % (sizeof pattern - 1)];
-    for (size_t start = 0; start < sizeof pattern - 1; start++)
+    }
+    for (size_t start = 0; start < sizeof pattern - 1; start++) {
         for (size_t len = 0; start + len <= sizeof octets; len++) {
             int64_t decoded = lport_text_from_utf8(octets + start, len, chars, 64);
-            if (decoded / LPORT_TEXT_SCALE == (int64_t)len)
+            if (decoded / LPORT_TEXT_SCALE == (int64_t)len) {
                 cr_assert_eq(lport_text_utf8_count(octets + start, len), decoded % LPORT_TEXT_SCALE,
                              "%zu from %zu", len, start);
+            }
         }
+    }
 }
 
 /* Longer than what sums in single octets could hold. */
@@ -589,12 +635,15 @@ Test(text, every_variant_counts_the_characters_of_long_text) {
     const struct lport_text_variant *v;
     for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
         size_t size = strlen(patterns[p]);
-        for (size_t at = 0; at < LONG; at++)
+        for (size_t at = 0; at < LONG; at++) {
             octets[at] = (uint8_t)patterns[p][at % size];
-        for (size_t len = 0; len <= LONG; len = 2 * len + size)
-            for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++)
+        }
+        for (size_t len = 0; len <= LONG; len = 2 * len + size) {
+            for (size_t i = 0; (v = lport_text_variant(i)) != NULL; i++) {
                 cr_assert_eq(v->count(octets, len), len / size * characters[p], "%s, %zu octets",
                              v->name, len);
+            }
+        }
         cr_assert_eq(lport_text_utf8_count(octets, LONG / size * size),
                      (int64_t)(LONG / size * characters[p]));
     }
@@ -602,8 +651,9 @@ Test(text, every_variant_counts_the_characters_of_long_text) {
 
 Test(text, a_measured_line_has_the_octets_before_its_end_and_their_characters) {
     uint8_t octets[300];
-    for (size_t at = 0; at < sizeof octets; at++)
+    for (size_t at = 0; at < sizeof octets; at++) {
         octets[at] = (uint8_t)(at % 3 == 0 ? 0xC3 : at % 3 == 1 ? 0xA9 : 'a');
+    }
     for (size_t len = 0; len <= sizeof octets; len++) {
         int64_t none = lport_text_measure_line(octets, len);
         cr_assert_eq(lport_status_kind(none), LPORT_WOULD_BLOCK, "%zu", len);
@@ -638,9 +688,10 @@ Test(text, empty_vectors_may_be_null) {
 static uint8_t *endless(int file, size_t page, size_t size) {
     uint8_t *all = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     cr_assert_neq(all, MAP_FAILED);
-    for (size_t at = 0; at < size; at += page)
+    for (size_t at = 0; at < size; at += page) {
         cr_assert_neq(mmap(all + at, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0),
                       MAP_FAILED);
+    }
     return all;
 }
 
@@ -688,8 +739,9 @@ Test(text, upper_halves_of_registers_are_given_back) {
     const struct lport_text_variant *v = lport_text_variant(0);
     uint32_t chars[300], back[300];
     uint8_t octets[1200];
-    if (!tells_use())
+    if (!tells_use()) {
         return;
+    }
     start_random();
     for (size_t len = 1; len < 300; len++) {
         make_chars(chars, len, pick(KINDS));
@@ -718,23 +770,29 @@ Test(text, gather_and_order_are_what_their_comments_say) {
     for (size_t leads = 1; leads < 256; leads++) {
         size_t lane = 0, place = 0;
         for (size_t at = 0; at < 8; at++) {
-            if ((leads >> at & 1) == 0)
+            if ((leads >> at & 1) == 0) {
                 continue;
+            }
             cr_assert_eq(lport_text_order[leads][place++], at);
-            if (leads >= 128 || at >= 4)
+            if (leads >= 128 || at >= 4) {
                 continue;
+            }
             size_t size = 1;
-            while (size < 4 && !begins(leads, at + size))
+            while (size < 4 && !begins(leads, at + size)) {
                 size++;
-            for (size_t i = 0; i < 4; i++)
+            }
+            for (size_t i = 0; i < 4; i++) {
                 cr_assert_eq(lport_text_gather[leads][4 * lane + i],
                              i < 4 - size ? 0x80 : at + i - (4 - size));
+            }
             lane++;
         }
-        for (; place < 8; place++)
+        for (; place < 8; place++) {
             cr_assert_eq(lport_text_order[leads][place], lport_text_order[leads][0]);
-        for (; leads < 128 && leads % 16 != 0 && lane < 4; lane++)
+        }
+        for (; leads < 128 && leads % 16 != 0 && lane < 4; lane++) {
             cr_assert_arr_eq(lport_text_gather[leads] + 4 * lane, lport_text_gather[leads], 4);
+        }
     }
 }
 
@@ -743,10 +801,12 @@ Test(text, pack_is_what_its_comment_says) {
         size_t to = 0;
         for (size_t lane = 0; lane < 4; lane++) {
             size_t size = 1 + (sizes >> lane & 1) + 2 * (sizes >> (lane + 4) & 1);
-            for (size_t i = 4 - size; i < 4; i++)
+            for (size_t i = 4 - size; i < 4; i++) {
                 cr_assert_eq(lport_text_pack[sizes][to++], 4 * lane + i);
+            }
         }
-        for (; to < 16; to++)
+        for (; to < 16; to++) {
             cr_assert_eq(lport_text_pack[sizes][to], 0x80);
+        }
     }
 }

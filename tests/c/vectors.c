@@ -13,8 +13,9 @@ bool vectors_open(struct vectors *vectors, const char *name) {
     char path[VECTORS_LINE];
     memset(vectors, 0, sizeof *vectors);
     int len = snprintf(path, sizeof path, "%s/%s", LPORT_VECTORS, name);
-    if (len < 0 || (size_t)len >= sizeof path)
+    if (len < 0 || (size_t)len >= sizeof path) {
         return false;
+    }
     vectors->file = fopen(path, "re");
     return vectors->file != NULL;
 }
@@ -46,8 +47,9 @@ static int unescape_field(char *field) {
             octet = unescape(at[1]);
             at++;
         }
-        if (octet < 0)
+        if (octet < 0) {
             return -1;
+        }
         field[used++] = (char)octet;
     }
     field[used] = '\0';
@@ -64,8 +66,9 @@ static bool split(struct vectors *vectors) {
     while (rest != NULL) {
         char *field = strsep(&rest, "\t");
         int len = unescape_field(field);
-        if (len < 0 || vectors->count == VECTORS_FIELDS)
+        if (len < 0 || vectors->count == VECTORS_FIELDS) {
             return false;
+        }
         vectors->field[vectors->count] = field;
         vectors->len[vectors->count++] = (size_t)len;
     }
@@ -81,8 +84,9 @@ bool vectors_next(struct vectors *vectors) {
             return false;
         }
         vectors->line[len - 1] = '\0';
-        if (len == 1 || vectors->line[0] == '#')
+        if (len == 1 || vectors->line[0] == '#') {
             continue;
+        }
         vectors->broken = !split(vectors);
         return !vectors->broken;
     }

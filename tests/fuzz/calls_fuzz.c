@@ -22,8 +22,9 @@ static int64_t waits[WAITS];
 static struct { int64_t poller, turn; } turns[TURNS]; /* no turn: poller 0 */
 
 static void must(int truth) {
-    if (!truth)
+    if (!truth) {
         abort();
+    }
 }
 
 /* ---- arguments ------------------------------------------------------------------------------- */
@@ -37,8 +38,9 @@ static int64_t pick_handle(void) {
     static const int64_t odd[] = {0, -1, 1, INT64_MIN, INT64_MAX, LPORT_SOCKET_INDEX};
     uint8_t draw = next();
     int64_t handle = handles[draw % HANDLES];
-    if (draw < 200)
+    if (draw < 200) {
         return handle;
+    }
     return draw < 228 ? odd[draw % 6] : handle ^ INT64_C(1) << (draw % 32 + 16);
 }
 
@@ -55,17 +57,21 @@ static size_t pick_length(void) {
 /* A vector of just LEN octets, so that one too many is seen; the caller frees it. */
 static uint8_t *vector(size_t len) {
     uint8_t *octets = malloc(len > 0 ? len : 1);
-    if (octets == NULL)
+    if (octets == NULL) {
         exit(1);
-    if (len > 0)
+    }
+    if (len > 0) {
         memset(octets, UNTOUCHED, len);
+    }
     return octets;
 }
 
 static int is_untouched(const void *octets, size_t len) {
-    for (size_t i = 0; i < len; i++)
-        if (((const uint8_t *)octets)[i] != UNTOUCHED)
+    for (size_t i = 0; i < len; i++) {
+        if (((const uint8_t *)octets)[i] != UNTOUCHED) {
             return 0;
+        }
+    }
     return 1;
 }
 
@@ -95,8 +101,9 @@ static uint8_t *pick_address(void) {
 
 static int64_t known(int64_t result) {
     int32_t kind = lport_status_kind(result);
-    if (result < 0)
+    if (result < 0) {
         must(lport_kind_name(kind) != NULL && (-result >> 24) == kind);
+    }
     return result;
 }
 
@@ -126,8 +133,9 @@ static int32_t pick_kind(void) {
 static void make_pair(void) {
     int64_t *pair = (int64_t *)(void *)vector(2 * sizeof *pair);
     int64_t ends[2] = {0, 0}, result = lport_socket_pair(pick_kind(), pair);
-    if (result == 0)
+    if (result == 0) {
         memcpy(ends, pair, sizeof ends);
+    }
     wrote(result, pair, sizeof ends);
     keep(ends[0]);
     keep(ends[1]);
@@ -240,8 +248,9 @@ static void move_batch(void) {
         memcpy(ends + i * LPORT_ADDRESS_SIZE, address, LPORT_ADDRESS_SIZE);
         lengths[i] = (int64_t)(i % 20 == 0 ? room / 2 : room);
     }
-    if (next() % 4 == 0)
+    if (next() % 4 == 0) {
         lengths[next() % count] = pick_number();
+    }
     must(known(lport_datagram_send_batch(handle, octets, room, lengths, ends, (int32_t)count)) <=
          (int64_t)count);
     int64_t got =
@@ -260,9 +269,11 @@ static void pass_descriptors(void) {
     uint8_t octets[8] = {0};
     known(lport_local_send(sender, octets, next() % 9, descriptors, pick_number() % 5));
     int64_t count = known(lport_local_receive(receiver, octets, next() % 9, descriptors, most));
-    for (int32_t i = 0; count >= 0 && i < most; i++)
-        if (descriptors[i] >= 0)
+    for (int32_t i = 0; count >= 0 && i < most; i++) {
+        if (descriptors[i] >= 0) {
             close((int)descriptors[i]);
+        }
+    }
     uint8_t from[LPORT_ADDRESS_SIZE];
     int64_t identity[3];
     known(lport_local_receive_from(receiver, octets, next() % 9, next() % 2 == 0 ? from : NULL,
@@ -304,8 +315,9 @@ static void change_poller(void) {
 }
 
 static void end_turn(size_t index) {
-    if (turns[index].poller != 0)
+    if (turns[index].poller != 0) {
         must(lport_poller_end(turns[index].poller, turns[index].turn) == 0);
+    }
     turns[index].poller = 0;
 }
 
@@ -320,22 +332,26 @@ static void poll_once(void) {
     }
     int64_t count = known(
         lport_poller_wait(turns[index].poller, turns[index].turn, events, next() % 5, PAST, 0));
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
         must(events[i * LPORT_EVENT_SIZE] > 0 && events[i * LPORT_EVENT_SIZE + 1] > 0);
-    if (next() % 2 == 0)
+    }
+    if (next() % 2 == 0) {
         end_turn(index);
+    }
 }
 
 /* ---- the target ------------------------------------------------------------------------------ */
 
 static void close_all(void) {
     for (size_t i = 0; i < WAITS; i++) {
-        if (waits[i] > 0)
+        if (waits[i] > 0) {
             must(lport_wait_end(waits[i]) == 0);
+        }
         waits[i] = 0;
     }
-    for (size_t i = 0; i < TURNS; i++)
+    for (size_t i = 0; i < TURNS; i++) {
         end_turn(i);
+    }
     for (size_t i = 0; i < HANDLES; i++) {
         known(lport_socket_close(handles[i], LPORT_RESET));
         handles[i] = 0;
@@ -355,10 +371,12 @@ static void fill_pools(void) {
     int64_t pair[2];
     must(lport_socket_pair(LPORT_STREAM, pair) == 0);
     int64_t all[WAITS + TURNS];
-    for (size_t i = 0; i < WAITS + TURNS; i++)
+    for (size_t i = 0; i < WAITS + TURNS; i++) {
         all[i] = lport_wait_begin(pair[0], 0);
-    for (size_t i = 0; i < WAITS + TURNS; i++)
+    }
+    for (size_t i = 0; i < WAITS + TURNS; i++) {
         must(lport_wait_end(all[i]) == 0);
+    }
     lport_socket_close(pair[0], 0);
     lport_socket_close(pair[1], 0);
 }
@@ -383,14 +401,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         poll_once,
     };
     static int filled;
-    if (!filled)
+    if (!filled) {
         fill_pools();
+    }
     filled = 1;
     int before = free_descriptor();
     input.octets = data;
     input.end = data + size;
-    while (input.octets < input.end)
+    while (input.octets < input.end) {
         calls[next() % (sizeof calls / sizeof *calls)]();
+    }
     close_all();
     must(free_descriptor() == before);
     return 0;

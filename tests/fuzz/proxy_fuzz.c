@@ -13,8 +13,9 @@ enum { SIGNATURE = 12 };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void must(int truth) {
-    if (!truth)
+    if (!truth) {
         abort();
+    }
 }
 
 /* Parses from a block of exactly LEN octets. */
@@ -22,10 +23,12 @@ static int64_t parse(const uint8_t *octets, size_t len) {
     uint8_t source[LPORT_ADDRESS_SIZE], destination[LPORT_ADDRESS_SIZE];
     char text[LPORT_TEXT_SIZE];
     uint8_t *exact = malloc(len ? len : 1);
-    if (exact == NULL)
+    if (exact == NULL) {
         exit(1);
-    if (len > 0)
+    }
+    if (len > 0) {
         memcpy(exact, octets, len);
+    }
     int64_t result = lport_proxy_parse(exact, len, source, destination);
     free(exact);
     if (result > 0) {
@@ -40,22 +43,25 @@ static void check(const uint8_t *octets, size_t len) {
     must(whole <= (int64_t)len);
     for (size_t cut = 0; cut < len; cut++) {
         int64_t part = parse(octets, cut);
-        if (part < 0)
+        if (part < 0) {
             must(whole < 0);
-        else if (part > 0)
+        } else if (part > 0) {
             must(whole == part && (size_t)part <= cut);
-        else
+        } else {
             must(whole <= 0 || (size_t)whole > cut);
+        }
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *signed_data = malloc(SIGNATURE + size);
-    if (signed_data == NULL)
+    if (signed_data == NULL) {
         exit(1);
+    }
     memcpy(signed_data, "\r\n\r\n\0\r\nQUIT\n", SIGNATURE);
-    if (size > 0)
+    if (size > 0) {
         memcpy(signed_data + SIGNATURE, data, size);
+    }
     check(data, size);
     check(signed_data, SIGNATURE + size);
     free(signed_data);

@@ -28,8 +28,9 @@ static uint32_t below(uint32_t limit) {
 /* The character CODE as UTF-8, which has SIZE octets. */
 static void put(uint8_t *octets, uint32_t code, uint32_t size) {
     static const uint8_t marks[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (uint32_t i = size; i-- > 1; code >>= 6)
+    for (uint32_t i = size; i-- > 1; code >>= 6) {
         octets[i] = (uint8_t)(0x80 | (code & 0x3F));
+    }
     octets[0] = (uint8_t)(size == 1 ? code : marks[size] | code);
 }
 
@@ -40,8 +41,9 @@ static size_t make_text(uint8_t *octets, size_t cap) {
     size_t len = 0;
     while (len + 4 <= cap) {
         uint32_t size = 1 + below(4);
-        for (uint32_t run = 1 + below(40); run > 0 && len + 4 <= cap; run--, len += size)
+        for (uint32_t run = 1 + below(40); run > 0 && len + 4 <= cap; run--, len += size) {
             put(octets + len, first[size] + below(end[size] - first[size]), size);
+        }
     }
     return len;
 }
@@ -66,14 +68,17 @@ int main(int argc, char **argv) {
         size_t len = 2 + make_text(input + 2, below(INPUT));
         input[0] = (uint8_t)below(256);
         input[1] = (uint8_t)below(256);
-        for (uint32_t faults = below(2) * below(4); faults > 0 && len > 2; faults--)
+        for (uint32_t faults = below(2) * below(4); faults > 0 && len > 2; faults--) {
             input[2 + below((uint32_t)len - 2)] = (uint8_t)below(256);
+        }
         /* The target sees a block of just this size, so that a look beyond is seen too. */
         uint8_t *exact = malloc(len);
-        if (exact == NULL)
+        if (exact == NULL) {
             return 1;
-        for (size_t i = 0; i < len; i++)
+        }
+        for (size_t i = 0; i < len; i++) {
             exact[i] = input[i];
+        }
         LLVMFuzzerTestOneInput(exact, len);
         free(exact);
     }
