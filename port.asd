@@ -181,6 +181,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "info")
                (:file "companion")
                (:file "service")
+               (:file "service-threads")
                (:file "service-stop")
                (:file "service-close")
                (:file "service-load")
