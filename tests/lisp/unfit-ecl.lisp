@@ -26,12 +26,12 @@
          "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
-        ("ECL promises nothing of threads that are killed" "service.killed-before-they-began")
+        ("ECL promises nothing of threads that are killed"
+         "service.killed-before-they-began" "service.killed-while-idle")
         ("ECL calls what is in the same file directly, so that nothing can be put in between"
          "poller.closed-while-joined" "service.stop-while-accepting"
+         "service.killed-with-its-successor"
          "octets.peeked-although-an-interrupt-reads" "address.service-where-there-is-no-table")
-        ("ECL asks a restart that is invoked once more, about no condition"
-         "client.restarts-within-a-handler")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"
