@@ -69,7 +69,8 @@ and whoever unwinds it, the handle is closed once."
         (setf left-p (close-handle channel reset))
         (leave-pollers channel)
         (when (channel-keeper channel)
-          (funcall (the function (channel-keeper channel))))))
+          (funcall (the function (channel-keeper channel))))
+        (%closed-in-time endpoint)))
     (unless left-p
       (wait-until-left channel))
     t))

@@ -320,6 +320,11 @@ reason; this thread has it afterwards, in the cleanup of one that is unwound too
                                 (declare (ignore endpoint))
                                 (lport-socket-close handle 0))))
 
+(defun %closed-in-time (endpoint)
+  "ENDPOINT is closed: nothing has to be done once it is garbage, and what it leads to is garbage
+with it."
+  (ext:set-finalizer endpoint nil))
+
 (defun %weak-pointer (object)
   "An object that leads to OBJECT and does not keep it from becoming garbage."
   (ext:make-weak-pointer object))

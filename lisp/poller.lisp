@@ -300,6 +300,7 @@ Several calls before that count as one. Never blocks. Returns NIL. Condition: SO
     (call-deferred
       (when (begin-close set)
         (close-handle set nil)
+        (%closed-in-time poller)
         (loop for entry across (poll-set-entries set)
               when entry
                 do (forget-entry entry))))
