@@ -101,6 +101,7 @@ are. TIMEOUT, in seconds, holds for the look-up of HOST."
 around it. The dial is closed on every exit, and the attempts that still go on with it. HOST, PORT
 and TIMEOUT, as the caller gave them, and the attempts are for the condition."
   (declare (type moment limit))
+  (%close-lost)
   (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil)
         (seconds (limit-in-seconds timeout limit)))
     (labels ((failed (status)

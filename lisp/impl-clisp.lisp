@@ -436,11 +436,20 @@ block, runs."
 
 ;;; Objects
 
+(defvar *lost* '()
+  "The handles whose endpoints have become garbage. A finalizer runs wherever memory is allocated,
+in the middle of a foreign call too, where another foreign call would spoil the first.")
+
 (defun %close-when-garbage (endpoint handle)
-  "Close HANDLE some time after ENDPOINT, which is around it, has become garbage."
+  "Close HANDLE, by %CLOSE-LOST, after ENDPOINT, which is around it, has become garbage."
   (ext:finalize endpoint (lambda (endpoint)
                            (declare (ignore endpoint))
-                           (lport-socket-close handle 0))))
+                           (push handle *lost*))))
+
+(defun %close-lost ()
+  "Close what has become garbage: another endpoint is about to be made."
+  (loop while *lost*
+        do (lport-socket-close (pop *lost*) 0)))
 
 (defun %closed-in-time (endpoint)
   "CLISP cannot take a finalizer back: what is closed already is closed once more, which does

@@ -320,6 +320,10 @@ reason; this thread has it afterwards, in the cleanup of one that is unwound too
                                 (declare (ignore endpoint))
                                 (lport-socket-close handle 0))))
 
+(defmacro %close-lost ()
+  "Nothing is left to be closed here."
+  nil)
+
 (defun %closed-in-time (endpoint)
   "ENDPOINT is closed: nothing has to be done once it is garbage, and what it leads to is garbage
 with it."

@@ -272,6 +272,10 @@ running."
   (declare (ignore endpoint handle))
   nil)
 
+(defmacro %close-lost ()
+  "Nothing is left to be closed here."
+  nil)
+
 (defmacro %closed-in-time (endpoint)
   "What the registry finds of ENDPOINT, which is closed, does no harm."
   (declare (ignore endpoint))

@@ -93,6 +93,7 @@ when the object becomes garbage. To be called with interrupts deferred since HAN
 Both are called with interrupts deferred. What has come meanwhile is let in before anybody has the
 object: if that unwinds this, or PREPARE, a function of the object, does not return, it is closed."
   (declare (type function open make) (type (or null function) prepare))
+  (%close-lost)
   (let ((kept nil))
     (with-waiting (made (let ((result (funcall open)))
                           (if (plusp result) (adopt-handle result make) result)))
