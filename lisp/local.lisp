@@ -123,6 +123,7 @@ INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET, of both.
 Conditions: RESOURCE-EXHAUSTED. Source: socketpair(2)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))
   (check-own-keywords 'open-socket-pair :open settings)
+  (%close-lost)
   (let ((pair (int64s-of-size 2))
         (number (kind-number kind :open))
         (settings (apply #'parse-settings (without-keys settings '(:kind))))
