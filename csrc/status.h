@@ -11,6 +11,7 @@ enum lport_context {
     LPORT_IN_CONNECT,
     LPORT_IN_BIND,
     LPORT_IN_TRANSFER, /* on an established connection */
+    LPORT_IN_TCP,      /* the same, of TCP */
 };
 
 /* True if STATUS, which may be a result, is one of KIND. */
@@ -18,9 +19,6 @@ int lport_status_is(int64_t status, int32_t kind);
 
 /* The status for ERRNO_VALUE in CONTEXT. */
 int64_t lport_status_from_errno(enum lport_context context, int errno_value);
-
-/* LPORT_CONNECTION_LOST with ERRNO_VALUE. */
-int64_t lport_status_lost(int errno_value);
 
 /* For functions of libc that open descriptors of their own, and report that nothing was found where
  * they could not open them. If ERRNO_VALUE says that descriptors or memory ran out: the status for

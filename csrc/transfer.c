@@ -30,18 +30,10 @@ static int is_broken(int64_t status) {
            kind == LPORT_CONNECTION_ABORTED;
 }
 
-/* The status of ERROR, which a call that moves octets on SLOT gave. When the system gives up a
- * connection of TCP it says what ICMP has said last, as a firewall does that rejects what belongs
- * to it: that is no refusal and no missing permission of the call. Source: icmp_err_convert and
- * icmpv6_err_convert of Linux. */
+/* The status of ERROR, which a call that moves octets on SLOT gave. */
 static int64_t failure_of(const struct lport_slot *slot, int error) {
-    static const int told[] = {ECONNREFUSED, EACCES, EPROTO, ENOPROTOOPT};
-    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
-        if (error == told[i] && slot->kind == LPORT_STREAM && slot->family != LPORT_LOCAL) {
-            return lport_status_lost(error);
-        }
-    }
-    return lport_status_from_errno(LPORT_IN_TRANSFER, error);
+    int tcp = slot->kind == LPORT_STREAM && slot->family != LPORT_LOCAL;
+    return lport_status_from_errno(tcp ? LPORT_IN_TCP : LPORT_IN_TRANSFER, error);
 }
 
 int lport_transfer_again(struct lport_slot *slot, int64_t result) {

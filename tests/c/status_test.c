@@ -59,10 +59,8 @@ static const struct number *find_number(const char *name) {
 }
 
 static const char *const contexts[] = {
-    [LPORT_IN_GENERAL] = "general",
-    [LPORT_IN_CONNECT] = "connect",
-    [LPORT_IN_BIND] = "bind",
-    [LPORT_IN_TRANSFER] = "transfer",
+    [LPORT_IN_GENERAL] = "general",   [LPORT_IN_CONNECT] = "connect", [LPORT_IN_BIND] = "bind",
+    [LPORT_IN_TRANSFER] = "transfer", [LPORT_IN_TCP] = "tcp",
 };
 
 /* The context that NAME names; -1 if it is none of errnos. */
@@ -181,7 +179,7 @@ Test(status, make_packs_a_kind_without_a_number) {
 
 Test(status, every_errno_survives_in_every_context) {
     for (int number = 0; number <= 4095; number++) {
-        for (int context = LPORT_IN_GENERAL; context <= LPORT_IN_TRANSFER; context++) {
+        for (int context = LPORT_IN_GENERAL; context <= LPORT_IN_TCP; context++) {
             int64_t status = lport_status_from_errno((enum lport_context)context, number);
             cr_assert_lt(status, 0);
             cr_assert_eq(lport_status_errno(status), number);
@@ -194,6 +192,7 @@ Test(status, numbers_that_no_row_knows_are_other_or_connect_failed) {
     cr_assert_eq(lport_status_kind(lport_status_from_errno(LPORT_IN_GENERAL, 4000)), LPORT_OTHER);
     cr_assert_eq(lport_status_kind(lport_status_from_errno(LPORT_IN_BIND, 4000)), LPORT_OTHER);
     cr_assert_eq(lport_status_kind(lport_status_from_errno(LPORT_IN_TRANSFER, 4000)), LPORT_OTHER);
+    cr_assert_eq(lport_status_kind(lport_status_from_errno(LPORT_IN_TCP, 4000)), LPORT_OTHER);
     cr_assert_eq(lport_status_kind(lport_status_from_errno(LPORT_IN_CONNECT, 4000)),
                  LPORT_CONNECT_FAILED);
 }
@@ -262,7 +261,7 @@ Test(status, texts_of_general_kinds_are_those_of_their_errno) {
 
 Test(status, every_text_fits_and_begins_a_phrase) {
     for (int number = 0; number <= 255; number++) {
-        for (int context = LPORT_IN_GENERAL; context <= LPORT_IN_TRANSFER; context++) {
+        for (int context = LPORT_IN_GENERAL; context <= LPORT_IN_TCP; context++) {
             const char *text =
                 text_of(lport_status_from_errno((enum lport_context)context, number));
             cr_assert_gt(strlen(text), 0);
