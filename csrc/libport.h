@@ -17,8 +17,8 @@
  * Results.  Zero or more is a result; below zero is a status that packs a portable kind (LPORT_...
  *   below) with the system's own number. lport_status_kind and its neighbours take it apart. Every
  *   function may return LPORT_INVALID for an argument outside what it says, and may ignore a flag
- *   that means nothing to it. In the entries below a bare `0.` means "returns 0", and `LPORT_X:
- * why` that this status is returned and why; `the exhausted ones` are the statuses
+ *   that means nothing to it. In the entries below a bare `0.` means "returns 0", and
+ *   `LPORT_X: why` that this status is returned and why; `the exhausted ones` are the statuses
  *   LPORT_DESCRIPTORS_EXHAUSTED, LPORT_MEMORY_EXHAUSTED and LPORT_BUFFERS_EXHAUSTED.
  *
  * Sockets.  A socket is a positive integer below 2^62: a slot in the table, which its 24 lowest
