@@ -35,17 +35,17 @@ CRITERION  = --color=never --short-filename
 # Offsets of files and seconds have 64 bits on machines of 32 too; elsewhere this changes nothing.
 WIDE       = -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64
 WARNINGS   = -Wall -Wextra -Wshadow -Wconversion -Wmissing-prototypes -Wvla
-DIALECT    = -std=gnu11 -D_GNU_SOURCE $(WIDE) -DLPORT_VERSION='"$(VERSION)"'
+DIALECT    = -std=gnu11 -Icsrc -D_GNU_SOURCE $(WIDE) -DLPORT_VERSION='"$(VERSION)"'
 LIB_FLAGS  = $(DIALECT) -Wall -Wextra -fPIC -fvisibility=hidden -pthread -shared \
              -Wl,-soname,libport.so.1 -Wl,--version-script=csrc/libport.map -Wl,-z,defs \
              -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,-Bsymbolic
-TEST_FLAGS = $(DIALECT) $(WARNINGS) -Icsrc -Itests/faults -DLPORT_TEST -DLPORT_LIBRARY='"build/libport.so.1"' -pthread
+TEST_FLAGS = $(DIALECT) $(WARNINGS) -Itests/c -Itests/faults -DLPORT_TEST -DLPORT_LIBRARY='"build/libport.so.1"' -pthread
 TEST_LIBS  = -lcriterion -lffi -ldl
 SANITIZE   = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
-SOURCES   := $(sort $(wildcard csrc/*.c))
-INPUTS    := $(sort $(wildcard csrc/*.[ch])) csrc/libport.map version.sexp Makefile
-SUITE     := $(sort $(wildcard tests/c/*.c))
+SOURCES   := $(sort $(wildcard csrc/*.c csrc/*/*.c))
+INPUTS    := $(sort $(wildcard csrc/*.[ch] csrc/*/*.[ch])) csrc/libport.map version.sexp Makefile
+SUITE     := $(sort $(wildcard tests/c/*.c tests/c/*/*.c))
 FAULTS    := $(sort $(wildcard tests/faults/*.c))
 TSAN      := $(patsubst tests/tsan/%.c,build/tsan/%,$(sort $(wildcard tests/tsan/*_test.c)))
 TSAN_MORE := $(filter-out %_test.c,$(sort $(wildcard tests/tsan/*.c)))
@@ -187,7 +187,7 @@ test-arm64: writable
 	@$(WATCHDOG) $(ARM64_RUN) build/arm64/races
 
 ARM64_RUN  = qemu-aarch64 -L /usr/aarch64-linux-gnu
-ARM64_LINK = aarch64-linux-gnu-gcc -O2 -g $(DIALECT) $(WARNINGS) -DLPORT_TEST -Icsrc -Itests/faults -pthread
+ARM64_LINK = aarch64-linux-gnu-gcc -O2 -g $(DIALECT) $(WARNINGS) -DLPORT_TEST -Itests/faults -pthread
 build/arm64/text: tests/fuzz/replay.c tests/fuzz/text_fuzz.c $(INPUTS)
 	@mkdir -p $(@D)
 	@$(ARM64_LINK) -o $@ $(filter tests/%,$^) $(SOURCES)
@@ -225,7 +225,7 @@ fuzz: writable check-deps
 FUZZ := $(patsubst tests/fuzz/%_fuzz.c,build/fuzz/%,$(sort $(wildcard tests/fuzz/*_fuzz.c)))
 $(FUZZ): build/fuzz/%: tests/fuzz/%_fuzz.c $(INPUTS)
 	@mkdir -p $(@D)
-	@clang -O1 -g $(DIALECT) $(WARNINGS) -DLPORT_TEST -Icsrc -pthread -fsanitize=fuzzer,address,undefined \
+	@clang -O1 -g $(DIALECT) $(WARNINGS) -DLPORT_TEST -pthread -fsanitize=fuzzer,address,undefined \
 	    -fno-sanitize-recover=undefined -o $@ $< $(SOURCES)
 
 ## stress [SECONDS=60]: signals, collections, throws, kills and closes at random moments; counts
@@ -253,14 +253,15 @@ $(TSAN): build/tsan/%: build/tsan/tests/tsan/%.o \
         $(patsubst %.c,build/tsan/%.o,$(SOURCES) $(TSAN_MORE))
 	@$(CC) -fsanitize=thread $(LDFLAGS) -pthread -o $@ $^
 
--include $(wildcard build/*/csrc/*.d build/*/tests/*/*.d)
+-include $(wildcard build/*/csrc/*.d build/*/csrc/*/*.d \
+    build/*/tests/*/*.d build/*/tests/*/*/*.d)
 
 # The library as the Lisp tests use it to meet faults: its table of system calls can be replaced, and
 # it exports the functions of tests/faults/faults.h too.
 build/faults/libport.so.1: $(INPUTS) $(FAULTS) tests/faults/faults.h tests/faults/libport.map
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS) $(CFLAGS) $(subst csrc/libport.map,tests/faults/libport.map,$(LIB_FLAGS)) \
-	    -DLPORT_TEST -Icsrc $(LDFLAGS) -o $@ $(SOURCES) $(FAULTS)
+	    -DLPORT_TEST $(LDFLAGS) -o $@ $(SOURCES) $(FAULTS)
 
 # ---- checks ---------------------------------------------------------------------------------------
 
@@ -278,7 +279,7 @@ check: writable deps check-deps
 # The peers are plain C and need nothing of the library; the others measure its insides.
 build/bench/%: tests/bench/%.c $(INPUTS)
 	@mkdir -p $(@D)
-	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -Icsrc -pthread -o $@ $< $(SOURCES)
+	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $< $(SOURCES)
 build/bench/server: tests/bench/server.c Makefile
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $<

@@ -1,7 +1,7 @@
 ;;;; option - the options of sockets, by name, as the library's one table has them.
 ;;;;
 ;;;; Invariant: what an option is, its kind, its unit and the sockets it is for, is the table's to
-;;;; say (csrc/option_table.c); here is only what each kind of value looks like in Lisp.
+;;;; say (csrc/socket/option_table.c); here is only what each kind of value looks like in Lisp.
 
 (in-package :port)
 

@@ -128,9 +128,11 @@ each as a list of (place text)."
 
 (defun sources ()
   "What the library is made of."
-  (append (uiop:directory-files (merge-pathnames "csrc/" *source-directory*) "*.*")
-          (list (merge-pathnames "Makefile" *source-directory*)
-                (merge-pathnames "version.sexp" *source-directory*))))
+  (let ((directory (merge-pathnames "csrc/" *source-directory*)))
+    (list* (merge-pathnames "Makefile" *source-directory*)
+           (merge-pathnames "version.sexp" *source-directory*)
+           (loop for folder in (cons directory (uiop:subdirectories directory))
+                 append (uiop:directory-files folder "*.*")))))
 
 (defun fresh-p (file)
   "True if FILE exists and no source is newer."

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "text_variants.h"
+#include "text/text_variants.h"
 
 enum { LINES = 1000, CHARS = 80, ROUNDS = 15, PASSES = 20 };
 

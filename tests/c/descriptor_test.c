@@ -1,8 +1,8 @@
 /* descriptor - descriptor 0, which a program that has closed its standard input gets for a socket:
  * it is one like any other. Each function that has entered a socket leaves it again, or its close
  * would not return 0. */
-#include "local.h"
-#include "socket.h"
+#include "socket/local.h"
+#include "socket/socket.h"
 #include "support.h"
 
 #include <arpa/inet.h>

@@ -1,6 +1,6 @@
 #include "fake_resolver.h"
 
-#include "resolve.h"
+#include "name/resolve.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* support - see support.h. Everything that may fail an assertion is for the test's own thread. */
 #include "support.h"
 
-#include "address.h"
-#include "os.h"
-#include "socket.h"
+#include "address/address.h"
+#include "base/os.h"
+#include "socket/socket.h"
 
 #include <dirent.h>
 #include <errno.h>

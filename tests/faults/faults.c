@@ -4,7 +4,7 @@
  * thread with the same seed meets the same faults. */
 #include "faults.h"
 
-#include "os.h"
+#include "base/os.h"
 
 #include <errno.h>
 #include <stdatomic.h>

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "address.h"
+#include "address/address.h"
 #include "libport.h"
 
 enum { HANDLES = 12, WAITS = 3, TURNS = 3, MOST = 700, UNTOUCHED = 0xDB, PAST = 0 };

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text_variants.h"
+#include "text/text_variants.h"
 
 enum { CANARY = 0xDB };
 

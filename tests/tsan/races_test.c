@@ -8,8 +8,8 @@
  * there; everybody else takes what is there, stale or not, and uses it. */
 #include "libport.h"
 
-#include "address.h"
-#include "socket.h"
+#include "address/address.h"
+#include "socket/socket.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,0 +1,319 @@
+/* dial - a connection to a name or to one of several addresses (layer 3). Stands on os, status,
+ * clock, address, pool, resolve and on dial_attempts. See libport.h.
+ *
+ * A dial has its addresses when it is opened, or asks the resolver for them first. What
+ * lport_dial_step does is: take the answer of the resolver, then do a step of the attempts, which
+ * write down what to wait for. lport_dial_wait polls what was written down and changes nothing but
+ * the results of that poll.
+ *
+ * A dial belongs to one thread. It comes from a pool, so that dialling a literal allocates nothing.
+ *
+ * Invariant: a dial that has its query has no addresses, and what it polls is the event of the
+ * answer; without a query it is what the attempts have written down. Once it has its outcome every
+ * step returns that, and nothing of it runs any more. */
+#include "address/address.h"
+#include "dial_attempts.h"
+#include "libport.h"
+#include "base/os.h"
+#include "base/pool.h"
+#include "name/resolve.h"
+#include "base/status.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+struct dial {
+    struct lport_pooled pooled; /* first, see pool.h */
+    int64_t outcome;            /* LPORT_IN_PROGRESS, then what every step returns */
+    int64_t query;              /* 0: none, or answered */
+    struct pollfd answer;       /* an eventfd that the answer is written to; or its fd is -1 */
+    int32_t port;
+    int64_t wake_at; /* the next step is due then, or with what is polled */
+    struct lport_attempts attempts;
+};
+
+static struct lport_pool dials = LPORT_POOL(struct dial, NULL);
+
+/* ---- dials as integers ----------------------------------------------------------------------- */
+
+/* The open dial that HANDLE names, or NULL. */
+static struct dial *dial_of(int64_t handle) {
+    return lport_pool_find(&dials, handle);
+}
+
+/* True as long as DIAL has no outcome. */
+static int goes_on(const struct dial *dial) {
+    return lport_status_is(dial->outcome, LPORT_IN_PROGRESS);
+}
+
+static void lock_pool(void) {
+    pthread_mutex_lock(&dials.lock);
+}
+
+static void unlock_pool(void) {
+    pthread_mutex_unlock(&dials.lock);
+}
+
+/* The resolver's events belong to the parent, too, and tell the child nothing: the next step of
+ * every dial is worth taking. */
+static void after_fork_in_child(void) {
+    for (uint32_t index = 0; index < dials.used; index++) {
+        struct dial *dial = lport_pool_at(&dials, index);
+        dial->wake_at = INT64_MIN;
+    }
+    unlock_pool();
+}
+
+/* A child of fork() must not find the pool locked by a thread that it does not have. */
+static void prepare_pool(void) {
+    pthread_atfork(lock_pool, unlock_pool, after_fork_in_child);
+}
+
+/* A dial with nothing in it that nothing names yet, or NULL. */
+static struct dial *take_dial(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, prepare_pool);
+    lock_pool();
+    struct dial *dial = lport_pool_take(&dials);
+    unlock_pool();
+    if (dial != NULL) {
+        dial->outcome = lport_status_make(LPORT_IN_PROGRESS);
+        dial->query = 0;
+        dial->answer = (struct pollfd){.fd = -1, .events = POLLIN};
+        dial->wake_at = INT64_MIN; /* the first step is always worth taking */
+    }
+    return dial;
+}
+
+static void give_back_dial(struct dial *dial) {
+    lport_attempts_free(&dial->attempts);
+    lock_pool();
+    lport_pool_give_back(&dials, dial);
+    unlock_pool();
+}
+
+/* ---- the addresses --------------------------------------------------------------------------- */
+
+/* Gives DIAL the COUNT addresses at ADDRESSES, port included. 0 or a status. */
+static int64_t take_addresses(struct dial *dial, const uint8_t *addresses, int32_t count) {
+    int64_t status = lport_attempts_reserve(&dial->attempts, count);
+    if (status < 0) {
+        return status;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        lport_attempts_add(&dial->attempts, addresses + (size_t)i * LPORT_ADDRESS_SIZE);
+    }
+    dial->outcome = lport_attempts_all_added(&dial->attempts, count);
+    return 0;
+}
+
+static void drop_query(struct dial *dial) {
+    if (dial->query != 0) {
+        lport_resolve_close(dial->query);
+        dial->query = 0;
+    }
+    if (dial->answer.fd >= 0) {
+        lport_os.close(dial->answer.fd);
+        dial->answer.fd = -1;
+    }
+}
+
+/* Begins to ask for the addresses of FAMILY of the LEN octets at NAME. 0 or a status. */
+static int64_t ask(struct dial *dial, const char *name, size_t len, int32_t family) {
+    dial->answer.fd = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (dial->answer.fd < 0) {
+        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    int64_t query = lport_resolve_open(name, len, family, 0);
+    if (query < 0) {
+        drop_query(dial);
+        return query;
+    }
+    dial->query = query;
+    lport_resolve_notify(query, dial->answer.fd);
+    return 0;
+}
+
+/* Gives DIAL the COUNT addresses that the resolver has found: its outcome then. */
+static int64_t take_found(struct dial *dial, int32_t count) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t status = lport_attempts_reserve(&dial->attempts, count);
+    if (status < 0) {
+        return status;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        lport_resolve_address(dial->query, i, address);
+        lport_address_set_port(address, dial->port);
+        lport_attempts_add(&dial->attempts, address);
+    }
+    return lport_attempts_all_added(&dial->attempts, count);
+}
+
+/* Takes the answer of the resolver if it is there. */
+static void take_answer(struct dial *dial) {
+    int64_t count = lport_resolve_count(dial->query);
+    if (!lport_status_is(count, LPORT_IN_PROGRESS)) {
+        dial->outcome = count < 0 ? count : take_found(dial, (int32_t)count);
+        drop_query(dial);
+    }
+}
+
+/* ---- exported -------------------------------------------------------------------------------- */
+
+/* A dial whose attempts have sockets of KIND and FLAGS and the own end LOCAL, into *DIAL. 0 or a
+ * status. */
+static int64_t begin(int32_t kind, const uint8_t *local, int32_t flags, struct dial **dial) {
+    if ((flags & ~(LPORT_NODELAY | LPORT_KEEPALIVE)) != 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    *dial = take_dial();
+    if (*dial == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    lport_attempts_init(&(*dial)->attempts, kind, flags, local);
+    return 0;
+}
+
+/* DIAL as an integer if STATUS is 0; else STATUS, and DIAL is given back. */
+static int64_t name_dial(struct dial *dial, int64_t status) {
+    if (status < 0) {
+        give_back_dial(dial);
+        return status;
+    }
+    return lport_pool_name(dial);
+}
+
+int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
+                        const uint8_t *local, int32_t flags) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    struct dial *dial;
+    if (port < 1 || port > 65535) {
+        return lport_status_make(LPORT_ADDRESS_SYNTAX);
+    }
+    if (family != LPORT_ANY && family != LPORT_INET && family != LPORT_INET6) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t parsed = lport_address_parse(name, len, port, address);
+    if (parsed < 0 && lport_address_is_literal(name, len)) {
+        return parsed;
+    }
+    int64_t status = begin(LPORT_STREAM, local, flags, &dial);
+    if (status < 0) {
+        return status;
+    }
+    dial->port = port;
+    if (parsed < 0) {
+        return name_dial(dial, ask(dial, name, len, family));
+    }
+    /* What the resolver says to a literal of another family (EAI_ADDRFAMILY): the host has no
+     * address of that one. */
+    return name_dial(dial, take_addresses(dial, address, family == LPORT_ANY || family == parsed));
+}
+
+/* 0 if ADDRESS can be dialled with KIND, or a status. */
+static int64_t check_address(const uint8_t *address, int32_t kind) {
+    int32_t family = address[LPORT_AT_FAMILY];
+    if (family == LPORT_LOCAL) {
+        return 0;
+    }
+    if ((family != LPORT_INET && family != LPORT_INET6) || kind != LPORT_STREAM) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return lport_address_port(address) > 0 ? 0 : lport_status_make(LPORT_ADDRESS_SYNTAX);
+}
+
+int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32_t kind,
+                                  const uint8_t *local, int32_t flags) {
+    struct dial *dial;
+    int64_t status = 0;
+    if (count < 0 || (kind != LPORT_STREAM && kind != LPORT_DATAGRAM && kind != LPORT_SEQPACKET)) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    for (int32_t i = 0; status == 0 && i < count; i++) {
+        status = check_address(addresses + (size_t)i * LPORT_ADDRESS_SIZE, kind);
+    }
+    if (status == 0) {
+        status = begin(kind, local, flags, &dial);
+    }
+    return status < 0 ? status : name_dial(dial, take_addresses(dial, addresses, count));
+}
+
+int64_t lport_dial_step(int64_t handle) {
+    struct dial *dial = dial_of(handle);
+    if (dial == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t now = lport_clock_now();
+    if (goes_on(dial) && dial->query != 0) {
+        take_answer(dial);
+    }
+    if (goes_on(dial) && dial->query == 0) {
+        dial->outcome = lport_attempts_step(&dial->attempts, now);
+    }
+    if (!goes_on(dial)) {
+        dial->wake_at = INT64_MIN; /* no reason to wait for a step that is decided */
+    } else {
+        dial->wake_at = dial->query != 0 ? LPORT_NEVER : dial->attempts.wake_at;
+    }
+    return dial->outcome;
+}
+
+/* As lport_os_poll of what the latest step of DIAL has written down. */
+static int poll_dial(struct dial *dial, int64_t deadline) {
+    return dial->query != 0 ? lport_os_poll(&dial->answer, 1, deadline)
+                            : lport_os_poll(dial->attempts.fds, dial->attempts.polling, deadline);
+}
+
+int64_t lport_dial_wait(int64_t handle, int64_t deadline) {
+    struct dial *dial = dial_of(handle);
+    if (dial == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    for (;;) {
+        if (dial->wake_at <= lport_clock_now()) {
+            return 0;
+        }
+        int64_t until = dial->wake_at < deadline ? dial->wake_at : deadline;
+        int ready = poll_dial(dial, until);
+        if (ready > 0 || (ready == 0 && until == dial->wake_at)) {
+            return 0;
+        }
+        if (ready == 0) {
+            return lport_status_make(LPORT_TIMED_OUT);
+        }
+        if (errno != EINTR) {
+            return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+        }
+    }
+}
+
+int64_t lport_dial_count(int64_t handle) {
+    struct dial *dial = dial_of(handle);
+    return dial == NULL ? lport_status_make(LPORT_INVALID) : dial->attempts.tried;
+}
+
+int64_t lport_dial_attempt(int64_t handle, int32_t index, uint8_t *address) {
+    struct dial *dial = dial_of(handle);
+    if (dial == NULL || index < 0 || index >= dial->attempts.tried) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    const struct lport_attempt *attempt = lport_attempts_at(&dial->attempts, index);
+    memcpy(address, attempt->address, LPORT_ADDRESS_SIZE);
+    return attempt->status;
+}
+
+int64_t lport_dial_close(int64_t handle) {
+    struct dial *dial = dial_of(handle);
+    if (dial == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    if (goes_on(dial)) {
+        lport_attempts_stop(&dial->attempts);
+    }
+    drop_query(dial);
+    lport_pool_unname(dial);
+    give_back_dial(dial);
+    return 0;
+}

@@ -1,0 +1,133 @@
+/* dial_attempt - one address of a dial and what becomes of it (layer 3). Part of dial; stands on
+ * status, address, handle, socket, local. See dial_attempt.h. */
+#include "dial_attempt.h"
+
+#include "socket/handle.h"
+#include "libport.h"
+#include "socket/local.h"
+#include "socket/socket.h"
+#include "base/status.h"
+
+#include <string.h>
+
+enum { MAX_REDIALS = 2 }; /* after a connection to itself, see socket.h */
+
+/* The pause before a full backlog is tried again: the first one, doubled up to the last. */
+#define BACKLOG_FIRST INT64_C(1000000)
+#define BACKLOG_LAST  INT64_C(50000000)
+
+void lport_attempt_init(struct lport_attempt *attempt, const uint8_t *address) {
+    memcpy(attempt->address, address, LPORT_ADDRESS_SIZE);
+    attempt->socket = 0;
+    attempt->status = lport_status_make(LPORT_IN_PROGRESS);
+    attempt->retry_at = LPORT_NEVER;
+    attempt->retry_in = BACKLOG_FIRST;
+    attempt->redials = 0;
+}
+
+int lport_attempt_binds(const struct lport_attempt_plan *plan) {
+    return plan->local[LPORT_AT_FAMILY] != LPORT_ANY || lport_address_port(plan->local) != 0;
+}
+
+int lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address) {
+    int32_t local = plan->local[LPORT_AT_FAMILY];
+    return local == LPORT_ANY || local == address[LPORT_AT_FAMILY];
+}
+
+void lport_attempt_close(struct lport_attempt *attempt, int32_t flags) {
+    if (attempt->socket != 0) {
+        lport_socket_close(attempt->socket, flags);
+        attempt->socket = 0;
+    }
+    attempt->retry_at = LPORT_NEVER;
+}
+
+/* Opens the socket of ATTEMPT and binds it as PLAN says. 0 or a status. */
+static int64_t open_socket(struct lport_attempt *attempt, const struct lport_attempt_plan *plan) {
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    int32_t family = attempt->address[LPORT_AT_FAMILY];
+    int32_t flags = plan->flags;
+    if (lport_address_port(plan->local) != 0) {
+        /* Several attempts share the one port, and so do earlier connections in TIME_WAIT. */
+        flags |= LPORT_REUSE_ADDRESS;
+    }
+    int64_t socket = lport_socket_open(family, plan->kind, flags);
+    if (socket < 0) {
+        return socket;
+    }
+    attempt->socket = socket;
+    return lport_attempt_binds(plan)
+               ? lport_local_bind(socket, lport_address_in_family(plan->local, family, room))
+               : 0;
+}
+
+/* Connects the socket of ATTEMPT, and looks at once how it went: on loopback the connection is
+ * there when the call returns, and nobody should have to wait for it. */
+static int64_t connect_socket(struct lport_attempt *attempt, int64_t now) {
+    int64_t status = lport_socket_connect_start(attempt->socket, attempt->address);
+    attempt->retry_at = LPORT_NEVER;
+    if (lport_status_is(status, LPORT_BACKLOG_FULL)) {
+        attempt->retry_at = now + attempt->retry_in;
+        attempt->retry_in =
+            attempt->retry_in < BACKLOG_LAST / 2 ? attempt->retry_in * 2 : BACKLOG_LAST;
+        return lport_status_make(LPORT_IN_PROGRESS);
+    }
+    return status == 0 || lport_status_is(status, LPORT_IN_PROGRESS)
+               ? lport_socket_connect_finish(attempt->socket)
+               : status;
+}
+
+static int64_t open_and_connect(struct lport_attempt *attempt,
+                                const struct lport_attempt_plan *plan, int64_t now) {
+    int64_t status = open_socket(attempt, plan);
+    return status == 0 ? connect_socket(attempt, now) : status;
+}
+
+/* True if STATUS says that ATTEMPT was connected to itself and may be made anew: not where the
+ * caller gave the port that makes it so, and not for ever. Such a connection is dropped with a
+ * reset: an end in order would leave the port it took in TIME_WAIT. */
+static int redial(struct lport_attempt *attempt, const struct lport_attempt_plan *plan,
+                  int64_t status) {
+    if (!lport_status_is(status, LPORT_CONNECTION_REFUSED) || lport_status_errno(status) != 0) {
+        return 0;
+    }
+    lport_attempt_close(attempt, LPORT_RESET);
+    int chosen = lport_address_port(plan->local) != 0;
+    return !chosen && attempt->redials++ < MAX_REDIALS;
+}
+
+/* What becomes of STATUS, with which ATTEMPT has come back: it is begun anew as long as it comes
+ * back connected to itself. */
+static int64_t settle(struct lport_attempt *attempt, const struct lport_attempt_plan *plan,
+                      int64_t status, int64_t now) {
+    while (redial(attempt, plan, status)) {
+        status = open_and_connect(attempt, plan, now);
+    }
+    return status;
+}
+
+int64_t lport_attempt_start(struct lport_attempt *attempt, const struct lport_attempt_plan *plan,
+                            int64_t now) {
+    return settle(attempt, plan, open_and_connect(attempt, plan, now), now);
+}
+
+int64_t lport_attempt_look(struct lport_attempt *attempt, const struct lport_attempt_plan *plan,
+                           int64_t now) {
+    return settle(attempt, plan, lport_socket_connect_finish(attempt->socket), now);
+}
+
+int64_t lport_attempt_retry(struct lport_attempt *attempt, const struct lport_attempt_plan *plan,
+                            int64_t now) {
+    return settle(attempt, plan, connect_socket(attempt, now), now);
+}
+
+/* Nobody else knows the socket. (lport_socket_descriptor would keep the winner from ever being
+ * received from with LPORT_PATIENT.) */
+int lport_attempt_descriptor(const struct lport_attempt *attempt) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(attempt->socket, &slot);
+    if (fd >= 0) {
+        lport_handle_leave(slot);
+    }
+    return (int)fd;
+}

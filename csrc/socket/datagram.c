@@ -1,0 +1,239 @@
+/* datagram - sockets that keep the boundaries of messages (layer 2): UDP, local datagrams,
+ * sequenced packets. Stands on os, status, address, handle, local, patience, socket, transfer.
+ *
+ * Invariant: a call moves one whole message or nothing. What is wrong with a message, or with the
+ * host it was for, is told once and never kept: only sequenced packets are a connection that can
+ * break. */
+#include "datagram.h"
+
+#include "address/address.h"
+#include "handle.h"
+#include "libport.h"
+#include "local.h"
+#include "base/os.h"
+#include "patience.h"
+#include "socket.h"
+#include "transfer.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <string.h>
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+/* Asks for messages joined. A system that does not know how to delivers them one by one. */
+static void ask_for_joined(int64_t socket) {
+    static const int on = 1;
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd >= 0) {
+        atomic_fetch_or(&slot->flags, LPORT_SLOT_JOINED);
+        if (slot->family != LPORT_LOCAL) {
+            lport_os.setsockopt((int)fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN, &on, sizeof on);
+        }
+        lport_handle_leave(slot);
+    }
+}
+
+/* Has SOCKET drop whatever comes (OPTION SO_ATTACH_FILTER), or no longer (SO_DETACH_FILTER). 0 or a
+ * status. */
+static int64_t set_deaf(int64_t socket, int option) {
+    static struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    static const struct sock_fprog program = {1, &nothing};
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t status = 0;
+    if (lport_os.setsockopt((int)fd, SOL_SOCKET, option, &program, sizeof program) < 0) {
+        status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    lport_handle_leave(slot);
+    return status;
+}
+
+/* Gives SOCKET its ends, REMOTE unless that is NULL. 0 or a status. Between bind and connect it
+ * would receive from anybody, so a filter drops everything meanwhile, where the system has filters.
+ * Not for a local socket, whose sender has been told that its message arrived. */
+static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
+                        const uint8_t *remote) {
+    int deaf = remote != NULL && family != LPORT_LOCAL && set_deaf(socket, SO_ATTACH_FILTER) == 0;
+    int64_t status = lport_local_bind(socket, local);
+    if (status == 0 && remote != NULL) {
+        status = lport_socket_connect_start(socket, remote);
+    }
+    return status == 0 && deaf ? set_deaf(socket, SO_DETACH_FILTER) : status;
+}
+
+/* A datagram socket of FAMILY, or a status and nothing left behind. To ask for joined messages
+ * comes last: those that have arrived by then are just not joined. */
+static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags) {
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    int64_t socket = lport_socket_open(family, LPORT_DATAGRAM, flags);
+    if (socket < 0) {
+        return socket;
+    }
+    int64_t status = set_ends(socket, family, lport_address_in_family(local, family, room), remote);
+    if (status < 0) {
+        lport_socket_close(socket, 0);
+        return status;
+    }
+    if (family == LPORT_LOCAL) {
+        lport_local_keep(socket);
+    }
+    if ((flags & LPORT_JOINED) != 0) {
+        ask_for_joined(socket);
+    }
+    return socket;
+}
+
+int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags) {
+    uint8_t own_room[LPORT_ADDRESS_SIZE], room[LPORT_ADDRESS_SIZE];
+    local = lport_address_plain(local, own_room);
+    remote = remote == NULL ? NULL : lport_address_plain(remote, room);
+    int32_t family = local[LPORT_AT_FAMILY];
+    int32_t remote_family = remote == NULL ? family : remote[LPORT_AT_FAMILY];
+    if (remote != NULL &&
+        (remote_family == LPORT_ANY || (family != LPORT_ANY && family != remote_family))) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    if (remote_family != LPORT_ANY) {
+        return open_in(remote_family, local, remote,
+                       flags | (remote_family == LPORT_INET6 ? LPORT_V6_ONLY : 0));
+    }
+    int64_t socket = open_in(LPORT_INET6, local, NULL, flags);
+    return lport_socket_lacks_inet6(socket) ? open_in(LPORT_INET, local, NULL, flags) : socket;
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+/* A UDP socket is told of hosts that cannot be reached, which breaks no connection; the errors of
+ * local sockets are those of a transfer. */
+int64_t lport_datagram_failed(struct lport_slot *slot, int error) {
+    enum lport_context context = slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL;
+    return lport_transfer_note_broken(slot, lport_status_from_errno(context, error));
+}
+
+static int64_t send_connected(struct lport_slot *slot, int fd, const uint8_t *octets, size_t len) {
+    ssize_t count = lport_transfer_send(fd, octets, len);
+    return count < 0 ? lport_datagram_failed(slot, errno) : count;
+}
+
+/* poll(2) says that a local socket is writable while the receiver of a name has no room. */
+static int64_t send_to(struct lport_slot *slot, int fd, const uint8_t *octets, size_t len,
+                       const uint8_t *address) {
+    struct sockaddr_storage storage;
+    ssize_t count;
+    int64_t size = lport_address_to_kernel(address, slot->family == LPORT_INET6, &storage);
+    if (size < 0) {
+        return size;
+    }
+    do {
+        count = lport_os.sendto(fd, octets, len, MSG_NOSIGNAL | MSG_DONTWAIT,
+                                (struct sockaddr *)&storage, (socklen_t)size);
+    } while (count < 0 && errno == EINTR);
+    if (count < 0 && errno == EAGAIN && slot->family == LPORT_LOCAL) {
+        return lport_status_make(LPORT_BACKLOG_FULL);
+    }
+    return count < 0 ? lport_datagram_failed(slot, errno) : count;
+}
+
+int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
+                            const uint8_t *address) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t result = slot->kind == LPORT_STREAM ? lport_status_make(LPORT_INVALID)
+                                                : lport_transfer_forbidden(slot);
+    if (result == 0) {
+        result = address == NULL ? send_connected(slot, (int)fd, octets, len)
+                                 : send_to(slot, (int)fd, octets, len, address);
+    }
+    lport_handle_leave(slot);
+    return result;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+static int64_t receive_connected(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                                 int flags) {
+    ssize_t count;
+    do {
+        count = lport_os.recv(fd, octets, len, flags);
+    } while (lport_patience_again(count, flags));
+    return count < 0 ? lport_datagram_failed(slot, errno) : count;
+}
+
+static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                            uint8_t *sender, int flags) {
+    struct sockaddr_storage storage;
+    socklen_t size;
+    ssize_t count;
+    do {
+        size = sizeof storage;
+        count = lport_os.recvfrom(fd, octets, len, flags, (struct sockaddr *)&storage, &size);
+    } while (lport_patience_again(count, flags));
+    if (count < 0) {
+        return lport_datagram_failed(slot, errno);
+    }
+    int64_t family = lport_address_from_kernel(&storage, size, sender);
+    return family < 0 ? family : count;
+}
+
+static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                              uint8_t *sender, int flags) {
+    struct sockaddr_storage storage;
+    struct iovec piece = {octets, len};
+    union {
+        struct cmsghdr header; /* for its alignment */
+        char octets[LPORT_DATAGRAM_ROWS];
+    } control;
+    struct msghdr message = {.msg_name = &storage,
+                             .msg_namelen = sizeof storage,
+                             .msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    int64_t count = lport_datagram_receive_message(slot, fd, &message, flags);
+    if (count >= 0 && sender != NULL) {
+        lport_address_from_kernel(&storage, message.msg_namelen, sender);
+    }
+    return count;
+}
+
+static int64_t receive_message(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                               uint8_t *sender, int32_t flags) {
+    if (slot->kind == LPORT_STREAM) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t ended = lport_transfer_ended(slot);
+    if (ended != 0) {
+        return ended;
+    }
+    if ((atomic_load(&slot->flags) & LPORT_SLOT_JOINED) != 0) {
+        return lport_status_make(LPORT_NOT_SUPPORTED); /* one message is not what would come */
+    }
+    int how = MSG_TRUNC | lport_patience_flags(slot, fd, (flags & LPORT_PATIENT) != 0) |
+              ((flags & LPORT_PEEK) != 0 ? MSG_PEEK : 0);
+    if (slot->kind == LPORT_SEQPACKET) {
+        return receive_packet(slot, fd, octets, len, sender, how);
+    }
+    return sender == NULL ? receive_connected(slot, fd, octets, len, how)
+                          : receive_from(slot, fd, octets, len, sender, how);
+}
+
+int64_t lport_datagram_receive(int64_t socket, uint8_t *octets, size_t len, uint8_t *sender,
+                               int32_t flags) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t result = receive_message(slot, (int)fd, octets, len, sender, flags);
+    lport_handle_leave(slot);
+    return result;
+}

@@ -1,0 +1,273 @@
+/* wait - wait for one socket until a deadline: begin, poll, end (layer 2). Stands on os, status,
+ * clock, pool, handle.
+ *
+ * A wait is a user of its slot, so the descriptor it polls cannot be closed or reused under it. Its
+ * eventfd is how close and lport_wait_wake reach it. Waits are pooled, eventfd included, and their
+ * memory is never freed, so that a stale one is recognised by its generation. A wait for which
+ * there was no descriptor does without: it looks for its wake every few milliseconds, so that a
+ * program at its limit goes on with the sockets it has.
+ *
+ * Invariant: a wait is woken only under the lock of the slot it is linked to, and only once, its
+ * eventfd written last; after it has been unlinked under that lock nobody touches it any more. */
+#include "handle.h"
+#include "libport.h"
+#include "base/os.h"
+#include "wait.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+
+struct lport_waiter {
+    struct lport_pooled pooled;           /* first, see pool.h */
+    struct lport_waiter *next, *previous; /* in the slot's list */
+    struct lport_slot *slot;
+    int event; /* eventfd, non-blocking; -1: there was no descriptor for it */
+    uint32_t interest;
+    atomic_int woken;
+    void *data; /* see lport_wait_data */
+};
+
+/* Nanoseconds from look to look of a wait without an eventfd. */
+#define SLICE INT64_C(4000000)
+
+static void prepare_waiter(void *object) {
+    struct lport_waiter *waiter = object;
+    waiter->event = -1;
+}
+
+static struct lport_pool waiters = LPORT_POOL(struct lport_waiter, prepare_waiter);
+
+/* The wait under way that the integer WAIT names, or NULL. */
+static struct lport_waiter *waiter_of(int64_t wait) {
+    return lport_pool_find(&waiters, wait);
+}
+
+/* Forks. The eventfds are shared with the parent, whose threads wait on them: the child closes them
+ * all and begins anew with its pool. Only the generations stay, so that old waits stay stale. */
+
+static void before_fork(void) {
+    pthread_mutex_lock(&waiters.lock);
+}
+
+static void after_fork_in_parent(void) {
+    pthread_mutex_unlock(&waiters.lock);
+}
+
+static void after_fork_in_child(void) {
+    for (uint32_t index = 0; index < waiters.used; index++) {
+        struct lport_waiter *waiter = lport_pool_at(&waiters, index);
+        if (waiter->event >= 0) {
+            lport_os.close(waiter->event);
+            waiter->event = -1;
+        }
+    }
+    lport_pool_take_back(&waiters);
+}
+
+static void watch_forks(void) {
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* A wait that nothing names yet, or NULL. */
+static struct lport_waiter *take_waiter(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&waiters.lock);
+    struct lport_waiter *waiter = lport_pool_take(&waiters);
+    if (waiter != NULL && waiter->event < 0) {
+        waiter->event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    }
+    pthread_mutex_unlock(&waiters.lock);
+    return waiter;
+}
+
+static void give_back_waiter(struct lport_waiter *waiter) {
+    pthread_mutex_lock(&waiters.lock);
+    lport_pool_unname(waiter);
+    lport_pool_give_back(&waiters, waiter);
+    pthread_mutex_unlock(&waiters.lock);
+}
+
+static void link_waiter(struct lport_slot *slot, struct lport_waiter *waiter) {
+    pthread_mutex_lock(&slot->lock);
+    waiter->previous = NULL;
+    waiter->next = slot->waiters;
+    if (waiter->next != NULL) {
+        waiter->next->previous = waiter;
+    }
+    slot->waiters = waiter;
+    pthread_mutex_unlock(&slot->lock);
+}
+
+static void unlink_waiter(struct lport_slot *slot, struct lport_waiter *waiter) {
+    pthread_mutex_lock(&slot->lock);
+    if (waiter->previous != NULL) {
+        waiter->previous->next = waiter->next;
+    } else {
+        slot->waiters = waiter->next;
+    }
+    if (waiter->next != NULL) {
+        waiter->next->previous = waiter->previous;
+    }
+    pthread_mutex_unlock(&slot->lock);
+}
+
+int64_t lport_wait_begin(int64_t socket, int32_t interest) {
+    struct lport_slot *slot;
+    if ((interest & ~(LPORT_INPUT | LPORT_OUTPUT)) != 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t status = lport_handle_enter(socket, &slot);
+    if (status < 0) {
+        return status;
+    }
+    struct lport_waiter *waiter = take_waiter();
+    if (waiter == NULL) {
+        lport_handle_leave(slot);
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    waiter->slot = slot;
+    waiter->interest = (uint32_t)interest;
+    atomic_store(&waiter->woken, 0);
+    waiter->data = NULL;
+    /* Linked first, looked at the closing mark later (in poll): close marks first and goes through
+     * the list later, so one of the two sees the other. */
+    link_waiter(slot, waiter);
+    return lport_pool_name(waiter);
+}
+
+static short poll_events(uint32_t interest) {
+    return (short)(((interest & LPORT_INPUT) != 0 ? POLLIN : 0) |
+                   ((interest & LPORT_OUTPUT) != 0 ? POLLOUT : 0));
+}
+
+/* What poll(2) said of a socket, as LPORT_ bits. Errors and hangups make every direction ready: the
+ * next call on it tells which it was. */
+static int64_t ready_bits(short events, uint32_t interest) {
+    int64_t bits = 0;
+    if ((events & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+        bits |= LPORT_HANGUP | interest;
+    }
+    if ((events & POLLIN) != 0) {
+        bits |= LPORT_INPUT;
+    }
+    if ((events & POLLOUT) != 0) {
+        bits |= LPORT_OUTPUT;
+    }
+    return bits;
+}
+
+/* poll(2) without an eventfd: in slices. */
+static int poll_in_slices(struct lport_waiter *waiter, struct pollfd *fds, nfds_t count,
+                          int64_t deadline) {
+    for (;;) {
+        int woken = atomic_load(&waiter->woken);
+        int64_t slice = woken ? 0 : lport_clock_now() + SLICE;
+        int64_t until = slice < deadline ? slice : deadline;
+        int ready = lport_os_poll(fds, count, until);
+        if (woken && ready >= 0) {
+            fds[0].revents = POLLIN;
+            return ready + 1;
+        }
+        if (ready != 0 || until == deadline) {
+            return ready;
+        }
+    }
+}
+
+static int poll_with(struct lport_waiter *waiter, struct pollfd *fds, nfds_t count,
+                     int64_t deadline) {
+    fds[0] = (struct pollfd){.fd = waiter->event, .events = POLLIN};
+    return waiter->event < 0 ? poll_in_slices(waiter, fds, count, deadline)
+                             : lport_os_poll(fds, count, deadline);
+}
+
+int lport_wait_with(int64_t wait, struct pollfd *fds, nfds_t count, int64_t deadline) {
+    return poll_with(waiter_of(wait), fds, count, deadline);
+}
+
+int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible) {
+    struct lport_waiter *waiter = waiter_of(wait);
+    if (waiter == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    for (;;) {
+        struct pollfd fds[2];
+        fds[1] = (struct pollfd){
+            .fd = waiter->slot->fd,
+            .events = poll_events(waiter->interest),
+        };
+        if (lport_handle_is_closing(waiter->slot)) {
+            return lport_status_make(LPORT_CLOSED);
+        }
+        /* A wait for nothing is for its wake alone: a hangup of the socket would end it at once. */
+        int ready = poll_with(waiter, fds, waiter->interest == 0 ? 1 : 2, deadline);
+        if (ready == 0) {
+            return lport_status_make(LPORT_TIMED_OUT);
+        }
+        if (ready > 0) {
+            if (fds[0].revents == 0) {
+                return ready_bits(fds[1].revents, waiter->interest);
+            }
+            return lport_handle_is_closing(waiter->slot) ? lport_status_make(LPORT_CLOSED) : 0;
+        }
+        if (errno != EINTR || interruptible != 0) {
+            return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+        }
+    }
+}
+
+int64_t lport_wait_end(int64_t wait) {
+    struct lport_waiter *waiter = waiter_of(wait);
+    if (waiter == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    struct lport_slot *slot = waiter->slot;
+    unlink_waiter(slot, waiter);
+    if (atomic_load(&waiter->woken) && waiter->event >= 0) {
+        lport_os_unsignal(waiter->event);
+    }
+    give_back_waiter(waiter);
+    lport_handle_leave(slot);
+    return 0;
+}
+
+/* Makes the eventfd of WAITER readable. With the lock of its slot held. */
+static void wake_waiter(struct lport_waiter *waiter) {
+    if (!atomic_exchange(&waiter->woken, 1) && waiter->event >= 0) {
+        lport_os_signal(waiter->event);
+    }
+}
+
+int64_t lport_wait_wake_slot(struct lport_slot *slot, int32_t interest) {
+    int64_t woken = 0;
+    pthread_mutex_lock(&slot->lock);
+    for (struct lport_waiter *waiter = slot->waiters; waiter != NULL; waiter = waiter->next) {
+        if (waiter->interest == 0 || (waiter->interest & (uint32_t)interest) != 0) {
+            wake_waiter(waiter);
+            woken++;
+        }
+    }
+    pthread_mutex_unlock(&slot->lock);
+    return woken;
+}
+
+int64_t lport_wait_wake(int64_t socket, int32_t interest) {
+    struct lport_slot *slot;
+    int64_t entered = lport_handle_enter(socket, &slot);
+    if (entered < 0) {
+        return entered;
+    }
+    int64_t woken = lport_wait_wake_slot(slot, interest);
+    lport_handle_leave(slot);
+    return woken;
+}
+
+void **lport_wait_data(int64_t wait, const struct lport_slot *slot) {
+    struct lport_waiter *waiter = waiter_of(wait);
+    return waiter == NULL || waiter->slot != slot ? NULL : &waiter->data;
+}
+
+int64_t lport_wait_count(void) {
+    return lport_pool_taken(&waiters);
+}

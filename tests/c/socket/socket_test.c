@@ -1,0 +1,754 @@
+/* socket: listening, accepting, connecting, names. */
+#include "address/address.h"
+#include "base/os.h"
+#include "socket/socket.h"
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+TestSuite(socket, .timeout = 20);
+
+static const int32_t inets[] = {LPORT_INET, LPORT_INET6};
+
+static int32_t port_of(int64_t socket) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    cr_assert_gt(lport_socket_name(socket, address), 0);
+    return lport_address_port(address);
+}
+
+static int64_t listen_at(int32_t family, int32_t port, int32_t flags) {
+    uint8_t address[LPORT_ADDRESS_SIZE] = {(uint8_t)family};
+    lport_address_set_port(address, port);
+    return lport_socket_listen(address, -1, flags);
+}
+
+/* ---- listening ------------------------------------------------------------------------------- */
+
+/* Behaviour 54. */
+SOCKET_TEST(socket, port_0_becomes_a_real_one_and_is_then_taken) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE];
+        int64_t listener = listen_on_loopback(inets[i], address);
+        cr_assert_gt(lport_address_port(address), 0);
+        assert_kind(lport_socket_listen(address, -1, LPORT_REUSE_ADDRESS), LPORT_ADDRESS_IN_USE);
+        assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_IN_USE);
+        assert_closes(listener);
+    }
+}
+
+/* Behaviour 54: the side that closes first keeps TIME_WAIT; the port can be listened on all the
+ * same, and at once. */
+SOCKET_TEST(socket, a_port_with_connections_in_time_wait_can_be_listened_on) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE], octet;
+        int64_t listener = listen_on_loopback(inets[i], address);
+        int64_t client = connect_to(address);
+        int64_t server = accept_one(listener, soon());
+        assert_closes(server);
+        cr_assert_eq(receive_some(client, &octet, 1, soon()), 0);
+        assert_closes(client);
+        assert_closes(listener);
+        assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_IN_USE); /* it is there */
+        listener = lport_socket_listen(address, -1, LPORT_REUSE_ADDRESS);
+        cr_assert_gt(listener, 0, "%lld", (long long)listener);
+        assert_closes(listener);
+    }
+}
+
+SOCKET_TEST(socket, reuse_port_lets_two_listeners_share) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    loopback(LPORT_INET, 0, address);
+    int64_t first = lport_socket_listen(address, -1, LPORT_REUSE_PORT);
+    lport_address_set_port(address, port_of(first));
+    int64_t second = lport_socket_listen(address, -1, LPORT_REUSE_PORT);
+    cr_assert(first > 0 && second > 0);
+    assert_closes(first);
+    assert_closes(second);
+}
+
+SOCKET_TEST(socket, addresses_that_cannot_be_listened_on_are_refused) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    cr_assert_gt(lport_address_parse("192.0.2.1", 9, 0, address), 0);
+    assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_NOT_AVAILABLE);
+    cr_assert_gt(lport_address_parse("2001:db8::1", 11, 0, address), 0);
+    assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_NOT_AVAILABLE);
+    cr_assert_gt(lport_address_local("@x", 2, address), 0);
+    assert_kind(lport_socket_listen(address, -1, 0), LPORT_INVALID);
+    for (int family = 0; family < 256; family++) {
+        if (family != LPORT_ANY && family != LPORT_INET && family != LPORT_INET6) {
+            assert_kind(listen_at(family, 0, 0), LPORT_INVALID);
+        }
+    }
+}
+
+/* Behaviour 55: one listener for both, and a peer of IPv4 is shown as one. */
+SOCKET_TEST(socket, the_wildcard_takes_both_families_and_shows_each_peer_as_what_it_is) {
+    int64_t listener = listen_at(LPORT_ANY, 0, LPORT_REUSE_ADDRESS);
+    cr_assert_gt(listener, 0);
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE], peer[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
+        loopback(inets[i], port_of(listener), address);
+        int64_t client = connect_to(address);
+        int64_t server = accept_one(listener, soon());
+        cr_assert(client > 0 && server > 0);
+        cr_assert_eq(lport_socket_peer(server, peer), inets[i]);
+        cr_assert_eq(lport_socket_name(client, name), inets[i]);
+        cr_assert_arr_eq(peer, name, LPORT_ADDRESS_SIZE);
+        cr_assert_eq(lport_socket_name(server, name), inets[i]);
+        cr_assert_eq(lport_socket_peer(client, peer), inets[i]);
+        cr_assert_arr_eq(peer, name, LPORT_ADDRESS_SIZE);
+        cr_assert_arr_eq(name, address, LPORT_ADDRESS_SIZE);
+        assert_closes(client);
+        assert_closes(server);
+    }
+    assert_closes(listener);
+}
+
+/* Behaviour 55. */
+SOCKET_TEST(socket, a_dual_stack_listener_conflicts_with_both_families) {
+    int64_t both = listen_at(LPORT_ANY, 0, LPORT_REUSE_ADDRESS);
+    int32_t port = port_of(both);
+    assert_kind(listen_at(LPORT_INET, port, LPORT_REUSE_ADDRESS), LPORT_ADDRESS_IN_USE);
+    assert_kind(listen_at(LPORT_INET6, port, LPORT_REUSE_ADDRESS), LPORT_ADDRESS_IN_USE);
+    assert_kind(listen_at(LPORT_ANY, port, LPORT_REUSE_ADDRESS), LPORT_ADDRESS_IN_USE);
+    assert_closes(both);
+    int64_t four = listen_at(LPORT_INET, 0, LPORT_REUSE_ADDRESS);
+    assert_kind(listen_at(LPORT_ANY, port_of(four), LPORT_REUSE_ADDRESS), LPORT_ADDRESS_IN_USE);
+    int64_t six = listen_at(LPORT_INET6, port_of(four), LPORT_REUSE_ADDRESS);
+    cr_assert_gt(six, 0, "IPv6 alone and IPv4 alone do not conflict: %lld", (long long)six);
+    assert_closes(four);
+    assert_closes(six);
+}
+
+/* A listener whose port is free of IPv4, and is kept so by HOLDER, which is bound to it. A listener
+ * of both families has none. */
+static int64_t listen_without_inet(int32_t family, int32_t flags, int *holder) {
+    for (int i = 0; i < 20; i++) { /* others may have the port of the one family and of the other */
+        int64_t listener = listen_at(family, 0, flags);
+        cr_assert_gt(listener, 0);
+        struct sockaddr_in own = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port_of(listener)),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        *holder = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (bind(*holder, (const struct sockaddr *)&own, sizeof own) == 0) {
+            return listener;
+        }
+        close(*holder);
+        assert_closes(listener);
+    }
+    cr_assert_fail("no port of IPv6 is free of IPv4");
+    return 0;
+}
+
+/* Behaviour 55. */
+SOCKET_TEST(socket, ipv6_listeners_are_ipv6_only) {
+    static const struct {
+        int32_t family, flags;
+    } rows[] = {{LPORT_INET6, LPORT_REUSE_ADDRESS},
+                {LPORT_ANY, LPORT_REUSE_ADDRESS | LPORT_V6_ONLY}};
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    NEED_INET6();
+    for (int i = 0; i < 2; i++) {
+        int holder;
+        int64_t listener = listen_without_inet(rows[i].family, rows[i].flags, &holder);
+        loopback(LPORT_INET, port_of(listener), address);
+        assert_kind(connect_to(address), LPORT_CONNECTION_REFUSED);
+        loopback(LPORT_INET6, port_of(listener), address);
+        int64_t client = connect_to(address);
+        cr_assert_gt(client, 0);
+        assert_closes(client);
+        assert_closes(listener);
+        close(holder);
+    }
+}
+
+/* An IPv6 socket for IPv6 alone, as which they would be opened, takes no IPv4-mapped address. */
+SOCKET_TEST(socket, a_mapped_address_is_listened_on_as_the_ipv4_one) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    cr_assert_eq(lport_address_parse("::ffff:127.0.0.1", 16, 0, address), LPORT_INET6);
+    int64_t listener = lport_socket_listen(address, -1, 0);
+    cr_assert_gt(listener, 0, "%lld", (long long)listener);
+    cr_assert_eq(lport_socket_name(listener, address), LPORT_INET);
+    int64_t client = connect_to(address);
+    cr_assert_gt(client, 0);
+    assert_closes(client);
+    assert_closes(listener);
+}
+
+/* The manual: an IPv4 one where the system has no IPv6. */
+SOCKET_TEST(socket, without_ipv6_the_wildcard_is_ipv4) {
+    static const struct {
+        enum call call;
+        int error;
+    } lacks[] = {{CALL_SOCKET, EAFNOSUPPORT}, {CALL_BIND, EADDRNOTAVAIL}};
+    for (size_t i = 0; i < sizeof lacks / sizeof *lacks; i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE];
+        faults_fail(lacks[i].call, 1, 1, lacks[i].error);
+        int64_t listener = listen_at(LPORT_ANY, 0, 0);
+        faults_clear();
+        cr_assert_gt(listener, 0);
+        cr_assert_eq(lport_socket_name(listener, address), LPORT_INET);
+        lport_address_set_port(address, 0);
+        cr_assert_arr_eq(address + LPORT_AT_OCTETS, ((uint8_t[4]){0}), 4);
+        assert_closes(listener);
+    }
+}
+
+/* ---- accepting ------------------------------------------------------------------------------- */
+
+SOCKET_TEST(socket, accept_takes_the_queue_in_order_and_then_would_block) {
+    uint8_t address[LPORT_ADDRESS_SIZE], peer[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
+    int64_t clients[5];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    assert_kind(undisturbed(lport_socket_accept(listener, NULL)), LPORT_WOULD_BLOCK);
+    for (int i = 0; i < 5; i++) {
+        clients[i] = connect_to(address);
+    }
+    for (int i = 0; i < 5; i++) {
+        int64_t server = accept_one(listener, soon());
+        cr_assert_gt(server, 0);
+        cr_assert_eq(lport_socket_peer(server, peer), LPORT_INET);
+        cr_assert_eq(lport_socket_name(clients[i], name), LPORT_INET);
+        cr_assert_arr_eq(peer, name, LPORT_ADDRESS_SIZE);
+        assert_closes(server);
+        assert_closes(clients[i]);
+    }
+    assert_kind(undisturbed(lport_socket_accept(listener, NULL)), LPORT_WOULD_BLOCK);
+    assert_closes(listener);
+}
+
+SOCKET_TEST(socket, only_listeners_accept) {
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    assert_kind(undisturbed(lport_socket_accept(ends[0], NULL)), LPORT_INVALID);
+    close_both(ends);
+    make_datagram_ends(ends);
+    assert_kind(undisturbed(lport_socket_accept(ends[0], NULL)), LPORT_NOT_SUPPORTED);
+    close_both(ends);
+}
+
+/* Behaviour 57: what died in the queue is skipped; signals too. */
+SOCKET_TEST(socket, accept_skips_connections_that_were_aborted) {
+    static const int errors[] = {ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT,
+                                 EHOSTDOWN,    ENONET, EINTR,    EHOSTUNREACH,
+                                 ENETUNREACH,  EPERM,  ETIMEDOUT};
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        int64_t client = connect_to(address);
+        cr_assert_eq(wait_for(listener, LPORT_INPUT, soon()), LPORT_INPUT);
+        faults_fail(CALL_ACCEPT4, 1, 3, errors[i]);
+        int64_t server = lport_socket_accept(listener, NULL);
+        cr_assert_gt(server, 0, "errno %d: %lld", errors[i], (long long)server);
+        faults_clear();
+        faults_fail(CALL_ACCEPT4, 1, 3, errors[i]);
+        assert_kind(lport_socket_accept(listener, NULL), LPORT_WOULD_BLOCK);
+        faults_clear();
+        assert_closes(server);
+        assert_closes(client);
+    }
+    assert_closes(listener);
+}
+
+/* Behaviour 55 too: of the wildcard, a peer of IPv4 is one. */
+SOCKET_TEST(socket, accept_tells_the_peer) {
+    static const int32_t listeners[] = {LPORT_ANY, LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(listeners); i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE], told[LPORT_ADDRESS_SIZE], name[LPORT_ADDRESS_SIZE];
+        int64_t listener = listen_on_loopback(listeners[i], address);
+        int64_t client = connect_to(address);
+        memset(told, 0xee, sizeof told);
+        assert_kind(undisturbed(lport_socket_accept(client, told)), LPORT_INVALID);
+        cr_assert_eq(told[0], 0xee, "a failure writes nothing");
+        cr_assert_eq(wait_for(listener, LPORT_INPUT, soon()), LPORT_INPUT);
+        faults_fail(CALL_ACCEPT4, 1, 2, ECONNABORTED);
+        int64_t server = lport_socket_accept(listener, told);
+        faults_clear();
+        cr_assert_gt(server, 0);
+        cr_assert_gt(lport_socket_name(client, name), 0);
+        cr_assert_arr_eq(told, name, LPORT_ADDRESS_SIZE);
+        assert_closes(server);
+        assert_closes(client);
+        assert_closes(listener);
+    }
+}
+
+/* Behaviour 57: a client that is gone before the accept does no harm. */
+SOCKET_TEST(socket, accept_after_the_client_has_reset_is_a_connection_or_none) {
+    uint8_t address[LPORT_ADDRESS_SIZE], octet;
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    int64_t client = connect_to(address);
+    cr_assert_eq(lport_socket_close(client, LPORT_RESET), 0);
+    int64_t server = undisturbed(lport_socket_accept(listener, NULL));
+    if (server > 0) {
+        assert_kind(receive_some(server, &octet, 1, soon()), LPORT_CONNECTION_RESET);
+        assert_closes(server);
+    } else {
+        assert_kind(server, LPORT_WOULD_BLOCK);
+    }
+    assert_closes(listener);
+}
+
+/* A system that refuses every accept (seccomp, say) must not make it spin. */
+SOCKET_TEST(socket, accept_gives_up_when_nothing_but_errors_comes) {
+    static const int errors[] = {EPERM, ECONNABORTED, EINTR};
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        faults_fail(CALL_ACCEPT4, 1, INT64_MAX, errors[i]);
+        cr_assert_lt(lport_socket_accept(listener, NULL), 0);
+        faults_clear();
+    }
+    assert_closes(listener);
+}
+
+/* Behaviour 57: at the limit a status, at once; the client stays in the queue and is served when
+ * there is room. */
+SOCKET_TEST(socket, accept_at_the_descriptor_limit_loses_nobody) {
+    struct rlimit limit, low;
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    int64_t client = connect_to(address);
+    int64_t statuses[20];
+    cr_assert_eq(wait_for(listener, LPORT_INPUT, soon()), LPORT_INPUT);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    low = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    for (int i = 0; i < 20; i++) {
+        statuses[i] = undisturbed(lport_socket_accept(listener, NULL));
+    }
+    int64_t opened = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
+    int64_t listening = lport_socket_listen(address, -1, 0);
+    int64_t count = lport_socket_count();
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int i = 0; i < 20; i++) {
+        assert_kind(statuses[i], LPORT_DESCRIPTORS_EXHAUSTED);
+    }
+    assert_kind(opened, LPORT_DESCRIPTORS_EXHAUSTED);
+    assert_kind(listening, LPORT_DESCRIPTORS_EXHAUSTED);
+    cr_assert_eq(count, 2);
+    cr_assert_eq(wait_for(listener, LPORT_INPUT, 0), LPORT_INPUT);
+    int64_t server = undisturbed(lport_socket_accept(listener, NULL));
+    cr_assert_gt(server, 0);
+    assert_closes(server);
+    assert_closes(client);
+    assert_closes(listener);
+}
+
+enum { ACCEPTERS = 10, DIALLERS = 10, DIALS = 10 };
+
+static struct {
+    int64_t listener;
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    _Atomic int served;
+} crowd;
+
+static int64_t serve_until_closed(void *data) {
+    (void)data;
+    for (;;) {
+        uint8_t octet;
+        int64_t server = accept_one(crowd.listener, soon());
+        if (server < 0) {
+            return server;
+        }
+        if (receive_some(server, &octet, 1, soon()) == 1 &&
+            send_some(server, &octet, 1, soon()) == 1) {
+            atomic_fetch_add(&crowd.served, 1);
+        }
+        lport_socket_close(server, 0);
+    }
+}
+
+static int64_t dial_and_talk(void *data) {
+    int64_t well = 0;
+    for (int i = 0; i < DIALS; i++) {
+        uint8_t sent = (uint8_t)((intptr_t)data * DIALS + i), received = 0;
+        int64_t client = connect_to(crowd.address);
+        if (client > 0 && send_some(client, &sent, 1, soon()) == 1 &&
+            receive_some(client, &received, 1, soon()) == 1 && received == sent) {
+            well++;
+        }
+        lport_socket_close(client, 0);
+    }
+    return well;
+}
+
+/* Behaviour 58. */
+SOCKET_TEST(socket, ten_threads_serve_a_hundred_clients_and_all_end_at_the_close) {
+    static const int32_t families[] = {LPORT_INET, LPORT_LOCAL};
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
+        struct task accepters[ACCEPTERS], diallers[DIALLERS];
+        crowd.listener = listen_on_loopback(families[i], crowd.address);
+        atomic_store(&crowd.served, 0);
+        for (int j = 0; j < ACCEPTERS; j++) {
+            task_start(&accepters[j], serve_until_closed, NULL);
+        }
+        for (int j = 0; j < DIALLERS; j++) {
+            task_start(&diallers[j], dial_and_talk, (void *)(intptr_t)j);
+        }
+        for (int j = 0; j < DIALLERS; j++) {
+            cr_assert_eq(task_join(&diallers[j]), DIALS);
+        }
+        cr_assert_geq(lport_socket_close(crowd.listener, 0), 0);
+        for (int j = 0; j < ACCEPTERS; j++) {
+            assert_kind(task_join(&accepters[j]), LPORT_CLOSED);
+        }
+        cr_assert_eq(atomic_load(&crowd.served), DIALLERS * DIALS);
+        cr_assert_eq(lport_socket_gone(crowd.listener, soon()), 0);
+    }
+}
+
+/* ---- connecting ------------------------------------------------------------------------------ */
+
+SOCKET_TEST(socket, a_connect_to_nobody_is_refused) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE];
+        int64_t listener = listen_on_loopback(inets[i], address);
+        assert_closes(listener);
+        assert_kind(connect_to(address), LPORT_CONNECTION_REFUSED);
+    }
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    cr_assert_gt(lport_address_local("/nowhere/at/all", 15, address), 0);
+    assert_kind(connect_to(address), LPORT_PATH_NOT_FOUND);
+    cr_assert_gt(lport_address_local("@port-test-nobody", 17, address), 0);
+    assert_kind(connect_to(address), LPORT_CONNECTION_REFUSED);
+}
+
+/* Behaviour 52: bind(p) and connect(p) on loopback reach themselves. */
+SOCKET_TEST(socket, a_connection_to_itself_is_a_refused_one) {
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE];
+        int64_t socket = lport_socket_open(inets[i], LPORT_STREAM, LPORT_REUSE_ADDRESS);
+        loopback(inets[i], 0, address);
+        cr_assert_eq(lport_socket_bind(socket, address), 0);
+        cr_assert_eq(lport_socket_name(socket, address), inets[i]);
+        int64_t status = lport_socket_connect_start(socket, address);
+        while (lport_status_kind(status) == LPORT_IN_PROGRESS) {
+            cr_assert_gt(wait_for(socket, LPORT_OUTPUT, soon()), 0);
+            status = lport_socket_connect_finish(socket);
+        }
+        assert_kind(status, LPORT_CONNECTION_REFUSED);
+        cr_assert_eq(lport_status_errno(status), 0);
+        assert_closes(socket);
+    }
+}
+
+static struct lport_os real;
+
+static int connect_then_signal(int fd, const struct sockaddr *address, socklen_t len) {
+    real.connect(fd, address, len);
+    errno = EINTR;
+    return -1;
+}
+
+/* Behaviour 52: an interrupted connect goes on and is waited for. */
+SOCKET_TEST(socket, an_interrupted_connect_is_in_progress) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    int64_t socket = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
+    real = lport_os;
+    lport_os.connect = connect_then_signal;
+    int64_t status = lport_socket_connect_start(socket, address);
+    lport_os = real;
+    assert_kind(status, LPORT_IN_PROGRESS);
+    cr_assert_eq(wait_for(socket, LPORT_OUTPUT, soon()), LPORT_OUTPUT);
+    cr_assert_eq(lport_socket_connect_finish(socket), 0);
+    assert_closes(socket);
+    assert_closes(listener);
+}
+
+SOCKET_TEST(socket, a_local_listener_whose_queue_is_full_is_tried_again_on_the_same_socket) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    char name[64];
+    int len = snprintf(name, sizeof name, "@port-test-full-%d", (int)getpid());
+    cr_assert_gt(lport_address_local(name, (size_t)len, address), 0);
+    int64_t listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0);
+    int64_t first = connect_to(address);
+    int64_t second = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);
+    assert_kind(lport_socket_connect_start(second, address), LPORT_BACKLOG_FULL);
+    assert_kind(lport_socket_connect_start(second, address), LPORT_BACKLOG_FULL);
+    int64_t server = undisturbed(lport_socket_accept(listener, NULL));
+    cr_assert_gt(server, 0);
+    cr_assert_eq(lport_socket_connect_start(second, address), 0);
+    assert_closes(server);
+    assert_closes(first);
+    assert_closes(second);
+    assert_closes(listener);
+}
+
+SOCKET_TEST(socket, a_connect_keeps_the_local_address_that_was_bound) {
+    uint8_t address[LPORT_ADDRESS_SIZE], own[LPORT_ADDRESS_SIZE], seen[LPORT_ADDRESS_SIZE];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    int64_t socket = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
+    cr_assert_gt(lport_address_parse("127.9.8.7", 9, 0, own), 0);
+    cr_assert_eq(lport_socket_bind(socket, own), 0);
+    cr_assert_eq(lport_socket_name(socket, own), LPORT_INET);
+    assert_kind(lport_socket_connect_start(socket, address), LPORT_IN_PROGRESS);
+    int64_t server = accept_one(listener, soon());
+    cr_assert_eq(lport_socket_peer(server, seen), LPORT_INET);
+    cr_assert_arr_eq(seen, own, LPORT_ADDRESS_SIZE);
+    assert_closes(server);
+    assert_closes(socket);
+    assert_closes(listener);
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+SOCKET_TEST(socket, what_is_not_connected_has_no_peer) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    int64_t socket = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
+    assert_kind(lport_socket_peer(listener, address), LPORT_NOT_CONNECTED);
+    assert_kind(lport_socket_peer(socket, address), LPORT_NOT_CONNECTED);
+    cr_assert_eq(lport_socket_name(socket, address), LPORT_INET);
+    cr_assert_eq(lport_address_port(address), 0);
+    assert_closes(socket);
+    assert_closes(listener);
+}
+
+SOCKET_TEST(socket, local_pairs_have_no_names) {
+    static const int32_t kinds[] = {LPORT_STREAM, LPORT_DATAGRAM, LPORT_SEQPACKET};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        uint8_t address[LPORT_ADDRESS_SIZE], octet = 3;
+        int64_t ends[2];
+        cr_assert_eq(lport_socket_pair(kinds[i], ends), 0);
+        cr_assert_eq(lport_socket_name(ends[0], address), LPORT_LOCAL);
+        cr_assert_eq(address[LPORT_AT_LENGTH], 0);
+        cr_assert_eq(lport_socket_peer(ends[0], address), LPORT_LOCAL);
+        cr_assert_eq(address[LPORT_AT_LENGTH], 0);
+        for (int j = 0; j < 2; j++) {
+            cr_assert_eq(undisturbed(lport_socket_send(ends[j], &octet, 1)), 1);
+            cr_assert_eq(undisturbed(lport_socket_receive(ends[1 - j], &octet, 1, 0)), 1);
+        }
+        close_both(ends);
+    }
+    int64_t ends[2] = {-5, -5};
+    for (int32_t kind = -1; kind < 9; kind++) {
+        if (kind != LPORT_STREAM && kind != LPORT_DATAGRAM && kind != LPORT_SEQPACKET) {
+            assert_kind(lport_socket_pair(kind, ends), LPORT_INVALID);
+        }
+    }
+    cr_assert(ends[0] == -5 && ends[1] == -5);
+}
+
+/* ---- shutting down --------------------------------------------------------------------------- */
+
+SOCKET_TEST(socket, shutdown_asks_for_a_direction_and_a_connection) {
+    static const int32_t wrong[] = {0, LPORT_HANGUP, 7, 8, -1, INT32_MAX, INT32_MIN};
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_kind(lport_socket_shutdown(ends[0], wrong[i]), LPORT_INVALID);
+    }
+    cr_assert_eq(lport_socket_state(ends[0]), 0);
+    close_both(ends);
+    int64_t listener = listen_on_loopback(LPORT_INET, address);
+    assert_kind(lport_socket_shutdown(listener, LPORT_INPUT), LPORT_NOT_CONNECTED);
+    int64_t client = connect_to(address);
+    cr_assert_gt(client, 0, "a listener goes on after a shutdown that was refused");
+    assert_closes(client);
+    assert_closes(listener);
+}
+
+SOCKET_TEST(socket, a_shutdown_that_fails_is_told_and_shuts_nothing_down) {
+    uint8_t octet = 1;
+    int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    faults_fail(CALL_SHUTDOWN, 1, 1, ENOBUFS);
+    assert_kind(lport_socket_shutdown(ends[0], LPORT_OUTPUT), LPORT_BUFFERS_EXHAUSTED);
+    faults_clear();
+    cr_assert_eq(lport_socket_state(ends[0]), 0);
+    cr_assert_eq(send_all(ends[0], &octet, 1, soon()), 1);
+    close_both(ends);
+}
+
+/* Behaviour 18: shut down three times. */
+SOCKET_TEST(socket, shutting_down_again_is_quiet) {
+    static const int32_t directions[] = {LPORT_INPUT, LPORT_OUTPUT, LPORT_INPUT | LPORT_OUTPUT};
+    static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
+        for (size_t j = 0; j < sizeof directions / sizeof *directions; j++) {
+            int64_t ends[2];
+            make_connection(families[i], ends);
+            for (int k = 0; k < 3; k++) {
+                cr_assert_eq(lport_socket_shutdown(ends[0], directions[j]), 0);
+                cr_assert_eq(lport_socket_shutdown(ends[1], directions[j]), 0);
+            }
+            close_both(ends);
+        }
+    }
+}
+
+/* ---- descriptors ----------------------------------------------------------------------------- */
+
+struct seen {
+    int below, count;
+};
+
+static void check_flags(int fd, const char *what, void *data) {
+    struct seen *seen = data;
+    int ours = strncmp(what, "socket:", 7) == 0 || strcmp(what, "anon_inode:[eventfd]") == 0;
+    if (!ours || fd < seen->below) {
+        return;
+    }
+    seen->count++;
+    cr_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC, "%d (%s) outlives exec", fd, what);
+    cr_assert(fcntl(fd, F_GETFL) & O_NONBLOCK, "%d (%s) blocks", fd, what);
+}
+
+/* Behaviour 60. */
+SOCKET_TEST(socket, every_descriptor_is_close_on_exec_and_non_blocking) {
+    static const int32_t kinds[] = {LPORT_STREAM, LPORT_DATAGRAM, LPORT_SEQPACKET};
+    int64_t sockets[32], waits[3], ends[2];
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int count = 0;
+    struct seen seen = {.below = dup(0)};
+    cr_assert_geq(seen.below, 0);
+    close(seen.below);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(lport_socket_pair(kinds[i], &sockets[count]), 0);
+        count += 2;
+        sockets[count++] = lport_socket_open(LPORT_LOCAL, kinds[i], 0);
+        cr_assert_gt(lport_address_local((const char *[]){"@pt1", "@pt2", "@pt3"}[i], 4, address),
+                     0);
+        sockets[count++] = lport_local_listen(address, kinds[i], 1, -1, 0);
+    }
+    for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
+        sockets[count++] = listen_on_loopback(inets[i], address);
+        make_connection(inets[i], &sockets[count]);
+        count += 2;
+    }
+    sockets[count++] = listen_at(LPORT_ANY, 0, 0);
+    make_connection(LPORT_LOCAL, ends);
+    for (int i = 0; i < 3; i++) {
+        waits[i] = lport_wait_begin(ends[0], LPORT_INPUT);
+    }
+    each_descriptor(check_flags, &seen);
+    cr_assert_eq(seen.count, count + 2 + 3);
+    for (int i = 0; i < count; i++) {
+        assert_closes(sockets[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(lport_wait_end(waits[i]), 0);
+    }
+    close_both(ends);
+}
+
+/* ---- the n-th call fails --------------------------------------------------------------------- */
+
+struct making {
+    int32_t family, kind, flags;
+    int64_t listener;
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    int64_t ends[2];
+};
+
+static int64_t make_open(void *data) {
+    struct making *making = data;
+    return lport_socket_open(making->family, making->kind, making->flags);
+}
+
+static int64_t make_listener(void *data) {
+    struct making *making = data;
+    return listen_at(making->family, 0, making->flags);
+}
+
+static int64_t make_accepted(void *data) {
+    struct making *making = data;
+    return lport_socket_accept(making->listener, NULL);
+}
+
+static int64_t make_pair(void *data) {
+    struct making *making = data;
+    making->ends[0] = making->ends[1] = 0;
+    return lport_socket_pair(making->kind, making->ends);
+}
+
+static void close_made(void *data, int64_t socket) {
+    (void)data;
+    cr_assert_neq(socket, 0, "neither a socket nor a failure");
+    if (socket > 0) {
+        assert_closes(socket);
+    }
+}
+
+static void close_pair(void *data, int64_t result) {
+    struct making *making = data;
+    if (result == 0) {
+        cr_assert(making->ends[0] > 0 && making->ends[1] > 0, "neither a pair nor a failure");
+        close_both(making->ends);
+    }
+}
+
+/* Behaviour 64. */
+SOCKET_TEST(socket, a_socket_that_cannot_be_made_leaves_nothing) {
+    static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
+        struct making making = {.family = families[i], .kind = LPORT_STREAM, .flags = 63};
+        fail_every_call(make_open, close_made, &making);
+        making.kind = LPORT_DATAGRAM;
+        fail_every_call(make_open, close_made, &making);
+    }
+    assert_kind(lport_socket_open(LPORT_ANY, LPORT_STREAM, 0), LPORT_INVALID);
+    assert_kind(lport_socket_open(LPORT_INET, 0, 0), LPORT_INVALID);
+}
+
+/* Behaviour 64. */
+SOCKET_TEST(socket, a_listener_that_cannot_be_made_leaves_nothing) {
+    static const int32_t families[] = {LPORT_ANY, LPORT_INET, LPORT_INET6};
+    static const int32_t flags[] = {0, LPORT_REUSE_ADDRESS | LPORT_NODELAY | LPORT_KEEPALIVE, 31};
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < 3; j++) {
+            struct making making = {.family = families[i], .flags = flags[j]};
+            fail_every_call(make_listener, close_made, &making);
+        }
+    }
+}
+
+/* As where two have bound a port, and the other one listens (SO_REUSEADDR of socket(7)). */
+SOCKET_TEST(socket, an_address_that_is_in_use_only_for_listening_is_told) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    loopback(LPORT_INET, 0, address);
+    faults_fail(CALL_LISTEN, 1, 1, EADDRINUSE);
+    assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_IN_USE);
+    faults_clear();
+}
+
+/* Behaviour 64: and the client is still there for the accept that succeeds. */
+SOCKET_TEST(socket, an_accept_that_fails_leaves_the_client_in_the_queue) {
+    struct making making;
+    making.listener = listen_on_loopback(LPORT_INET, making.address);
+    int64_t client = connect_to(making.address);
+    fail_every_call(make_accepted, close_made, &making);
+    assert_closes(client);
+    assert_closes(making.listener);
+}
+
+/* Behaviour 64. */
+SOCKET_TEST(socket, a_pair_that_cannot_be_made_leaves_nothing) {
+    struct making making = {.kind = LPORT_SEQPACKET};
+    fail_every_call(make_pair, close_pair, &making);
+}
+
+static int64_t make_connected(void *data) {
+    struct making *making = data;
+    return connect_to(making->address);
+}
+
+/* Behaviour 64. */
+SOCKET_TEST(socket, a_connect_that_fails_leaves_nothing) {
+    static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
+        struct making making;
+        making.listener = listen_on_loopback(families[i], making.address);
+        fail_every_call(make_connected, close_made, &making);
+        assert_closes(making.listener);
+    }
+}
