@@ -6,8 +6,8 @@
 ;;;; when a file before it has changed.
 
 #-(or sbcl ecl clisp)
-(error "port does not run on ~A ~A yet, only on SBCL, ECL and CLISP. What is missing is a file lisp/impl-LISP.lisp ~
-        that defines for this Lisp what lisp/impl-sbcl.lisp defines for SBCL."
+(error "port does not run on ~A ~A yet, only on SBCL, ECL and CLISP. What is missing is a file lisp/impl/impl-LISP.lisp ~
+        that defines for this Lisp what lisp/impl/impl-sbcl.lisp defines for SBCL."
        (lisp-implementation-type) (lisp-implementation-version))
 
 #+(and sbcl (not 64-bit))
@@ -31,64 +31,84 @@ what happened, nothing hangs for ever and nothing is lost."
   :pathname "lisp/"
   :serial t
   :components ((:file "package")
-               #+sbcl (:file "impl-sbcl")
-               #+ecl (:file "impl-ecl")
-               #+clisp (:file "impl-clisp")
-               #+(or ecl clisp) (:file "impl-standard")
+               (:module "impl"
+                :serial t
+                :components (#+sbcl (:file "impl-sbcl")
+                             #+ecl (:file "impl-ecl")
+                             #+clisp (:file "impl-clisp")
+                             #+(or ecl clisp) (:file "impl-standard")))
                (:module "ffi"
                 :serial t
                 :components ((:file "calling")
                              (:file "library")
                              (:file "bindings")))
-               (:file "printing")
-               (:file "conditions")
-               (:file "reports")
-               (:file "failures")
-               (:file "arguments")
-               (:file "restarts")
-               (:file "deadline")
-               (:file "address")
-               (:file "servents")
-               (:file "designators")
-               (:file "interface")
-               (:file "resolver")
-               (:file "channel")
-               (:file "blocking")
-               (:file "direction")
-               (:file "text")
-               (:file "text-tables")
-               (:file "text-babel")
-               (:file "buffer")
-               (:file "input")
-               (:file "input-characters")
-               (:file "input-lines")
-               (:file "input-strings")
-               (:file "column")
-               (:file "output")
-               (:file "output-text")
-               (:file "registry")
-               (:file "socket")
-               (:file "closing")
-               (:file "option")
-               (:file "gray")
-               #+clisp (:file "gray-clisp")
-               (:file "octets")
-               (:file "client")
-               (:file "proxy")
-               (:file "server")
-               (:file "datagram")
-               (:file "local")
-               (:file "poller")
-               (:file "poller-events")
-               (:file "wait-for-input")
-               (:file "local-pass")
-               (:file "multicast")
-               (:file "batch")
-               (:file "adopt")
-               (:file "info")
-               (:file "service-clients")
-               (:file "service-threads")
-               (:file "service")
+               (:module "base"
+                :serial t
+                :components ((:file "printing")
+                             (:file "conditions")
+                             (:file "reports")
+                             (:file "failures")
+                             (:file "arguments")
+                             (:file "restarts")
+                             (:file "deadline")))
+               (:module "address"
+                :serial t
+                :components ((:file "address")
+                             (:file "servents")
+                             (:file "designators")
+                             (:file "interface")
+                             (:file "resolver")))
+               (:module "channel"
+                :serial t
+                :components ((:file "channel")
+                             (:file "blocking")
+                             (:file "direction")))
+               (:module "text"
+                :serial t
+                :components ((:file "text")
+                             (:file "text-tables")
+                             (:file "text-babel")))
+               (:module "stream"
+                :serial t
+                :components ((:file "buffer")
+                             (:file "input")
+                             (:file "input-characters")
+                             (:file "input-lines")
+                             (:file "input-strings")
+                             (:file "column")
+                             (:file "output")
+                             (:file "output-text")))
+               (:module "socket"
+                :serial t
+                :components ((:file "registry")
+                             (:file "socket")
+                             (:file "closing")
+                             (:file "option")
+                             (:file "gray")
+                             #+clisp (:file "gray-clisp")
+                             (:file "octets")))
+               (:module "kinds"
+                :serial t
+                :components ((:file "client")
+                             (:file "proxy")
+                             (:file "server")
+                             (:file "datagram")
+                             (:file "multicast")
+                             (:file "batch")
+                             (:file "local")
+                             (:file "local-pass")
+                             (:file "adopt")
+                             (:file "info")))
+               (:module "poller"
+                :serial t
+                :components ((:file "poller")
+                             (:file "poller-events")
+                             (:file "wait-for-input")))
+               (:module "service"
+                :serial t
+                :components ((:file "service-clients")
+                             (:file "service-threads")
+                             (:file "service")))
                (:file "clocc")
                (:file "describe"))
   :in-order-to ((test-op (test-op "port/test"))))
@@ -148,61 +168,83 @@ what happened, nothing hangs for ever and nothing is lost."
   :pathname "tests/lisp/"
   :serial t
   :components ((:file "package")
-               #+ecl (:file "unfit-ecl")
-               #+clisp (:file "unfit-clisp")
+               #+ecl (:file "impl/unfit-ecl")
+               #+clisp (:file "impl/unfit-clisp")
                (:file "vectors")
                (:file "pairs")
-               (:file "library")
-               (:file "conditions")
-               (:file "deadline")
-               (:file "patience")
-               (:file "direction")
-               (:file "address")
-               (:file "resolver")
-               (:file "stream")
-               (:file "text-errors")
-               (:file "columns")
-               (:file "encodings")
-               (:file "octets")
-               (:file "scripts")
-               (:file "client")
-               (:file "server")
-               (:file "arguments")
-               (:file "closing")
-               (:file "datagram")
-               (:file "local")
-               (:file "local-pass")
-               (:file "multicast")
-               (:file "batch")
-               (:file "option")
-               (:file "interface")
-               (:file "poller")
-               (:file "adopt")
-               (:file "info")
                (:file "companion")
-               (:file "service")
-               (:file "service-threads")
-               (:file "service-stop")
-               (:file "service-close")
-               (:file "service-load")
+               (:module "base"
+                :serial t
+                :components ((:file "library")
+                             (:file "conditions")
+                             (:file "deadline")))
+               (:module "address"
+                :serial t
+                :components ((:file "address")
+                             (:file "resolver")
+                             (:file "interface")))
+               (:module "channel"
+                :serial t
+                :components ((:file "direction")
+                             (:file "patience")))
+               (:module "stream"
+                :serial t
+                :components ((:file "stream")
+                             (:file "text-errors")
+                             (:file "columns")
+                             (:file "encodings")
+                             (:file "octets")
+                             (:file "scripts")))
+               (:module "kinds"
+                :serial t
+                :components ((:file "client")
+                             (:file "server")
+                             (:file "datagram")
+                             (:file "multicast")
+                             (:file "batch")
+                             (:file "local")
+                             (:file "local-pass")
+                             (:file "adopt")
+                             (:file "info")))
+               (:module "socket"
+                :serial t
+                :components ((:file "closing")
+                             (:file "option")))
+               (:module "poller"
+                :serial t
+                :components ((:file "poller")))
+               (:module "service"
+                :serial t
+                :components ((:file "service")
+                             (:file "service-threads")
+                             (:file "service-stop")
+                             (:file "service-close")
+                             (:file "service-load")
+                             (:file "proxy")))
+               (:module "every-operation"
+                :serial t
+                :components ((:file "arguments")
+                             (:file "threads")
+                             (:file "blocking")
+                             (:file "unwinding")
+                             (:file "faults")))
                (:file "clocc")
-               (:file "peers")
-               (:file "dns")
-               (:file "haproxy")
-               (:file "threads")
-               (:file "blocking")
-               (:file "unwinding")
-               (:file "conformance")
-               (:file "faults")
-               (:file "examples")
-               (:file "example-servers")
-               (:file "browser")
                (:file "describe")
-               (:file "documentation")
-               (:file "proxy")
-               (:file "documents")
-               #+clisp (:file "clisp")
-               #+ecl (:file "ecl"))
+               (:module "programs"
+                :serial t
+                :components ((:file "peers")
+                             (:file "dns")
+                             (:file "haproxy")
+                             (:file "examples")
+                             (:file "example-servers")
+                             (:file "browser")
+                             (:file "conformance")))
+               (:module "docs"
+                :serial t
+                :components ((:file "documentation")
+                             (:file "documents")))
+               #+clisp (:file "impl/clisp")
+               #+ecl (:file "impl/ecl"))
   :perform (test-op (operation system)
              (declare (ignore operation system))
              (unless (uiop:symbol-call :port/test :run-all)

@@ -67,7 +67,7 @@ reader."
 (defun text-of-tests ()
   "The text of all tests but this file."
   (format nil "~{~A~%~}"
-          (loop for file in (uiop:directory-files (checkout-file "tests/lisp/") "*.lisp")
+          (loop for file in (directory (merge-pathnames "**/*.lisp" (checkout-file "tests/lisp/")))
                 unless (equal (pathname-name file) "documentation")
                   collect (uiop:read-file-string file))))
 
