@@ -1,6 +1,6 @@
 ;;;; rest - words that mean the same on every Lisp but SBCL, and those without a counterpart:
-;;;; functions that fail; the tests that need them are named in tests/lisp/impl/unfit-ecl.lisp, and leave
-;;;; themselves out on CLISP.
+;;;; functions that fail; the tests that need them are named in tests/lisp/impl/unfit-ecl.lisp, and
+;;;; leave themselves out on CLISP.
 
 (in-package :port/words)
 
