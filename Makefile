@@ -265,7 +265,7 @@ build/faults/libport.so.1: $(INPUTS) $(FAULTS) tests/faults/faults.h tests/fault
 
 # ---- checks ---------------------------------------------------------------------------------------
 
-CHECKS ?= format lint cppcheck warnings layers symbols manifest docs install sanitize fuzz no-inet6
+CHECKS ?= format lint cppcheck warnings layers order symbols manifest docs install sanitize fuzz no-inet6
 
 ## check: formatting, lint, warnings, layers, exports, installation, and the C suite under sanitizers
 check: writable deps check-deps

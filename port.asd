@@ -62,7 +62,8 @@ what happened, nothing hangs for ever and nothing is lost."
                 :serial t
                 :components ((:file "channel")
                              (:file "blocking")
-                             (:file "direction")))
+                             (:file "direction")
+                             (:file "membership")))
                (:module "text"
                 :serial t
                 :components ((:file "text")

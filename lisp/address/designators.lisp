@@ -125,3 +125,30 @@ for other text, SERVICE-NOT-FOUND for a name that the system's table does not ha
   "The name that the system has for PATHNAME, a string; NIL where it names no single file."
   (handler-case (uiop:native-namestring pathname)
     (error () nil)))                    ; wild, without a name, or of an unknown logical host
+
+(defun socket-path (pathname)
+  "The name that the system has for PATHNAME, which never is an abstract one; or NIL."
+  (let ((path (native-path (merge-pathnames pathname))))
+    (if (and path (string/= path "") (char= #\@ (char path 0)))
+        (concatenate 'string "./" path)
+        path)))
+
+(defun path-block (path operation)
+  "The block of the local name PATH: a string, where `@` in front makes it abstract, or a pathname."
+  (let ((text (typecase path
+                (string path)
+                (pathname (or (socket-path path)
+                              (fail-as 'address-syntax operation :address-syntax :host path
+                                       :message "expected the pathname of one file, got ~S"
+                                       :arguments (list path))))
+                (t (fail-type operation :host path '(or string pathname)
+                              "the path of a local socket, a string or a pathname")))))
+    (multiple-value-bind (block status) (block-from (place)
+                                          (with-text (name length text)
+                                            (lport-address-local name length place)))
+      (when (minusp status)
+        (fail-as 'address-syntax operation :address-syntax :host path
+                 :message "expected a path of 1 to 108 octets without a zero octet, got ~S, ~
+                           ~D octets"
+                 :arguments (list text (length (utf8-octets text)))))
+      block)))

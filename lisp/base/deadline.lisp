@@ -113,3 +113,38 @@ operation that has not ended by then signals TIMEOUT. It is for this thread: one
 no limit.
 Returns the values of BODY."
   `(call-with-deadline ,seconds (lambda () ,@body)))
+
+;;; When a moment has passed
+
+(defun signal-timeout (condition)
+  "Signal CONDITION, a TIMEOUT. Its restart WAIT-LONGER returns as values the new limit, a moment,
+and the seconds that were given for it."
+  (signalling condition
+    (wait-longer (&optional seconds)
+      :report "Wait longer; asks for how many seconds."
+      :interactive read-seconds
+      (values (moment-after seconds) seconds))))
+
+(defun check-moment (limit failure &optional seconds)
+  "Values: LIMIT of something that is no socket yet, and SECONDS, which were given for it; or, if it
+has passed, a later one that the user asked for, and those given for that. FAILURE, a function of a
+status, makes the TIMEOUT to signal."
+  (declare (type moment limit) (type function failure))
+  (if (passed-p limit)
+      (signal-timeout (funcall failure (lport-status-make +lport-timed-out+)))
+      (values limit seconds)))
+
+(defun read-seconds ()
+  "Ask for a line with a number of seconds, or NIL, on it: a list of that."
+  (loop
+    (ask "Seconds to wait (NIL: for ever): ")
+    (let ((answer (object-on-line (read-line *query-io*))))
+      (when (typep answer '(or null seconds))
+        (return (list answer))))))
+
+(defun object-on-line (line)
+  "The first object on LINE in the syntax of the standard; :NONE where there is none."
+  (handler-case (with-standard-io-syntax
+                  (let ((*read-eval* nil))
+                    (values (read-from-string line))))
+    ((or stream-error arithmetic-error) () :none)))

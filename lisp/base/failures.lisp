@@ -21,6 +21,13 @@
         unless (member key keys)
           collect key and collect value))
 
+(defgeneric socket-ends (object)
+  (:documentation "Values: the texts of the local and the remote end of OBJECT; NIL where unknown,
+and for an object that is no socket of PORT.")
+  (:method (object)
+    (declare (ignore object))
+    (values nil nil)))
+
 (defun ends-of (socket)
   "The initargs that name both ends of SOCKET; none for NIL."
   (when socket

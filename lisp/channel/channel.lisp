@@ -1,5 +1,5 @@
-;;;; channel - what every socket has below its class: the handle, the limits of time and what is
-;;;; signalled when one has passed, the places that threads share, closing.
+;;;; channel - what every socket has below its class: the handle, the limits of time, the places
+;;;; that threads share, closing.
 ;;;;
 ;;;; Invariant: whoever changes what a blocked thread looks at, a deadline or the mark of a close,
 ;;;; stores it first and wakes that thread then.
@@ -21,7 +21,7 @@
   (output-resident nil)
   (output-inside nil)
   (shared nil)
-  (memberships '() :type list)          ; in pollers, see poller.lisp
+  (memberships '() :type list)          ; in pollers, see membership.lisp
   ;; Limits of time: spans of each blocking call, and moments for all calls.
   (input-timeout +never+ :type moment)
   (output-timeout +never+ :type moment)
@@ -151,15 +151,6 @@ WITH-DEADLINE, WAIT-LONGER, or the timeout."
     (unless (= span +never+)
       (/ span +second+))))
 
-(defun signal-timeout (condition)
-  "Signal CONDITION, a TIMEOUT. Its restart WAIT-LONGER returns as values the new limit, a moment,
-and the seconds that were given for it."
-  (signalling condition
-    (wait-longer (&optional seconds)
-      :report "Wait longer; asks for how many seconds."
-      :interactive read-seconds
-      (values (moment-after seconds) seconds))))
-
 (defconstant +granted+ 16
   "How many limits that WAIT-LONGER gave are remembered, as several calls may be given some.")
 
@@ -183,30 +174,6 @@ FACTS in it. Its restart WAIT-LONGER returns the new limit for this call: a mome
         (set-deadline channel direction limit seconds))
       limit)))
 
-(defun check-moment (limit failure &optional seconds)
-  "Values: LIMIT of something that is no socket yet, and SECONDS, which were given for it; or, if it
-has passed, a later one that the user asked for, and those given for that. FAILURE, a function of a
-status, makes the TIMEOUT to signal."
-  (declare (type moment limit) (type function failure))
-  (if (passed-p limit)
-      (signal-timeout (funcall failure (lport-status-make +lport-timed-out+)))
-      (values limit seconds)))
-
-(defun read-seconds ()
-  "Ask for a line with a number of seconds, or NIL, on it: a list of that."
-  (loop
-    (ask "Seconds to wait (NIL: for ever): ")
-    (let ((answer (object-on-line (read-line *query-io*))))
-      (when (typep answer '(or null seconds))
-        (return (list answer))))))
-
-(defun object-on-line (line)
-  "The first object on LINE in the syntax of the standard; :NONE where there is none."
-  (handler-case (with-standard-io-syntax
-                  (let ((*read-eval* nil))
-                    (values (read-from-string line))))
-    ((or stream-error arithmetic-error) () :none)))
-
 ;;; Places that several threads change
 
 (defmacro change-atomically ((value place) new)
@@ -214,14 +181,6 @@ status, makes the TIMEOUT to signal."
 evaluated more than once."
   `(loop for ,value = ,place
          until (eq ,value (%compare-and-swap ,place ,value ,new))))
-
-;;; Pollers
-
-(declaim (inline note-buffered))
-(defun note-buffered (connection)
-  "The buffer of CONNECTION has been filled: see to it that its pollers look."
-  (when (channel-memberships connection)
-    (note-members connection)))
 
 ;;; Closing
 

@@ -7,16 +7,6 @@
 
 (in-package :port)
 
-(defparameter *proxy-limit* 5
-  "Seconds from the accept within which a header has to be there, if nothing else is said.")
-
-(defun proxy-span (proxy-protocol)
-  "The nanoseconds that PROXY-PROTOCOL, the keyword, gives a header; NIL where there is none."
-  (check-argument :listen proxy-protocol '(or boolean (and seconds (not (real 0 0))))
-                  "T, NIL or a number of seconds above 0 for PROXY-PROTOCOL")
-  (when proxy-protocol
-    (nanoseconds (if (eq proxy-protocol t) *proxy-limit* proxy-protocol))))
-
 ;;; When there is no good header
 
 (defun header-failure (socket code &rest facts)
@@ -115,16 +105,6 @@ deadline."
            (handler-case (await-header socket channel span limit)
              (socket-closed () (fail-closed channel :accept))))
       (change-atomically (pending (car cell)) (remove socket pending)))))
-
-(defun close-pending (server)
-  "Close the connections that SERVER, closed, has accepted and not handed out yet."
-  (dolist (socket (car (server-pending server)))
-    (close socket :abort t)))
-
-(defun wake-pending (server)
-  "Make the threads that wait for a header look at the deadline of SERVER."
-  (dolist (socket (car (server-pending server)))
-    (lport-wait-wake (endpoint-handle socket) +lport-input+)))
 
 ;;; What the user may ask
 

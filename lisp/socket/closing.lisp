@@ -86,6 +86,11 @@ that close before it has begun."
          (unless ,closed
            (close ,place :abort t))))))
 
+(defun close-pending (server)
+  "Close the connections that SERVER, closed, has accepted and not handed out yet."
+  (dolist (socket (car (server-pending server)))
+    (close socket :abort t)))
+
 (defmethod close ((server socket-server) &key abort)
   (declare (ignore abort))
   (prog1 (close-endpoint server nil (lambda ()))

@@ -122,6 +122,16 @@ OPERATION. FACTS as for FAIL."
   (output-timeout +never+ :type moment :read-only t)
   (header-span nil :type (or null moment) :read-only t))
 
+(defparameter *proxy-limit* 5
+  "Seconds from the accept within which a header has to be there, if nothing else is said.")
+
+(defun proxy-span (proxy-protocol)
+  "The nanoseconds that PROXY-PROTOCOL, the keyword, gives a header; NIL where there is none."
+  (check-argument :listen proxy-protocol '(or boolean (and seconds (not (real 0 0))))
+                  "T, NIL or a number of seconds above 0 for PROXY-PROTOCOL")
+  (when proxy-protocol
+    (nanoseconds (if (eq proxy-protocol t) *proxy-limit* proxy-protocol))))
+
 (defun parse-settings (&key bin element-type (external-format :utf-8) input-timeout output-timeout
                          proxy-protocol)
   "The settings that the stream keywords say. ELEMENT-TYPE wins over BIN."
@@ -208,12 +218,8 @@ the system binds it when it sends."
           "unnamed"
           text))))
 
-(defun socket-ends (endpoint)
-  "Values: the texts of the local and the remote end of ENDPOINT; NIL where unknown, and for an
-object that is no socket of PORT."
-  (if (typep endpoint 'endpoint)
-      (values (block-text (local-block endpoint)) (block-text (endpoint-remote endpoint)))
-      (values nil nil)))
+(defmethod socket-ends ((endpoint endpoint))
+  (values (block-text (local-block endpoint)) (block-text (endpoint-remote endpoint))))
 
 (defun host-and-port (block)
   "Values: the host as a string and the port of the end that BLOCK describes; a path and 0 for a
@@ -308,6 +314,11 @@ more. It is not for WAIT-FOR-INPUT and POLLER-WAIT, which may wait for others to
   (check-endpoint socket :limit)
   (check-direction direction)
   (seconds-until (channel-deadline (endpoint-channel socket) direction)))
+
+(defun wake-pending (server)
+  "Make the threads that wait for a header look at the deadline of SERVER."
+  (dolist (socket (car (server-pending server)))
+    (lport-wait-wake (endpoint-handle socket) +lport-input+)))
 
 (defun (setf socket-deadline) (seconds socket direction)
   (check-endpoint socket :limit)
