@@ -127,12 +127,13 @@ Restarts: RETRY; USE-VALUE, another host."
                   :port (row-port row)
                   :proto (intern (string-upcase (row-protocol row)) :keyword))))
 
-(defun find-servent (name protocol)
-  "The entry for NAME over PROTOCOL (\"\" for any), strings."
-  (multiple-value-bind (row table-p) (find-service-row name protocol :service)
+(defun find-servent (service protocol)
+  "The entry for SERVICE, as the user gave it, over PROTOCOL, a string (\"\" for any)."
+  (multiple-value-bind (row table-p)
+      (find-service-row (service-text service) protocol :service service)
     (if row
         (row-servent row)
-        (fail-service name protocol :service table-p))))
+        (fail-service service protocol :service table-p))))
 
 (defun socket-service-port (&optional service (protocol "tcp"))
   "Return the SERVENT of SERVICE over PROTOCOL, or, if SERVICE is NIL, the list of all, over
@@ -145,7 +146,7 @@ what is no name. Restarts: USE-VALUE, another service; RETRY. Wraps getservent(3
   (if (null service)
       (mapcar #'row-servent (service-rows :service))
       (with-retry (service "look the service up" "service")
-        (find-servent (service-text service) (string-downcase (or protocol ""))))))
+        (find-servent service (string-downcase (or protocol ""))))))
 
 (defun service-text (service)
   "SERVICE, the number of a port or a string designator, as a string."

@@ -32,16 +32,16 @@
 
 ;;; The table
 
-(defun service-row (name protocol operation)
+(defun service-row (name protocol operation given)
   "The row of services(5) for NAME over PROTOCOL (\"\" for any), a string; NIL if there is none.
-Signals RESOURCE-EXHAUSTED of OPERATION where the table could not be read."
+Signals RESOURCE-EXHAUSTED of OPERATION on GIVEN where the table could not be read."
   (let ((row (text-from (pointer cap)
                (with-text (service service-length name)
                  (with-text (way way-length protocol)
                    (lport-service-find service service-length way way-length pointer cap))))))
     (cond ((stringp row) row)
           ((/= (lport-status-kind row) +lport-service-not-found+)
-           (fail row operation :port name)))))
+           (fail row operation :port given)))))
 
 (defun service-rows (operation)
   "Every row of the table, a list. Signals RESOURCE-EXHAUSTED of OPERATION where it could not be
@@ -55,9 +55,9 @@ read."
             while row
             collect row))))
 
-(defun find-service-row (name protocol operation)
-  "As SERVICE-ROW; what the system does not find is searched for in whatever case. Second value,
-where there is none: true if the system has a table at all."
-  (or (service-row name protocol operation)
+(defun find-service-row (name protocol operation &optional (given name))
+  "As SERVICE-ROW; what the system does not find is searched for in whatever case. GIVEN is what the
+user gave for NAME. Second value, where there is none: true if the system has a table at all."
+  (or (service-row name protocol operation given)
       (let ((rows (service-rows operation)))
         (values (find-if (lambda (row) (row-of-p row name protocol)) rows) (consp rows)))))

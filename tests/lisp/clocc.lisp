@@ -178,6 +178,10 @@ began."
   (is (typep (failure-of (socket-service-port 70000)) 'address-syntax))
   (is (typep (failure-of (socket-service-port "")) 'address-syntax))
   (is-failure (service-not-found :service-not-found "port ~ failed") (socket-service-port #\~))
+  (dolist (service '(:no-such-service 0))
+    (is (eql service (network-port (is-failure (service-not-found :service-not-found
+                                                (format nil "got ~S" service))
+                                     (socket-service-port service))))))
   (is (typep (failure-of (socket-service-port 1.5)) '(and address-syntax type-error)))
   (is (= 80 (servent-port (handler-bind ((network (lambda (condition)
                                                     (declare (ignore condition))
