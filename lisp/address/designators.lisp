@@ -148,7 +148,7 @@ for other text, SERVICE-NOT-FOUND for a name that the system's table does not ha
                                             (lport-address-local name length place)))
       (when (minusp status)
         (fail-as 'address-syntax operation :address-syntax :host path
-                 :message "expected a path of 1 to 108 octets without a zero octet, got ~S, ~
-                           ~D octets"
+                 :message "expected a path of 1 to 108 octets, of 2 at least with @ in ~
+                           front, without a zero octet, got ~S, ~D octet~:P"
                  :arguments (list text (length (utf8-octets text)))))
       block)))

@@ -50,7 +50,7 @@ not of this machine, another host. Source: bind(2), listen(2); proxy-protocol.tx
 
 (defun check-backlog (backlog)
   (check-argument :listen backlog '(or null (unsigned-byte 31))
-                  "a backlog, a number of connections, or NIL"))
+                  "a backlog, 0 to 2147483647 connections, or NIL"))
 
 (defun listening-block (host port family &key (protocol "tcp") (operation :listen))
   "The block to listen on: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."

@@ -125,7 +125,7 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
   (check-argument :serve port '(or atom proper-list) "a proper list of ports")
   (check-argument :serve host '(or atom proper-list) "a proper list of hosts")
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
-  (check-argument :serve max-connections '(or null (integer 1)) "a number of connections, or NIL")
+  (check-argument :serve max-connections '(or null (integer 1)) "1 or more connections, or NIL")
   (check-argument :serve name 'string "a name, a string")
   (check-threads)
   (let ((span (span-of timeout))

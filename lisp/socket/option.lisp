@@ -84,7 +84,8 @@ the values of an enumeration, keywords; :NOTE, a sentence on what it does, with 
   (ecase (option-kind option)
     (:boolean (values 'boolean "T or NIL"))
     (:integer (values '(unsigned-byte 31)
-                      (format nil "a number~@[ of ~A~], 0 or more," (option-unit option))))
+                      (format nil "a number~@[ of ~A~] from 0 to ~D"
+                              (option-unit option) #x7fffffff)))
     (:time (values 'seconds "a number of seconds, 0 or more,"))
     (:choice (values `(member ,@(option-choices option))
                      (format nil "one of~{ ~S~}" (option-choices option))))

@@ -50,6 +50,8 @@ no file's."
                       42 nil))
     (is (typep (failure-of (open-unix-socket path)) 'address-syntax))
     (is (typep (failure-of (open-unix-server path)) 'address-syntax)))
+  (is-failure (address-syntax :address-syntax "2 at least with @ in front" "\"@\", 1 octet")
+    (open-unix-socket "@"))
   (is (typep (failure-of (open-unix-socket 42)) 'type-error))
   (is-failure (path-not-found :path-not-found "/nowhere/at-all.sock")
     (open-unix-socket "/nowhere/at-all.sock"))

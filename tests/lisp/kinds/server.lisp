@@ -61,6 +61,8 @@
              'host-not-found))
   (signals type-error (open-socket-server 0 :backlog -1))
   (signals type-error (open-socket-server 0 :backlog "many"))
+  (is-failure (usage-error :invalid "0 to 2147483647" "got 2147483648")
+    (open-socket-server 0 :backlog #x80000000))
   (signals program-error (open-socket-server 0 :no-such-keyword t))
   (is-failure (usage-error :invalid "among :BACKLOG" ":REUSE-PORT, got :NO-SUCH-KEYWORD")
     (open-socket-server :no-such-keyword t))

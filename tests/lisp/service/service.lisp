@@ -517,6 +517,7 @@ not; what came without a line's end before that is served."
   (signals type-error (serve "function" 0))
   (signals type-error (serve #'echo-lines 0 :threads 0))
   (signals type-error (serve #'echo-lines 0 :max-connections 0))
+  (is-failure (usage-error :invalid "1 or more" "got 0") (serve #'echo-lines 0 :max-connections 0))
   (signals type-error (serve #'echo-lines 0 :timeout -1))
   (signals type-error (serve #'echo-lines 0 :on-error 5))
   (signals type-error (serve #'echo-lines 0 :name :echo))
