@@ -120,7 +120,8 @@ enum {
 enum {
     LPORT_PEEK = 2,    /* receive: leave the octets where they are */
     LPORT_PATIENT = 4, /* receive: wait in the call itself, for LPORT_PATIENCE_NS at the most */
-    LPORT_RESET = 1,   /* close: drop what was not sent, the peer sees a reset */
+    LPORT_RESET = 1,   /* close: drop what was not sent, the peer sees a reset; of a local socket an
+                        * end, unless what it sent was unread */
 };
 
 /* How long a receive with LPORT_PATIENT waits. A system whose clock ticks slowly makes it longer,

@@ -191,6 +191,19 @@ left."
       (close a :abort t)
       (is (typep (failure-of (read-char b)) 'connection-reset)))))
 
+(define-test closing.abort-of-a-local-socket (:behaviour 24)
+  "The system has no reset for it, but where something that came was not read."
+  (dolist (unread '(nil t))
+    (with-pair (a b :local)
+      (send-octets a 1 2)
+      (when unread
+        (send-octets b 3))
+      (close a :abort t)
+      (is (= 2 (read-octets b (octets 0 0))))
+      (if unread
+          (is (typep (failure-of (read-char b)) 'connection-reset))
+          (is (eq :eof (read-char b nil :eof)))))))
+
 (defun drop-sockets (count)
   "Open COUNT pairs and keep none; on another thread, so that no word of this stack looks like one."
   (join (in-thread (lambda ()
