@@ -65,7 +65,7 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
   "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both
 are. TIMEOUT, in seconds, holds for the look-up of HOST."
   (when (or host port)
-    (let ((number (with-retry (port "connect" "port")
+    (let ((number (with-retry (port "connect" "local port")
                     (if port (port-designator port "tcp" :bind :minimum 0) 0))))
       (if host
           (address-block (with-deadline (timeout) (one-address host family :bind)) number)

@@ -104,8 +104,10 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
     (if remote-host
         (with-retry (remote-host "connect" "host")
           (with-own-end-retry (host port)
-            (open-connected (own-end host port family) remote-host remote-port family flags
-                            settings)))
+            (let ((number (with-retry (port "connect" "local port")
+                            (port-designator (or port 0) "udp" :bind :minimum 0))))
+              (open-connected (own-end host number family) remote-host remote-port family flags
+                              settings))))
         (with-retry (port "bind" "port")
           (with-retry (host "bind" "host" 'address-not-available)
             (open-bound (own-end host port family) host port flags settings))))))

@@ -254,7 +254,7 @@ those of WAIT-LONGER once they were asked for."
               ("connect" "local port" (open-socket "127.0.0.1" 80 :local-host "127.0.0.1"
                                                                   :local-port ,(port-of taken)))
               ("connect" "port" (open-socket "127.0.0.1" "no-such-service"))
-              ("connect" "port" (open-socket "127.0.0.1" 80 :local-port "no-such-service"))
+              ("connect" "local port" (open-socket "127.0.0.1" 80 :local-port "no-such-service"))
               ("resolve the host" "host" (open-socket "127.0.0.1" 80 :local-host "1.2.3"))
               ("resolve the host" "host" (open-socket "127.0.0.1" 80
                                                       :local-host "nobody.invalid"))
@@ -282,6 +282,9 @@ those of WAIT-LONGER once they were asked for."
                                                             :remote-port 9))
               ("connect" "local port" (open-datagram-socket :host "127.0.0.1"
                                                             :port ,(own-port busy)
+                                                            :remote-host "127.0.0.1"
+                                                            :remote-port 9))
+              ("connect" "local port" (open-datagram-socket :port "no-such-service"
                                                             :remote-host "127.0.0.1"
                                                             :remote-port 9))
               ("resolve the host" "host" (open-datagram-socket :host "nobody.invalid"))

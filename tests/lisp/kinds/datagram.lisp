@@ -373,6 +373,18 @@ port; the full length if it was cut off."
                    other))
                'datagram-socket))))
 
+(define-test datagram.another-own-port-beside-a-remote-end ()
+  "It is the own port that is replaced where that is wrong, not the remote host."
+  (with-datagram-socket (server :host "127.0.0.1")
+    (dolist (port '(-1 "no-such-service" 1.5))
+      (let ((client (handler-bind ((address-syntax (lambda (condition) (use-value 0 condition)))
+                                   (service-not-found (lambda (condition)
+                                                        (use-value 0 condition))))
+                      (open-datagram-socket :port port :remote-host "127.0.0.1"
+                                            :remote-port (own-port server)))))
+        (is (equal "127.0.0.1" (socket-host/port client)))
+        (close client)))))
+
 (define-test datagram.bad-arguments ()
   (let ((before (lport-socket-count)))
     (dolist (arguments '((:remote-host "127.0.0.1") (:remote-port 9) (:family :inet7)
