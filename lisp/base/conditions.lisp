@@ -84,7 +84,8 @@ call may be made again. Restart: WAIT-LONGER."
   (socket-closed (network)
    "Our side of the socket is closed, or its output is shut down.")
   (connection-lost (network stream-error)
-   "An established connection died. It stays dead: every later operation signals this again.")
+   "An established connection died. It stays dead: every later operation signals this again, but for
+one that has all it needs in what arrived before.")
   (connection-reset (connection-lost)
    "The peer reset the connection, or no longer takes what is sent (ECONNRESET, EPIPE).")
   (connection-aborted (connection-lost)
