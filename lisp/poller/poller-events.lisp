@@ -171,6 +171,8 @@ too, so that one of several may find that there is nothing any more. At most 512
 once; the others come next time. The list and what is in it, but for the socket and the datum,
 belong to POLLER and are used again by this thread's next POLLER-WAIT in it, which therefore conses
 nothing; copy what you keep.
+Half a character that has come is input too, and is ready as long as it is left in the buffer: who
+does not wait for its other half takes octets, with READ-SOME.
 Conditions: SOCKET-CLOSED, when POLLER is closed, by whomever; TIMEOUT, when the deadline of
 WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
   (let ((set (check-poller poller :wait)))

@@ -187,6 +187,20 @@ is to blame for that."
         (unread-char #\y a)
         (is (equal `((,a nil :input)) (events-now poller)))))))
 
+(define-test poller.half-a-character-is-input ()
+  "It is ready until it is taken, by octets, or has come whole."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (poller-add poller a :data 'a)
+      (send-octets b #xE2 #x82)
+      (is (equal `((,a a :input)) (poller-wait poller :timeout 5)))
+      (is (null (read-char-no-hang a)))
+      (is (equal `((,a a :input)) (events-now poller)))
+      (is (equal (list a) (wait-for-input a :timeout 0)))
+      (is (= 2 (read-some a (octets 0 0 0))))
+      (is (null (events-now poller)))
+      (is (null (wait-for-input a :timeout 0))))))
+
 (define-test poller.buffered-input-beside-room ()
   "Where there is room to write too one event has both flags, so that nobody waits with the input."
   (do-pollers (poller)
