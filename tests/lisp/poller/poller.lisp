@@ -197,7 +197,7 @@ is to blame for that."
       (is (null (read-char-no-hang a)))
       (is (equal `((,a a :input)) (events-now poller)))
       (is (equal (list a) (wait-for-input a :timeout 0)))
-      (is (= 2 (read-some a (octets 0 0 0))))
+      (is (= 2 (read-octets a (octets 0 0))))
       (is (null (events-now poller)))
       (is (null (wait-for-input a :timeout 0))))))
 
