@@ -1,5 +1,5 @@
-;;;; describe - what DESCRIBE says of sockets and of conditions: the facts, instead of the slots
-;;;; that hold them.
+;;;; describe - what DESCRIBE says of sockets, pollers, services and conditions: the facts, instead
+;;;; of the slots that hold them.
 
 (in-package :port)
 
@@ -9,6 +9,17 @@ left out."
   (loop for (name value) on facts by #'cddr
         when value
           do (format stream "  ~A: ~A~%" name value)))
+
+(defconstant +some+ 20 "Of how many sockets each has a line.")
+
+(defun write-some (sockets stream)
+  "Write the first of SOCKETS, a list, to STREAM, and how many more there are."
+  (loop for socket in sockets
+        repeat +some+
+        do (format stream "  ~S~%" socket))
+  (let ((more (- (length sockets) +some+)))
+    (when (plusp more)
+      (format stream "  and ~D more~%" more))))
 
 (defun age-text (endpoint)
   (format nil "~,1F s ago" (seconds-since (endpoint-born endpoint))))
@@ -21,11 +32,21 @@ left out."
       (format nil "~@[~F s for each call~]~:[~;, ~]~@[~,1F s left for all calls~]"
               timeout (and timeout left) left))))
 
+(defun state-text (endpoint)
+  "The state of ENDPOINT in words: whether it is open, and what of a connection is over."
+  (if (endpoint-open-p endpoint)
+      (let ((bits (lport-socket-state (endpoint-handle endpoint))))
+        (format nil "open~:[~;, broken~]~:[~;, input shut down~]~:[~;, output shut down~]"
+                (logtest bits +lport-state-broken+)
+                (logtest bits +lport-state-input-shut+)
+                (logtest bits +lport-state-output-shut+)))
+      "closed"))
+
 (defun endpoint-facts (endpoint)
   "What holds for every kind of socket."
   (multiple-value-bind (local remote) (socket-ends endpoint)
     (let ((channel (endpoint-channel endpoint)) (open-p (endpoint-open-p endpoint)))
-      (list "state" (if open-p "open" "closed")
+      (list "state" (state-text endpoint)
             "local end" local
             "peer" remote
             "descriptor" (and open-p (socket-descriptor endpoint))
@@ -39,9 +60,45 @@ left out."
     (format stream "~S~%" endpoint)
     (write-facts (endpoint-facts endpoint) stream)
     (when (typep endpoint 'socket)
-      (write-facts (list "element type" (prin1-to-string (stream-element-type endpoint))
-                         "external format" (prin1-to-string (stream-external-format endpoint)))
-                   stream))))
+      (multiple-value-bind (unread unsent) (buffered-octets endpoint)
+        (write-facts (list "element type" (prin1-to-string (stream-element-type endpoint))
+                           "external format" (prin1-to-string (stream-external-format endpoint))
+                           "octets in the buffers" (format nil "~D unread, ~D unsent"
+                                                           unread unsent))
+                     stream)))))
+
+(defmethod describe-object ((poller poller) stream)
+  "Say how many sockets are in POLLER, and how many threads wait in it."
+  (let ((set (endpoint-channel poller)))
+    (with-plain-printer ()
+      (format stream "~S~%" poller)
+      (write-facts (list "state" (if (channel-closing set) "closed" "open")
+                         "threads that wait" (poll-set-waiting set))
+                   stream)
+      (write-some (loop for entry across (poll-set-entries set)
+                        when entry
+                          collect (entry-socket entry))
+                  stream))))
+
+(defmethod describe-object ((server server) stream)
+  "Say what SERVER listens on, how many connections it has, and what its threads do."
+  (let ((service (server-service server)))
+    (with-plain-printer ()
+      (format stream "~S~%" server)
+      (write-facts (list "state" (cond ((service-ending service) "stopped")
+                                       ((service-stopping service) "stopping")
+                                       ((service-paused service)
+                                        "serving, accepts no more for now")
+                                       (t "serving"))
+                         "connections" (format nil "~D~@[ of ~D~]" (service-client-count service)
+                                               (service-connection-limit service))
+                         "threads" (format nil "~D of ~D, ~D idle" (service-thread-count service)
+                                           (service-thread-limit service) (service-idle service))
+                         "idle peers" (let ((timeout (service-timeout service)))
+                                        (unless (= timeout +never+)
+                                          (format nil "closed after ~,3F s" (in-seconds timeout)))))
+                   stream)
+      (write-some (server-listeners server) stream))))
 
 (defun shown-fact (fact)
   (and fact (prin1-to-string fact)))

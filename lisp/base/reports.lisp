@@ -208,7 +208,8 @@ text.")
   (plain-format "[~S] ~S:~D~@[ ~A~]~@[ [timeout ~A sec]~]"
                 (net-proc condition) (net-host condition) (net-port condition)
                 (or (with-plain-printer () (message-text condition)) (name-text condition))
-                (and (typep condition 'timeout) (plusp (timeout-time condition))
+                (and (typep condition 'timeout)
+                     (typep (timeout-time condition) '(and real (not (real * 0))))
                      (timeout-time condition))))
 
 (defun failure-text (condition)

@@ -28,13 +28,26 @@
                (check-family target family source)
                (resolve target :family family)))))
 
+(defun group-interface (interface group address operation)
+  "The index of INTERFACE, or of the zone of ADDRESS, which GROUP is; 0 for neither. Signals
+USAGE-ERROR where they contradict each other."
+  (let ((zone (address-scope address)))
+    (if (null interface)
+        zone
+        (let ((number (interface-number interface operation)))
+          (unless (or (zerop zone) (= zone number))
+            (fail-as 'usage-error operation :invalid :host group
+                     :message "expected the interface that the zone of the group says, got ~S"
+                     :arguments (list interface)))
+          number))))
+
 (defun change-membership (change socket group interface source operation)
   "Call CHANGE, the library's function to join or to leave, for SOCKET."
   (check-datagram-socket socket operation)
   (let* ((address (group-address group operation))
          (block (address-block address 0))
          (from (and source (address-block (source-address source address operation) 0)))
-         (number (if interface (interface-number interface operation) (address-scope address)))
+         (number (group-interface interface group address operation))
          (channel (endpoint-channel socket)))
     (check-open channel operation)
     ;; The system lets a socket of IPv6 only join groups of IPv4, and then delivers nothing.
@@ -58,7 +71,8 @@ SOURCE: a host; only what it sends is received, and several may be joined one by
 sends). A socket that several programs on one host receive with is opened with :REUSE-ADDRESS, its
 port given, and no :HOST. Returns NIL.
 Conditions: ADDRESS-IN-USE, it is joined already; ADDRESS-NOT-AVAILABLE, no such interface;
-ADDRESS-SYNTAX; RESOURCE-EXHAUSTED; NOT-SUPPORTED. Source: ip(7), ipv6(7), RFC 3678."
+ADDRESS-SYNTAX; USAGE-ERROR, INTERFACE is another one than the zone's; RESOURCE-EXHAUSTED;
+NOT-SUPPORTED. Source: ip(7), ipv6(7), RFC 3678."
   (check-own-keywords 'join-multicast :join options)
   (change-membership #'lport-datagram-join socket group interface source :join))
 

@@ -29,6 +29,52 @@
       (is (search "state: open" (description server)))
       (is (search (format nil "local end: 127.0.0.1:~A" number) (description server))))))
 
+(define-test "describe.state-of-a-connection" ()
+  "What is over, and what stands in the buffers."
+  (flet ((says (socket &rest parts)
+           (let ((text (description socket)))
+             (dolist (part parts)
+               (is (search part text) "no ~S in ~A" part text)))))
+    (with-pair (a b :inet)
+      (send-octets b 1 2 3)
+      (read-octets a (octets 0))
+      (write-byte 1 a)
+      (says a (format nil "state: open~%") "2 unread, 1 unsent")
+      (socket-shutdown a :output)
+      (says a "state: open, output shut down" "2 unread, 0 unsent")
+      (close b :abort t)
+      (failure-of (loop (read-byte a)))
+      (says a "state: open, broken")
+      (close a)
+      (says a (format nil "state: closed~%")))))
+
+(define-test "describe.poller" ()
+  "The first sockets that are in it."
+  (let ((poller (make-poller)))
+    (with-pair (a b)
+      (poller-add poller a)
+      (let ((text (description poller)))
+        (is (eql 0 (search (prin1-to-string poller) text)) "~A" text)
+        (is (search (prin1-to-string a) text) "~A" text)
+        (is (not (search "more" text)) "~A" text)))
+    (let ((sockets (loop repeat 11 append (multiple-value-list (open-socket-pair)))))
+      (dolist (socket sockets)
+        (poller-add poller socket))
+      (is (search "and 2 more" (description poller)))
+      (mapc #'close sockets))
+    (close poller)
+    (is (search "state: closed" (description poller)))))
+
+(define-test "describe.service" ()
+  "What it listens on, how many it serves, and whether it does."
+  (let* ((server (serve #'read-line 0 :host "127.0.0.1" :timeout 3/2 :max-connections 7))
+         (text (description server)))
+    (dolist (part (list "state: serving" "connections: 0 of 7" " of 64, " "closed after 1.500 s"
+                        (prin1-to-string (first (server-listeners server)))))
+      (is (search part text) "no ~S in ~A" part text))
+    (stop-server server)
+    (is (search "state: stopped" (description server)))))
+
 (define-test "describe.condition" ()
   "The facts of a condition under the names of their readers, and every attempt."
   (let ((text (description (failure-of (open-socket "127.0.0.1" (unused-port))))))

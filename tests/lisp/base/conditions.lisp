@@ -380,6 +380,7 @@ path of a local socket has permissions of its own."
   (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'network))))
   (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'login))))
   (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'timeout))))
+  (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'timeout :time nil))))
   (is (equal "[NIL] \"\":0 [timeout 3 sec]"
              (princ-to-string (make-condition 'timeout :time 3))))
   (is (equal "[NIL] \"\":0" (princ-to-string (make-condition 'net-path))))

@@ -50,6 +50,15 @@
       (is-failure (address-not-available :address-not-available "leave 232.1.2.3")
         (leave-multicast receiver *group* :interface "lo" :source "127.0.0.9")))))
 
+(define-test multicast.interface-beside-a-zone ()
+  "They say the same, or the user is told."
+  (with-inet6 ()
+    (with-datagram-socket (socket :family :inet6)
+      (is-failure (usage-error :invalid "zone" "got 2")
+        (join-multicast socket "ff02::1234%lo" :interface 2))
+      (is (null (join-multicast socket "ff02::1234%lo" :interface "lo")))
+      (is (null (leave-multicast socket "ff02::1234%1"))))))
+
 (define-test multicast.other-family ()
   "A socket of one family is told that it would never hear a group of the other one."
   (loop for (family group) in `((:inet6 ,*group*) (:inet "ff31::8000:1234"))
