@@ -173,10 +173,7 @@ goes on has timed out, since nobody waits for it any longer."
   "Call FUNCTION with SOCKET and close it on every exit: flush on a normal one, abort on a non-local
 one.
 Returns the values of FUNCTION. Conditions: those of CLOSE."
-  (let ((normal nil))
-    (closing-after (socket :abort (not normal))
-      (multiple-value-prog1 (funcall function socket)
-        (setf normal t)))))
+  (call-and-close function socket))
 
 (defmacro with-open-socket ((variable host port &rest options) &body body)
   "Run BODY with VARIABLE bound to a SOCKET connected to PORT of HOST (see OPEN-SOCKET, which takes

@@ -157,7 +157,7 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
 
 (defun call-with-datagram-socket (function socket)
   "Call FUNCTION with SOCKET and close it on every exit. Returns the values of FUNCTION."
-  (closing-after (socket) (funcall function socket)))
+  (call-and-close function socket))
 
 (defmacro with-datagram-socket ((variable &rest options) &body body)
   "Run BODY with VARIABLE bound to a datagram socket (see OPEN-DATAGRAM-SOCKET, which takes

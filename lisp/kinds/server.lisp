@@ -144,7 +144,7 @@ Source: close(2)."
 
 (defun call-with-socket-server (function server)
   "Call FUNCTION with SERVER and close it on every exit. Returns the values of FUNCTION."
-  (closing-after (server) (funcall function server)))
+  (call-and-close function server))
 
 (defmacro with-socket-server ((variable port &rest options) &body body)
   "Run BODY with VARIABLE bound to a SOCKET-SERVER on PORT (see OPEN-SOCKET-SERVER, which takes

@@ -75,16 +75,16 @@ and whoever unwinds it, the handle is closed once."
       (wait-until-left channel))
     t))
 
-(defmacro closing-after ((endpoint &key abort) form)
-  "The values of FORM; ENDPOINT is closed on every exit, with ABORT, also where an interrupt unwinds
-that close before it has begun."
-  (let ((place (gensym "ENDPOINT")) (closed (gensym "CLOSED")))
-    `(let ((,place ,endpoint) (,closed nil))
-       (with-cleanup (unwind-protect ,form
-                       (close ,place :abort ,abort)
-                       (setf ,closed t))
-         (unless ,closed
-           (close ,place :abort t))))))
+(defun call-and-close (function endpoint)
+  "Call FUNCTION with ENDPOINT and close that on every exit: flush on a normal one, abort on a
+non-local one, also where an interrupt unwinds that close before it has begun. The values of
+FUNCTION."
+  (let ((closed nil))
+    (with-cleanup (multiple-value-prog1 (funcall function endpoint)
+                    (close endpoint)
+                    (setf closed t))
+      (unless closed
+        (close endpoint :abort t)))))
 
 (defun close-pending (server)
   "Close the connections that SERVER, closed, has accepted and not handed out yet."
