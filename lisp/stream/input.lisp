@@ -225,10 +225,11 @@ be called within WITH-INPUT-NOW, where nothing is buffered."
               (receive connection octets start end flags))))
 
 (defun put-back (connection octets start end)
-  "Put OCTETS from START to END before what is unread. A character that was kept aside is no longer
-there to be taken back: the stream will come to stand again where that was."
+  "Put OCTETS from START to END before what is unread, unless a handler of this read has closed
+CONNECTION. A character that was kept aside is no longer there to be taken back: the stream will
+come to stand again where that was."
   (let ((count (- end start)))
-    (when (plusp count)
+    (when (and (plusp count) (not (channel-closing connection)))
       (setf (connection-last-width connection) 0)
       (enlarge-input connection
                      (max +buffer-size+ (+ count (buffered-input connection)))

@@ -41,7 +41,7 @@ once."
 (define-test closing.again-and-again (:behaviour 18)
   (do-pairs (a b)
     (dotimes (i 3)
-      (socket-shutdown a :io))
+      (is (null (socket-shutdown a :io))))
     (dotimes (i 3)
       (is (eq t (close a))))
     (close a :abort t)
@@ -109,6 +109,8 @@ once."
 
 (define-test closing.reports-what-it-could-not-send (:behaviour 23)
   (with-pair (a b)
+    (send-octets b "unread")
+    (is (char= #\u (read-char a)))
     (clog a)
     (write-string "stuck" a)
     (multiple-value-bind (seconds condition)
@@ -157,6 +159,8 @@ left."
                                    (write-string "abcé" a)))))))
       (is-true (sb-thread:wait-on-semaphore asked :timeout 10))
       (is-true (handler-bind ((timeout (lambda (condition)
+                                         (is (eq :close (network-operation condition)))
+                                         (is (eql 0 (network-octets condition)))
                                          (when (= 1 (incf timeouts))
                                            (sb-thread:signal-semaphore gate)
                                            (wait-longer 10 condition)))))
@@ -165,6 +169,45 @@ left."
       (is (= 1 timeouts))
       (is (typep (join writer) 'socket-closed))
       (is (equal "abc" (read-line b nil))))))
+
+(define-test closing.abort-waits-for-no-writer (:behaviour 23)
+  "A thread that is just writing, in a handler of its own, holds no close up that sends nothing."
+  (with-pair (a b :inet)
+    (setf (stream-external-format a) :ascii)
+    (let* ((asked (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore))
+           (writer (in-thread (lambda ()
+                                (failure-of
+                                 (replacing (encoding-error #\? (sb-thread:signal-semaphore asked)
+                                                            (sb-thread:wait-on-semaphore gate))
+                                   (write-string "abcé" a)))))))
+      (is-true (sb-thread:wait-on-semaphore asked :timeout 10))
+      (is (< (seconds-of (lambda () (is-true (close a :abort t)))) 2))
+      (is (typep (failure-of (read-char b)) 'connection-reset))
+      (sb-thread:signal-semaphore gate)
+      (is (typep (join writer) 'socket-closed)))))
+
+(define-test closing.leaves-the-flush-to-who-closed-first (:behaviour 18 :weather nil)
+  "A close while another thread is just closing returns at once, and takes nothing from what that
+one sends. (In bad weather that is much to read.)"
+  (with-pair (a b)
+    (clog a)
+    (write-string "to the end" a)
+    (let ((first (start-blocked (lambda () (close a)))))
+      (is (< (seconds-of (lambda () (is-true (close a)))) 2))
+      (is (search "to the end" (map 'string #'code-char (all-octets b 100000000))))
+      (is (eq t (join first))))))
+
+(define-test closing.within-a-read ()
+  "Who closes a socket in a handler of a read of his own has nothing buffered any more."
+  (with-pair (a b)
+    (send-octets b "ab" 255 "cd" 10)
+    (let ((left (handler-case
+                    (handler-bind ((decoding-error (lambda (condition)
+                                                     (declare (ignore condition))
+                                                     (close a))))
+                      (read-line a))
+                  (network () (multiple-value-list (buffered-octets a))))))
+      (is (equal '(0 0) left)))))
 
 (define-test closing.what-nobody-has-read-is-gone ()
   (with-pair (a b)
@@ -254,7 +297,7 @@ left."
 
 (define-test closing.write-after-own-shutdown (:behaviour 29)
   (do-pairs (a b)
-    (socket-shutdown a :output)
+    (is (null (socket-shutdown a :output)))
     (is (typep (failure-of (write-char #\x a)) 'socket-closed))
     (is (typep (failure-of (write-sequence (octets 1) a)) 'socket-closed))))
 
