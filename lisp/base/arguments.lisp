@@ -49,7 +49,7 @@ VECTOR, an argument of OPERATION."
   (let* ((length (length vector))
          (type `(integer 0 ,length))
          (start-p (typep start type))
-         (end-type (and start-p `(or null (integer ,start ,length)))))
+         (end-type `(or null (integer ,start ,length))))
     (unless (and start-p (typep end end-type))
       (fail-as 'mistyped-argument operation :invalid
                :datum (if start-p end start)
