@@ -24,10 +24,14 @@ be listened on again."
     (dotimes (i 3)
       (let ((server (serve #'echo-one-line (list number path) :host "127.0.0.1")))
         (setf number (port-of (first (server-listeners server))))
-        (is (equal "x" (ask-once number "x")))
-        (is-true (stop-server server))
+        (with-open-socket (idle "127.0.0.1" number) ; closed by the service first: it is remembered
+          (is (equal "x" (ask idle "x")))
+          (is-true (stop-server server)))
         (is (typep (failure-of (open-socket "127.0.0.1" number)) 'connection-refused))
-        (is (null (probe-file path)))))))
+        (is (null (probe-file path)))))
+    (unless (weather-p)                 ; in which the connection may have been reset
+      (is-failure (address-in-use :address-in-use)
+        (serve #'echo-one-line number :host "127.0.0.1" :reuse-address nil)))))
 
 (define-test service.close-is-a-stop ()
   "CLOSE lets the function finish what it has; with :ABORT it does not."
@@ -166,6 +170,77 @@ that in BODY."
           (is (null (read-line client nil)))
           (close client))
         (is-true (stop-server server))))))
+
+(define-test service.stop-leaves-who-is-stopping ()
+  "A stop without a drain aborts all connections but those whose functions are just stopping the
+service themselves."
+  (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)) (server nil))
+    (flet ((stop-or-stay (socket)
+             (cond ((equal "stop" (read-line socket))
+                    (format socket "~A~%" (stop-server server :drain nil)))
+                   (t (sb-thread:signal-semaphore inside)
+                      (sb-thread:wait-on-semaphore gate)))))
+      (setf server (serve #'stop-or-stay 0 :host "127.0.0.1"))
+      (let ((number (port-of (first (server-listeners server)))))
+        (with-open-socket (other "127.0.0.1" number :input-timeout 10)
+          (with-open-socket (own "127.0.0.1" number :input-timeout 10)
+            (keep-busy other inside)
+            (say own "stop")
+            (is-true (wait-until (lambda () (port::service-stoppers (service-of server)))))
+            (let ((stopping (begin-to-stop server :drain 0)))
+              (is (typep (failure-of (read-line other)) 'connection-reset))
+              (sb-thread:signal-semaphore gate)
+              (is-true (nth-value 1 (join stopping))))
+            (is-answered-and-ended own "T")))))))
+
+(define-test service.stop-waits-again-for-who-has-stopped ()
+  "A function that has stopped its service and goes on is one of those that are waited for."
+  (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)) (server nil))
+    (flet ((stop-and-stay (socket)
+             (read-line socket)
+             (stop-server server :drain 0)
+             (sb-thread:signal-semaphore inside)
+             (sb-thread:wait-on-semaphore gate)))
+      (setf server (serve #'stop-and-stay 0 :host "127.0.0.1"))
+      (with-open-socket (own "127.0.0.1" (port-of (first (server-listeners server))))
+        (keep-busy own inside)
+        (let ((port::*close-limit* 0.1))
+          (is (null (stop-server server :drain 0))))
+        (sb-thread:signal-semaphore gate)
+        (is-true (stop-server server))))))
+
+(define-test service.stop-aborts-who-stops-another ()
+  "To its own service a function that is just stopping another one is as any other."
+  (with-holding-service (inner inner-number inside gate)
+    (with-open-socket (held "127.0.0.1" inner-number)
+      (keep-busy held inside)
+      (let ((outer (serve (lambda (socket)
+                            (read-line socket)
+                            (stop-server inner :drain nil))
+                          0 :host "127.0.0.1")))
+        (with-open-socket (client "127.0.0.1" (port-of (first (server-listeners outer)))
+                                  :input-timeout 10)
+          (say client "stop")
+          (is-true (wait-until (lambda () (port::service-ending (service-of inner)))))
+          (let ((stopping (begin-to-stop outer :drain 0)))
+            (is (typep (failure-of (read-line client)) 'connection-reset))
+            (sb-thread:signal-semaphore gate)
+            (is-true (nth-value 1 (join stopping)))))))))
+
+(define-test service.stop-by-who-leads ()
+  "An interrupt may stop the service on the very thread that waits for all of its connections."
+  (let ((server (serve #'echo-one-line 0 :host "127.0.0.1"))
+        (done (sb-thread:make-semaphore)) (result '()))
+    (sb-thread:interrupt-thread
+     (wait-until (lambda () (port::service-leader (service-of server))))
+     (lambda ()
+       (setf result (multiple-value-list (seconds-of (lambda () (stop-server server)))))
+       (sb-thread:signal-semaphore done)))
+    (is-true (sb-thread:wait-on-semaphore done :timeout 10))
+    (destructuring-bind (seconds ended) result
+      (is-true ended)
+      (is (< seconds 2)))
+    (is-true (stop-server server))))
 
 (define-test service.stop-serves-what-is-queued (:weather nil)
   "Connections that the system has queued when the service stops are served, not reset; where the

@@ -464,7 +464,8 @@ not; what came without a line's end before that is served."
                   :timeout 9 :external-format :latin-1 :nodelay nil)
                  ("9 3 :UTF-8 (UNSIGNED-BYTE 8) :INET T NIL"
                   :timeout 9 :output-timeout 3 :bin t :keepalive nil)
-                 ("4 NIL :UTF-8 CHARACTER :INET T T" :input-timeout 4))
+                 ("4 NIL :UTF-8 (UNSIGNED-BYTE 8) :INET T T"
+                  :input-timeout 4 :element-type (unsigned-byte 8)))
           do (let ((server (apply #'serve #'facts 0 :host "127.0.0.1" settings)))
                (with-open-socket (socket "127.0.0.1" (port-of (first (server-listeners server))))
                  (is (equal facts (read-line socket)) "~S" settings))
@@ -516,22 +517,30 @@ not; what came without a line's end before that is served."
 (define-test service.arguments-that-are-none-are-refused ()
   (signals type-error (serve "function" 0))
   (signals type-error (serve #'echo-lines 0 :threads 0))
+  (signals type-error (serve #'echo-lines 0 :threads 10001))
+  (is-true (stop-server (serve #'echo-lines 0 :threads 10000)))
   (signals type-error (serve #'echo-lines 0 :max-connections 0))
   (is-failure (usage-error :invalid "1 or more" "got 0") (serve #'echo-lines 0 :max-connections 0))
   (signals type-error (serve #'echo-lines 0 :timeout -1))
-  (signals type-error (serve #'echo-lines 0 :on-error 5))
+  (signals usage-error (serve #'echo-lines 0 :on-error 5))
+  (signals usage-error (serve #'echo-lines 0 :on-close 5))
   (signals type-error (serve #'echo-lines 0 :name :echo))
   (signals type-error (serve #'echo-lines "@port-test-nobody" :backlog -1))
   (let ((packets (open-unix-server (format nil "@port-packets-~D" (process-id))
                                    :kind :seqpacket)))
-    (is-failure (not-supported :not-supported) (serve #'echo-lines packets))
+    (is (eq packets (network-socket
+                     (is-failure (not-supported :not-supported
+                                                (format nil "of streams, got ~A" packets))
+                       (serve #'echo-lines packets)))))
     (close packets))
   (signals type-error (stop-server "server"))
   (is (typep (failure-of (serve #'echo-lines "")) 'network))
   (signals type-error (serve #'echo-lines 0 :backlog -1))
   (with-socket-server (taken 0 :host "127.0.0.1")
-    (is-failure (usage-error :invalid "expected each server once")
-      (serve #'echo-lines (list taken taken)))
+    (is (eq taken (network-socket
+                   (is-failure (usage-error :invalid
+                                            (format nil "each server once, got ~A twice" taken))
+                     (serve #'echo-lines (list taken taken))))))
     (is-failure (address-in-use :address-in-use)
       (serve #'echo-lines (list 0 (port-of taken)) :host "127.0.0.1"))))
 
