@@ -80,7 +80,7 @@ the close too."
     (is (equal '("0.0.0.0" 0) (cddr (multiple-value-list (socket-host/port never)))))))
 
 (define-test adopt.datagrams-of-both-families (:behaviour 61)
-  "One of IPv6 that is not for IPv6 only sends to both."
+  "One of IPv6 that is not for IPv6 only sends to both, any other to its own."
   (dolist (host (available '("127.0.0.1" "::1")))
     (with-datagram-socket (receiver :host host)
       (with-datagram-socket (both)
@@ -90,9 +90,15 @@ the close too."
           (close adopted)))
       (with-datagram-socket (one :family :inet6)
         (let ((adopted (adopt-descriptor (duplicate one))))
-          (is (eq (string= host "::1")
-                  (null (failure-of (send-message adopted "x" :host host
-                                                  :port (own-port receiver))))))
+          (if (string= host "::1")
+              (is (= 1 (send-message adopted "x" :host host :port (own-port receiver))))
+              (is-failure (host-not-found :host-not-found "an address of family :INET6")
+                (send-message adopted "x" :host host :port (own-port receiver))))
+          (close adopted)))
+      (with-datagram-socket (one :family :inet)
+        (let ((adopted (adopt-descriptor (duplicate one))))
+          (is-failure (host-not-found :host-not-found "an address of family :INET")
+            (send-message adopted "x" :host "::1" :port (own-port receiver)))
           (close adopted))))))
 
 (define-test adopt.close-on-exec (:behaviour 60)
@@ -127,11 +133,13 @@ way to a socket."
       (is (zerop (close-descriptor fd)))
       (is (zerop (close-descriptor (cffi:mem-aref fds :int 1))))
       (is-failure (usage-error :invalid "is not open") (adopt-descriptor fd))))
-  (is-failure (usage-error :invalid "is not open") (adopt-descriptor 1000000))
+  (dolist (fd (list 1000000 (1- (expt 2 31))))
+    (is-failure (usage-error :invalid "is not open") (adopt-descriptor fd)))
   (let ((fd (plain-descriptor 16 3)))   ; AF_NETLINK, SOCK_RAW
-    (is-failure (not-supported :not-supported "another kind") (adopt-descriptor fd))
+    (is-failure (not-supported :not-supported (format nil "descriptor ~D, which is a socket" fd))
+      (adopt-descriptor fd))
     (is (zerop (close-descriptor fd))))
-  (dolist (argument '(-1 nil "3" 1.5))
+  (dolist (argument (list -1 nil "3" 1.5 (expt 2 31)))
     (signals type-error (adopt-descriptor argument))
     (signals usage-error (adopt-descriptor argument))))
 
@@ -152,7 +160,10 @@ way to a socket."
   (with-pair (a b :inet)
     (with-duplicate (fd a)
       (is-failure (usage-error :invalid "a listening socket" "which is connected")
-        (adopt-descriptor fd :listening t))))
+        (adopt-descriptor fd :listening t)))
+    (let ((adopted (adopt-descriptor (duplicate a) :listening nil)))
+      (is (typep adopted 'socket))
+      (close adopted)))
   (let ((fd (plain-descriptor 2 1)))    ; AF_INET, SOCK_STREAM
     (is-failure (usage-error :invalid "neither connected nor listening") (adopt-descriptor fd))
     (is (zerop (close-descriptor fd)))))

@@ -87,6 +87,13 @@ the client's."
                (is-failure (proxy-error :proxy-syntax "PROXY header from 127.0.0.1:" "expected")
                  (socket-accept server))
                (is (typep (failure-of (read-byte peer nil)) 'connection-reset))))
+    (unless (weather-p)                 ; in which the first octet is enough
+      (let ((long (format nil "HELO~{ ~D~}" (loop for i below 40 collect i))))
+        (dolist (text (list "HELO" long))
+          (send text)
+          (is-failure (proxy-error :proxy-syntax
+                                   (format nil "got ~S (" (subseq text 0 (min 40 (length text)))))
+            (socket-accept server)))))
     (send *header*)
     (with-open-stream (socket (socket-accept server))
       (is (equal *header-ends* (ends socket))))))
@@ -99,7 +106,16 @@ the client's."
                (socket-accept server)))
     (close (send "PROXY") :abort t)
     (is (member (network-code (failure-of (socket-accept server)))
-                '(:connection-reset :connection-truncated)))))
+                '(:connection-reset :connection-truncated)))
+    (let* ((peer (send "PROXY"))
+           (accepting (start-blocked (lambda () (socket-accept server)))))
+      (is-true (wait-until (lambda () (car (port::server-pending server)))))
+      (close peer :abort t)
+      (let ((condition (join accepting)))
+        (is (typep condition 'proxy-error))
+        (is (eq :connection-reset (network-code condition)))
+        (is (eql 104 (network-errno condition))) ; ECONNRESET of errno(3)
+        (is-report condition "connection reset")))))
 
 (define-test proxy.any-split (:behaviour 43)
   "An octet at a time, and what comes later is the client's."
@@ -241,6 +257,20 @@ connection in the queue."
                                 (wait-longer 10 condition))))
         (with-deadline (1/100) (socket-accept server))))))
 
+(define-test proxy.a-server-that-is-closed-as-it-accepts (:behaviour 15)
+  "A connection that was just accepted then has no time for its header."
+  (with-proxied (server send)
+    (let ((peer (send "PROXY ")))
+      (unwind-protect
+           (progn
+             (sb-int:encapsulate 'port::accept-header 'test
+                                 (lambda (function server &rest arguments)
+                                   (close server)
+                                   (apply function server arguments)))
+             (is-failure (socket-closed :closed "accept on") (socket-accept server)))
+        (sb-int:unencapsulate 'port::accept-header 'test))
+      (is (typep (failure-of (read-byte peer nil)) 'connection-reset)))))
+
 (define-test proxy.a-deadline-beyond-the-limit-of-a-header ()
   "The earlier one counts, also where the deadline was moved."
   (with-proxied (server send :proxy-protocol 1/5)
@@ -330,7 +360,8 @@ left to the caller."
         (adopt-descriptor fd :proxy-protocol t))))
   (with-open-stream (packets (open-unix-server (temporary-path) :kind :seqpacket))
     (with-duplicate (fd packets)
-      (is-failure (not-supported :not-supported "PROXY-PROTOCOL" ":SEQPACKET")
+      (is-failure (not-supported :not-supported "PROXY-PROTOCOL"
+                                  "which is listening and of kind :SEQPACKET")
         (adopt-descriptor fd :proxy-protocol t)))))
 
 ;;; Services
