@@ -64,12 +64,18 @@
                        (host-designator datum :connect))))
       (is (typep condition 'type-error))
       (is (eql datum (type-error-datum condition)))
-      (is (not (typep datum (type-error-expected-type condition))))))
+      (is (not (typep datum (type-error-expected-type condition))))
+      (dolist (good (list "a.test" (1- (ash 1 128)) (parse-address "::1")))
+        (is (typep good (type-error-expected-type condition))))))
   (dolist (datum (list nil 'http 80.0 #\8))
     (let ((condition (is-failure (address-syntax :address-syntax "expected a port" "got")
                        (port-designator datum "tcp" :connect))))
       (is (typep condition 'type-error))
       (is (eql datum (type-error-datum condition)))
+      (dolist (good '("http" 65535))
+        (is (typep good (type-error-expected-type condition))))
+      (dolist (bad (list datum 65536))
+        (is (not (typep bad (type-error-expected-type condition)))))
       (is (search "ADDRESS-SYNTAX" (prin1-to-string condition)))))
   (is (typep (failure-of (parse-address 1)) 'type-error)))
 
@@ -135,7 +141,10 @@ one."
     (is-failure (address-syntax :address-syntax "got" name)
       (port-designator name "tcp" :connect)))
   (is (= 514 (port-designator "syslog" "udp" :connect)))
-  (dolist (port '(65536 -1 0 "0" "65536" "080x" "80 " "" " " "-" "+80"))
+  (dolist (name '("a!" "~a"))           ; of all that a name can have
+    (is (typep (failure-of (port-designator name "tcp" :connect)) 'service-not-found)))
+  (dolist (port (list 65536 -1 0 "0" "65536" "080x" "8x" "80 " "" " " "-" "+80"
+                      "http " "ht tp" "hťtp" (format nil "http~C" (code-char 127))))
     (is-failure (address-syntax :address-syntax
                                 "expected a port from 1 to 65535 or the name of a service, got")
       (port-designator port "tcp" :connect)))

@@ -265,7 +265,14 @@ Returns the condition."
       (delete-file pathname))))
 
 (define-test arguments.link-local ()
-  "An address of link-local scope needs a zone to connect to it, or to bind to it."
+  "An address of link-local scope needs a zone to connect to it, or to bind to it; that of the own
+end will do."
+  (let ((host "fe80::1"))
+    (flet ((check (own)
+             (port::check-zone (parse-address host) host :connect
+                               (address-block (parse-address own) 0))))
+      (is (null (check "fe80::2%4000000001")))
+      (is-failure (address-syntax :address-syntax) (check "::1"))))
   (dolist (call (list (lambda () (open-socket "fe80::1" 80))
                       (lambda () (open-socket (parse-address "febf::1") 80))
                       (lambda () (open-socket "::1" 80 :local-host "fe80::1"))

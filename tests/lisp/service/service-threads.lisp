@@ -26,6 +26,21 @@
           (close socket))
         (mapc #'close silent)))))
 
+(define-test service.who-is-about-to-block-hands-over ()
+  "Where a function waits for its client somebody else is to lead at once, and not only after the
+next tick."
+  (let ((handed (sb-thread:make-semaphore)))
+    (unwind-protect
+         (progn
+           (sb-int:encapsulate 'port::hand-over 'test
+                               (lambda (function service)
+                                 (sb-thread:signal-semaphore handed)
+                                 (funcall function service)))
+           (with-service (server number #'echo-lines)
+             (with-open-socket (client "127.0.0.1" number)
+               (is-true (sb-thread:wait-on-semaphore handed :timeout 10)))))
+      (sb-int:unencapsulate 'port::hand-over 'test))))
+
 (define-test service.no-call-without-input ()
   "What a leader was told of a connection before it was read from, and waits for input again, is no
 input."
