@@ -30,7 +30,7 @@
          "service.killed-before-they-began" "service.killed-while-idle")
         ("ECL calls what is in the same file directly, so that nothing can be put in between"
          "poller.closed-while-joined" "service.stop-while-accepting"
-         "service.killed-with-its-successor"
+         "service.killed-with-its-successor" "service.who-is-about-to-block-hands-over"
          "octets.peeked-although-an-interrupt-reads" "address.service-where-there-is-no-table")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
