@@ -455,7 +455,7 @@ stand."
 
 (define-test "conditions.retry-interactively" ()
   "USE-VALUE asks for a line, which is the new value as it stands; the reports say what is done."
-  (let ((value "a"))
+  (let ((value "a") (asked (make-string-output-stream)))
     (flet ((restart-named (name condition)
              (find-restart name condition)))
       (handler-bind ((network
@@ -465,8 +465,10 @@ stand."
                          (is (equal "Use another host."
                                     (princ-to-string (restart-named 'use-value condition))))
                          (with-input-from-string (in (format nil "b c~%"))
-                           (let ((*query-io* (make-two-way-stream in (make-broadcast-stream))))
+                           (let ((*query-io* (make-two-way-stream in asked)))
+                             (write-string "before" *query-io*)
                              (invoke-restart-interactively
                               (restart-named 'use-value condition)))))))
         (is (equal "b c" (with-retry (value "resolve it" "host")
-                           (if (equal value "a") (fail-as 'network :resolve :x) value))))))))
+                           (if (equal value "a") (fail-as 'network :resolve :x) value))))
+        (is (equal (format nil "before~%New host: ") (get-output-stream-string asked)))))))

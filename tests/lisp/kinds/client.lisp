@@ -353,6 +353,28 @@ those of WAIT-LONGER once they were asked for."
       (with-socket-server (other 0 :host "192.0.2.77")
         (is (equal "127.0.0.7" (socket-server-host/port other)))))))
 
+(define-test client.the-part-of-its-own-end-that-is-wrong ()
+  "Of the host and the port that were given it is the one that the failure can be about."
+  (flet ((part (host port class)
+           (handler-case
+               (handler-bind ((network (lambda (condition)
+                                         (let ((restart (find-restart 'use-value condition)))
+                                           (when restart
+                                             (return-from part (princ-to-string restart)))))))
+                 (port::with-own-end-retry (host port)
+                   (fail-as class :connect :other :host host :port port)))
+             (network () nil))))
+    (loop for (class host port part)
+            in '((address-not-available "h" 9 "Use another local host.")
+                 (address-in-use "h" 9 "Use another local port.")
+                 (permission-denied "h" 9 "Use another local port.")
+                 (address-not-available nil 9 "Use another local port.")
+                 (address-not-available "h" nil "Use another local host.")
+                 (address-in-use "h" nil nil)
+                 (connection-refused "h" 9 nil)
+                 (address-in-use nil nil nil))
+          do (is (equal part (part host port class)) "~S ~S ~S" class host port))))
+
 (define-test client.restarts-within-a-handler ()
   "A handler that tries something else meanwhile still has the restarts of what it handles."
   (with-socket-server (server 0 :host "127.0.0.9")
