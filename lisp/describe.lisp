@@ -32,7 +32,7 @@ left out."
       (format nil "~@[~F s for each call~]~:[~;, ~]~@[~,1F s left for all calls~]"
               timeout (and timeout left) left))))
 
-(defun state-text (endpoint)
+(defun endpoint-state-text (endpoint)
   "The state of ENDPOINT in words: whether it is open, and what of a connection is over."
   (if (endpoint-open-p endpoint)
       (let ((bits (lport-socket-state (endpoint-handle endpoint))))
@@ -46,7 +46,7 @@ left out."
   "What holds for every kind of socket."
   (multiple-value-bind (local remote) (socket-ends endpoint)
     (let ((channel (endpoint-channel endpoint)) (open-p (endpoint-open-p endpoint)))
-      (list "state" (state-text endpoint)
+      (list "state" (endpoint-state-text endpoint)
             "local end" local
             "peer" remote
             "descriptor" (and open-p (socket-descriptor endpoint))
