@@ -37,15 +37,15 @@ void lport_address_set(uint8_t *address, int32_t family, const uint8_t *octets, 
     lport_address_set_port(address, port);
 }
 
-int lport_address_unmap(uint8_t *address) {
+bool lport_address_unmap(uint8_t *address) {
     uint8_t inet[INET_OCTETS];
     const uint8_t *octets = address + LPORT_AT_OCTETS;
     if (address[LPORT_AT_FAMILY] != LPORT_INET6 || !is_mapped(octets)) {
-        return 0;
+        return false;
     }
     memcpy(inet, octets + MAPPED_PREFIX, INET_OCTETS);
     lport_address_set(address, LPORT_INET, inet, INET_OCTETS, lport_address_port(address));
-    return 1;
+    return true;
 }
 
 const uint8_t *lport_address_plain(const uint8_t *address, uint8_t room[LPORT_ADDRESS_SIZE]) {

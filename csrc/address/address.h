@@ -4,6 +4,7 @@
 
 #include "libport.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -25,8 +26,8 @@ void lport_address_set_port(uint8_t *address, int32_t port);
 void lport_address_set(uint8_t *address, int32_t family, const uint8_t *octets, size_t len,
                        int32_t port);
 
-/* Makes ADDRESS, if it is IPv4-mapped, the IPv4 address that it maps. True (1) if it was. */
-int lport_address_unmap(uint8_t *address);
+/* Makes ADDRESS, if it is IPv4-mapped, the IPv4 address that it maps. True if it was. */
+bool lport_address_unmap(uint8_t *address);
 
 /* ADDRESS, or, if it is IPv4-mapped, the IPv4 address that it maps, in ROOM. */
 const uint8_t *lport_address_plain(const uint8_t *address, uint8_t room[LPORT_ADDRESS_SIZE]);
@@ -36,9 +37,9 @@ const uint8_t *lport_address_in_family(const uint8_t *address, int32_t family,
                                        uint8_t room[LPORT_ADDRESS_SIZE]);
 
 /* The kernel's form of ADDRESS into STORAGE; its length, or LPORT_INVALID. LPORT_ANY becomes the
- * IPv6 wildcard. Where MAPPED is not 0 an IPv4 address becomes an IPv4-mapped IPv6 one, else that
+ * IPv6 wildcard. Where MAPPED is true an IPv4 address becomes an IPv4-mapped IPv6 one, else that
  * becomes the IPv4 address. */
-int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
+int64_t lport_address_to_kernel(const uint8_t *address, bool mapped,
                                 struct sockaddr_storage *storage);
 
 /* The block of the kernel's LEN octets at STORAGE into ADDRESS, IPv4-mapped as IPv4; the family, or

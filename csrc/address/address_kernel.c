@@ -7,6 +7,7 @@
 #include "base/status.h"
 
 #include <netinet/in.h>
+#include <stdbool.h>
 
 static int64_t to_inet(const uint8_t *address, struct sockaddr_storage *storage) {
     struct sockaddr_in in = {.sin_family = AF_INET};
@@ -41,7 +42,7 @@ static int64_t to_local(const uint8_t *address, struct sockaddr_storage *storage
     return (int64_t)(LOCAL_AT + len + (path && len < LPORT_LOCAL_MAX ? 1 : 0));
 }
 
-int64_t lport_address_to_kernel(const uint8_t *address, int mapped,
+int64_t lport_address_to_kernel(const uint8_t *address, bool mapped,
                                 struct sockaddr_storage *storage) {
     uint8_t room[LPORT_ADDRESS_SIZE];
     if (!is_block(address)) {

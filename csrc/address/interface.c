@@ -16,6 +16,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netpacket/packet.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -87,7 +88,7 @@ static void put_address(struct lport_sink *sink, const struct ifaddrs *entry) {
 }
 
 /* True if ENTRY belongs to interface NAME: a label, such as eth0:1, is a name of the same one. */
-static int is_of(const struct ifaddrs *entry, const char *name) {
+static bool is_of(const struct ifaddrs *entry, const char *name) {
     size_t len = strcspn(entry->ifa_name, ":");
     return strlen(name) == len && memcmp(entry->ifa_name, name, len) == 0;
 }

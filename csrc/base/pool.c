@@ -55,7 +55,7 @@ void lport_pool_unname(void *object) {
     atomic_fetch_add(&pooled->generation, 1);
 }
 
-int lport_pool_is_named(void *object) {
+bool lport_pool_is_named(void *object) {
     struct lport_pooled *pooled = object;
     return atomic_load(&pooled->generation) % 2 == 1;
 }

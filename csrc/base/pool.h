@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -77,7 +78,7 @@ int64_t lport_pool_name(void *object);
 void lport_pool_unname(void *object);
 
 /* True while OBJECT has a name. */
-int lport_pool_is_named(void *object);
+bool lport_pool_is_named(void *object);
 
 /* [nowait] In the child of a fork, where the threads that had objects are not: makes the lock anew,
  * takes away every name and takes every object back. */

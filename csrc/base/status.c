@@ -306,7 +306,7 @@ int32_t lport_status_kind(int64_t status) {
     return bits ? (int32_t)(bits >> KIND_SHIFT) : LPORT_OTHER;
 }
 
-int lport_status_is(int64_t status, int32_t kind) {
+bool lport_status_is(int64_t status, int32_t kind) {
     return lport_status_kind(status) == kind;
 }
 

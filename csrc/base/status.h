@@ -2,6 +2,7 @@
 #ifndef LPORT_STATUS_H
 #define LPORT_STATUS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What was being done decides what an errno means: EACCES is one thing to a connect and another to
@@ -15,7 +16,7 @@ enum lport_context {
 };
 
 /* True if STATUS, which may be a result, is one of KIND. */
-int lport_status_is(int64_t status, int32_t kind);
+bool lport_status_is(int64_t status, int32_t kind);
 
 /* The status for ERRNO_VALUE in CONTEXT. */
 int64_t lport_status_from_errno(enum lport_context context, int errno_value);

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -44,7 +45,7 @@ static struct dial *dial_of(int64_t handle) {
 }
 
 /* True as long as DIAL has no outcome. */
-static int goes_on(const struct dial *dial) {
+static bool goes_on(const struct dial *dial) {
     return lport_status_is(dial->outcome, LPORT_IN_PROGRESS);
 }
 

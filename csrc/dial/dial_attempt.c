@@ -25,11 +25,11 @@ void lport_attempt_init(struct lport_attempt *attempt, const uint8_t *address) {
     attempt->redials = 0;
 }
 
-int lport_attempt_binds(const struct lport_attempt_plan *plan) {
+bool lport_attempt_binds(const struct lport_attempt_plan *plan) {
     return plan->local[LPORT_AT_FAMILY] != LPORT_ANY || lport_address_port(plan->local) != 0;
 }
 
-int lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address) {
+bool lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address) {
     int32_t local = plan->local[LPORT_AT_FAMILY];
     return local == LPORT_ANY || local == address[LPORT_AT_FAMILY];
 }
@@ -86,13 +86,13 @@ static int64_t open_and_connect(struct lport_attempt *attempt,
 /* True if STATUS says that ATTEMPT was connected to itself and may be made anew: not where the
  * caller gave the port that makes it so, and not for ever. Such a connection is dropped with a
  * reset: an end in order would leave the port it took in TIME_WAIT. */
-static int redial(struct lport_attempt *attempt, const struct lport_attempt_plan *plan,
-                  int64_t status) {
+static bool redial(struct lport_attempt *attempt, const struct lport_attempt_plan *plan,
+                   int64_t status) {
     if (!lport_status_is(status, LPORT_CONNECTION_REFUSED) || lport_status_errno(status) != 0) {
-        return 0;
+        return false;
     }
     lport_attempt_close(attempt, LPORT_RESET);
-    int chosen = lport_address_port(plan->local) != 0;
+    bool chosen = lport_address_port(plan->local) != 0;
     return !chosen && attempt->redials++ < MAX_REDIALS;
 }
 

@@ -6,6 +6,7 @@
 
 #include "address/address.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What the attempts of one dial have in common. */
@@ -28,8 +29,8 @@ struct lport_attempt {
 void lport_attempt_init(struct lport_attempt *attempt, const uint8_t *address);
 
 /* True if PLAN has an own end to bind; if ADDRESS can be dialled from the one it has. */
-int lport_attempt_binds(const struct lport_attempt_plan *plan);
-int lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address);
+bool lport_attempt_binds(const struct lport_attempt_plan *plan);
+bool lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address);
 
 /* [nowait] Begins ATTEMPT; looks how it went, once its socket is ready; tries it again, once its
  * pause is over. 0: connected; LPORT_IN_PROGRESS; or the failure, and then nothing is closed yet.

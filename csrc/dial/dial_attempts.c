@@ -17,6 +17,7 @@
 #include "base/os.h"
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,7 +101,7 @@ static void start_attempt(struct lport_attempts *attempts, int32_t index, int64_
  * over. */
 static void look_at_attempts(struct lport_attempts *attempts, int64_t now) {
     struct lport_attempt *all = attempts->all;
-    int every = attempts->polling > 0 && lport_os_poll(attempts->fds, attempts->polling, 0) < 0;
+    bool every = attempts->polling > 0 && lport_os_poll(attempts->fds, attempts->polling, 0) < 0;
     for (nfds_t i = 0; i < attempts->polling; i++) {
         int32_t index = attempts->polled[i];
         if (every || attempts->fds[i].revents != 0) {

@@ -29,17 +29,17 @@ int32_t lport_race_arrived(struct lport_race *race, int32_t family) {
 }
 
 void lport_race_all_arrived(struct lport_race *race) {
-    race->complete = 1;
+    race->complete = true;
 }
 
 /* Takes INDEX out of the attempts that run; false if it was none of them. */
-static int end_attempt(struct lport_race *race, int32_t index) {
+static bool end_attempt(struct lport_race *race, int32_t index) {
     if (index < 0 || index >= race->count || race->entries[index].phase != RUNNING) {
-        return 0;
+        return false;
     }
     race->entries[index].phase = ENDED;
     race->running--;
-    return 1;
+    return true;
 }
 
 void lport_race_failed(struct lport_race *race, int32_t index) {
@@ -57,7 +57,7 @@ void lport_race_connected(struct lport_race *race, int32_t index) {
 
 void lport_race_stop(struct lport_race *race) {
     if (race->winner < 0) {
-        race->stopped = 1;
+        race->stopped = true;
     }
 }
 

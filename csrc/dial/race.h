@@ -11,6 +11,7 @@
 #ifndef LPORT_RACE_H
 #define LPORT_RACE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define LPORT_RACE_DELAY INT64_C(250000000) /* ns between attempts, RFC 8305 section 8 */
@@ -47,8 +48,8 @@ struct lport_race {
     int32_t winner;      /* index, or -1 */
     int32_t cancelled;   /* every entry below this one has been cancelled if it had to be */
     int64_t due;         /* when the next attempt may start */
-    int8_t complete;     /* all addresses have arrived */
-    int8_t stopped;
+    bool complete;       /* all addresses have arrived */
+    bool stopped;
 };
 
 /* ENTRIES has room for CAP addresses and stays the caller's; it may be NULL if CAP is 0. */

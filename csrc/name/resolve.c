@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -209,10 +210,10 @@ static int create_thread(void) {
 
 /* Sees to it that somebody takes one query more than are queued; false if there is nobody. With the
  * lock held. */
-static int provide_thread(void) {
+static bool provide_thread(void) {
     if (workers.idle > workers.queued) {
         pthread_cond_signal(&workers.work);
-        return 1;
+        return true;
     }
     if (workers.threads < MAX_THREADS && create_thread() == 0) {
         workers.threads++;
@@ -300,7 +301,7 @@ int64_t lport_resolve_open(const char *name, size_t len, int32_t family, int32_t
 }
 
 int64_t lport_resolve_reverse(const uint8_t *address) {
-    struct lport_question question = {.reverse = 1};
+    struct lport_question question = {.reverse = true};
     uint8_t room[LPORT_ADDRESS_SIZE];
     address = lport_address_plain(address, room);
     if (address[LPORT_AT_FAMILY] != LPORT_INET && address[LPORT_AT_FAMILY] != LPORT_INET6) {
@@ -314,7 +315,7 @@ int64_t lport_resolve_wait(int64_t handle, int64_t deadline) {
     struct query *query = query_of(handle);
     while (query != NULL) {
         uint32_t word = atomic_load(&query->word);
-        int answered = query->phase == ANSWERED;
+        bool answered = query->phase == ANSWERED;
         if (query_of(handle) == NULL) {
             break;
         }

@@ -107,11 +107,11 @@ static void keep_names(struct lport_answer *answer, const char *canonical, const
 static void find_names(const struct lport_question *question, struct lport_answer *answer,
                        const char *canonical) {
     struct host hosts[2] = {{.found = NULL}, {.found = NULL}};
-    int asked[2] = {0, 0};
+    bool asked[2] = {false, false};
     for (int32_t i = 0; i < answer->address_count; i++) {
         int which = answer->addresses[(size_t)i * LPORT_ADDRESS_SIZE] == LPORT_INET6;
         if (!asked[which]) {
-            asked[which] = 1;
+            asked[which] = true;
             look_up_host(question, which ? AF_INET6 : AF_INET, &hosts[which]);
         }
     }

@@ -5,6 +5,7 @@
 
 #include "address/address.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { LPORT_NAME_MAX = 255 }; /* octets of a name in text, RFC 1035 section 2.3.4 */
@@ -12,7 +13,7 @@ enum { LPORT_NAME_MAX = 255 }; /* octets of a name in text, RFC 1035 section 2.3
 struct lport_question {
     int32_t family; /* LPORT_ANY, LPORT_INET or LPORT_INET6 of a NAME */
     int32_t flags;  /* LPORT_ALIASES or 0 */
-    int reverse;    /* the names of ADDRESS are asked for, not the addresses of NAME */
+    bool reverse;   /* the names of ADDRESS are asked for, not the addresses of NAME */
     uint8_t address[LPORT_ADDRESS_SIZE];
     char name[LPORT_NAME_MAX + 1];
 };

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum { NAME_MAX_OCTETS = 255 /* of a name of a service or a protocol */ };
@@ -32,13 +33,13 @@ static void put_service(struct lport_sink *sink, const struct servent *service) 
 }
 
 /* A terminated copy of TEXT into COPY of NAME_MAX_OCTETS + 1; false if it can be no name at all. */
-static int copy_name(const char *text, size_t len, char *copy) {
+static bool copy_name(const char *text, size_t len, char *copy) {
     if (len == 0 || len > NAME_MAX_OCTETS || memchr(text, 0, len) != NULL) {
-        return 0;
+        return false;
     }
     memcpy(copy, text, len);
     copy[len] = 0;
-    return 1;
+    return true;
 }
 
 int64_t lport_service_find(const char *name, size_t name_len, const char *protocol,

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
@@ -83,15 +84,15 @@ void lport_poller_signal(struct lport_poller *poller) {
 /* True for the one wait that takes the wake that was asked for. SIGNALLED: this wait may have been
  * ended by the eventfd, which is drained then even if another wait has taken the wake already.
  * lport_poller_wake sets the mark first and then signals, so the signal is taken first here. */
-static int take_wake(struct lport_poller *poller, int signalled) {
-    if (atomic_load(&poller->wanted) == 0 && !signalled) {
-        return 0;
+static bool take_wake(struct lport_poller *poller, bool signalled) {
+    if (!atomic_load(&poller->wanted) && !signalled) {
+        return false;
     }
     lport_os_unsignal(poller->slot->fd);
     if (lport_handle_is_closing(poller->slot)) {
         lport_poller_signal(poller); /* this one is for every wait */
     }
-    return atomic_exchange(&poller->wanted, 0);
+    return atomic_exchange(&poller->wanted, false);
 }
 
 /* ---- the end of a poller --------------------------------------------------------------------- */
@@ -189,7 +190,7 @@ free_poller:
 
 /* True if STATUS says that the library knows a backend and the system does not have it, or does not
  * give it to this process: of itself none fails with EPERM, a filter of system calls does. */
-static int is_withheld(int64_t status) {
+static bool is_withheld(int64_t status) {
     return lport_status_kind(status) == LPORT_NOT_SUPPORTED || lport_status_errno(status) == EPERM;
 }
 
@@ -313,7 +314,7 @@ int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t
                           int64_t deadline, int32_t interruptible) {
     struct lport_poller *entered = entered_poller(poller);
     int64_t result = 0;
-    int signalled = 0;
+    bool signalled = false;
     if (entered == NULL || turn < 0 || cap < 1) {
         return lport_status_make(LPORT_INVALID);
     }
@@ -356,7 +357,7 @@ int64_t lport_poller_wake(int64_t poller) {
     if (status < 0) {
         return status;
     }
-    atomic_store(&entered->wanted, 1);
+    atomic_store(&entered->wanted, true);
     /* Whether or not the mark was set: who took its signal may have been unwound before the mark.
      */
     entered->backend->wake(entered);

@@ -28,7 +28,7 @@ struct lport_poller {
     pthread_mutex_t lock;     /* guards members and, if it likes, what the backend has */
     struct lport_member *members;
     uint32_t process;   /* lport_handle_process of the one that made it */
-    _Atomic int wanted; /* somebody asked for a wake that nobody has got yet */
+    atomic_bool wanted; /* somebody asked for a wake that nobody has got yet */
     int descriptor;     /* the backend's own, or -1 */
     void *data;         /* the backend's own */
 };

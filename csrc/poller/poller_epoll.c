@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdbool.h>
 
 enum {
     EVENTS_MAX = 512, /* that one wait takes from the system */
@@ -26,7 +27,7 @@ _Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &
                "epoll and poll share their bits on Linux");
 
 /* True if EPOLL can be waited on: a filter may know only the newer calls for that. */
-static int may_wait(int epoll) {
+static bool may_wait(int epoll) {
     struct epoll_event none;
     return lport_os.epoll_wait(epoll, &none, 1, 0) >= 0 || errno == EINTR;
 }

@@ -4,11 +4,12 @@
 
 #include "poller.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* True unless POLLER was made by the parent of this process, with whom it is shared: he would miss
  * what a child takes out, so the child leaves it alone. */
-static inline int lport_poller_is_own(const struct lport_poller *poller) {
+static inline bool lport_poller_is_own(const struct lport_poller *poller) {
     return poller->process == lport_handle_process;
 }
 

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,26 +32,26 @@ static int64_t ask(int fd, int name, int *value) {
 
 struct found {
     int32_t family, kind, state;
-    int lingers; /* as of LPORT_SLOT_LINGERS */
-    int joined;  /* as of LPORT_SLOT_JOINED */
-    int queues;  /* as of LPORT_SLOT_QUEUES */
+    bool lingers; /* as of LPORT_SLOT_LINGERS */
+    bool joined;  /* as of LPORT_SLOT_JOINED */
+    bool queues;  /* as of LPORT_SLOT_QUEUES */
 };
 
 /* True if FD has option NAME of LEVEL, and it is on. */
-static int has_on(int fd, int level, int name) {
+static bool has_on(int fd, int level, int name) {
     int value = 0;
     socklen_t len = sizeof value;
     return lport_os.getsockopt(fd, level, name, &value, &len) == 0 && value != 0;
 }
 
 /* True if FD may receive several messages as one; no other socket than UDP has the option. */
-static int is_joined(int fd, const struct found *found) {
+static bool is_joined(int fd, const struct found *found) {
     return found->kind == LPORT_DATAGRAM && found->family != LPORT_LOCAL &&
            has_on(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN);
 }
 
 /* True if the system queues errors for FD. An IPv6 socket may have both options. */
-static int queues_errors(int fd, const struct found *found) {
+static bool queues_errors(int fd, const struct found *found) {
     return (found->family != LPORT_LOCAL && has_on(fd, IPPROTO_IP, IP_RECVERR)) ||
            (found->family == LPORT_INET6 && has_on(fd, IPPROTO_IPV6, IPV6_RECVERR));
 }

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -59,7 +60,7 @@ static int64_t set_deaf(int64_t socket, int option) {
  * Not for a local socket, whose sender has been told that its message arrived. */
 static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
                         const uint8_t *remote) {
-    int deaf = remote != NULL && family != LPORT_LOCAL && set_deaf(socket, SO_ATTACH_FILTER) == 0;
+    bool deaf = remote != NULL && family != LPORT_LOCAL && set_deaf(socket, SO_ATTACH_FILTER) == 0;
     int64_t status = lport_local_bind(socket, local);
     if (status == 0 && remote != NULL) {
         status = lport_socket_connect_start(socket, remote);

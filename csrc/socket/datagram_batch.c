@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -88,7 +89,7 @@ static void ask_for_segments(struct msghdr *group, union control *control, int64
 
 /* Adds the COUNT messages of BATCH from FIRST to PIECE as one group; 0 or a status. */
 static int64_t add_group(struct piece *piece, const struct batch *batch, int32_t first,
-                         int32_t count, int mapped) {
+                         int32_t count, bool mapped) {
     int32_t index = piece->group_count;
     struct msghdr *group = &piece->groups[index].msg_hdr;
     const uint8_t *address = address_at(batch, first);
@@ -116,8 +117,8 @@ static int64_t add_group(struct piece *piece, const struct batch *batch, int32_t
 
 /* Puts the next messages of BATCH from FIRST into PIECE, in groups if JOINED; 0, or what is wrong
  * with the first of them. */
-static int64_t fill_piece(struct piece *piece, const struct batch *batch, int32_t first, int joined,
-                          int mapped) {
+static int64_t fill_piece(struct piece *piece, const struct batch *batch, int32_t first,
+                          bool joined, bool mapped) {
     int32_t left = batch->count - first;
     int32_t end = first + (left < PIECE ? left : PIECE);
     piece->group_count = piece->used = 0;
@@ -133,7 +134,7 @@ static int64_t fill_piece(struct piece *piece, const struct batch *batch, int32_
 }
 
 /* Errors by which systems, routes and devices say that they do not take messages apart. */
-static int is_refusal_to_segment(int error) {
+static bool is_refusal_to_segment(int error) {
     return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
 }
 
@@ -143,7 +144,7 @@ static int64_t send_piece(struct lport_slot *slot, int fd, const struct batch *b
                           int32_t first) {
     struct piece piece;
     int64_t messages = 0;
-    int joined =
+    bool joined =
         slot->family != LPORT_LOCAL && (atomic_load(&slot->flags) & LPORT_SLOT_UNJOINED) == 0;
     int64_t status = fill_piece(&piece, batch, first, joined, slot->family == LPORT_INET6);
     if (status < 0) {
@@ -168,10 +169,10 @@ static int64_t send_piece(struct lport_slot *slot, int fd, const struct batch *b
 }
 
 /* True if the arguments of a call describe a batch. */
-static int is_batch(const struct batch *batch, int sending) {
+static bool is_batch(const struct batch *batch, bool sending) {
     for (int32_t i = 0; sending && i < batch->count; i++) {
         if (batch->lengths[i] < 0 || (uint64_t)batch->lengths[i] > batch->room) {
-            return 0;
+            return false;
         }
     }
     return batch->count > 0;
@@ -223,8 +224,8 @@ int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octets, size_t 
     /* The kernel's structures are not const, though sendmmsg only reads what they point to. */
     struct batch batch = {(uint8_t *)(uintptr_t)octets, room, (int64_t *)(uintptr_t)lengths,
                           (uint8_t *)(uintptr_t)addresses, count};
-    return is_batch(&batch, 1) ? move_batch(socket, &batch, send_all, lport_transfer_forbidden)
-                               : lport_status_make(LPORT_INVALID);
+    return is_batch(&batch, true) ? move_batch(socket, &batch, send_all, lport_transfer_forbidden)
+                                  : lport_status_make(LPORT_INVALID);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------- */
@@ -308,7 +309,7 @@ static int64_t segment_of(struct msghdr *message, int64_t length) {
  */
 static void spread(const struct batch *batch, int32_t from, int32_t count, int64_t segment,
                    const int64_t *lengths) {
-    int backwards = (size_t)segment <= batch->room;
+    bool backwards = (size_t)segment <= batch->room;
     for (int32_t i = 0; i < count; i++) {
         int32_t index = backwards ? count - 1 - i : i;
         size_t stored = (size_t)lengths[index] < batch->room ? (size_t)lengths[index] : batch->room;
@@ -350,7 +351,7 @@ static int32_t take_apart(const struct batch *batch, int32_t from, int32_t to,
 /* Receives into regions of BATCH from FIRST, as many as there are up to PIECE: how many messages, 0
  * where no region is left, or why none. *FULL: there may be more. */
 static int64_t receive_regions(struct lport_slot *slot, int fd, const struct batch *batch,
-                               int32_t first, int *full) {
+                               int32_t first, bool *full) {
     struct piece piece;
     union rows rows[PIECE];
     int32_t region = region_of(batch), done = first;
@@ -376,7 +377,7 @@ static int64_t receive_regions(struct lport_slot *slot, int fd, const struct bat
 static int64_t receive_joined(struct lport_slot *slot, int fd, const struct batch *batch) {
     int64_t result = 1;
     int32_t done = 0;
-    int full = 1;
+    bool full = true;
     if (region_of(batch) == 0) {
         return lport_status_make(LPORT_INVALID);
     }
@@ -396,6 +397,6 @@ static int64_t receive_all(struct lport_slot *slot, int fd, const struct batch *
 int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room, int64_t *lengths,
                                      uint8_t *senders, int32_t count) {
     struct batch batch = {octets, room, lengths, senders, count};
-    return is_batch(&batch, 0) ? move_batch(socket, &batch, receive_all, lport_transfer_ended)
-                               : lport_status_make(LPORT_INVALID);
+    return is_batch(&batch, false) ? move_batch(socket, &batch, receive_all, lport_transfer_ended)
+                                   : lport_status_make(LPORT_INVALID);
 }

@@ -14,6 +14,7 @@
 #include "transfer.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 /* Sees to it that every packet that SLOT receives on FD has a time. 0 or a status. */
 static int64_t ask_for_times(struct lport_slot *slot, int fd) {
@@ -29,7 +30,7 @@ static int64_t ask_for_times(struct lport_slot *slot, int fd) {
 }
 
 /* True if COUNT octets with MESSAGE are nothing but the end of what SLOT receives. */
-static int is_end(const struct lport_slot *slot, ssize_t count, const struct msghdr *message) {
+static bool is_end(const struct lport_slot *slot, ssize_t count, const struct msghdr *message) {
     return count == 0 && (slot->kind == LPORT_STREAM ||
                           (slot->kind == LPORT_SEQPACKET && message->msg_controllen == 0));
 }

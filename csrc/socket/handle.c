@@ -104,16 +104,16 @@ struct lport_slot *lport_handle_entered(int64_t socket) {
     return generation_of(state) == generation_in(socket) && (state & USERS) != 0 ? slot : NULL;
 }
 
-static int is_open(int64_t socket) {
+static bool is_open(int64_t socket) {
     struct lport_slot *slot = slot_of(socket);
     if (slot == NULL) {
-        return 0;
+        return false;
     }
     uint64_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
     return generation_of(state) == generation_in(socket) && (state & CLOSING) == 0;
 }
 
-int lport_handle_is_broken(int64_t socket) {
+bool lport_handle_is_broken(int64_t socket) {
     struct lport_slot *slot = slot_of(socket);
     /* In this order: where it is open still, the flags were its own. */
     return slot != NULL && (atomic_load(&slot->flags) & LPORT_STATE_BROKEN) != 0 && is_open(socket);
@@ -134,13 +134,13 @@ int64_t lport_handle_drop_closed(int64_t *records, size_t size, int64_t count) {
 }
 
 /* A slot that is free, or reserved and not yet published, has the closing mark and no user. */
-static int has_descriptor(struct lport_slot *slot) {
+static bool has_descriptor(struct lport_slot *slot) {
     uint64_t state = atomic_load(&slot->state);
     return (state & CLOSING) == 0 || (state & USERS) != 0;
 }
 
-int lport_handle_has(int fd) {
-    int found = 0;
+bool lport_handle_has(int fd) {
+    bool found = false;
     pthread_mutex_lock(&slots.lock);
     for (uint32_t index = 0; index < slots.used && !found; index++) {
         struct lport_slot *slot = slot_at(index);
@@ -150,7 +150,7 @@ int lport_handle_has(int fd) {
     return found;
 }
 
-int lport_handle_is_closing(struct lport_slot *slot) {
+bool lport_handle_is_closing(struct lport_slot *slot) {
     return (atomic_load(&slot->state) & CLOSING) != 0;
 }
 
@@ -171,7 +171,7 @@ static void remove_made_path(struct lport_slot *slot) {
 }
 
 /* True if close(2) of FD would block until a time to linger has passed. */
-static int would_linger(int fd) {
+static bool would_linger(int fd) {
     struct linger linger = {0};
     socklen_t len = sizeof linger;
     return lport_os.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len) < 0 ||
@@ -200,7 +200,7 @@ static void close_slot(struct lport_slot *slot) {
     uint64_t generation = (generation_of(atomic_load(&slot->state)) + 1) & UINT32_MAX;
     atomic_store(&slot->state, (generation == 0 ? 1 : generation) << 32 | CLOSING);
     atomic_fetch_add(&slot->epoch, 1);
-    if (atomic_load(&slot->awaited) != 0) {
+    if (atomic_load(&slot->awaited)) {
         lport_os_wake_word((uint32_t *)&slot->epoch);
     }
     lport_handle_release(slot);
@@ -273,7 +273,7 @@ int64_t lport_handle_reserve(struct lport_slot **slot) {
 }
 
 /* Sets the closing mark: true for the one caller that did. The caller has entered the slot. */
-static int mark_closing(struct lport_slot *slot) {
+static bool mark_closing(struct lport_slot *slot) {
     return (atomic_fetch_or(&slot->state, CLOSING) & CLOSING) == 0;
 }
 
@@ -295,7 +295,7 @@ int64_t lport_socket_close(int64_t socket, int32_t flags) {
     if (entered < 0) {
         return entered;
     }
-    int first = mark_closing(slot);
+    bool first = mark_closing(slot);
     if (first) {
         atomic_fetch_or(&slot->flags, (flags & LPORT_RESET) != 0 ? LPORT_SLOT_RESET : 0);
         atomic_fetch_sub(&open_count, 1);
@@ -316,7 +316,7 @@ int64_t lport_socket_gone(int64_t socket, int64_t deadline) {
     if (slot == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
-    atomic_store(&slot->awaited, 1);
+    atomic_store(&slot->awaited, true);
     for (;;) {
         uint32_t epoch = atomic_load(&slot->epoch);
         uint64_t state = atomic_load(&slot->state);

@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -44,7 +45,7 @@ struct lport_slot {
     uint32_t forks;             /* lport_handle_forks when it was published */
     int32_t family, kind;       /* LPORT_INET ..., LPORT_STREAM ...; fixed when published */
     _Atomic uint32_t flags;     /* LPORT_STATE_ and LPORT_SLOT_ bits */
-    _Atomic uint32_t awaited;   /* somebody has been in lport_socket_gone */
+    atomic_bool awaited;        /* somebody has been in lport_socket_gone */
     _Atomic uint32_t epoch;     /* counts the descriptors closed in this slot */
     _Atomic int64_t broken;     /* the status that broke the connection, or 0 */
     pthread_mutex_t lock;       /* guards waiters and watches */
@@ -83,10 +84,10 @@ void lport_handle_leave(struct lport_slot *slot);
 
 /* [nowait] True if FD is the descriptor of a socket here, one that is just being closed included.
  */
-int lport_handle_has(int fd);
+bool lport_handle_has(int fd);
 
 /* True once the slot, which the caller has entered, is being closed. */
-int lport_handle_is_closing(struct lport_slot *slot);
+bool lport_handle_is_closing(struct lport_slot *slot);
 
 /* The slot of SOCKET, which the caller has entered and not yet left, closing or not; NULL where
  * nobody is in it. */
@@ -94,7 +95,7 @@ struct lport_slot *lport_handle_entered(int64_t socket);
 
 /* True if SOCKET is open and its connection is known to be broken. Enters nothing, so that whoever
  * waits may ask. */
-int lport_handle_is_broken(int64_t socket);
+bool lport_handle_is_broken(int64_t socket);
 
 /* Drops from the COUNT records at RECORDS, SIZE numbers each of which the first is a socket, those
  * whose socket is not open; how many are left. They may be closed at any moment. */

@@ -11,6 +11,7 @@
 #include "socket.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,13 +22,13 @@ enum {
     REMEMBER = 2 /* its own file goes with the socket */
 };
 
-/* The path that ADDRESS, of any family, names, terminated, into PATH; 0 if it names no file
- * (abstract, unnamed, too long). */
-static int path_of(const uint8_t *address, char path[LPORT_LOCAL_MAX + 1]) {
+/* The path that ADDRESS, of any family, names, terminated, into PATH; false if it names no
+ * file (abstract, unnamed, too long). */
+static bool path_of(const uint8_t *address, char path[LPORT_LOCAL_MAX + 1]) {
     size_t len = address[LPORT_AT_LENGTH];
     memset(path, 0, LPORT_LOCAL_MAX + 1);
     if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || len > LPORT_LOCAL_MAX) {
-        return 0;
+        return false;
     }
     memcpy(path, address + LPORT_AT_OCTETS, len);
     return path[0] != '\0';

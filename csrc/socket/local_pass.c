@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -92,13 +93,13 @@ static int64_t send_with(struct lport_slot *slot, int fd, const uint8_t *octets,
 }
 
 /* True if each of COUNT DESCRIPTORS is a number that one can have; the system sees an int only. */
-static int are_descriptors(const int64_t *descriptors, int32_t count) {
+static bool are_descriptors(const int64_t *descriptors, int32_t count) {
     for (int32_t i = 0; i < count; i++) {
         if (descriptors[i] < 0 || descriptors[i] > INT_MAX) {
-            return 0;
+            return false;
         }
     }
-    return 1;
+    return true;
 }
 
 int64_t lport_local_send(int64_t socket, const uint8_t *octets, size_t len,

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -39,7 +40,7 @@ struct target {
     const struct lport_option *option;
     struct lport_slot *slot;
     struct place at;
-    int beside; /* true if it is IPv4's place, beside that of IPv6, of a socket for both */
+    bool beside; /* it is IPv4's place, beside that of IPv6, of a socket for both */
     int fd;
 };
 
@@ -72,7 +73,7 @@ static int64_t enter_for(int64_t socket, int32_t index, struct target *target) {
         return lport_status_make(LPORT_NOT_SUPPORTED);
     }
     target->fd = (int)fd;
-    target->beside = 0;
+    target->beside = false;
     target->at = (bit & IP6) != 0 && target->option->at6.number != 0 ? target->option->at6
                                                                      : target->option->at;
     return 0;
@@ -94,7 +95,7 @@ static int64_t write_system(const struct target *target, const void *value, size
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
-static int has_none(const struct lport_option *option) {
+static bool has_none(const struct lport_option *option) {
     return (option->flags & HAS_NONE) != 0;
 }
 
@@ -238,7 +239,7 @@ static int64_t set_interface(const struct target *target, int64_t value) {
     if (index > 0) {
         uint32_t address;
         int64_t status = lport_interface_inet((int32_t)index, &address);
-        int missing = lport_status_kind(status) == LPORT_ADDRESS_NOT_AVAILABLE;
+        bool missing = lport_status_kind(status) == LPORT_ADDRESS_NOT_AVAILABLE;
         if (status < 0 && !(target->beside && missing)) {
             return status;
         }
@@ -277,7 +278,7 @@ static int64_t set_value(const struct target *target, int64_t value) {
 static int64_t set_both(const struct target *target, int64_t value) {
     struct target inet = *target;
     inet.at = target->option->at;
-    inet.beside = 1;
+    inet.beside = true;
     int64_t before = get_value(target);
     int64_t status = before < 0 ? before : set_value(target, value);
     if (status < 0) {
@@ -345,7 +346,7 @@ int64_t lport_option_get_text(int64_t socket, int32_t index, char *text, size_t 
 
 /* True if TEXT can be a value of OPTION. Of one with a zero octet the system would take a part, and
  * of one that is too long as well. */
-static int is_text(const struct lport_option *option, const char *text, size_t len) {
+static bool is_text(const struct lport_option *option, const char *text, size_t len) {
     return len == 0 ? has_none(option) : len <= TEXT_MAX && memchr(text, '\0', len) == NULL;
 }
 
@@ -382,7 +383,7 @@ static const struct {
 
 int64_t lport_option_apply(int fd, int32_t family, int32_t kind, int32_t flags) {
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
-        int wanted =
+        bool wanted =
             (flags & settings[i].flag) != 0 && (settings[i].sockets & bit_of(family, kind)) != 0;
         if (wanted && lport_os.setsockopt(fd, settings[i].level, settings[i].number,
                                           &settings[i].value, sizeof settings[i].value) < 0) {

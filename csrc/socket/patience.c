@@ -20,7 +20,7 @@
 #include <sys/time.h>
 
 /* True if a fork has shared what SLOT has. */
-static int is_shared(struct lport_slot *slot) {
+static bool is_shared(struct lport_slot *slot) {
     return atomic_load(&lport_handle_forks) != slot->forks;
 }
 
@@ -32,17 +32,17 @@ static int limit_receives(int fd, long ns) {
 
 /* Makes FD block for at most LPORT_PATIENCE_NS; false if it cannot. The mark comes first: a child
  * that is forked from here on has it, and one that was forked before is seen in the count. */
-static int make_block(struct lport_slot *slot, int fd) {
+static bool make_block(struct lport_slot *slot, int fd) {
     if (is_shared(slot) || limit_receives(fd, LPORT_PATIENCE_NS) < 0) {
-        return 0;
+        return false;
     }
     atomic_fetch_or(&slot->flags, LPORT_SLOT_BLOCKS);
     if (!is_shared(slot) && lport_os.fcntl(fd, F_SETFL, 0) == 0) {
-        return 1;
+        return true;
     }
     atomic_fetch_and(&slot->flags, ~(uint32_t)LPORT_SLOT_BLOCKS);
     limit_receives(fd, 0);
-    return 0;
+    return false;
 }
 
 /* Makes FD non-blocking again and then takes our limit away, which its new user may not want; in
@@ -66,7 +66,7 @@ static uint32_t begin(struct lport_slot *slot, int fd) {
     return flags;
 }
 
-int lport_patience_flags(struct lport_slot *slot, int fd, int patient) {
+int lport_patience_flags(struct lport_slot *slot, int fd, bool patient) {
     if (!patient) {
         return MSG_DONTWAIT;
     }
@@ -77,15 +77,15 @@ int lport_patience_flags(struct lport_slot *slot, int fd, int patient) {
     return (flags & LPORT_SLOT_BLOCKS) != 0 ? 0 : MSG_DONTWAIT;
 }
 
-int lport_patience_again(ssize_t count, int how) {
+bool lport_patience_again(ssize_t count, int how) {
     if (count >= 0 || errno != EINTR) {
-        return 0;
+        return false;
     }
     if ((how & MSG_DONTWAIT) != 0) {
-        return 1;
+        return true;
     }
     errno = EAGAIN;
-    return 0;
+    return false;
 }
 
 void lport_patience_end(struct lport_slot *slot, int fd) {

@@ -95,7 +95,7 @@ static int64_t call_with_address(int64_t socket, const uint8_t *address, enum lp
     if (fd < 0) {
         return fd;
     }
-    int mapped = slot->family == LPORT_INET6;
+    bool mapped = slot->family == LPORT_INET6;
     int64_t status = lport_address_to_kernel(address, mapped, &storage);
     if (status > 0) {
         int result = call((int)fd, (const struct sockaddr *)&storage, (socklen_t)status);
@@ -115,7 +115,7 @@ int64_t lport_socket_connect_start(int64_t socket, const uint8_t *address) {
 
 /* bind(p) and connect(p) on loopback connect to themselves, and the kernel may choose the
  * destination's own number as source port: TCP's simultaneous open (RFC 9293, 3.5). */
-static int connected_to_itself(int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
+static bool connected_to_itself(int fd, const struct sockaddr_storage *peer, socklen_t peer_len) {
     struct sockaddr_storage own;
     socklen_t own_len = sizeof own;
     return lport_os.getsockname(fd, (struct sockaddr *)&own, &own_len) == 0 &&
@@ -186,7 +186,7 @@ static int64_t listen_on(int32_t family, const uint8_t *address, int32_t backlog
     return socket;
 }
 
-int lport_socket_lacks_inet6(int64_t status) {
+bool lport_socket_lacks_inet6(int64_t status) {
     int32_t kind = lport_status_kind(status);
     return kind == LPORT_NOT_SUPPORTED || kind == LPORT_ADDRESS_NOT_AVAILABLE;
 }
@@ -212,7 +212,7 @@ int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t fla
 
 /* Errors of accept4(2) that speak of the connection it took from the queue, not of the listener:
  * the next one may be well. */
-static int is_lost_connection(int error) {
+static bool is_lost_connection(int error) {
     switch (error) {
     case EINTR:
     case ECONNABORTED:
@@ -225,9 +225,9 @@ static int is_lost_connection(int error) {
     case ENONET:
     case EPERM: /* a firewall's rule */
     case ETIMEDOUT:
-        return 1;
+        return true;
     default:
-        return 0;
+        return false;
     }
 }
 

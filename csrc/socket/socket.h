@@ -3,6 +3,7 @@
 #ifndef LPORT_SOCKET_H
 #define LPORT_SOCKET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The family of DOMAIN, an AF_ number, and the kind of TYPE, a SOCK_ one; 0 for none of ours. */
@@ -14,7 +15,7 @@ int32_t lport_socket_kind(int type);
 int64_t lport_socket_open(int32_t family, int32_t kind, int32_t flags);
 
 /* True for the statuses of a system without IPv6, or with IPv6 switched off on every interface. */
-int lport_socket_lacks_inet6(int64_t status);
+bool lport_socket_lacks_inet6(int64_t status);
 
 /* [nowait] Binds SOCKET to ADDRESS; 0 or a status. */
 int64_t lport_socket_bind(int64_t socket, const uint8_t *address);

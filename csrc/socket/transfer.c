@@ -24,7 +24,7 @@ static void take_queued_error(struct lport_slot *slot) {
 }
 
 /* True if STATUS says that the connection is dead. */
-static int is_broken(int64_t status) {
+static bool is_broken(int64_t status) {
     int32_t kind = lport_status_kind(status);
     return kind == LPORT_CONNECTION_LOST || kind == LPORT_CONNECTION_RESET ||
            kind == LPORT_CONNECTION_ABORTED;
@@ -32,11 +32,11 @@ static int is_broken(int64_t status) {
 
 /* The status of ERROR, which a call that moves octets on SLOT gave. */
 static int64_t failure_of(const struct lport_slot *slot, int error) {
-    int tcp = slot->kind == LPORT_STREAM && slot->family != LPORT_LOCAL;
+    bool tcp = slot->kind == LPORT_STREAM && slot->family != LPORT_LOCAL;
     return lport_status_from_errno(tcp ? LPORT_IN_TCP : LPORT_IN_TRANSFER, error);
 }
 
-int lport_transfer_again(struct lport_slot *slot, int64_t result) {
+bool lport_transfer_again(struct lport_slot *slot, int64_t result) {
     return slot->kind == LPORT_SEQPACKET && is_broken(result);
 }
 

@@ -5,6 +5,7 @@
 
 #include "handle.h"
 
+#include <stdbool.h>
 #include <sys/socket.h>
 
 /* Returns STATUS, of a call on SLOT that receives or sends, and remembers it in SLOT if it says
@@ -14,7 +15,7 @@ int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status);
 
 /* True if a receive on SLOT that gave RESULT is to be made once more: of packets the system tells
  * that the connection is dead, once, before it gives what had arrived earlier. */
-int lport_transfer_again(struct lport_slot *slot, int64_t result);
+bool lport_transfer_again(struct lport_slot *slot, int64_t result);
 
 /* What forbids to receive messages on SLOT: LPORT_END where its input is shut, or 0. */
 int64_t lport_transfer_ended(struct lport_slot *slot);

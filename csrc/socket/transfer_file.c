@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 
 enum {
     LONGEST = 1 << 20, /* octets of a call: it has to end soon, a deferred interrupt waits for it */
@@ -49,7 +50,7 @@ static ssize_t send_without_signal(int fd, int file, off_t offset, size_t len) {
         count = lport_os.sendfile(fd, file, &offset, len);
     } while (count < 0 && errno == EINTR);
     int error = errno;
-    int may_have_broken = count < 0 ? error == EPIPE : (size_t)count < len;
+    bool may_have_broken = count < 0 ? error == EPIPE : (size_t)count < len;
     if (may_have_broken && !sigismember(&pending, SIGPIPE)) {
         while (sigtimedwait(&broken_pipe, NULL, &at_once) < 0 && errno == EINTR) {
         }
@@ -59,7 +60,7 @@ static ssize_t send_without_signal(int fd, int file, off_t offset, size_t len) {
     return count;
 }
 
-static int is_no_way(int error) {
+static bool is_no_way(int error) {
     return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == EPERM;
 }
 

@@ -15,6 +15,7 @@
 #include "wait.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/eventfd.h>
 
 struct lport_waiter {
@@ -23,7 +24,7 @@ struct lport_waiter {
     struct lport_slot *slot;
     int event; /* eventfd, non-blocking; -1: there was no descriptor for it */
     uint32_t interest;
-    atomic_int woken;
+    atomic_bool woken;
     void *data; /* see lport_wait_data */
 };
 
@@ -128,7 +129,7 @@ int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     }
     waiter->slot = slot;
     waiter->interest = (uint32_t)interest;
-    atomic_store(&waiter->woken, 0);
+    atomic_store(&waiter->woken, false);
     waiter->data = NULL;
     /* Linked first, looked at the closing mark later (in poll): close marks first and goes through
      * the list later, so one of the two sees the other. */
@@ -161,7 +162,7 @@ static int64_t ready_bits(short events, uint32_t interest) {
 static int poll_in_slices(struct lport_waiter *waiter, struct pollfd *fds, nfds_t count,
                           int64_t deadline) {
     for (;;) {
-        int woken = atomic_load(&waiter->woken);
+        bool woken = atomic_load(&waiter->woken);
         int64_t slice = woken ? 0 : lport_clock_now() + SLICE;
         int64_t until = slice < deadline ? slice : deadline;
         int ready = lport_os_poll(fds, count, until);
@@ -234,7 +235,7 @@ int64_t lport_wait_end(int64_t wait) {
 
 /* Makes the eventfd of WAITER readable. With the lock of its slot held. */
 static void wake_waiter(struct lport_waiter *waiter) {
-    if (!atomic_exchange(&waiter->woken, 1) && waiter->event >= 0) {
+    if (!atomic_exchange(&waiter->woken, true) && waiter->event >= 0) {
         lport_os_signal(waiter->event);
     }
 }

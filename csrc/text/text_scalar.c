@@ -2,17 +2,18 @@
  * way out at errors and odd ends (layer 1).
  *
  * Stands on nothing. Invariant: one element is looked at, found good, written; then the next. */
+#include <stdbool.h>
 #include <string.h>
 
 #include "text_variants.h"
 
-static int continues(uint8_t octet) {
+static bool continues(uint8_t octet) {
     return (octet & 0xC0) == 0x80;
 }
 
 /* The second octet is where overlong forms, surrogates and numbers above U+10FFFF show: Unicode,
  * table 3-7. */
-static int second_fits(uint8_t first, uint8_t second) {
+static bool second_fits(uint8_t first, uint8_t second) {
     switch (first) {
     case 0xE0:
         return second >= 0xA0 && second <= 0xBF;

@@ -5,6 +5,8 @@
  * written. */
 #include "text_vector.h"
 
+#include <stdbool.h>
+
 enum {                  /* ways in which two octets are wrong together: Unicode, table 3-7 */
        SHORT = 1,       /* a lead without its continuation */
        STRAY = 2,       /* a continuation without a lead */
@@ -119,7 +121,7 @@ static size_t place(const struct lport_text_chunk *chunk, size_t count) {
 }
 
 /* ASCII at the beginning: worth a look of its own where it is likely to be long enough. */
-static int begins_ascii(uint32_t first, uint32_t later) {
+static bool begins_ascii(uint32_t first, uint32_t later) {
     return (first | later) < 0x80;
 }
 

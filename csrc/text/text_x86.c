@@ -8,6 +8,7 @@
 #ifdef LPORT_TEXT_X86
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* Every way out of these functions passes _mm256_zeroupper: gcc leaves it out before calls within a
@@ -149,29 +150,29 @@ static size_t narrow_few(const uint32_t *chars, size_t len, uint8_t *octets, uin
 }
 
 /* True if no lane of V has a bit of MASK. */
-static int free_of(__m128i v, __m128i mask) {
+static bool free_of(__m128i v, __m128i mask) {
     __m128i zero = _mm_setzero_si128();
     return _mm_movemask_epi8(_mm_cmpeq_epi32(_mm_and_si128(v, mask), zero)) == 0xFFFF;
 }
 
-static int narrow16(const uint32_t *chars, uint8_t *octets, __m128i mask) {
+static bool narrow16(const uint32_t *chars, uint8_t *octets, __m128i mask) {
     __m128i a = load16(chars), b = load16(chars + 4), c = load16(chars + 8), d = load16(chars + 12);
     if (!free_of(_mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d)), mask)) {
-        return 0;
+        return false;
     }
     store16(octets, _mm_packus_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d)));
-    return 1;
+    return true;
 }
 
-static int narrow4(const uint32_t *chars, uint8_t *octets, __m128i mask) {
+static bool narrow4(const uint32_t *chars, uint8_t *octets, __m128i mask) {
     __m128i v = load16(chars);
     if (!free_of(v, mask)) {
-        return 0;
+        return false;
     }
     v = _mm_packs_epi32(v, v);
     int four = _mm_cvtsi128_si32(_mm_packus_epi16(v, v));
     memcpy(octets, &four, 4);
-    return 1;
+    return true;
 }
 
 static size_t narrow_sse2(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
@@ -186,18 +187,18 @@ static size_t narrow_sse2(const uint32_t *chars, size_t len, uint8_t *octets, ui
     return i + narrow_few(chars + i, len - i, octets + i, limit);
 }
 
-AVX2 static int narrow32(const uint32_t *chars, uint8_t *octets, __m256i mask) {
+AVX2 static bool narrow32(const uint32_t *chars, uint8_t *octets, __m256i mask) {
     const __m256i *from = (const __m256i *)chars;
     __m256i a = _mm256_loadu_si256(from), b = _mm256_loadu_si256(from + 1);
     __m256i c = _mm256_loadu_si256(from + 2), d = _mm256_loadu_si256(from + 3);
     __m256i all = _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d));
     if (!_mm256_testz_si256(all, mask)) {
-        return 0;
+        return false;
     }
     __m256i v = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
     v = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)octets, v);
-    return 1;
+    return true;
 }
 
 AVX2 static size_t narrow_avx2(const uint32_t *chars, size_t len, uint8_t *octets, uint32_t limit) {
@@ -292,7 +293,7 @@ static const struct lport_text_variant avx512 = {
 
 /* All that text_x86_avx512.c is compiled for. As with the others that includes the operating
  * system, which has to save the registers. */
-static int has_avx512(void) {
+static bool has_avx512(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
            __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi") &&
@@ -302,7 +303,7 @@ static int has_avx512(void) {
 const struct lport_text_variant *lport_text_variant(size_t index) {
     const struct lport_text_variant *list[5];
     size_t count = 0;
-    int counts_bits = __builtin_cpu_supports("popcnt");
+    bool counts_bits = __builtin_cpu_supports("popcnt");
     if (has_avx512()) {
         list[count++] = &avx512;
     }

@@ -14,6 +14,7 @@
 #ifdef LPORT_TEXT_X86
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* As in text_x86.c: every way out passes _mm256_zeroupper. */
@@ -91,7 +92,7 @@ static const uint8_t forbidden[64] = {
 
 /* True if B is UTF-8 but for a character that is cut off at its end. BEFORE has at each octet that
  * continues the one before it. */
-AVX512 static inline int good(const struct block *b, __m512i before) {
+AVX512 static inline bool good(const struct block *b, __m512i before) {
     __m512i wrong = _mm512_permutexvar_epi8(before, _mm512_loadu_si512(forbidden));
     __m512i found = _mm512_permutexvar_epi8(b->v, _mm512_loadu_si512(part));
     uint64_t pairs = _mm512_test_epi8_mask(wrong, found) & b->leads << 1;
@@ -234,7 +235,7 @@ AVX512 static inline size_t narrow(const uint32_t *chars, size_t len, uint8_t *o
 }
 
 /* True if all of V are characters. */
-AVX512 static inline int usable(__m512i v) {
+AVX512 static inline bool usable(__m512i v) {
     __m512i family = _mm512_and_si512(v, _mm512_set1_epi32(0x1FF800));
     unsigned surrogate = _mm512_cmpeq_epi32_mask(family, _mm512_set1_epi32(0xD800));
     unsigned large = _mm512_cmpgt_epu32_mask(v, _mm512_set1_epi32(0x10FFFF));

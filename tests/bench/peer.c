@@ -18,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,7 +176,7 @@ static uint32_t next_random(uint32_t *state) {
 
 /* A line of LINE_CHARACTERS: printable ASCII; or MIXED, runs of 1 to 8 characters of 1 to 4 octets.
  */
-static void make_line(uint32_t *chars, int mixed, uint32_t *state) {
+static void make_line(uint32_t *chars, bool mixed, uint32_t *state) {
     uint32_t left = 0;
     uint32_t width = 1;
     for (size_t i = 0; i < LINE_CHARACTERS; i++) {

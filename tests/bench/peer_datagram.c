@@ -4,6 +4,7 @@
 #include "peer.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -120,7 +121,7 @@ void run_datagram_ends(const struct workload *workload, uint16_t port, int64_t c
 static uint8_t sent[MANY][ROOM], received[MANY][ROOM];
 
 /* The length of message I of a batch: SIZE, or with MIXED up to that, no two the same in a row. */
-static size_t length_of(size_t i, size_t size, int mixed) {
+static size_t length_of(size_t i, size_t size, bool mixed) {
     return mixed ? size - i : size;
 }
 
@@ -143,7 +144,7 @@ void run_datagram_single(const struct workload *workload, uint16_t port, int64_t
     close_ends(&ends);
 }
 
-static void send_many(int fd, size_t size, int mixed) {
+static void send_many(int fd, size_t size, bool mixed) {
     struct mmsghdr messages[MANY] = {0};
     struct iovec pieces[MANY];
     for (size_t i = 0; i < MANY; i++) {
@@ -181,7 +182,7 @@ static void send_joined(int fd, size_t size) {
     }
 }
 
-static void receive_many(int fd, size_t size, int mixed) {
+static void receive_many(int fd, size_t size, bool mixed) {
     for (int done = 0; done < MANY;) {
         struct mmsghdr messages[MANY];
         struct iovec pieces[MANY];
@@ -246,8 +247,8 @@ void run_datagram_batch_mixed(const struct workload *workload, uint16_t port, in
     (void)port;
     struct stopwatch from = start();
     for (int64_t done = 0; done < count; done += MANY) {
-        send_many(ends.sender, workload->size, 1);
-        receive_many(ends.receiver, workload->size, 1);
+        send_many(ends.sender, workload->size, true);
+        receive_many(ends.receiver, workload->size, true);
     }
     report(workload->name, &from, count);
     close_ends(&ends);
@@ -259,7 +260,7 @@ void run_datagram_batch(const struct workload *workload, uint16_t port, int64_t 
     struct stopwatch from = start();
     for (int64_t done = 0; done < count; done += MANY) {
         send_joined(ends.sender, workload->size);
-        receive_many(ends.receiver, workload->size, 0);
+        receive_many(ends.receiver, workload->size, false);
     }
     report(workload->name, &from, count);
     close_ends(&ends);

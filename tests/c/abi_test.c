@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <ffi.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,13 +127,13 @@ static void read_manifest(void) {
 struct cell {
     int64_t number;
     const void *pointer;
-    int is_pointer;
+    bool is_pointer;
 };
 
 #define N(value)                                                                                   \
     { .number = (int64_t)(value) }
 #define P(value)                                                                                   \
-    { .pointer = (value), .is_pointer = 1 }
+    { .pointer = (value), .is_pointer = true }
 
 static struct function *find(const char *name) {
     for (size_t i = 0; i < function_count; i++) {
@@ -425,7 +426,7 @@ static void check_answer(const struct row *row, int64_t answer, int64_t gone) {
 
 /* ROW once for each number in GONE if it asks for one, else once. */
 static void play(const struct row *row, const int64_t *gone, size_t gone_count) {
-    int asks = row->count > 0 && !row->cells[0].is_pointer && row->cells[0].number == INT64_MIN;
+    bool asks = row->count > 0 && !row->cells[0].is_pointer && row->cells[0].number == INT64_MIN;
     for (size_t i = 0; i < (asks ? gone_count : 1); i++) {
         struct cell cells[ARGUMENTS_MAX];
         memcpy(cells, row->cells, sizeof cells);

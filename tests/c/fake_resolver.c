@@ -23,7 +23,7 @@ static struct addrinfo *make_info(const char *text) {
     struct sockaddr_in *inet = (struct sockaddr_in *)&made->address;
     struct sockaddr_in6 *inet6 = (struct sockaddr_in6 *)&made->address;
     int family = family_of(text);
-    int wide = family == AF_INET6;
+    bool wide = family == AF_INET6;
     made->info.ai_family = family;
     made->info.ai_addr = (struct sockaddr *)&made->address;
     made->info.ai_addrlen = wide ? sizeof *inet6 : sizeof *inet;

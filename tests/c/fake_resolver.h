@@ -7,6 +7,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 extern struct fake_resolver {
     const char *texts[8];  /* the addresses of every name, in order; ended by NULL. Who asks for a
@@ -14,7 +15,7 @@ extern struct fake_resolver {
     const char *canonical; /* name, of the first of them */
     int result;            /* of getaddrinfo, */
     int error;             /* and the errno that goes with a failure; below 0: that of before */
-    int gated;             /* each call waits for the gate */
+    bool gated;            /* each call waits for the gate */
     sem_t entered, gate;
     atomic_int calls;
     atomic_int lists;      /* made and not freed */

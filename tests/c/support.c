@@ -107,10 +107,10 @@ void assert_times_out(int64_t (*wait)(int64_t handle, int64_t deadline), int64_t
     cr_assert_lt(took, most, "%lld of %lld ns", (long long)took, (long long)span);
 }
 
-int have_inet6(void) {
+bool have_inet6(void) {
     const struct sockaddr_in6 own = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    int have = fd >= 0 && bind(fd, (const struct sockaddr *)&own, sizeof own) == 0;
+    bool have = fd >= 0 && bind(fd, (const struct sockaddr *)&own, sizeof own) == 0;
     if (fd >= 0) {
         close(fd);
     }
@@ -337,12 +337,12 @@ int64_t task_join(struct task *task) {
     return task->result;
 }
 
-static int is_asleep(pid_t id) {
+static bool is_asleep(pid_t id) {
     char path[64], line[512] = "";
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)id);
     FILE *file = fopen(path, "re");
     if (file == NULL) {
-        return 0;
+        return false;
     }
     char *read = fgets(line, sizeof line, file);
     fclose(file);
@@ -421,7 +421,7 @@ void unwind_waits(int64_t (*wait)(int64_t object, int64_t deadline), int64_t obj
 
 /* ---- faults ---------------------------------------------------------------------------------- */
 
-int would_block(int64_t status) {
+bool would_block(int64_t status) {
     int32_t kind = lport_status_kind(status);
     return kind == LPORT_WOULD_BLOCK || kind == LPORT_BACKLOG_FULL || kind == LPORT_INTERRUPTED;
 }

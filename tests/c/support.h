@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -69,7 +70,7 @@ void assert_times_out(int64_t (*wait)(int64_t handle, int64_t deadline), int64_t
 
 /* True if this machine has an address of IPv6: many containers have none. A test that needs one
  * ends with NEED_INET6, as skipped, where there is none. */
-int have_inet6(void);
+bool have_inet6(void);
 
 #define NEED_INET6()                                                                               \
     do {                                                                                           \
@@ -172,7 +173,7 @@ int in_child(int (*run)(void *data), void *data);
     })
 
 /* True if STATUS says that a call would block or was interrupted. */
-int would_block(int64_t status);
+bool would_block(int64_t status);
 
 /* LEN, or less of it while every octet costs two system calls. */
 size_t amount(size_t len);

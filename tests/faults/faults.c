@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ struct weather {
 };
 
 static struct {
-    _Atomic int watching;
+    atomic_bool watching;
     struct lport_os real;
     struct weather everywhere; /* of $PORT_FAULTS */
     struct weather asked;      /* of a test */
@@ -32,10 +33,10 @@ static struct {
     _Atomic int64_t struck;
 } faults = {.now = &faults.everywhere};
 
-static int strike(int error) {
+static bool strike(int error) {
     atomic_fetch_add(&faults.struck, 1);
     errno = error;
-    return 1;
+    return true;
 }
 
 /* What a disturbed CALL may fail with; 0: nothing. */
@@ -64,7 +65,7 @@ static int disturbance(enum call call, uint64_t draw) {
 }
 
 /* Counts a CALL: true, with errno, if it is to fail. */
-static int fails(enum call call) {
+static bool fails(enum call call) {
     int64_t all = atomic_fetch_add(&faults.calls[CALL_ANY], 1) + 1;
     int64_t own = atomic_fetch_add(&faults.calls[call], 1) + 1;
     if (own >= faults.first[call] && own <= faults.last[call]) {
@@ -180,7 +181,7 @@ static ssize_t faulty_sendmsg(int fd, const struct msghdr *message, int flags) {
 }
 
 static int faulty_close(int fd) {
-    int failed = fails(CALL_CLOSE);
+    bool failed = fails(CALL_CLOSE);
     int error = errno;
     int result = faults.real.close(fd);
     if (failed) {
@@ -194,7 +195,7 @@ static int faulty_close(int fd) {
 
 /* The table stays once it is in place: other threads may be in it. */
 static void put_in_place(void) {
-    if (atomic_exchange(&faults.watching, 1)) {
+    if (atomic_exchange(&faults.watching, true)) {
         return;
     }
     faults.real = lport_os;

@@ -4,6 +4,7 @@
  * An input is a list of calls, each an octet that says which and then the octets that it takes its
  * arguments from. What has to hold: no call blocks, every failure is a status that status.c knows,
  * a call that fails writes no result, and once all is closed nothing is left. */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ static int64_t handles[HANDLES]; /* sockets and pollers; closed ones stay until 
 static int64_t waits[WAITS];
 static struct { int64_t poller, turn; } turns[TURNS]; /* no turn: poller 0 */
 
-static void must(int truth) {
+static void must(bool truth) {
     if (!truth) {
         abort();
     }
@@ -66,13 +67,13 @@ static uint8_t *vector(size_t len) {
     return octets;
 }
 
-static int is_untouched(const void *octets, size_t len) {
+static bool is_untouched(const void *octets, size_t len) {
     for (size_t i = 0; i < len; i++) {
         if (((const uint8_t *)octets)[i] != UNTOUCHED) {
-            return 0;
+            return false;
         }
     }
-    return 1;
+    return true;
 }
 
 /* A block that leads to this machine alone, or that is none. */
@@ -400,11 +401,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         change_poller,
         poll_once,
     };
-    static int filled;
+    static bool filled;
     if (!filled) {
         fill_pools();
     }
-    filled = 1;
+    filled = true;
     int before = free_descriptor();
     input.octets = data;
     input.end = data + size;

@@ -3,6 +3,7 @@
  * The octets are given as they are and, so that the fuzzer need not find it, behind the signature
  * of version 2. What has to hold: no prefix of a header is a header or bad, what is bad stays bad
  * whatever follows, and the ends are blocks that print. */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@ enum { SIGNATURE = 12 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void must(int truth) {
+static void must(bool truth) {
     if (!truth) {
         abort();
     }

@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -39,24 +40,24 @@ static struct {
     int64_t listener;
     uint8_t address[LPORT_ADDRESS_SIZE];
     int32_t option; /* one that sockets of every family have */
-    _Atomic int stop;
+    atomic_bool stop;
     _Atomic int64_t passed, failed;
     _Atomic int64_t moved, waited, closed, polled;
 } test;
 
-static void check(int holds, const char *what, int64_t status) {
+static void check(bool holds, const char *what, int64_t status) {
     atomic_fetch_add(holds ? &test.passed : &test.failed, 1);
     if (!holds) {
         fprintf(stderr, "races: %s: %lld\n", what, (long long)status);
     }
 }
 
-static int is_kind(int64_t status, int32_t kind) {
+static bool is_kind(int64_t status, int32_t kind) {
     return lport_status_kind(status) == kind;
 }
 
 /* What a use of a socket may say when its owner closes it meanwhile, or its peer does. */
-static int is_expected(int64_t status) {
+static bool is_expected(int64_t status) {
     switch (lport_status_kind(status)) {
     case 0:
     case LPORT_CLOSED:
@@ -65,9 +66,9 @@ static int is_expected(int64_t status) {
     case LPORT_CONNECTION_RESET:
     case LPORT_OUTPUT_SHUT:
     case LPORT_NOT_CONNECTED: /* of a name query after a reset */
-        return 1;
+        return true;
     default:
-        return 0;
+        return false;
     }
 }
 
@@ -112,7 +113,7 @@ static int64_t wait_for(int64_t socket, int32_t interest, int64_t ns) {
 }
 
 /* A connection over TCP through the listener that all builders share, one of them at a time. */
-static int connect_pair(int64_t ends[2]) {
+static bool connect_pair(int64_t ends[2]) {
     uint8_t own[LPORT_ADDRESS_SIZE], peer[LPORT_ADDRESS_SIZE];
     static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
     pthread_mutex_lock(&turn);
@@ -131,7 +132,7 @@ static int connect_pair(int64_t ends[2]) {
     check(ends[1] > 0, "accept", ends[1]);
     lport_socket_name(ends[0], own);
     lport_socket_peer(ends[1], peer);
-    int same = memcmp(own, peer, sizeof own) == 0;
+    bool same = memcmp(own, peer, sizeof own) == 0;
     check(same, "the ends belong together", same);
     return status == 0 && ends[1] > 0;
 }
@@ -327,7 +328,7 @@ int main(void) {
         pthread_create(&threads[i], NULL, roles[i % ROLES], &selves[i]);
     }
     nanosleep(&pause, NULL);
-    atomic_store(&test.stop, 1);
+    atomic_store(&test.stop, true);
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -443,7 +444,7 @@ Test(address, local_names_are_equal_octet_by_octet) {
 
 /* ---- the kernel's form ----------------------------------------------------------------------- */
 
-static int64_t round_trip(const uint8_t *address, int mapped, uint8_t *again) {
+static int64_t round_trip(const uint8_t *address, bool mapped, uint8_t *again) {
     struct sockaddr_storage storage;
     memset(&storage, 0xaa, sizeof storage);
     memset(again, 0xaa, LPORT_ADDRESS_SIZE);
@@ -463,7 +464,7 @@ Test(address, literals_survive_the_kernels_form) {
         if (family < 0 || strncmp(rows.field[4], "::ffff:", 7) == 0) {
             continue;
         }
-        cr_assert_eq(round_trip(address, 0, again), family, "line %d", rows.number);
+        cr_assert_eq(round_trip(address, false, again), family, "line %d", rows.number);
         cr_assert_arr_eq(again, address, sizeof again, "line %d", rows.number);
     }
     cr_assert(vectors_close(&rows));
@@ -498,7 +499,7 @@ Test(address, an_ipv4_address_goes_to_the_kernel_mapped_and_comes_back_plain) {
     cr_assert_eq(lport_address_to_kernel(address, 1, &storage), (int64_t)sizeof *in6);
     cr_assert_eq(in6->sin6_family, AF_INET6);
     cr_assert(IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr));
-    cr_assert_eq(round_trip(address, 1, again), LPORT_INET);
+    cr_assert_eq(round_trip(address, true, again), LPORT_INET);
     cr_assert_arr_eq(again, address, sizeof again);
 }
 
@@ -506,10 +507,10 @@ Test(address, mapping_leaves_other_families_alone) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     uint8_t again[LPORT_ADDRESS_SIZE];
     parse_good("2001:db8::1", 80, address);
-    cr_assert_eq(round_trip(address, 1, again), LPORT_INET6);
+    cr_assert_eq(round_trip(address, true, again), LPORT_INET6);
     cr_assert_arr_eq(again, address, sizeof again);
     lport_address_local("/tmp/s", 6, address);
-    cr_assert_eq(round_trip(address, 1, again), LPORT_LOCAL);
+    cr_assert_eq(round_trip(address, true, again), LPORT_LOCAL);
     cr_assert_arr_eq(again, address, sizeof again);
 }
 
@@ -517,7 +518,7 @@ Test(address, the_wildcard_is_the_ipv6_one_for_the_kernel) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
     uint8_t again[LPORT_ADDRESS_SIZE];
     lport_address_set_port(any, 8080);
-    cr_assert_eq(round_trip(any, 0, again), LPORT_INET6);
+    cr_assert_eq(round_trip(any, false, again), LPORT_INET6);
     cr_assert_str_eq(print(again), "::");
     cr_assert_eq(lport_address_port(again), 8080);
 }
@@ -543,7 +544,7 @@ Test(address, local_names_of_every_length_survive_the_kernels_form) {
             uint8_t address[LPORT_ADDRESS_SIZE];
             uint8_t again[LPORT_ADDRESS_SIZE];
             cr_assert_eq(lport_address_local(name, len, address), LPORT_LOCAL);
-            cr_assert_eq(round_trip(address, 0, again), LPORT_LOCAL);
+            cr_assert_eq(round_trip(address, false, again), LPORT_LOCAL);
             cr_assert_arr_eq(again, address, sizeof again);
         }
     }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ static void assert_flags(const char *text) {
     static const char *const known[] = {"up",        "running",   "loopback",    "point-to-point",
                                         "broadcast", "multicast", "promiscuous", "no-arp"};
     char copy[64], *rest = NULL;
-    int up = 0;
+    bool up = false;
     (void)snprintf(copy, sizeof copy, "%s", text);
     for (char *flag = strtok_r(copy, ",", &rest); flag; flag = strtok_r(NULL, ",", &rest)) {
         size_t i = 0;
@@ -29,7 +30,7 @@ static void assert_flags(const char *text) {
             i++;
         }
         cr_assert_lt(i, sizeof known / sizeof *known, "%s of %s", flag, text);
-        up |= i == 0;
+        up = up || i == 0;
     }
     cr_assert(up, "%s", text);
 }

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -84,7 +85,7 @@ SOCKET_TEST(os, a_poll_after_its_deadline_looks_once) {
 }
 
 static struct timespec seen_timeout;
-static int seen_null;
+static bool seen_null;
 
 static int noting_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout) {
     (void)fds, (void)count;
@@ -98,7 +99,7 @@ SOCKET_TEST(os, far_deadlines_are_far_and_never_is_no_timeout) {
     struct lport_os real = lport_os;
     lport_os.ppoll = noting_ppoll;
     int never = lport_os_poll(NULL, 0, LPORT_NEVER);
-    int never_null = seen_null;
+    bool never_null = seen_null;
     int far = lport_os_poll(NULL, 0, LPORT_NEVER - 1);
     lport_os = real;
     cr_assert(never == 1 && never_null);

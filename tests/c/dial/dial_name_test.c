@@ -11,6 +11,7 @@
 #include <netdb.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <stdbool.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -54,7 +55,7 @@ Test(dial_name, a_name_whose_address_takes_its_time) {
 /* There is no attempt yet whose descriptor a step could look at. */
 Test(dial_name, while_a_name_is_asked_for_a_step_polls_nothing) {
     int64_t listener = listen_at("127.0.0.2", 0, -1);
-    fake.gated = 1;
+    fake.gated = true;
     fake.texts[0] = "127.0.0.2";
     int64_t dial = open_dial("slow.test", port_of(listener));
     cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
@@ -94,7 +95,7 @@ Test(dial_name, a_name_with_several_addresses_needs_no_standard_input) {
     keep_silent(&silence, "127.0.0.1", 0);
     int input = dup(0);
     close(0);
-    fake.gated = 1;
+    fake.gated = true;
     fake.texts[0] = "127.0.0.1";
     fake.texts[1] = "127.0.0.2";
     int64_t dial = open_dial("two.test", port_of(silence.listener));
@@ -132,7 +133,7 @@ Test(dial_name, a_name_that_is_not_found) {
 }
 
 Test(dial_name, a_dial_that_is_decided_is_not_waited_for) {
-    fake.gated = 1;
+    fake.gated = true;
     fake.result = EAI_NONAME;
     int64_t dial = open_dial("slow.test", 80);
     cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
@@ -145,7 +146,7 @@ Test(dial_name, a_dial_that_is_decided_is_not_waited_for) {
 }
 
 Test(dial_name, one_deadline_covers_the_resolver_too) { /* behaviour 50 */
-    fake.gated = 1;
+    fake.gated = true;
     fake.texts[0] = "127.0.0.1";
     int64_t dial = open_dial("slow.test", 80);
     assert_times_out(finish, dial, 100 * MS, 600 * MS);
@@ -157,7 +158,7 @@ Test(dial_name, one_deadline_covers_the_resolver_too) { /* behaviour 50 */
 }
 
 Test(dial_name, an_answer_that_races_with_the_close_hurts_nobody) { /* behaviour 26 */
-    fake.gated = 1;
+    fake.gated = true;
     fake.texts[0] = "127.0.0.1";
     for (int i = 0; i < 300; i++) {
         int64_t dial = open_dial("slow.test", 80);
@@ -176,7 +177,7 @@ Test(dial_name, an_answer_that_races_with_the_close_hurts_nobody) { /* behaviour
 
 /* A dial whose name the resolver is just looking up, until the gate is opened. */
 static int64_t open_dial_that_waits(void) {
-    fake.gated = 1;
+    fake.gated = true;
     fake.texts[0] = "127.0.0.1";
     int64_t dial = open_dial("slow.test", 80);
     cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);

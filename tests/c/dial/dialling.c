@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -87,7 +88,8 @@ void end_connected(int64_t dial, int64_t socket, int64_t listener) {
 int32_t refusing_port(void) {
     struct sockaddr_in6 wide = {.sin6_family = AF_INET6};
     struct sockaddr_in narrow = {.sin_family = AF_INET};
-    int inet6 = have_inet6(), on = 1;
+    bool inet6 = have_inet6();
+    int on = 1;
     socklen_t len = inet6 ? sizeof wide : sizeof narrow;
     struct sockaddr *own = inet6 ? (struct sockaddr *)&wide : (struct sockaddr *)&narrow;
     int fd = socket(own->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);

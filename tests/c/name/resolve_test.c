@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static void use_fake(void) {
 
 /* Every call of the fake waits in it from now on, or not any more: then COUNT calls may go on. */
 static void shut_gate(void) {
-    fake.gated = 1;
+    fake.gated = true;
 }
 
 static void open_gate(int count) {
@@ -578,7 +579,7 @@ Test(resolve, a_wait_can_be_abandoned_at_any_moment) { /* behaviour 26 */
 
 /* In a child: the query of the parent has failed, and new ones are answered. 0 if so. */
 static int child_of_fork(int64_t query) {
-    fake.gated = 0;
+    fake.gated = false;
     if (lport_resolve_wait(query, LPORT_NEVER) != 0 ||
         kind(lport_resolve_count(query)) != LPORT_RESOLVER_TRY_AGAIN ||
         lport_resolve_close(query) != 0 || lport_resolve_pending() != 0) {
@@ -654,7 +655,7 @@ Test(resolve, a_child_of_fork_wakes_its_own_threads) {
         cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
         lport_resolve_close(queries[i]);
     }
-    fake.gated = 0;
+    fake.gated = false;
     cr_assert_eq(in_child(ask_again_and_again, NULL), 0);
 }
 
@@ -668,7 +669,7 @@ Test(resolve, a_child_of_fork_has_a_queue_of_its_own) {
     for (int i = 0; i < 32; i++) {
         sem_wait(&fake.entered);
     }
-    fake.gated = 0;
+    fake.gated = false;
     cr_assert_eq(in_child(ask_again_and_again, NULL), 0);
     open_gate(32);
     for (int i = 0; i < 34; i++) {
@@ -741,7 +742,7 @@ Test(resolve, without_a_thread_nothing_is_left_behind) {
     lport_resolve_close(second);
     cr_assert_eq(lport_resolve_pending(), 0);
     lport_resolver.thread_create = pthread_create;
-    fake.gated = 0;
+    fake.gated = false;
     lport_resolve_close(asked("many.test", 0));
     cr_assert_eq(lport_resolve_threads(), 1, "what failed is not in the queue");
 }

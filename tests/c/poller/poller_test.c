@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/select.h>
@@ -665,7 +666,7 @@ enum { HEARERS = 4, PLACES = 16, ROUNDS = 3000 };
 
 static struct {
     int64_t poller;
-    _Atomic int stop;
+    atomic_bool stop;
     _Atomic int64_t heard;
 } shared;
 
@@ -695,7 +696,7 @@ POLLER_TEST(many_threads_share_one_poller) {
     struct task tasks[HEARERS];
     int64_t ends[PLACES][2], said = 0;
     shared.poller = open_poller(backend);
-    atomic_store(&shared.stop, 0);
+    atomic_store(&shared.stop, false);
     atomic_store(&shared.heard, 0);
     for (int i = 0; i < HEARERS; i++) {
         task_start(&tasks[i], hearing, NULL);
@@ -726,7 +727,7 @@ POLLER_TEST(many_threads_share_one_poller) {
     while (atomic_load(&shared.heard) < said && lport_clock_now() < limit) {
         sched_yield();
     }
-    atomic_store(&shared.stop, 1);
+    atomic_store(&shared.stop, true);
     cr_assert_geq(lport_socket_close(shared.poller, 0), 0);
     for (int i = 0; i < HEARERS; i++) {
         int64_t result = task_join(&tasks[i]);
@@ -858,7 +859,7 @@ POLLER_TEST(any_failing_call_leaves_nothing_behind) {
 static int in_the_child(void *data) {
     struct adding *self = data;
     struct event event;
-    int right =
+    bool right =
         lport_status_kind(take(self->poller, &event, 1, 0)) == LPORT_CLOSED &&
         lport_status_kind(lport_poller_add(self->poller, self->socket, 0)) == LPORT_CLOSED &&
         lport_socket_close(self->socket, 0) == 0 && lport_socket_close(self->poller, 0) == 0;
@@ -873,7 +874,7 @@ static void count_eventpolls(int fd, const char *what, void *count) {
 static int close_in_the_child(void *poller) {
     int before = 0, after = 0;
     each_descriptor(count_eventpolls, &before);
-    int closed = lport_socket_close(*(int64_t *)poller, 0) == 0;
+    bool closed = lport_socket_close(*(int64_t *)poller, 0) == 0;
     each_descriptor(count_eventpolls, &after);
     return closed && after == before - 1 ? 0 : 1;
 }

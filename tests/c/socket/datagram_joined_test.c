@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -50,7 +51,7 @@ static void close_ends(const struct ends *ends) {
 }
 
 /* True if this system joins messages at all. */
-static int is_joining(int64_t socket) {
+static bool is_joining(int64_t socket) {
     int on = 0;
     socklen_t len = sizeof on;
     return getsockopt((int)lport_socket_descriptor(socket), IPPROTO_UDP, LPORT_DATAGRAM_JOIN, &on,
@@ -225,7 +226,7 @@ SOCKET_TEST(datagram_joined, an_adopted_descriptor_is_known_for_it) {
     struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int on = 1, fd = socket(AF_INET, SOCK_DGRAM, 0);
     cr_assert_eq(bind(fd, (struct sockaddr *)&own, sizeof own), 0);
-    int joining = setsockopt(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN, &on, sizeof on) == 0;
+    bool joining = setsockopt(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN, &on, sizeof on) == 0;
     int64_t socket = lport_descriptor_adopt(fd);
     cr_assert_gt(socket, 0);
     assert_kind(lport_datagram_receive(socket, in.octets, ROOM, NULL, 0),

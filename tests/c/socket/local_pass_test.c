@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -240,7 +241,7 @@ SOCKET_TEST(local_pass, what_comes_without_descriptors) {
     int64_t fds[2], zero = 0;
     for (int k = 0; k < KINDS; k++) {
         int64_t ends[2];
-        int stream = kinds[k] == LPORT_STREAM;
+        bool stream = kinds[k] == LPORT_STREAM;
         cr_assert_eq(lport_socket_pair(kinds[k], ends), 0);
         assert_kind(undisturbed(lport_local_receive(ends[1], octets, 8, fds, 2)),
                     LPORT_WOULD_BLOCK);

@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,7 @@ static void leave_place(void) {
     cr_assert_eq(rmdir(place.directory), 0, "%s: %s", place.directory, strerror(errno));
 }
 
-static int exists(void) {
+static bool exists(void) {
     struct stat file;
     return lstat(place.path, &file) == 0;
 }
@@ -546,7 +547,7 @@ SOCKET_TEST(local, a_directory_that_may_not_be_written) {
 
 struct attempt {
     int32_t kind, mode, flags;
-    int stale; /* somebody's stale name is there already */
+    bool stale; /* somebody's stale name is there already */
 };
 
 static int64_t make_listener(void *data) {
@@ -582,13 +583,13 @@ SOCKET_TEST(local, a_mode_that_cannot_be_set_is_no_listener) {
 /* Behaviour 64: no descriptor, no slot and no path is left. */
 SOCKET_TEST(local, a_listener_that_cannot_be_made_leaves_nothing) {
     static const struct attempt attempts[] = {
-        {LPORT_STREAM, -1, 0, 0},
-        {LPORT_STREAM, 0600, 0, 0},
-        {LPORT_STREAM, -1, LPORT_UNLINK, 0},
-        {LPORT_STREAM, 0600, LPORT_UNLINK, 0},
-        {LPORT_DATAGRAM, 0600, LPORT_UNLINK, 0},
-        {LPORT_SEQPACKET, 0600, LPORT_UNLINK, 0},
-        {LPORT_STREAM, 0600, LPORT_UNLINK, 1},
+        {LPORT_STREAM, -1, 0, false},
+        {LPORT_STREAM, 0600, 0, false},
+        {LPORT_STREAM, -1, LPORT_UNLINK, false},
+        {LPORT_STREAM, 0600, LPORT_UNLINK, false},
+        {LPORT_DATAGRAM, 0600, LPORT_UNLINK, false},
+        {LPORT_SEQPACKET, 0600, LPORT_UNLINK, false},
+        {LPORT_STREAM, 0600, LPORT_UNLINK, true},
     };
     enter_place("s");
     for (size_t i = 0; i < sizeof attempts / sizeof *attempts; i++) {

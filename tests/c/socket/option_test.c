@@ -11,6 +11,7 @@
 #include <ifaddrs.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -200,7 +201,7 @@ SOCKET_TEST(option, choices_have_names_and_end) {
 
 /* Sets option I on SOCKET to its sample and reads it again. */
 static void assert_takes_its_sample(int i, int64_t socket) {
-    int buffer = strstr(promised[i].name, "-buffer") != NULL;
+    bool buffer = strstr(promised[i].name, "-buffer") != NULL;
     cr_assert_eq(set(socket, promised[i].name, promised[i].sample), 0, "%s", promised[i].name);
     int64_t now = get(socket, promised[i].name);
     if (buffer) { /* the kernel doubles what it is given, for its own use */
@@ -262,7 +263,7 @@ SOCKET_TEST(option, those_with_none_take_it_and_tell_it) {
     for (int32_t i = 0; lport_option_name(i) != NULL; i++) {
         const char *name = lport_option_name(i);
         int64_t access = lport_option_access(i);
-        int textual = strcmp(lport_option_kind(i), "text") == 0;
+        bool textual = strcmp(lport_option_kind(i), "text") == 0;
         if ((access & LPORT_OPTION_WRITABLE) == 0 || textual || strstr(name, "multicast") != NULL ||
             lport_status_kind(lport_option_get(socket, i)) == LPORT_NOT_SUPPORTED) {
             continue;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -594,7 +595,7 @@ struct seen {
 
 static void check_flags(int fd, const char *what, void *data) {
     struct seen *seen = data;
-    int ours = strncmp(what, "socket:", 7) == 0 || strcmp(what, "anon_inode:[eventfd]") == 0;
+    bool ours = strncmp(what, "socket:", 7) == 0 || strcmp(what, "anon_inode:[eventfd]") == 0;
     if (!ours || fd < seen->below) {
         return;
     }

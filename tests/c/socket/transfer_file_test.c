@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -262,10 +263,10 @@ static void count_signal(int number) {
     atomic_fetch_add(&signals, 1);
 }
 
-static int pipe_is_pending(void) {
+static bool pipe_is_pending(void) {
     sigset_t pending;
     sigpending(&pending);
-    return sigismember(&pending, SIGPIPE);
+    return sigismember(&pending, SIGPIPE) == 1;
 }
 
 /* The peer is gone: a status each time, and no signal, whoever asked for it and blocks it or not.

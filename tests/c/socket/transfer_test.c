@@ -4,6 +4,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -474,7 +475,8 @@ static int64_t checking(void *data) {
 }
 
 /* LEN octets from one end to the other, and where ALSO_BACK the same way back at once. */
-static void assert_streams(int32_t family, size_t len, size_t piece, int also_back, uint64_t seed) {
+static void assert_streams(int32_t family, size_t len, size_t piece, bool also_back,
+                           uint64_t seed) {
     int64_t ends[2];
     struct task tasks[4];
     struct stream streams[4];
@@ -497,14 +499,14 @@ static void assert_streams(int32_t family, size_t len, size_t piece, int also_ba
 /* Behaviour 37. */
 SOCKET_TEST(transfer, a_megabyte_in_kilobytes_and_then_end_of_file) {
     for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
-        assert_streams(families[i], amount(MEGABYTE), 1024, 0, faults_seed());
+        assert_streams(families[i], amount(MEGABYTE), 1024, false, faults_seed());
     }
 }
 
 /* Behaviour 39. */
 SOCKET_TEST(transfer, a_megabyte_each_way_at_once_in_random_pieces) {
     for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
-        assert_streams(families[i], amount(MEGABYTE), 0, 1, faults_seed());
+        assert_streams(families[i], amount(MEGABYTE), 0, true, faults_seed());
     }
 }
 
@@ -514,7 +516,7 @@ SOCKET_TEST(transfer, octets_one_by_one_through_signals_and_full_buffers) {
     for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         faults_disturb(seed, 30);
         faults_cut(1);
-        assert_streams(families[i], 6000, 0, 1, seed);
+        assert_streams(families[i], 6000, 0, true, seed);
         cr_assert_gt(faults_struck(), 6000, "seed %llu", (unsigned long long)seed);
         faults_clear();
     }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -380,7 +381,7 @@ static void catch_signals(void) {
 
 static struct {
     pthread_t target;
-    _Atomic int stop;
+    atomic_bool stop;
 } storm;
 
 static int64_t storming(void *data) {
@@ -405,7 +406,7 @@ SOCKET_TEST(wait, signals_are_waited_out) {
         assert_times_out(receive_octet, ends[0], 100 * MS, 1000 * MS);
         cr_assert_lt(lport_clock_now(), limit, "no signals come");
     } while (atomic_load(&signals_seen) <= 20);
-    atomic_store(&storm.stop, 1);
+    atomic_store(&storm.stop, true);
     task_join(&task);
     close_both(ends);
 }
@@ -420,7 +421,7 @@ SOCKET_TEST(wait, a_signal_ends_a_wait_that_asks_for_it) {
     task_start(&task, storming, NULL);
     int64_t wait = lport_wait_begin(ends[0], LPORT_INPUT);
     int64_t ready = lport_wait_poll(wait, LPORT_NEVER, 1);
-    atomic_store(&storm.stop, 1);
+    atomic_store(&storm.stop, true);
     task_join(&task);
     assert_kind(ready, LPORT_INTERRUPTED);
     assert_kind(lport_wait_poll(wait, 0, 1), LPORT_TIMED_OUT);
