@@ -1,5 +1,5 @@
-/* handle - the table of sockets (layer 2). Stands on os, status, clock, pool and patience; calls
- * wait to wake whoever waits.
+/* handle - the table of sockets (layer 2). Stands on os, status, clock, pool; what a close does
+ * besides is in socket.c.
  *
  * Invariant: a descriptor is closed exactly once, by the last user to leave its slot after the
  * closing mark was set, and the slot's generation changes before the slot can be used again. So
@@ -9,8 +9,6 @@
 
 #include "libport.h"
 #include "base/os.h"
-#include "patience.h"
-#include "wait.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -272,14 +270,17 @@ int64_t lport_handle_reserve(struct lport_slot **slot) {
     return *slot == NULL ? lport_status_make(LPORT_MEMORY_EXHAUSTED) : 0;
 }
 
-/* Sets the closing mark: true for the one caller that did. The caller has entered the slot. */
-static bool mark_closing(struct lport_slot *slot) {
-    return (atomic_fetch_or(&slot->state, CLOSING) & CLOSING) == 0;
+bool lport_handle_mark_closing(struct lport_slot *slot, int32_t flags) {
+    if ((atomic_fetch_or(&slot->state, CLOSING) & CLOSING) != 0) {
+        return false;
+    }
+    atomic_fetch_or(&slot->flags, (flags & LPORT_RESET) != 0 ? LPORT_SLOT_RESET : 0);
+    atomic_fetch_sub(&open_count, 1);
+    return true;
 }
 
-/* Tells whoever watches SLOT that it is being closed. A watch that comes later looks at the mark,
- * under the same lock. */
-static void tell_watches(struct lport_slot *slot) {
+/* A watch that comes later looks at the mark, under the same lock. */
+void lport_handle_tell_watches(struct lport_slot *slot) {
     pthread_mutex_lock(&slot->lock);
     while (slot->watches != NULL) {
         struct lport_watch *watch = slot->watches;
@@ -289,24 +290,8 @@ static void tell_watches(struct lport_slot *slot) {
     pthread_mutex_unlock(&slot->lock);
 }
 
-int64_t lport_socket_close(int64_t socket, int32_t flags) {
-    struct lport_slot *slot;
-    int64_t entered = lport_handle_enter(socket, &slot);
-    if (entered < 0) {
-        return entered;
-    }
-    bool first = mark_closing(slot);
-    if (first) {
-        atomic_fetch_or(&slot->flags, (flags & LPORT_RESET) != 0 ? LPORT_SLOT_RESET : 0);
-        atomic_fetch_sub(&open_count, 1);
-        lport_wait_wake_slot(slot, LPORT_INPUT | LPORT_OUTPUT);
-        tell_watches(slot);
-    }
-    lport_handle_leave(slot);
-    if (!first) {
-        return lport_status_make(LPORT_CLOSED);
-    }
-    return generation_of(atomic_load(&slot->state)) == generation_in(socket) ? 1 : 0;
+bool lport_handle_is_gone(struct lport_slot *slot, int64_t socket) {
+    return generation_of(atomic_load(&slot->state)) != generation_in(socket);
 }
 
 /* AWAITED is raised for good: a wait that is abandoned must not leave it wrong, and a slot in which
@@ -331,16 +316,6 @@ int64_t lport_socket_gone(int64_t socket, int64_t deadline) {
         }
         lport_os_wait_word((uint32_t *)&slot->epoch, epoch, deadline);
     }
-}
-
-int64_t lport_socket_descriptor(int64_t socket) {
-    struct lport_slot *slot;
-    int64_t fd = lport_handle_enter(socket, &slot);
-    if (fd >= 0) {
-        lport_patience_end(slot, (int)fd);
-        lport_handle_leave(slot);
-    }
-    return fd;
 }
 
 int64_t lport_socket_state(int64_t socket) {

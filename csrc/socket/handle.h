@@ -89,6 +89,13 @@ bool lport_handle_has(int fd);
 /* True once the slot, which the caller has entered, is being closed. */
 bool lport_handle_is_closing(struct lport_slot *slot);
 
+/* [nowait] What lport_socket_close is made of. Marks SLOT, which the caller has entered, as closing
+ * with its FLAGS: true for the one caller that did. Tells whoever watches SLOT of it. True once the
+ * descriptor of SOCKET, whose slot was SLOT, is closed. */
+bool lport_handle_mark_closing(struct lport_slot *slot, int32_t flags);
+void lport_handle_tell_watches(struct lport_slot *slot);
+bool lport_handle_is_gone(struct lport_slot *slot, int64_t socket);
+
 /* The slot of SOCKET, which the caller has entered and not yet left, closing or not; NULL where
  * nobody is in it. */
 struct lport_slot *lport_handle_entered(int64_t socket);

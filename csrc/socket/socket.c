@@ -1,7 +1,7 @@
-/* socket - create, bind, listen, accept, connect, shut down, name (layer 2).
+/* socket - create, close, bind, listen, accept, connect, shut down, name (layer 2).
  *
- * Stands on os, status, address, handle, option. Invariant: a function that fails leaves no
- * descriptor and no slot behind; the slot is reserved before the descriptor is made. */
+ * Stands on os, status, address, handle, wait, patience, option. Invariant: a function that fails
+ * leaves no descriptor and no slot behind; the slot is reserved before the descriptor is made. */
 #include "socket.h"
 
 #include "address/address.h"
@@ -9,6 +9,8 @@
 #include "libport.h"
 #include "option.h"
 #include "base/os.h"
+#include "patience.h"
+#include "wait.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -83,6 +85,34 @@ close_fd:
 release_slot:
     lport_handle_release(slot);
     return status;
+}
+
+int64_t lport_socket_close(int64_t socket, int32_t flags) {
+    struct lport_slot *slot;
+    int64_t entered = lport_handle_enter(socket, &slot);
+    if (entered < 0) {
+        return entered;
+    }
+    bool first = lport_handle_mark_closing(slot, flags);
+    if (first) {
+        lport_wait_wake_slot(slot, LPORT_INPUT | LPORT_OUTPUT);
+        lport_handle_tell_watches(slot);
+    }
+    lport_handle_leave(slot);
+    if (!first) {
+        return lport_status_make(LPORT_CLOSED);
+    }
+    return lport_handle_is_gone(slot, socket) ? 0 : 1;
+}
+
+int64_t lport_socket_descriptor(int64_t socket) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd >= 0) {
+        lport_patience_end(slot, (int)fd);
+        lport_handle_leave(slot);
+    }
+    return fd;
 }
 
 /* Runs CALL (bind, connect) with the kernel's form of ADDRESS on SOCKET; 0 or a status for CONTEXT.
