@@ -110,16 +110,9 @@ int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-/* A UDP socket is told of hosts that cannot be reached, which breaks no connection; the errors of
- * local sockets are those of a transfer. */
-int64_t lport_datagram_failed(struct lport_slot *slot, int error) {
-    enum lport_context context = slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL;
-    return lport_transfer_note_broken(slot, lport_status_from_errno(context, error));
-}
-
 static int64_t send_connected(struct lport_slot *slot, int fd, const uint8_t *octets, size_t len) {
     ssize_t count = lport_transfer_send(fd, octets, len);
-    return count < 0 ? lport_datagram_failed(slot, errno) : count;
+    return count < 0 ? lport_transfer_message_failed(slot, errno) : count;
 }
 
 /* poll(2) says that a local socket is writable while the receiver of a name has no room. */
@@ -138,7 +131,7 @@ static int64_t send_to(struct lport_slot *slot, int fd, const uint8_t *octets, s
     if (count < 0 && errno == EAGAIN && slot->family == LPORT_LOCAL) {
         return lport_status_make(LPORT_BACKLOG_FULL);
     }
-    return count < 0 ? lport_datagram_failed(slot, errno) : count;
+    return count < 0 ? lport_transfer_message_failed(slot, errno) : count;
 }
 
 int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
@@ -166,7 +159,7 @@ static int64_t receive_connected(struct lport_slot *slot, int fd, uint8_t *octet
     do {
         count = lport_os.recv(fd, octets, len, flags);
     } while (lport_patience_again(count, flags));
-    return count < 0 ? lport_datagram_failed(slot, errno) : count;
+    return count < 0 ? lport_transfer_message_failed(slot, errno) : count;
 }
 
 static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
@@ -179,7 +172,7 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
         count = lport_os.recvfrom(fd, octets, len, flags, (struct sockaddr *)&storage, &size);
     } while (lport_patience_again(count, flags));
     if (count < 0) {
-        return lport_datagram_failed(slot, errno);
+        return lport_transfer_message_failed(slot, errno);
     }
     int64_t family = lport_address_from_kernel(&storage, size, sender);
     return family < 0 ? family : count;
@@ -191,7 +184,7 @@ static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, 
     struct iovec piece = {octets, len};
     union {
         struct cmsghdr header; /* for its alignment */
-        char octets[LPORT_DATAGRAM_ROWS];
+        char octets[LPORT_TRANSFER_ROWS];
     } control;
     struct msghdr message = {.msg_name = &storage,
                              .msg_namelen = sizeof storage,
@@ -199,7 +192,7 @@ static int64_t receive_packet(struct lport_slot *slot, int fd, uint8_t *octets, 
                              .msg_iovlen = 1,
                              .msg_control = &control,
                              .msg_controllen = sizeof control};
-    int64_t count = lport_datagram_receive_message(slot, fd, &message, flags);
+    int64_t count = lport_transfer_receive_message(slot, fd, &message, flags);
     if (count >= 0 && sender != NULL) {
         lport_address_from_kernel(&storage, message.msg_namelen, sender);
     }

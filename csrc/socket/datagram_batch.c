@@ -160,7 +160,7 @@ static int64_t send_piece(struct lport_slot *slot, int fd, const struct batch *b
         return 0; /* again, and this time nothing is joined */
     }
     if (sent < 0) {
-        return lport_datagram_failed(slot, errno);
+        return lport_transfer_message_failed(slot, errno);
     }
     for (int i = 0; i < sent; i++) {
         messages += piece.sizes[i];
@@ -236,7 +236,7 @@ static int64_t receive_groups(struct lport_slot *slot, int fd, struct piece *pie
     do {
         got = lport_os.recvmmsg(fd, piece->groups, (unsigned)count, MSG_TRUNC | MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
-    return got >= 0 ? got : lport_datagram_failed(slot, errno);
+    return got >= 0 ? got : lport_transfer_message_failed(slot, errno);
 }
 
 /* Offers the LEN octets at OCTETS for what comes as group INDEX of PIECE. No room for more is

@@ -1,11 +1,9 @@
 /* local_pass - what only local sockets can carry (layer 2), unix(7): who the peer is, or the sender
- * of a message, and descriptors. Part of local; stands on os, status, address, handle, transfer,
- * datagram.
+ * of a message, and descriptors. Part of local; stands on os, status, address, handle, transfer.
  *
  * Invariant: a descriptor that has arrived is close-on-exec, and is either given to the caller or
  * closed. */
 #include "address/address.h"
-#include "datagram.h"
 #include "handle.h"
 #include "libport.h"
 #include "base/os.h"
@@ -21,7 +19,7 @@ enum { DESCRIPTORS_MAX = 253 }; /* SCM_MAX_FD, unix(7) */
 
 /* What may come before descriptors: what tells a packet from the end, and the sender, where a user
  * has asked for it (SO_PASSCRED). */
-enum { OTHER_ROWS = LPORT_DATAGRAM_ROWS + CMSG_SPACE(sizeof(struct ucred)) };
+enum { OTHER_ROWS = LPORT_TRANSFER_ROWS + CMSG_SPACE(sizeof(struct ucred)) };
 
 union control {
     struct cmsghdr header; /* for its alignment */
@@ -198,7 +196,7 @@ static int64_t receive_parcel(struct lport_slot *slot, int fd, const struct parc
         message.msg_namelen = sizeof storage;
     }
     int64_t count =
-        lport_datagram_receive_message(slot, fd, &message, how | MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        lport_transfer_receive_message(slot, fd, &message, how | MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (count >= 0) {
         take_rows(&message, parcel);
         if (parcel->sender != NULL) {

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 /* Returns STATUS, of a call on SLOT that receives or sends, and remembers it in SLOT if it says
  * that the connection is dead. Every such call that failed has to come here: it also takes the next
@@ -31,5 +32,17 @@ ssize_t lport_transfer_send_message(int fd, const struct msghdr *message);
 /* What a call of the system says that sent COUNT octets on SLOT, or -1 and an errno: COUNT, or a
  * status, remembered where it says that the connection is dead. */
 int64_t lport_transfer_sent(struct lport_slot *slot, ssize_t count);
+
+/* The status of a call that moves messages of SLOT and gave ERROR. */
+int64_t lport_transfer_message_failed(struct lport_slot *slot, int error);
+
+/* Room for what the next function asks the system to tell with a packet. */
+enum { LPORT_TRANSFER_ROWS = CMSG_SPACE(sizeof(struct timeval)) };
+
+/* recvmsg(2) with the flags HOW, those of lport_patience_flags among them, on FD, the descriptor of
+ * SLOT, of whatever kind: how many octets, and MESSAGE as the system leaves it; LPORT_END, or what
+ * broke the connection, at its end; or another status. */
+int64_t lport_transfer_receive_message(struct lport_slot *slot, int fd, struct msghdr *message,
+                                       int how);
 
 #endif

@@ -1,20 +1,25 @@
-/* datagram_packet - messages with what the system tells beside them, and the end of sequenced
- * packets (layer 2). Part of datagram; stands on os, status, handle, patience, transfer.
+/* transfer_message - messages with what the system tells beside them, and the end of sequenced
+ * packets (layer 2). Part of transfer; stands on os, status, handle, patience.
  *
  * A receive gives 0 for an empty packet and for the end of a connection alike. But a packet has a
  * time of arrival, where that was asked for (SO_TIMESTAMP, socket(7)), and the end has none.
  *
  * Invariant: of sequenced packets nothing is received before times are asked for, and a failure is
  * told after the packets that arrived before it. */
-#include "datagram.h"
+#include "transfer.h"
 
 #include "libport.h"
 #include "base/os.h"
 #include "patience.h"
-#include "transfer.h"
 
 #include <errno.h>
-#include <stdbool.h>
+
+/* A UDP socket is told of hosts that cannot be reached, which breaks no connection; the errors of
+ * local sockets are those of a transfer. */
+int64_t lport_transfer_message_failed(struct lport_slot *slot, int error) {
+    enum lport_context context = slot->family == LPORT_LOCAL ? LPORT_IN_TRANSFER : LPORT_IN_GENERAL;
+    return lport_transfer_note_broken(slot, lport_status_from_errno(context, error));
+}
 
 /* Sees to it that every packet that SLOT receives on FD has a time. 0 or a status. */
 static int64_t ask_for_times(struct lport_slot *slot, int fd) {
@@ -43,7 +48,7 @@ static int64_t receive(struct lport_slot *slot, int fd, const struct msghdr *ask
         count = lport_os.recvmsg(fd, message, how);
     } while (lport_patience_again(count, how));
     if (count < 0) {
-        return lport_datagram_failed(slot, errno);
+        return lport_transfer_message_failed(slot, errno);
     }
     if (is_end(slot, count, message)) {
         int64_t broken = atomic_load(&slot->broken);
@@ -52,7 +57,7 @@ static int64_t receive(struct lport_slot *slot, int fd, const struct msghdr *ask
     return count;
 }
 
-int64_t lport_datagram_receive_message(struct lport_slot *slot, int fd, struct msghdr *message,
+int64_t lport_transfer_receive_message(struct lport_slot *slot, int fd, struct msghdr *message,
                                        int how) {
     const struct msghdr asked = *message; /* a receive leaves other lengths in it */
     int64_t status = ask_for_times(slot, fd);
