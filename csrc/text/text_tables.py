@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes text_tables.c:  python3 text_tables.py > text_tables.c
 
-The result is kept beside this script, so that building needs no Python; tests/c/text/text_test.c works
-the tables out again and compares."""
+The result is kept beside this script, so that building needs no Python;
+tests/c/text/text_variants_test.c works the tables out again and compares."""
 
 NOTHING = 0x80  # an index that a byte shuffle answers with zero
 
