@@ -283,7 +283,7 @@ build/bench/%: tests/bench/%.c $(INPUTS)
 build/bench/server: tests/bench/server.c Makefile
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $<
-build/bench/peer: tests/bench/peer.c tests/bench/peer_datagram.c tests/bench/peer.h Makefile
+build/bench/peer: $(sort $(wildcard tests/bench/peer*.c)) tests/bench/peer.h Makefile
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $(filter %.c,$^)
 

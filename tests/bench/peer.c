@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -23,19 +24,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    PIECE = 65536,
-    FILE_OCTETS = 1 << 20,
-    LINE_CHARACTERS = 80,
-    LINE_MAX_OCTETS = 4 * LINE_CHARACTERS + 1,
-    LINES = 800 /* different ones, more than a branch predictor learns by heart */
-};
+enum { FILE_OCTETS = 1 << 20 };
 
 _Noreturn void fail(const char *what) {
     fprintf(stderr, "peer: %s: %s\n", what, strerror(errno));
@@ -112,7 +106,7 @@ static int accept_one(int listener) {
     return fd;
 }
 
-static int connect_to(uint16_t port) {
+int connect_to(uint16_t port) {
     struct sockaddr_in address = loopback(port);
     int fd = check(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
     nodelay(fd);
@@ -120,26 +114,26 @@ static int connect_to(uint16_t port) {
     return fd;
 }
 
-/* False (0) when the other side takes no more. */
-static int try_to_send(int fd, const uint8_t *octets, size_t len) {
+/* False when the other side takes no more. */
+static bool try_to_send(int fd, const uint8_t *octets, size_t len) {
     while (len > 0) {
         ssize_t sent = send(fd, octets, len, MSG_NOSIGNAL);
         if (sent < 0) {
-            return 0;
+            return false;
         }
         octets += sent;
         len -= (size_t)sent;
     }
-    return 1;
+    return true;
 }
 
-static void send_all(int fd, const uint8_t *octets, size_t len) {
+void send_all(int fd, const uint8_t *octets, size_t len) {
     if (!try_to_send(fd, octets, len)) {
         fail("send");
     }
 }
 
-static size_t receive_some(int fd, uint8_t *octets, size_t cap) {
+size_t receive_some(int fd, uint8_t *octets, size_t cap) {
     ssize_t received = recv(fd, octets, cap, 0);
     if (received < 0) {
         fail("recv");
@@ -147,188 +141,17 @@ static size_t receive_some(int fd, uint8_t *octets, size_t cap) {
     return (size_t)received;
 }
 
-/* 0 at the end of the file, else 1 with LEN octets there. */
-static int receive_all(int fd, uint8_t *octets, size_t len) {
+/* False at the end of the file, else there are LEN octets. */
+static bool receive_all(int fd, uint8_t *octets, size_t len) {
     while (len > 0) {
         size_t received = receive_some(fd, octets, len);
         if (received == 0) {
-            return 0;
+            return false;
         }
         octets += received;
         len -= received;
     }
-    return 1;
-}
-
-/* ---- what the lines are made of -------------------------------------------------------------- */
-
-/* A character of WIDTH octets, the I-th of its kind. */
-static uint32_t letter(uint32_t width, uint32_t i) {
-    static const uint32_t first[] = {0, 'a', 0x3b1, 0x4e00, 0x1f600};
-    return first[width] + i % 24;
-}
-
-/* The next of a fixed sequence of numbers that looks random. */
-static uint32_t next_random(uint32_t *state) {
-    *state = *state * 1664525 + 1013904223;
-    return *state >> 16;
-}
-
-/* A line of LINE_CHARACTERS: printable ASCII; or MIXED, runs of 1 to 8 characters of 1 to 4 octets.
- */
-static void make_line(uint32_t *chars, bool mixed, uint32_t *state) {
-    uint32_t left = 0;
-    uint32_t width = 1;
-    for (size_t i = 0; i < LINE_CHARACTERS; i++) {
-        uint32_t random = next_random(state);
-        if (left == 0) {
-            left = 1 + random % 8;
-            width = 1 + random / 8 % 4;
-        }
-        left--;
-        chars[i] = mixed ? letter(width, random / 32) : ' ' + random % 95;
-    }
-}
-
-static uint8_t *encode_one(uint32_t c, uint8_t *to) {
-    if (c < 0x80) {
-        *to++ = (uint8_t)c;
-    } else if (c < 0x800) {
-        *to++ = (uint8_t)(0xc0 | c >> 6);
-        *to++ = (uint8_t)(0x80 | (c & 0x3f));
-    } else if (c < 0x10000) {
-        *to++ = (uint8_t)(0xe0 | c >> 12);
-        *to++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-        *to++ = (uint8_t)(0x80 | (c & 0x3f));
-    } else {
-        *to++ = (uint8_t)(0xf0 | c >> 18);
-        *to++ = (uint8_t)(0x80 | (c >> 12 & 0x3f));
-        *to++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-        *to++ = (uint8_t)(0x80 | (c & 0x3f));
-    }
-    return to;
-}
-
-/* LEN characters as UTF-8, eight at once where all are ASCII; how many octets. */
-static size_t encode_utf8(const uint32_t *chars, size_t len, uint8_t *octets) {
-    uint8_t *to = octets;
-    for (size_t i = 0; i < len;) {
-        uint32_t all = 0x80;
-        if (len - i >= 8) {
-            all = 0;
-            for (size_t k = 0; k < 8; k++) {
-                all |= chars[i + k];
-            }
-        }
-        if (all < 0x80) {
-            for (size_t k = 0; k < 8; k++) {
-                to[k] = (uint8_t)chars[i + k];
-            }
-            to += 8;
-            i += 8;
-        } else {
-            to = encode_one(chars[i++], to);
-        }
-    }
-    return (size_t)(to - octets);
-}
-
-/* One character that is not ASCII, validated; its octets, 0 where it is none or is cut off. */
-static size_t decode_one(const uint8_t *octets, size_t len, uint32_t *character) {
-    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    uint32_t first = octets[0];
-    size_t more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
-    uint32_t c = first & 0x3fU >> more;
-    if (first < 0xc2 || first > 0xf4 || len <= more) {
-        return 0;
-    }
-    for (size_t k = 1; k <= more; k++) {
-        if ((octets[k] & 0xc0) != 0x80) {
-            return 0;
-        }
-        c = c << 6 | (octets[k] & 0x3fU);
-    }
-    *character = c;
-    return c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : more + 1;
-}
-
-/* A validating decoder, eight octets at once where all are ASCII; how many of OCTETS it has taken,
- * and in PRODUCED how many characters they are. */
-static size_t decode_utf8(const uint8_t *octets, size_t len, uint32_t *chars, size_t *produced) {
-    uint32_t *to = chars;
-    size_t i = 0;
-    while (i < len) {
-        uint64_t eight = UINT64_MAX;
-        if (len - i >= 8) {
-            memcpy(&eight, octets + i, 8);
-        }
-        if ((eight & 0x8080808080808080U) == 0) {
-            for (size_t k = 0; k < 8; k++) {
-                to[k] = octets[i + k];
-            }
-            to += 8;
-            i += 8;
-        } else if (octets[i] < 0x80) {
-            *to++ = octets[i++];
-        } else {
-            size_t width = decode_one(octets + i, len - i, to);
-            if (width == 0) {
-                break;
-            }
-            to++;
-            i += width;
-        }
-    }
-    *produced = (size_t)(to - chars);
-    return i;
-}
-
-/* Octets that are sent again and again; for the kinds of text, LINES lines. */
-struct pattern {
-    uint8_t *octets;
-    size_t len;
-    int lines;
-};
-
-static struct pattern pattern_of(const char *kind) {
-    struct pattern pattern = {calloc(LINES, LINE_MAX_OCTETS), PIECE, strcmp(kind, "octets") != 0};
-    uint32_t state = 1;
-    if (pattern.octets == NULL) {
-        fail("calloc");
-    }
-    if (pattern.lines) {
-        pattern.len = 0;
-        for (size_t i = 0; i < LINES; i++) {
-            uint32_t chars[LINE_CHARACTERS + 1];
-            make_line(chars, strcmp(kind, "mixed") == 0, &state);
-            chars[LINE_CHARACTERS] = '\n';
-            pattern.len += encode_utf8(chars, LINE_CHARACTERS + 1, pattern.octets + pattern.len);
-        }
-    }
-    return pattern;
-}
-
-/* How many octets COUNT octets or lines are. */
-static int64_t octets_in(int64_t count, const struct pattern *pattern) {
-    const uint8_t *at = pattern->octets;
-    if (!pattern->lines) {
-        return count;
-    }
-    for (int64_t i = 0; i < count % LINES; i++) {
-        at = (const uint8_t *)memchr(at, '\n', LINE_MAX_OCTETS) + 1;
-    }
-    return count / LINES * (int64_t)pattern->len + (at - pattern->octets);
-}
-
-/* As much of it as OCTETS says, or until the other side takes no more. */
-static void send_pattern(int fd, const struct pattern *pattern, int64_t octets) {
-    while (octets > 0) {
-        size_t len = octets < (int64_t)pattern->len ? (size_t)octets : pattern->len;
-        if (!try_to_send(fd, pattern->octets, len)) {
-            return;
-        }
-        octets -= (int64_t)len;
-    }
+    return true;
 }
 
 /* ---- the other side of each workload, on a thread or in a process of its own ----------------- */
@@ -344,6 +167,17 @@ static void echo(int fd) {
 static void swallow(int fd) {
     static _Thread_local uint8_t octets[PIECE];
     while (receive_some(fd, octets, sizeof octets) > 0) {
+    }
+}
+
+/* As much of it as OCTETS says, or until the other side takes no more. */
+static void send_pattern(int fd, const struct pattern *pattern, int64_t octets) {
+    while (octets > 0) {
+        size_t len = octets < (int64_t)pattern->len ? (size_t)octets : pattern->len;
+        if (!try_to_send(fd, pattern->octets, len)) {
+            return;
+        }
+        octets -= (int64_t)len;
     }
 }
 
@@ -372,21 +206,21 @@ static void *run_side(void *argument) {
 /* The thread of the other side, where it is in this process. */
 static struct {
     pthread_t thread;
-    int runs;
+    bool runs;
 } other_side;
 
 static void start_other_side(struct side *side) {
     if (pthread_create(&other_side.thread, NULL, run_side, side) != 0) {
         fail("pthread_create");
     }
-    other_side.runs = 1;
+    other_side.runs = true;
 }
 
 /* Until it has served all its connections. */
 static void await_other_side(void) {
     if (other_side.runs) {
         pthread_join(other_side.thread, NULL);
-        other_side.runs = 0;
+        other_side.runs = false;
     }
 }
 
@@ -481,99 +315,6 @@ static void run_read_some(const struct workload *workload, uint16_t port, int64_
     close(fd);
 }
 
-/* The lines in LEN octets at BUFFER, decoded one by one; what is left over moves to the front. */
-static size_t take_lines(uint8_t *buffer, size_t len, int64_t *lines) {
-    static uint32_t chars[LINE_MAX_OCTETS];
-    uint8_t *from = buffer;
-    uint8_t *end;
-    while ((end = memchr(from, '\n', (size_t)(buffer + len - from))) != NULL) {
-        size_t produced;
-        (void)decode_utf8(from, (size_t)(end - from), chars, &produced);
-        if (produced != LINE_CHARACTERS) {
-            fail("characters are missing");
-        }
-        ++*lines;
-        from = end + 1;
-    }
-    len -= (size_t)(from - buffer);
-    memmove(buffer, from, len);
-    return len;
-}
-
-static void run_read_lines(const struct workload *workload, uint16_t port, int64_t count) {
-    static uint8_t buffer[PIECE + LINE_MAX_OCTETS];
-    int64_t lines = 0;
-    size_t kept = 0;
-    int fd = connect_to(port);
-    struct stopwatch from = start();
-    while (lines < count) {
-        size_t len = receive_some(fd, buffer + kept, PIECE);
-        if (len == 0) {
-            fail("lines are missing");
-        }
-        kept = take_lines(buffer, kept + len, &lines);
-    }
-    report(workload->name, &from, lines);
-    close(fd);
-}
-
-/* Characters by the thousand; an operation is a thousand. */
-static void run_read_text(const struct workload *workload, uint16_t port, int64_t count) {
-    static uint8_t buffer[PIECE + 4];
-    static uint32_t chars[PIECE + 4];
-    int64_t characters = 0;
-    size_t kept = 0;
-    int fd = connect_to(port);
-    struct stopwatch from = start();
-    while (characters < count * 1000) {
-        size_t produced;
-        size_t len = kept + receive_some(fd, buffer + kept, PIECE);
-        size_t taken = decode_utf8(buffer, len, chars, &produced);
-        if (produced == 0) {
-            fail("characters are missing");
-        }
-        characters += (int64_t)produced;
-        kept = len - taken;
-        memmove(buffer, buffer + taken, kept);
-    }
-    report(workload->name, &from, characters / 1000);
-    close(fd);
-}
-
-/* The lines of a pattern as characters, each of LINE_CHARACTERS. */
-static uint32_t *characters_of(const char *kind) {
-    struct pattern pattern = pattern_of(kind);
-    uint32_t *chars = calloc(LINES * (LINE_CHARACTERS + 1), sizeof *chars);
-    size_t produced;
-    if (chars == NULL) {
-        fail("calloc");
-    }
-    (void)decode_utf8(pattern.octets, pattern.len, chars, &produced);
-    free(pattern.octets);
-    return chars;
-}
-
-static void run_write_lines(const struct workload *workload, uint16_t port, int64_t count) {
-    static uint8_t buffer[PIECE];
-    uint32_t *chars = characters_of(workload->kind);
-    size_t len = 0;
-    int fd = connect_to(port);
-    struct stopwatch from = start();
-    for (int64_t i = 0; i < count; i++) {
-        if (len + LINE_MAX_OCTETS > sizeof buffer) {
-            send_all(fd, buffer, len);
-            len = 0;
-        }
-        len +=
-            encode_utf8(chars + i % LINES * (LINE_CHARACTERS + 1), LINE_CHARACTERS, buffer + len);
-        buffer[len++] = '\n';
-    }
-    send_all(fd, buffer, len);
-    report(workload->name, &from, count);
-    close(fd);
-    free(chars);
-}
-
 static FILE *stream_to(uint16_t port, const char *mode) {
     FILE *stream = fdopen(connect_to(port), mode);
     if (stream == NULL || setvbuf(stream, NULL, _IOFBF, PIECE) != 0) {
@@ -616,62 +357,6 @@ static void run_format(const struct workload *workload, uint16_t port, int64_t c
     check(fflush(stream), "fflush");
     report(workload->name, &from, count);
     fclose(stream);
-}
-
-/* ---- readiness: many local sockets in one epoll, both ends of each pair ---------------------- */
-
-struct crowd {
-    int *ends; /* of pair I: 2 I and 2 I + 1 */
-    size_t len;
-    int epoll;
-};
-
-static struct crowd make_crowd(size_t len) {
-    struct crowd crowd = {calloc(len, sizeof(int)), len, epoll_create1(EPOLL_CLOEXEC)};
-    if (crowd.ends == NULL || crowd.epoll < 0) {
-        fail("epoll");
-    }
-    for (size_t i = 0; i < len; i++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.u64 = i};
-        if (i % 2 == 0) {
-            check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, crowd.ends + i),
-                  "socketpair");
-        }
-        check(epoll_ctl(crowd.epoll, EPOLL_CTL_ADD, crowd.ends[i], &event), "epoll_ctl");
-    }
-    return crowd;
-}
-
-static void end_crowd(struct crowd *crowd) {
-    for (size_t i = 0; i < crowd->len; i++) {
-        close(crowd->ends[i]);
-    }
-    close(crowd->epoll);
-    free(crowd->ends);
-}
-
-static void make_ready(const struct crowd *crowd, size_t index) {
-    if (write(crowd->ends[index ^ 1], "x", 1) != 1) {
-        fail("write");
-    }
-}
-
-/* One octet written, the wait that finds it, and its read. */
-static void run_event(const struct workload *workload, uint16_t port, int64_t count) {
-    struct crowd crowd = make_crowd(workload->size);
-    struct epoll_event event;
-    uint8_t octet;
-    (void)port;
-    struct stopwatch from = start();
-    for (int64_t i = 0; i < count; i++) {
-        make_ready(&crowd, (size_t)(i * 7919) % crowd.len);
-        check(epoll_wait(crowd.epoll, &event, 1, -1), "epoll_wait");
-        if (read(crowd.ends[event.data.u64], &octet, 1) != 1) {
-            fail("read");
-        }
-    }
-    report(workload->name, &from, count);
-    end_crowd(&crowd);
 }
 
 static const struct workload workloads[] = {
@@ -758,14 +443,6 @@ static void serve_pattern(const char *kind, int64_t count, int64_t connections) 
     struct side side = {.connections = connections, .pattern = &pattern};
     side.octets = count > 0 ? octets_in(count, &pattern) : INT64_MAX;
     serve(&side);
-    free(pattern.octets);
-}
-
-static void print_lines(const char *kind) {
-    struct pattern pattern = pattern_of(kind);
-    if (fwrite(pattern.octets, 1, pattern.len, stdout) != pattern.len || fflush(stdout) != 0) {
-        fail("stdout");
-    }
     free(pattern.octets);
 }
 

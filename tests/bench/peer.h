@@ -3,6 +3,7 @@
 #define PEER_H
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,7 +22,15 @@ struct stopwatch start(void);
 /* Prints what COUNT operations since FROM took: of the side that calls it, and of all threads. */
 void report(const char *name, const struct stopwatch *from, int64_t count);
 
+enum { PIECE = 65536 }; /* octets that are moved at once, where nothing else says how many */
+
 struct sockaddr_in loopback(uint16_t port);
+
+/* A connection to PORT. */
+int connect_to(uint16_t port);
+
+void send_all(int fd, const uint8_t *octets, size_t len);
+size_t receive_some(int fd, uint8_t *octets, size_t cap);
 
 struct workload {
     const char *name;
@@ -32,6 +41,30 @@ struct workload {
                             * NULL where there is no other side */
     size_t size;           /* octets of an operation, where they are fixed */
 };
+
+/* peer_text.c: octets that are sent again and again; for the kinds of text, lines. The caller frees
+ * them. */
+struct pattern {
+    uint8_t *octets;
+    size_t len;
+    bool lines;
+};
+
+struct pattern pattern_of(const char *kind);
+
+/* How many octets COUNT octets or lines are. */
+int64_t octets_in(int64_t count, const struct pattern *pattern);
+
+/* Prints the lines of KIND. */
+void print_lines(const char *kind);
+
+/* Lines; characters by the thousand; lines the other way. */
+void run_read_lines(const struct workload *workload, uint16_t port, int64_t count);
+void run_read_text(const struct workload *workload, uint16_t port, int64_t count);
+void run_write_lines(const struct workload *workload, uint16_t port, int64_t count);
+
+/* peer_event.c: readiness. */
+void run_event(const struct workload *workload, uint16_t port, int64_t count);
 
 /* peer_datagram.c: UDP. The first talks to the server at PORT, the others are both ends. */
 void run_datagram_echo(const struct workload *workload, uint16_t port, int64_t count);
