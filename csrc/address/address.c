@@ -8,10 +8,10 @@
  * 0. */
 #include "address_block.h"
 
-#include "libport.h"
 #include "base/os.h"
 #include "base/sink.h"
 #include "base/status.h"
+#include "libport.h"
 
 #include <errno.h>
 #include <net/if.h>

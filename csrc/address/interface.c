@@ -6,10 +6,10 @@
 #include "interface.h"
 
 #include "address.h"
-#include "libport.h"
 #include "base/os.h"
 #include "base/sink.h"
 #include "base/status.h"
+#include "libport.h"
 
 #include <errno.h>
 #include <ifaddrs.h>

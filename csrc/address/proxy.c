@@ -7,8 +7,8 @@
  * Invariant: nothing is read past a header, and the beginning of a good header is never taken for a
  * bad one, wherever it was cut. */
 #include "address.h"
-#include "libport.h"
 #include "base/status.h"
+#include "libport.h"
 
 #include <stdbool.h>
 #include <string.h>

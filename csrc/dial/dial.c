@@ -12,12 +12,12 @@
  * answer; without a query it is what the attempts have written down. Once it has its outcome every
  * step returns that, and nothing of it runs any more. */
 #include "address/address.h"
-#include "dial_attempts.h"
-#include "libport.h"
 #include "base/os.h"
 #include "base/pool.h"
-#include "name/resolve.h"
 #include "base/status.h"
+#include "dial_attempts.h"
+#include "libport.h"
+#include "name/resolve.h"
 
 #include <errno.h>
 #include <pthread.h>

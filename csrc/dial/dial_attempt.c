@@ -2,11 +2,11 @@
  * status, address, handle, socket, local. See dial_attempt.h. */
 #include "dial_attempt.h"
 
-#include "socket/handle.h"
+#include "base/status.h"
 #include "libport.h"
+#include "socket/handle.h"
 #include "socket/local.h"
 #include "socket/socket.h"
-#include "base/status.h"
 
 #include <string.h>
 

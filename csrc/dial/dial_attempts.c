@@ -12,10 +12,10 @@
 #include "dial_attempts.h"
 
 #include "address/address.h"
-#include "libport.h"
-#include "socket/local.h"
 #include "base/os.h"
 #include "base/status.h"
+#include "libport.h"
+#include "socket/local.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -11,12 +11,12 @@
 #include "resolve.h"
 
 #include "address/address.h"
-#include "libport.h"
 #include "base/os.h"
 #include "base/pool.h"
-#include "resolve_answer.h"
 #include "base/sink.h"
 #include "base/status.h"
+#include "libport.h"
+#include "resolve_answer.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -3,10 +3,10 @@
 #include "resolve_answer.h"
 
 #include "address/address.h"
-#include "libport.h"
 #include "base/os.h"
-#include "resolve.h"
 #include "base/status.h"
+#include "libport.h"
+#include "resolve.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -4,9 +4,9 @@
  * Invariant: getservent_r has one cursor for the whole process, so only one thread goes through the
  * table at a time. */
 #include "address/address.h"
-#include "libport.h"
 #include "base/sink.h"
 #include "base/status.h"
+#include "libport.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

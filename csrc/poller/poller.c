@@ -8,8 +8,8 @@
  * that has been closed; so it is never another socket's. */
 #include "poller.h"
 
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 #include "poller_member.h"
 
 #include <errno.h>

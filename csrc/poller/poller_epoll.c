@@ -8,8 +8,8 @@
  * leave it there as long as a forked child shares it. */
 #ifdef __linux__
 
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 #include "poller.h"
 
 #include <errno.h>

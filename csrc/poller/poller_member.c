@@ -9,8 +9,8 @@
  * poller is not yet retired. */
 #include "poller_member.h"
 
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 
 #include <stdlib.h>
 

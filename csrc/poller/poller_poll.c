@@ -6,8 +6,8 @@
  * it. A change of the vectors wakes the waits that have a copy, and they are begun anew.
  *
  * Invariant: place I of FDS is asked for SOCKETS[I], whose member has I as its place. */
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 #include "poller.h"
 #include "socket/wait.h"
 

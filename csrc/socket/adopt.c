@@ -4,12 +4,12 @@
  * Invariant: until a descriptor is adopted nothing about it is changed, and whoever fails to adopt
  * one still has it as it was. */
 #include "address/address.h"
+#include "base/os.h"
+#include "base/sink.h"
 #include "datagram.h"
 #include "handle.h"
 #include "libport.h"
-#include "base/os.h"
 #include "patience.h"
-#include "base/sink.h"
 #include "socket.h"
 
 #include <errno.h>

@@ -7,10 +7,10 @@
 #include "datagram.h"
 
 #include "address/address.h"
+#include "base/os.h"
 #include "handle.h"
 #include "libport.h"
 #include "local.h"
-#include "base/os.h"
 #include "patience.h"
 #include "socket.h"
 #include "transfer.h"

@@ -8,10 +8,10 @@
  * by one call, so that is for the user to choose. Invariant: what comes out are the messages that
  * went in, in their order, and a count tells how many, whatever way they went. */
 #include "address/address.h"
+#include "base/os.h"
 #include "datagram.h"
 #include "handle.h"
 #include "libport.h"
-#include "base/os.h"
 #include "transfer.h"
 
 #include <errno.h>

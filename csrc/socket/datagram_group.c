@@ -4,9 +4,9 @@
  * The calls that do not depend on the family of the protocol are used, so one code serves IPv4 and
  * IPv6; an IPv6 socket may join IPv4 groups too, as one for both families has to. */
 #include "address/address.h"
+#include "base/os.h"
 #include "handle.h"
 #include "libport.h"
-#include "base/os.h"
 
 #include <errno.h>
 #include <netinet/in.h>

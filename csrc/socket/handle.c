@@ -7,8 +7,8 @@
  * do. */
 #include "handle.h"
 
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,9 +3,9 @@
  *
  * Invariant: a field's name, its kind and its place in the system's structure stand in one row. A
  * kernel that is older than this file gives a shorter structure; what it does not have is none. */
+#include "base/os.h"
 #include "handle.h"
 #include "libport.h"
-#include "base/os.h"
 
 #include <errno.h>
 #include <linux/tcp.h>

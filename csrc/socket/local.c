@@ -5,9 +5,9 @@
 #include "local.h"
 
 #include "address/address.h"
+#include "base/os.h"
 #include "handle.h"
 #include "libport.h"
-#include "base/os.h"
 #include "socket.h"
 
 #include <errno.h>

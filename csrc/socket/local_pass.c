@@ -4,9 +4,9 @@
  * Invariant: a descriptor that has arrived is close-on-exec, and is either given to the caller or
  * closed. */
 #include "address/address.h"
+#include "base/os.h"
 #include "handle.h"
 #include "libport.h"
-#include "base/os.h"
 #include "transfer.h"
 
 #include <errno.h>

@@ -6,12 +6,12 @@
  * LPORT_NEVER. An IPv6 socket that sends IPv4 too has one value for both. */
 #include "option.h"
 
-#include "handle.h"
 #include "address/interface.h"
-#include "libport.h"
-#include "option_table.h"
 #include "base/os.h"
 #include "base/sink.h"
+#include "handle.h"
+#include "libport.h"
+#include "option_table.h"
 
 #include <errno.h>
 #include <netinet/in.h>

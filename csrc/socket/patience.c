@@ -11,8 +11,8 @@
  * when its process forks keeps its mark in the child. */
 #include "patience.h"
 
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 
 #include <errno.h>
 #include <fcntl.h>

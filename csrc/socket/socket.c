@@ -5,10 +5,10 @@
 #include "socket.h"
 
 #include "address/address.h"
+#include "base/os.h"
 #include "handle.h"
 #include "libport.h"
 #include "option.h"
-#include "base/os.h"
 #include "patience.h"
 #include "wait.h"
 

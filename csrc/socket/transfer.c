@@ -6,8 +6,8 @@
  * What had arrived before is still read first. */
 #include "transfer.h"
 
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 #include "patience.h"
 
 #include <errno.h>

@@ -7,8 +7,8 @@
  * then it returns that part. What the system cannot send in this way (a file system without page
  * cache, a kind of socket), or does not let be sent so (EPERM of a filter of system calls), is read
  * and sent instead: whoever may not do that either is told by these calls. */
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 #include "patience.h"
 #include "transfer.h"
 

@@ -8,8 +8,8 @@
  * told after the packets that arrived before it. */
 #include "transfer.h"
 
-#include "libport.h"
 #include "base/os.h"
+#include "libport.h"
 #include "patience.h"
 
 #include <errno.h>

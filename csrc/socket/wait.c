@@ -9,9 +9,9 @@
  *
  * Invariant: a wait is woken only under the lock of the slot it is linked to, and only once, its
  * eventfd written last; after it has been unlinked under that lock nobody touches it any more. */
+#include "base/os.h"
 #include "handle.h"
 #include "libport.h"
-#include "base/os.h"
 #include "wait.h"
 
 #include <errno.h>

@@ -1,8 +1,8 @@
 /* address: blocks, their texts, and the kernel's form. Behaviour 56 is the strictness of the texts,
  * behaviour 59 the names of local sockets. */
 #include "address/address.h"
-#include "libport.h"
 #include "base/status.h"
+#include "libport.h"
 #include "vectors.h"
 
 #include <criterion/criterion.h>

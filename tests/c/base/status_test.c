@@ -1,6 +1,6 @@
 /* status: kinds, and the numbers of the system that map to them. */
-#include "libport.h"
 #include "base/status.h"
+#include "libport.h"
 #include "vectors.h"
 
 #include <criterion/criterion.h>

@@ -1,8 +1,8 @@
 /* Dials to names, which a resolver has to answer first; forks meanwhile. */
+#include "base/os.h"
 #include "dialling.h"
 #include "faults.h"
 #include "libport.h"
-#include "base/os.h"
 #include "support.h"
 
 #include <criterion/criterion.h>

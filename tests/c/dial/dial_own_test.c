@@ -1,8 +1,8 @@
 /* Dials from an own address, in one family, and to themselves. */
 #include "address/address.h"
+#include "base/os.h"
 #include "dialling.h"
 #include "libport.h"
-#include "base/os.h"
 #include "support.h"
 
 #include <criterion/criterion.h>

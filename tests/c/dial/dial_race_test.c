@@ -1,7 +1,7 @@
 /* Dials to several addresses: who comes when, who wins, and what is told when all have failed. */
+#include "base/os.h"
 #include "dialling.h"
 #include "libport.h"
-#include "base/os.h"
 #include "support.h"
 
 #include <criterion/criterion.h>

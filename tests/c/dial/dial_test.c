@@ -1,10 +1,10 @@
 /* Dials to one address, and the waits for them. */
 #include "address/address.h"
+#include "base/os.h"
+#include "base/pool.h"
 #include "dialling.h"
 #include "faults.h"
 #include "libport.h"
-#include "base/os.h"
-#include "base/pool.h"
 #include "name/resolve.h"
 #include "socket/socket.h"
 #include "support.h"

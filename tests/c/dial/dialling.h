@@ -4,9 +4,9 @@
 #ifndef DIALLING_H
 #define DIALLING_H
 
+#include "base/os.h"
 #include "fake_resolver.h"
 #include "libport.h"
-#include "base/os.h"
 
 #include <criterion/criterion.h>
 #include <stdint.h>

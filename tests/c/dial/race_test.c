@@ -1,7 +1,7 @@
 /* The race, in virtual time: the scripted events of tests/vectors/race.tsv (behaviour 48), and what
  * would make them too long. */
-#include "libport.h"
 #include "dial/race.h"
+#include "libport.h"
 #include "vectors.h"
 
 #include <criterion/criterion.h>

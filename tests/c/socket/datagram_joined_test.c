@@ -1,7 +1,7 @@
 /* datagram_joined: messages that the system hands over as one (UDP_GRO) are what was sent. */
 #include "address/address.h"
-#include "socket/datagram.h"
 #include "base/os.h"
+#include "socket/datagram.h"
 #include "support.h"
 
 #include <errno.h>

@@ -1,8 +1,8 @@
 /* datagram: messages that arrive whole, cut off and told so, or not at all; who sent them; what
  * ICMP says. */
 #include "address/address.h"
-#include "faults.h"
 #include "base/os.h"
+#include "faults.h"
 #include "support.h"
 
 #include <errno.h>

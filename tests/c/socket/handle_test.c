@@ -1,7 +1,7 @@
 /* handle: the table of sockets. What is closed stays closed, and nobody's descriptor is anybody
  * else's. */
-#include "socket/handle.h"
 #include "base/os.h"
+#include "socket/handle.h"
 #include "socket/socket.h"
 #include "support.h"
 

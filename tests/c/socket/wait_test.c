@@ -1,7 +1,7 @@
 /* wait: begin, poll, end; what wakes a wait, and what it may be abandoned to. */
 #include "address/address.h"
-#include "socket/handle.h"
 #include "base/os.h"
+#include "socket/handle.h"
 #include "socket/socket.h"
 #include "support.h"
 
