@@ -7,11 +7,10 @@
 
 (in-package :port)
 
-(defconstant +slot-bits+ 24 "Of a handle: they number its slot, see libport.h.")
 (defconstant +chunk-bits+ 12 "The vector of slots grows by chunks of so many bits.")
 
 (%defglobal *registry*
-    (make-array (ash 1 (- +slot-bits+ +chunk-bits+)) :initial-element nil))
+    (make-array (ash (1+ +lport-socket-index+) (- +chunk-bits+)) :initial-element nil))
 
 (defun registry-chunk (number)
   "Chunk NUMBER of the registry, made when it is first asked for."
@@ -24,8 +23,8 @@
   "Enter ENDPOINT, which is around HANDLE: once it is garbage HANDLE is closed. Takes no lock."
   (declare (type (unsigned-byte 62) handle))
   (%close-when-garbage endpoint handle)
-  (let ((slot (ldb (byte +slot-bits+ 0) handle)))
-    (setf (svref (registry-chunk (ash slot (- +chunk-bits+))) (ldb (byte +chunk-bits+ 0) slot))
+  (let ((place (handle-place handle)))
+    (setf (svref (registry-chunk (ash place (- +chunk-bits+))) (ldb (byte +chunk-bits+ 0) place))
           (cons (%weak-pointer endpoint) handle))))
 
 (declaim (inline entry-endpoint))
