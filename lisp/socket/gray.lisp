@@ -166,16 +166,24 @@ Elements that SEQUENCE cannot hold stay unread."
   "Write the characters and octets, in any mixture, START to END of VECTOR, as one piece: a wrong
 element is found before anything is written. Where all are characters they are written as a string
 is, so that what NETWORK-OCTETS tells of a failure ends with one of them."
-  (if (and (< start end) (loop for index from start below end
-                               always (characterp (aref vector index))))
-      (let ((string (make-string (- end start))))
-        (replace string vector :start2 start :end2 end)
-        (write-string-from connection string 0 (length string)))
-      (let ((octets (make-array (- end start) :element-type '(unsigned-byte 8)
-                                              :adjustable t :fill-pointer 0)))
-        (loop for index from start below end
-              do (append-element (aref vector index) octets connection))
-        (write-octets-from connection (coerce octets 'octets) 0 (length octets)))))
+  (let ((string (string-of-elements vector start end)))
+    (if string
+        (write-string-from connection string 0 (length string))
+        (let ((octets (make-array (- end start) :element-type '(unsigned-byte 8)
+                                                :adjustable t :fill-pointer 0)))
+          (loop for index from start below end
+                do (append-element (aref vector index) octets connection))
+          (write-octets-from connection (coerce octets 'octets) 0 (length octets))))))
+
+(defun string-of-elements (vector start end)
+  "The elements START to END of VECTOR as a string; NIL unless all are characters. REPLACE of CLISP
+loses its place in VECTOR where the string moves, to get room for wider characters."
+  (loop with string = (make-string (- end start))
+        for index from start below end
+        for element = (aref vector index)
+        always (characterp element)
+        do (setf (char string (- index start)) element)
+        finally (return string)))
 
 (defun append-element (element octets connection)
   "Append what stands for ELEMENT, a character or an octet, to OCTETS, which grows."
