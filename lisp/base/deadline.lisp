@@ -110,7 +110,7 @@ NIL: no limit). See WITH-DEADLINE. Returns the values of FUNCTION."
 writes, and the flush of a close. What might wait and begins later fails at once, with nothing
 moved. SECONDS is a non-negative real; NIL means no limit; of nested ones the earlier counts. An
 operation that has not ended by then signals TIMEOUT. It is for this thread: one that BODY makes has
-no limit.
+no limit. STOP-SERVER has its DRAIN instead.
 Returns the values of BODY."
   `(call-with-deadline ,seconds (lambda () ,@body)))
 

@@ -326,8 +326,9 @@ the others that wait, so that their peers read the end of file; let the function
 that it has, and with those that wait their turn, for DRAIN seconds (NIL: as long as it takes; 0:
 not at all, then what is queued is reset); then abort the connections that are left, on which the
 function gets SOCKET-CLOSED. Returns true when every thread of the service has ended; NIL when one
-is still computing 5 seconds after its connection was aborted. It may be called more than once, and
-by the function itself, whose own connection and thread are then left to it.
+is still computing 5 seconds after its connection was aborted. WITH-DEADLINE does not end it sooner.
+It may be called more than once, and by the function itself, whose own connection and thread are
+then left to it.
 Local paths are unlinked. Nobody has to connect for any of this. CLOSE does the same, with :ABORT T
 as with a DRAIN of 0."
   (check-own-keywords 'stop-server :stop options)
