@@ -28,7 +28,7 @@
  *   while an operation is using it, and a stale or second close is LPORT_CLOSED, not an accident.
  *   Every function that takes a socket may return LPORT_CLOSED. Descriptors are close-on-exec and
  *   non-blocking from birth; one that has been received from with LPORT_PATIENT blocks, until
- *   lport_socket_descriptor gives it out.
+ *   lport_socket_descriptor gives it out or lport_socket_send_file uses it.
  *
  * Tags.  [nowait] may change state, lock, allocate, open and close; it never blocks, but for a
  *   moment where LPORT_PATIENT asks for it. A caller whose threads can be interrupted (unwound,
