@@ -31,10 +31,11 @@
  *   lport_socket_descriptor gives it out or lport_socket_send_file uses it.
  *
  * Tags.  [nowait] may change state, lock, allocate, open and close; it never blocks, but for a
- *   moment where LPORT_PATIENT asks for it. A caller whose threads can be interrupted (unwound,
- *   killed) has to defer interrupts for the length of the call. [waits] blocks until something
- *   happens or the deadline passes, and holds nothing: no lock, no memory, no descriptor; it may be
- *   abandoned at any instruction. [pure] reads and computes only.
+ *   moment where LPORT_PATIENT asks for it, and for a disk where it reads a file (one that is sent,
+ *   the table of services). A caller whose threads can be interrupted (unwound, killed) has to
+ *   defer interrupts for the length of the call. [waits] blocks until something happens or the
+ *   deadline passes, and holds nothing: no lock, no memory, no descriptor; it may be abandoned at
+ *   any instruction. [pure] reads and computes only.
  *
  * Deadlines  are absolute nanoseconds of lport_clock_now; LPORT_NEVER is none. A deadline that has
  *   passed makes a [waits] function look once and return LPORT_TIMED_OUT if there is nothing.
