@@ -40,7 +40,7 @@ Conditions: ADDRESS-SYNTAX; it is a TYPE-ERROR too if DOTTED is no string."
 
 (defun addr-type (addresses)
   "AF_INET or AF_INET6 as numbered of old, for the first of ADDRESSES."
-  (if (and addresses (eq (address-family (first addresses)) :inet6)) 10 2))
+  (if (eq (address-family (first addresses)) :inet6) 10 2))
 
 (defun hostent-of (names addresses)
   "The entry of a host with NAMES, strings, and ADDRESSES, address objects."
@@ -53,8 +53,7 @@ Conditions: ADDRESS-SYNTAX; it is a TYPE-ERROR too if DOTTED is no string."
   "The entry of the host called NAME."
   (call-with-answer (opener name +lport-any+ +lport-aliases+) name nil
                     (lambda (query count)
-                      (hostent-of (or (answer-names query) (list name))
-                                  (answer-addresses query count)))))
+                      (hostent-of (answer-names query) (answer-addresses query count)))))
 
 (defun resolve-host-ipaddr (host)
   "Look HOST up and return its HOSTENT: names and every address.

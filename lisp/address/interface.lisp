@@ -43,7 +43,7 @@ INTERFACE, a list in the order of NETWORK-INTERFACE-ADDRESSES.")))
 (defun parse-interface (line)
   "The interface that LINE of lport_interface_list describes."
   (destructuring-bind (index name mtu flags . addresses) (words line)
-    (flet ((slash (text) (position #\/ text :from-end t)))
+    (flet ((slash (text) (position #\/ text)))
       (make-network-interface
        name (parse-integer index) (parse-integer mtu) (parse-flags flags)
        (loop for text in addresses

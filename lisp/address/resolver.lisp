@@ -39,7 +39,7 @@ another one."
         collect (answer-address query index)))
 
 (defun answer-names (query)
-  "The names in the answer of QUERY: the canonical one, then the aliases."
+  "The names in the answer of QUERY, which was asked for some: the canonical one, then the aliases."
   (loop for index from 0
         for name = (text-from (pointer cap)
                      (lport-resolve-name query index pointer cap))
@@ -142,8 +142,7 @@ then the aliases."
   (call-with-answer (reverse-opener address) host timeout
                     (lambda (query count)
                       (declare (ignore count))
-                      (or (answer-names query)
-                          (fail-as 'host-not-found :resolve :host-not-found :host host)))))
+                      (answer-names query))))
 
 (defun reverse-resolve (address &rest options &key timeout &allow-other-keys)
   "Look ADDRESS up and return the name of its host, a string.

@@ -60,8 +60,7 @@ USAGE-ERROR where they contradict each other."
         (fail-of-kind socket status operation
                       (format nil "a UDP socket of family ~S or of both"
                               (address-family address))
-                      :host group)))
-    nil))
+                      :host group)))))
 
 (defun join-multicast (socket group &rest options &key interface source &allow-other-keys)
   "Receive on SOCKET, a DATAGRAM-SOCKET of UDP, what is sent to GROUP and to the port of SOCKET.

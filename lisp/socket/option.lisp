@@ -55,7 +55,7 @@
 
 (defun option-named (name)
   "The row of option NAME; signals a USAGE-ERROR that lists them all if there is none."
-  (or (and (keywordp name) (gethash name *options*))
+  (or (gethash name *options*)
       (fail-as 'mistyped-argument :option :invalid
                :datum name :expected-type `(member ,@(mapcar #'option-name (all-options)))
                :message "expected one of the options~{ ~S~}, got ~S"
