@@ -28,8 +28,10 @@
     (is (equalp address (parse-address "2001:db8:0::1")))
     (is (not (equalp address (parse-address "2001:db8::2"))))
     (is (not (equalp (parse-address "fe80::1") (parse-address "fe80::1%4000000001"))))
-    (signals print-not-readable
-      (let ((*print-readably* t)) (prin1 address (make-broadcast-stream))))))
+    (let ((condition (handler-case (let ((*print-readably* t))
+                                     (prin1 address (make-broadcast-stream)))
+                       (print-not-readable (condition) condition))))
+      (is (eq address (print-not-readable-object condition))))))
 
 (define-test "address.octets" ()
   "An address is made of the octets that it has, whatever vector they are in, and keeps its own."
@@ -48,14 +50,27 @@
                        (make-address octets))))
       (is (typep condition 'type-error))
       (is (eq octets (type-error-datum condition)))
-      (is (not (typep octets (type-error-expected-type condition))))))
+      (is (not (typep octets (type-error-expected-type condition))))
+      (dolist (size '(4 16))
+        (is (typep (blank size) (type-error-expected-type condition))))))
   (dolist (scope (list -1 (ash 1 32) 1.0 nil "eth0"))
-    (is (typep (failure-of (make-address #(127 0 0 1) :scope scope)) 'type-error)))
+    (let ((condition (failure-of (make-address #(127 0 0 1) :scope scope))))
+      (is (typep condition 'type-error))
+      (is (not (typep scope (type-error-expected-type condition))))
+      (is (typep (1- (ash 1 32)) (type-error-expected-type condition))))))
+
+(define-test "address.a-scope-is-of-a-link" ()
+  "An address that is of more than one link, or of no interface at all, has none."
   (is-failure (address-syntax :address-syntax "expected the scope 0" "got 1")
     (make-address #(127 0 0 1) :scope 1))
-  (dolist (text '("2001:db8::2" "ff05::1" "fec0::1"))
-    (is (typep (failure-of (make-address (address-octets (parse-address text)) :scope 1))
-               'address-syntax))))
+  (flet ((scoped (octets)
+           (failure-of (make-address octets :scope (1- (ash 1 32))))))
+    (dolist (text '("2001:db8::2" "ff00::1" "ff03::1" "ff05::1" "fec0::1"))
+      (is (typep (scoped (address-octets (parse-address text))) 'address-syntax) "~A" text))
+    (dolist (octets '(#(254 128 0 1) #(255 2 0 1))) ; that begin as those of IPv6 do
+      (is (typep (scoped octets) 'address-syntax) "~A" octets))
+    (dolist (text '("fe80::1" "febf::1" "ff01::1" "ff02::1" "ff12::1"))
+      (is (null (scoped (address-octets (parse-address text)))) "~A" text))))
 
 (define-test "address.mistyped" ()
   "A wrong type is both ADDRESS-SYNTAX and TYPE-ERROR, and says what was expected."
@@ -78,6 +93,15 @@
         (is (not (typep bad (type-error-expected-type condition)))))
       (is (search "ADDRESS-SYNTAX" (prin1-to-string condition)))))
   (is (typep (failure-of (parse-address 1)) 'type-error)))
+
+(define-test "address.a-literal-that-is-none-is-told-what-was-expected" ()
+  "What may have been a name only that it is no address."
+  (loop for (text expected) in '(("127.1" "expected an IPv4 address, 4 decimal numbers")
+                                 ("host.test" "expected an IPv4 or IPv6 address, got")
+                                 ("10.0.0.1/8" "expected an IPv4 or IPv6 address, got")
+                                 ("::1/64" "expected a host alone, without a scheme, a port or a")
+                                 ("::g" "expected an IPv6 address without a port"))
+        do (is-failure (address-syntax :address-syntax expected) (parse-address text))))
 
 (define-test "address.host" (:behaviour 56)
   "A host is a name, a literal, an ipaddr or an address object; what can only be a literal has to be
@@ -207,4 +231,8 @@ one."
         for block = (address-block (parse-address text) 80)
         do (is (equal expected (endpoint-text (block-address block) (block-port block)))))
   (is (eq :inet (address-family (block-address (address-block (parse-address "::ffff:1.2.3.4")
-                                                              80))))))
+                                                              80)))))
+  (dotimes (index 12)                   ; every octet of the prefix counts
+    (let ((octets (copy-seq (address-octets (parse-address "::ffff:1.2.3.4")))))
+      (setf (aref octets index) 1)
+      (is (eq :inet6 (address-family (block-address (address-block (make-address octets) 80))))))))

@@ -63,6 +63,17 @@
   (with-names ()
     (is (equal '("127.0.0.1") (texts (resolve "one.test" :timeout (expt 10 40)))))))
 
+(define-test "resolve.nothing-is-asked-once-the-limit-has-passed" ()
+  (let ((asked nil))
+    (flet ((open-query ()
+             (setf asked t)
+             (funcall (port::opener "one.test" 0 0))))
+      (is-failure (timeout :timed-out) (port::call-with-answer #'open-query "one.test" 0 #'list))
+      (is (null asked))
+      (with-names ()
+        (port::call-with-answer #'open-query "one.test" nil #'list)
+        (is-true asked)))))
+
 (define-test "resolve.goes-on-where-it-was-after-wait-longer" ()
   (with-names ()
     (let ((asked 0))
