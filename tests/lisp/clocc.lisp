@@ -54,7 +54,10 @@
   (dolist (text '("010.0.0.1" "127.1" "1.2.3.256" "1.2.3.4.5" "" "localhost" "::1" " 1.2.3.4"))
     (is-failure (address-syntax :address-syntax "expected an IP") (dotted-to-ipaddr text)))
   (dolist (datum (list -1 4294967296 nil "127.0.0.1" 1.0))
-    (is (typep (failure-of (ipaddr-to-dotted datum)) '(and address-syntax type-error))))
+    (let ((condition (failure-of (ipaddr-to-dotted datum))))
+      (is (typep condition '(and address-syntax type-error)))
+      (is (not (typep datum (type-error-expected-type condition))))
+      (is (typep 4294967295 (type-error-expected-type condition)))))
   (is (typep (failure-of (dotted-to-ipaddr 1)) '(and address-syntax type-error))))
 
 ;;; Hosts
@@ -77,6 +80,12 @@
                  (list (hostent-name entry) (hostent-aliases entry) (hostent-addr-list entry)
                        (hostent-addr-type entry)))))
     (is (= 10 (hostent-addr-type (resolve-host-ipaddr "six.test"))))))
+
+(define-test "clocc.aliases-are-other-names" ()
+  "The canonical name is none of them, in whatever case the system has it there."
+  (is (equal '("Quattro.test")
+             (hostent-aliases (port::hostent-of '("four.test" "FOUR.test" "Quattro.test")
+                                                (list (parse-address "127.0.0.4")))))))
 
 (define-test "clocc.resolve-host-ipaddr-reverse" ()
   "A numeric host is looked up in reverse."
@@ -114,11 +123,28 @@ began."
       (is (equal "four.test" (hostent-name (gethash "FOUR.test" entries))))
       (is-true (gethash "quattro.test" entries))
       (loop for host being the hash-keys of entries using (hash-value entry)
-            do (is (member host (gethash entry hosts) :test #'equalp))))))
+            do (is (member host (gethash entry hosts) :test #'equalp)))
+      (is (member "127.0.0.4" (gethash (resolve-host-ipaddr "four.test") hosts)
+                  :test #'equal)
+          "one entry is another that says the same"))))
 
 (define-test "clocc.ipaddr-closure-gaps" ()
   "What cannot be looked up on the way is left out; a failure of the argument itself is signalled."
   (is (null (related-hostent "127.1")))
+  (let ((asked '()))                    ; what nobody knows, once
+    (sb-int:encapsulate 'resolve-host-ipaddr 'test
+                        (lambda (resolve host)
+                          (declare (ignore resolve))
+                          (push host asked)
+                          (if (equal host "known.test")
+                              (make-hostent :name host :aliases '("gone.test" "Gone.test"))
+                              (fail-as 'host-not-found :resolve :host-not-found :host host))))
+    (unwind-protect
+         (is (equal '("known.test") (loop for host being the hash-keys
+                                            of (nth-value 1 (ipaddr-closure "known.test"))
+                                          collect host)))
+      (sb-int:unencapsulate 'resolve-host-ipaddr 'test))
+    (is (equal '("known.test" "gone.test") (reverse asked))))
   (is-failure (timeout :timed-out) (with-deadline (0) (related-hostent "one.test")))
   (with-names ()
     (is (null (related-hostent "nosuch.invalid")))
@@ -147,6 +173,7 @@ began."
     (is (equal '("domain" 53 :udp) (facts (socket-service-port "domain" "udp"))))
     (is (= 53 (servent-port (socket-service-port "domain" nil))))
     (is (= 69 (servent-port (socket-service-port "tftp" nil))))
+    (is (= 69 (servent-port (socket-service-port "TFTP" nil))))
     (is (typep (failure-of (socket-service-port "tftp")) 'service-not-found) "UDP by default")
     (is (member "www" (servent-aliases (socket-service-port "http")) :test #'equal))
     (is (= 80 (servent-port (let ((*print-base* 16)) (socket-service-port 80)))))))
@@ -168,15 +195,17 @@ began."
                            (at-the-limit (lambda () (socket-service-port "http")))
                            (at-the-limit (lambda () (open-socket "127.0.0.1" "http")))))
       (is (typep failure 'resource-exhausted))
-      (is (search "too many open files" (princ-to-string failure))))))
+      (is (search "too many open files" (princ-to-string failure))))
+    (is (equal "http" (network-port (at-the-limit (lambda () (socket-service-port "http"))))))))
 
 (define-test "clocc.socket-service-port-fails" ()
   (is-failure (service-not-found :service-not-found "look up service port no-such-service failed")
     (socket-service-port "no-such-service"))
   (is-failure (service-not-found :service-not-found "over xtp")
     (socket-service-port "syslog" "xtp"))
-  (is (typep (failure-of (socket-service-port 70000)) 'address-syntax))
-  (is (typep (failure-of (socket-service-port "")) 'address-syntax))
+  (dolist (service '(70000 -1 ""))
+    (is-failure (address-syntax :address-syntax "expected a port from 0 to 65535 or the name")
+      (socket-service-port service)))
   (is-failure (service-not-found :service-not-found "port ~ failed") (socket-service-port #\~))
   (dolist (service '(:no-such-service 0))
     (is (eql service (network-port (is-failure (service-not-found :service-not-found
