@@ -54,8 +54,9 @@
   "They say the same, or the user is told."
   (with-inet6 ()
     (with-datagram-socket (socket :family :inet6)
-      (is-failure (usage-error :invalid "zone" "got 2")
-        (join-multicast socket "ff02::1234%lo" :interface 2))
+      (is (equal "ff02::1234%lo"
+                 (network-host (is-failure (usage-error :invalid "zone" "got 2")
+                                 (join-multicast socket "ff02::1234%lo" :interface 2)))))
       (is (null (join-multicast socket "ff02::1234%lo" :interface "lo")))
       (is (null (leave-multicast socket "ff02::1234%1"))))))
 
@@ -110,12 +111,19 @@
   (with-datagram-socket (socket :family :inet)
     (dolist (group '("127.0.0.1" "::1" "example.org" 42 nil))
       (is (typep (failure-of (join-multicast socket group)) 'address-syntax)))
-    (is (typep (failure-of (join-multicast socket *group* :interface "no-such-one"))
+    (is-failure (address-not-available :address-not-available "among" "\"lo\""
+                                       "got \"no-such-one\"")
+      (join-multicast socket *group* :interface "no-such-one"))
+    (dolist (index (list -1 (ash 1 31)))
+      (is-failure (usage-error :invalid "expected an interface, its name or its index")
+        (join-multicast socket *group* :interface index)))
+    (is (typep (failure-of (join-multicast socket *group* :interface (1- (ash 1 31))))
                'address-not-available))
     (is (typep (failure-of (join-multicast socket *group* :interface 1000000))
                'address-not-available))
     (is (typep (failure-of (join-multicast socket *group* :interface :lo)) 'usage-error))
-    (is (typep (failure-of (join-multicast socket *group* :source "::1")) 'host-not-found))
+    (is (equal "::1" (network-host (is-failure (host-not-found :host-not-found "family")
+                                     (join-multicast socket *group* :source "::1")))))
     (is (typep (failure-of (join-multicast socket "ff31::8000:1234" :interface "lo"))
                'not-supported))
     (close socket)
