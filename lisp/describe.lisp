@@ -85,8 +85,10 @@ left out."
   (let ((service (server-service server)))
     (with-plain-printer ()
       (format stream "~S~%" server)
-      (write-facts (list "state" (cond ((service-ending service) "stopped")
-                                       ((service-stopping service) "stopping")
+      (write-facts (list "state" (cond ((service-stopping service)
+                                        (if (plusp (service-thread-count service))
+                                            "stopping"
+                                            "stopped"))
                                        ((service-paused service)
                                         "serving, accepts no more for now")
                                        (t "serving"))

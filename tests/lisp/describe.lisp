@@ -20,6 +20,8 @@
                           "limit of input: 1.5 s for each call" "external format: :UTF-8"))
         (is (search part open) "no ~S in ~A" part open))
       (is (not (search "limit of output" open)))
+      (setf (socket-deadline client :input) 100)
+      (is (search "limit of input: 1.5 s for each call, " (description client)))
       (is (eql 0 (search (prin1-to-string client) open)) "~A" open)
       (setf (socket-deadline client :input) 100 (socket-timeout client :input) nil)
       (is (search " s left for all calls" (description client)))
@@ -29,7 +31,7 @@
       (is (search "state: open" (description server)))
       (is (search (format nil "local end: 127.0.0.1:~A" number) (description server))))))
 
-(define-test "describe.state-of-a-connection" ()
+(define-test "describe.state-of-a-connection" (:weather nil) ; what one call takes is looked at
   "What is over, and what stands in the buffers."
   (flet ((says (socket &rest parts)
            (let ((text (description socket)))
@@ -55,6 +57,7 @@
       (poller-add poller a)
       (let ((text (description poller)))
         (is (search (prin1-to-string poller) text) "~A" text)
+        (is (search (format nil "state: open~%") text) "~A" text)
         (is (search (prin1-to-string a) text) "~A" text)
         (is (not (search "more" text)) "~A" text)))
     (let ((sockets (loop repeat 11 append (multiple-value-list (open-socket-pair)))))
@@ -72,8 +75,27 @@
     (dolist (part (list "state: serving" "connections: 0 of 7" " of 64, " "closed after 1.500 s"
                         (prin1-to-string (first (server-listeners server)))))
       (is (search part text) "no ~S in ~A" part text))
+    (is (eql 0 (search (prin1-to-string server) text)) "~A" text)
     (stop-server server)
     (is (search "state: stopped" (description server)))))
+
+(define-test "describe.state-of-a-service" ()
+  "Whether it accepts more, and whether it is about to end."
+  (flet ((becomes-p (server state)
+           (wait-until (lambda ()
+                         (search (format nil "state: ~A~%" state) (description server))))))
+    (with-holding-service (server number inside gate :max-connections 1)
+      (is-true (becomes-p server "serving"))
+      (is (not (search "idle peers" (description server))))
+      (with-open-socket (client "127.0.0.1" number)
+        (say client "wait")
+        (sb-thread:wait-on-semaphore inside)
+        (is-true (becomes-p server "serving, accepts no more for now"))
+        (let ((stopping (in-thread (lambda () (stop-server server :drain nil)))))
+          (is-true (becomes-p server "stopping"))
+          (sb-thread:signal-semaphore gate)
+          (is-true (join stopping))
+          (is-true (becomes-p server "stopped")))))))
 
 (define-test "describe.condition" ()
   "The facts of a condition under the names of their readers, and every attempt."
@@ -82,7 +104,20 @@
                     "network-host: \"127.0.0.1\"" "tried 127.0.0.1: connection refused"))
       (is (search part text) "no ~S in ~A" part text))
     (is (not (search "network-socket" text)))
-    (is (search "connection refused" (subseq text 0 (position #\Newline text))))))
+    (is (search "connection refused" (subseq text 0 (position #\Newline text)))))
+  (with-pair (a b :inet)
+    (close b :abort t)
+    (let* ((failure (failure-of (loop (write-byte 1 a) (finish-output a))))
+           (text (description failure)))
+      (loop for (name . value) in `(("errno" . ,(network-errno failure))
+                                    ("local" . ,(network-local failure))
+                                    ("remote" . ,(network-remote failure))
+                                    ("octets" . ,(network-octets failure))
+                                    ("socket" . ,a))
+            do (is-true value)
+               (is (search (format nil "network-~A: ~S~%" name value) text)
+                   "no ~A in ~A" name text))))
+  (is (search "network-port: 70000" (description (failure-of (open-socket "::1" 70000))))))
 
 (define-test "describe.argument-lists" ()
   "Where the keywords are known neither &REST nor &ALLOW-OTHER-KEYS is shown."
