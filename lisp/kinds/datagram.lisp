@@ -106,7 +106,7 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
           (with-own-end-retry (host port)
             (let ((number (with-retry (port "connect" "local port")
                             (port-designator (or port 0) "udp" :bind :minimum 0))))
-              (open-connected (own-end host number family) remote-host remote-port family flags
+              (open-connected (own-end host number family) remote-host remote-port flags
                               settings))))
         (with-retry (port "bind" "port")
           (with-retry (host "bind" "host" 'address-not-available)
@@ -128,13 +128,13 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
   (opened (open-datagram local nil flags settings (block-family local))
           :bind :host host :port port))
 
-(defun open-connected (local host port family flags settings)
-  "A socket connected to the first address of HOST to which there is a way."
+(defun open-connected (local host port flags settings)
+  "A socket connected to the first address of HOST to which there is a way from LOCAL."
   (let ((number (with-retry (port "connect" "port")
                   (port-designator port "udp" :connect)))
         (attempts '())
         (status 0))
-    (dolist (address (remote-addresses host (or family (block-family local)) local))
+    (dolist (address (remote-addresses host local))
       (let* ((block (address-block address number))
              (socket (open-datagram local block flags settings (address-family address))))
         (unless (integerp socket)
@@ -147,9 +147,9 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
     (fail status :connect :host host :port port :attempts (reverse attempts)
                           :unicast (not (logtest +lport-broadcast+ flags)))))
 
-(defun remote-addresses (host family local)
-  "The addresses of HOST in FAMILY, at least one, for a socket whose own end is in the block LOCAL."
-  (let ((target (host-designator host :connect)))
+(defun remote-addresses (host local)
+  "The addresses of HOST, at least one, for a socket whose own end is in the block LOCAL."
+  (let ((target (host-designator host :connect)) (family (block-family local)))
     (cond ((address-p target)
            (check-zone target host :connect local)
            (check-family (unmapped target) family host))
