@@ -54,7 +54,6 @@ BATCH-MESSAGE. Its contents may be read and changed.")
   (check-argument operation object 'datagram-batch "a DATAGRAM-BATCH"))
 
 (defun check-batch-index (batch index)
-  (check-batch batch :batch)
   (check-argument :batch index 'index "the index of a message")
   (unless (< index (datagram-batch-count batch))
     (fail-as 'usage-error :batch :invalid
@@ -126,7 +125,6 @@ BATCH as one more message, to HOST and PORT as of SOCKET-SEND (NIL: where the so
 to). Without a PORT, HOST is the path of a local socket: a pathname, or a string with a slash, or of
 an abstract one, with a leading @. Returns its index.
 Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, RESOLVE-ERROR."
-  (check-batch batch :batch)
   (let ((index (datagram-batch-count batch))
         (size (datagram-batch-size batch)))
     (with-octets-of (vector from to) octets (start end) :batch
