@@ -52,6 +52,30 @@ port; the full length if it was cut off."
         (send-message server "by name" :host "one.test" :port (own-port other))
         (is (string= "by name" (received other)))))))
 
+(define-test datagram.a-name-in-the-family-of-the-socket ()
+  "Of the addresses of a name the first is taken that the socket can send to."
+  (with-names ()
+    (loop for (family host) in (if (inet6-p)
+                                   '((:inet "0.0.0.0") (:inet6 "::1"))
+                                   '((:inet "0.0.0.0")))
+          do (with-datagram-socket (receiver :host host :input-timeout 10)
+               (with-datagram-socket (sender :family family)
+                 (send-message sender "by name" :host "many.test" :port (own-port receiver))
+                 (is (string= "by name" (received receiver))))
+               (with-datagram-socket (sender :family family :remote-host "many.test"
+                                             :remote-port (own-port receiver))
+                 (send-message sender "connected")
+                 (is (string= "connected" (received receiver))))))))
+
+(define-test datagram.timeouts-of-its-own ()
+  (with-datagram-socket (socket :input-timeout 1/2 :output-timeout 3)
+    (is (equal '(1/2 3) (list (socket-timeout socket :input) (socket-timeout socket :output)))))
+  (multiple-value-bind (a b) (open-socket-pair :kind :datagram :input-timeout 2
+                                               :output-timeout 1/4)
+    (dolist (socket (list a b))
+      (is (equal '(2 1/4) (list (socket-timeout socket :input) (socket-timeout socket :output))))
+      (close socket))))
+
 (define-test datagram.each-goes-where-it-is-sent (:behaviour 63)
   "What is remembered of the last destination is told from the next one."
   (with-datagram-socket (sender :family :inet)
@@ -397,6 +421,12 @@ port; the full length if it was cut off."
                                                  :remote-port 9))
                'host-not-found))
     (is (typep (failure-of (open-datagram-socket :host "192.0.2.77")) 'address-not-available))
+    (dolist (host '("127.1" "192.0.2.77"))
+      (is (eq :bind (network-operation (failure-of (open-datagram-socket :host host))))))
+    (loop for (host port) in '(("127.0.0.1" nil) (nil 9))
+          for failure = (is-failure (usage-error :invalid "expected :REMOTE-HOST and :REMOTE-PORT")
+                          (open-datagram-socket :remote-host host :remote-port port))
+          do (is (equal (list host port) (list (network-host failure) (network-port failure)))))
     (is (= before (lport-socket-count))))
   (with-udp (server client)
     (is-failure (usage-error :invalid "expected :HOST and :PORT") (send-message server "x"))
@@ -474,9 +504,16 @@ port; the full length if it was cut off."
 (define-test datagram.broadcast-of-a-connected-socket ()
   (flet ((connect (&rest options)
            (apply #'open-datagram-socket :remote-host "127.255.255.255" :remote-port 9 options)))
-    (is-failure (connect-denied :connect-denied "connect to 127.255.255.255 port 9 failed"
-                                "(a broadcast needs :BROADCAST T)")
-      (connect))
+    (let ((attempts (network-attempts
+                     (is-failure (connect-denied :connect-denied
+                                                 "connect to 127.255.255.255 port 9 failed"
+                                                 "(a broadcast needs :BROADCAST T)")
+                       (connect)))))
+      (is (= 1 (length attempts)))
+      (destructuring-bind (address . failure) (first attempts)
+        (is (equal '("127.255.255.255" "127.255.255.255" 9)
+                   (list (princ-to-string address) (network-host failure)
+                         (network-port failure))))))
     (is-true (close (connect :broadcast t)))))
 
 (define-test datagram.receivers-share (:behaviour 58)
@@ -588,6 +625,10 @@ port; the full length if it was cut off."
       (is-failure (timeout :timed-out (format nil "send to ~A failed" path))
         (loop (send) (incf count)))
       (is (plusp count))
+      (setf (socket-timeout other :output) 0.5)
+      (let ((before (process-seconds)))
+        (is (typep (failure-of (send)) 'timeout))
+        (is (< (- (process-seconds) before) 0.25) "it spins"))
       (setf (socket-timeout other :output) nil)
       (is (equal path (network-host (is-failure (timeout :timed-out)
                                       (with-deadline (0.05) (send))))))
@@ -599,6 +640,24 @@ port; the full length if it was cut off."
         (is (string= "x" (received server)))))
     (close server)
     (close other)))
+
+(define-test datagram.a-pathname-beside-another-directory (:behaviour 59)
+  "What is remembered of the last destination is not the file of that name somewhere else."
+  (let ((file (make-pathname :name (file-namestring (temporary-path)))) (directories '()))
+    (unwind-protect
+         (dotimes (index 2)
+           (let ((directory (uiop:ensure-directory-pathname (temporary-path))))
+             (ensure-directories-exist directory)
+             (push directory directories)))
+      (with-open-stream (sender (open-unix-server (temporary-path) :kind :datagram))
+        (dolist (directory directories)
+          (let ((*default-pathname-defaults* directory))
+            (with-open-stream (receiver (open-unix-server file :kind :datagram
+                                                               :external-format :utf-8))
+              (send-message sender "here" :host file)
+              (is (string= "here" (with-deadline (5) (received receiver))))))))
+      (dolist (directory directories)
+        (uiop:delete-empty-directory directory)))))
 
 (define-test datagram.a-privileged-port-tells-of-the-privilege ()
   (dolist (port '(81 "tftp"))
@@ -636,7 +695,8 @@ port; the full length if it was cut off."
     (is (= 10 (nth-value 3 (received peer 5))))
     (is (string= "" (received peer)))
     (dotimes (i 2)
-      (signals end-of-file (received peer)))
+      (is (eq peer (stream-error-stream (handler-case (received peer)
+                                          (end-of-file (condition) condition))))))
     (send-message peer "back")
     (is (string= "back" (received client)))
     (close peer)
