@@ -55,10 +55,13 @@ the names of those that it does not have, in alphabetical order."
                                                 *samples* :key #'first))
                      #'string<)
                (check-samples a)))
-    (is-failure (not-supported :not-supported ":NODELAY is an option of TCP sockets")
-      (socket-option a :nodelay))
-    (is-failure (not-supported :not-supported ":TTL is an option of TCP and UDP")
-      (setf (socket-option a :ttl) 5))))
+    (is (eq a (network-socket (is-failure (not-supported :not-supported
+                                                         ":NODELAY is an option of TCP sockets")
+                                (socket-option a :nodelay)))))
+    (let ((report (princ-to-string (is-failure (not-supported :not-supported)
+                                     (setf (socket-option a :ttl) 5)))))
+      (is (search ":TTL is an option of TCP and UDP" report))
+      (is (not (search "UDP sockets" report)) "~A" report))))
 
 (define-test option.written-and-read-of-inet6 ()
   (with-inet6 ()
@@ -142,8 +145,11 @@ the names of those that it does not have, in alphabetical order."
 (define-test option.names-and-values-that-are-none-are-refused ()
   (with-pair (a b :inet)
     (dolist (name '(:no-such-option nil "nodelay" 17))
-      (is-report (is-failure (usage-error :invalid ":NODELAY" ":TTL") (socket-option a name))
-                 (prin1-to-string name))
+      (let ((failure (is-failure (usage-error :invalid ":NODELAY" ":TTL") (socket-option a name))))
+        (is-report failure (prin1-to-string name))
+        (is (eql name (type-error-datum failure)))
+        (is (typep :nodelay (type-error-expected-type failure)))
+        (is (not (typep name (type-error-expected-type failure)))))
       (signals usage-error (setf (socket-option a name) t)))
     (loop for (name value . parts)
             in '((:nodelay 1 "T or NIL" ":NODELAY" "1") (:ttl "far" "number of hops" "\"far\"")
@@ -158,7 +164,7 @@ the names of those that it does not have, in alphabetical order."
                     parts)
              (signals type-error (setf (socket-option a name) value)))
     (dolist (name '(:type :error :mtu :accepting))
-      (is-failure (usage-error :invalid "can only be read" "127.0.0.1")
+      (is-failure (usage-error :invalid (format nil "~S can only be read" name) "127.0.0.1")
         (setf (socket-option a name) 1)))
     (is-failure (usage-error :invalid "1000 hops for :TTL" "127.0.0.1")
       (setf (socket-option a :ttl) 1000))
@@ -166,8 +172,10 @@ the names of those that it does not have, in alphabetical order."
       (setf (socket-option a :keepalive-idle) 100000))
     (is-failure (usage-error :invalid "10000000 seconds for :USER-TIMEOUT")
       (setf (socket-option a :user-timeout) 10000000))
-    (is-failure (usage-error :invalid "the system does not take" "\"nobodys\"")
-      (setf (socket-option a :congestion-control) "nobodys"))
+    (let ((failure (is-failure (usage-error :invalid "the system does not take" "\"nobodys\"")
+                     (setf (socket-option a :congestion-control) "nobodys"))))
+      (is (eq a (network-socket failure)))
+      (is (= 2 (network-errno failure)))) ; ENOENT
     (is-failure (address-not-available :address-not-available "127.0.0.1"
                                        "expected an interface that exists for :DEVICE"
                                        "\"no-such-0\"")
@@ -180,7 +188,13 @@ the names of those that it does not have, in alphabetical order."
     (is-failure (socket-closed :closed) (setf (socket-option a :nodelay) t))
     (is-failure (socket-closed :closed) (setf (socket-option a :congestion-control) "reno")))
   (with-datagram-socket (socket)
-    (signals type-error (setf (socket-option socket :multicast-interface) 0))) ; NIL is for none
+    (dolist (index (list 0 (ash 1 31))) ; NIL is for none
+      (is-failure (usage-error :invalid "expected the name or the index of an interface or NIL")
+        (setf (socket-option socket :multicast-interface) index)))
+    (is (typep (failure-of (setf (socket-option socket :multicast-interface) (1- (ash 1 31))))
+               'address-not-available))
+    (is (null (setf (socket-option socket :device) nil)))
+    (is (eql (1- (ash 1 31)) (setf (socket-option socket :receive-buffer) (1- (ash 1 31))))))
   (signals type-error (socket-option "no socket" :nodelay))
   (signals usage-error (setf (socket-option *standard-output* :nodelay) t)))
 
@@ -188,6 +202,9 @@ the names of those that it does not have, in alphabetical order."
   "The reference can be printed from the table."
   (let ((rows (socket-options)))
     (is (< 40 (length rows)))
+    (loop for (name writable none) in '((:nodelay t nil) (:user-timeout t t) (:type nil nil))
+          for row = (find name rows :key (lambda (row) (getf row :name)))
+          do (is (equal (list writable none) (list (getf row :writable) (getf row :none)))))
     (is (= (length rows)
            (length (remove-duplicates (mapcar (lambda (row) (getf row :name)) rows)))))
     (dolist (row rows)
