@@ -40,6 +40,18 @@
              (is-true (fresh-line a))
              (is-false (fresh-line a)))))
 
+(define-test columns.of-many-characters ()
+  "What was sent before on the same line counts, and nothing before a line feed."
+  (dolist (format '(:utf-8 :latin-1))
+    (with-pair (a b)
+      (setf (stream-external-format a) format)
+      (loop for (column text) in '((3 "±ab") (15 "±±0123456789") (27 "±±0123456789")
+                                   (12 "long line~%±±0123456789") (24 "±±0123456789"))
+            do (format a text)
+               (is (= column (sb-gray:stream-line-column a)) "~S" format)
+               (finish-output a)
+               (is (= column (sb-gray:stream-line-column a)) "~S" format)))))
+
 (define-test columns.behind-octets-that-are-no-text ()
   "Octets in front of text need not be whole characters of its format, nor need those behind it."
   (loop for (format . octets) in '((:utf-16le 1) (:utf-16be 1) (:utf-16le 0 #xD8) (:utf-16be #xD8 0)
@@ -57,7 +69,12 @@
              (format a "x~%ab")
              (is (= 2 (sb-gray:stream-line-column a)) "~S" format)
              (finish-output a)
-             (is (= 2 (sb-gray:stream-line-column a)) "~S" format))))
+             (is (= 2 (sb-gray:stream-line-column a)) "~S" format)))
+  (with-pair (a b)                      ; as one character
+    (setf (stream-external-format a) :utf-16le)
+    (write-byte 1 a)
+    (write-string "ab" a)
+    (is (= 3 (sb-gray:stream-line-column a)))))
 
 (define-test columns.across-formats ()
   "What is pending counts in the format that it was written in."
