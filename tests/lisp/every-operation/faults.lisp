@@ -93,7 +93,10 @@ n until no call is left to fail. A failure is a NETWORK with a report and leaves
   (with-names ()
     (faults-fail 1 +no-buffers+ :call "calloc" :count 1000000)
     (unwind-protect
-         (is (typep (failure-of (open-socket "many.test" 9 :timeout 5)) 'resource-exhausted))
+         (dolist (call (list (lambda () (open-socket "many.test" 9 :timeout 5))
+                             (lambda () (resolve "many.test" :timeout 5))
+                             (lambda () (reverse-resolve "127.0.0.1" :timeout 5))))
+           (is (typep (failure-of (funcall call)) 'resource-exhausted)))
       (faults-clear))))
 
 (define-test faults.waiting-out-of-memory (:faults t)

@@ -267,6 +267,31 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
       (is (null (leaks before)) "~A" (leaks before))
       (is (null (socket-accept given :wait 0)) "a server that was given is open still"))))
 
+(define-test unwinding.a-service-that-has-a-client-already (:behaviour 26 :weather nil)
+  "Who is thrown out of SERVE does not wait for what a function does with a client."
+  (let ((inside (sb-thread:make-semaphore)) (client nil) (began nil))
+    (flet ((throw-out (listener)
+             (setf client (open-socket "127.0.0.1" (port-of listener) :input-timeout 10))
+             (sb-thread:wait-on-semaphore inside :timeout 10)
+             (setf began (lport-clock-now))
+             (throw 'out :out)))
+      (sb-int:encapsulate 'port::add-thread 'throw
+                          (lambda (add service)
+                            (sb-int:unencapsulate 'port::add-thread 'throw)
+                            (prog1 (funcall add service)
+                              (let ((listener (caar (port::service-listeners service))))
+                                ;; which comes once interrupts are not deferred any more
+                                (sb-thread:interrupt-thread sb-thread:*current-thread*
+                                                            (lambda () (throw-out listener)))))))
+      (is (eq :out (catch 'out
+                     (serve (lambda (socket)
+                              (sb-thread:signal-semaphore inside)
+                              (read-line socket))
+                            0 :host "127.0.0.1" :on-error (constantly nil)))))
+      (is (< (- (lport-clock-now) began) 3000000000))
+      (is (typep (failure-of (read-byte client)) 'connection-reset))
+      (close client))))
+
 (define-test unwinding.a-file-that-was-just-opened (:behaviour 26 :weather nil)
   (uiop:with-temporary-file (:pathname path)
     (with-pair (a b)

@@ -27,7 +27,8 @@
          "service.process-ends" "service.process-ends-while-threads-are-made"
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
         ("ECL promises nothing of threads that are killed"
-         "service.killed-before-they-began" "service.killed-while-idle")
+         "service.killed-before-they-began" "service.killed-before-the-stop"
+         "service.killed-while-idle")
         ("ECL calls what is in the same file directly, so that nothing can be put in between"
          "poller.closed-while-joined" "service.stop-while-accepting"
          "service.killed-with-its-successor" "service.who-is-about-to-block-hands-over"
@@ -53,6 +54,7 @@
          "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"
          "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"
+         "unwinding.a-service-that-has-a-client-already"
          "unwinding.a-file-that-was-just-opened" "unwinding.an-interrupt-that-writes-anywhere"
          "unwinding.the-end-of-the-memory-in-a-long-line"
          "unwinding.the-end-of-the-memory-in-a-line-that-is-there")))

@@ -168,7 +168,8 @@ closed, and SERVER accepts the next one once it has no limit any more."
   (let ((condition (is-failure (timeout :timed-out "PROXY header from 127.0.0.1:"
                                         "11 octets moved" "0.2 s")
                      (funcall function))))
-    (is (= 1/5 (timeout-time condition))))
+    (is (= 1/5 (timeout-time condition)))
+    (is (typep (network-socket condition) 'socket)))
   (is (typep (failure-of (read-byte peer nil)) 'connection-reset))
   (setf (socket-timeout server :input) nil
         (socket-deadline server :input) nil))

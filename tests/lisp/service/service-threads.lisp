@@ -231,6 +231,20 @@ semaphore that counts them."
           (sb-thread:signal-semaphore gate)
           (is (equal "wait" (read-line slow nil))))))))
 
+(define-test service.killed-before-the-stop ()
+  "Who stops does not wait for a thread that was killed before it began, where no other would miss
+it."
+  (with-service (server number #'echo-one-line :threads 2)
+    (let ((service (service-of server)))
+      (is-true (wait-until (lambda () (port::service-leader service))))
+      (call-with-stillborn-threads (lambda (killed)
+                                     (port::%with-lock ((port::service-lock service))
+                                       (port::add-thread service))
+                                     (sb-thread:wait-on-semaphore killed :timeout 10)))
+      (is-true (wait-until (lambda ()
+                             (notany #'sb-thread:thread-alive-p
+                                     (port::service-starting service))))))))
+
 (define-test service.killed-while-idle (:behaviour 26)
   "Threads that are killed while they have nothing to do are missed by nobody."
   (with-holding-service (server number inside gate :threads 4)

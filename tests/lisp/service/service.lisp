@@ -555,6 +555,19 @@ not; what came without a line's end before that is served."
 
 ;;; Connections that end in other ways
 
+(define-test service.arguments-are-checked-before-anything-is-opened ()
+  "A stale path that would be taken is there still."
+  (let ((path (temporary-path)))
+    (close (open-unix-server path :unlink nil))
+    (dolist (settings '((:external-format :no-such) (:element-type string) (:input-timeout -1)
+                        (:output-timeout -1) (:proxy-protocol :v2) (:timeout -1) (:threads 0)))
+      (is (typep (failure-of (apply #'serve #'echo-lines path settings))
+                 '(or usage-error not-supported))
+          "~S" settings)
+      (is (probe-file path) "~S" settings))
+    (is-true (stop-server (serve #'echo-lines path)))
+    (is (null (probe-file path)))))
+
 (define-test service.failure-leaves-servers-of-others ()
   "A server that was opened before stays its owner's where there is no service in the end."
   (with-socket-server (server 0 :host "127.0.0.1")
