@@ -17,7 +17,8 @@
            (open (description client))
            (number (princ-to-string (port-of server))))
       (dolist (part (list "state: open" "local end: 127.0.0.1:" number "descriptor: "
-                          "limit of input: 1.5 s for each call" "external format: :UTF-8"))
+                          (format nil "limit of input: 1.5 s for each call~%")
+                          "external format: :UTF-8"))
         (is (search part open) "no ~S in ~A" part open))
       (is (not (search "limit of output" open)))
       (setf (socket-deadline client :input) 100)
@@ -25,6 +26,7 @@
       (is (eql 0 (search (prin1-to-string client) open)) "~A" open)
       (setf (socket-deadline client :input) 100 (socket-timeout client :input) nil)
       (is (search " s left for all calls" (description client)))
+      (is (not (search "limit of input: ," (description client))))
       (close client)
       (is (search "state: closed" (description client)))
       (is (not (search "descriptor" (description client))))

@@ -121,6 +121,8 @@
       (is (search "kind" (with-output-to-string (*standard-output*)
                            (print-open-sockets)))
           "the table is for *STANDARD-OUTPUT* where no stream is said")
+      (is (search "kind" (with-output-to-string (*standard-output*)
+                           (print-open-sockets t))))
       (is (find-if (lambda (line) (search (socket-entry-local (entry-of a)) line)) lines)))))
 
 (defun count-open-sockets ()

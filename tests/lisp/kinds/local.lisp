@@ -29,9 +29,12 @@
 
 (define-test local.clients-queue-where-no-backlog-is-said ()
   (let* ((path (temporary-path))
-         (server (open-unix-server path))
+         (server (open-unix-server path :external-format :latin-1))
          (clients (loop repeat 8 collect (open-unix-socket path :timeout 5))))
-    (mapc #'close clients)
+    (dolist (client clients)
+      (with-open-stream (peer (socket-accept server :wait 5))
+        (is (eq :latin-1 (stream-external-format peer)) "the format that the server was given"))
+      (close client))
     (close server)))
 
 (define-test local.pathnames-are-of-files (:behaviour 59)
