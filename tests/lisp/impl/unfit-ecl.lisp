@@ -32,7 +32,8 @@
         ("ECL calls what is in the same file directly, so that nothing can be put in between"
          "poller.closed-while-joined" "service.stop-while-accepting"
          "service.killed-with-its-successor" "service.who-is-about-to-block-hands-over"
-         "octets.peeked-although-an-interrupt-reads" "address.service-where-there-is-no-table")
+         "octets.peeked-although-an-interrupt-reads" "address.service-where-there-is-no-table"
+         "clocc.ipaddr-closure-asks-once")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"
