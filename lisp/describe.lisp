@@ -3,9 +3,10 @@
 
 (in-package :port)
 
-(defun write-facts (facts stream)
-  "Write FACTS, a plist of names, strings, and values, a line each; those whose value is NIL are
-left out."
+(defun write-facts (object facts stream)
+  "Write a line for OBJECT, and FACTS, a plist of names, strings, and values, a line each; those
+whose value is NIL are left out."
+  (format stream "~S~%" object)
   (loop for (name value) on facts by #'cddr
         when value
           do (format stream "  ~A: ~A~%" name value)))
@@ -54,25 +55,27 @@ left out."
             "limit of input" (limits-text channel :input)
             "limit of output" (limits-text channel :output)))))
 
+(defun stream-facts (socket)
+  "What holds besides for SOCKET, a SOCKET."
+  (multiple-value-bind (unread unsent) (buffered-octets socket)
+    (list "element type" (prin1-to-string (stream-element-type socket))
+          "external format" (prin1-to-string (stream-external-format socket))
+          "octets in the buffers" (format nil "~D unread, ~D unsent" unread unsent))))
+
 (defmethod describe-object ((endpoint endpoint) stream)
   "Say what ENDPOINT is, where its ends are, and what limits it has."
   (with-plain-printer ()
-    (format stream "~S~%" endpoint)
-    (write-facts (endpoint-facts endpoint) stream)
-    (when (typep endpoint 'socket)
-      (multiple-value-bind (unread unsent) (buffered-octets endpoint)
-        (write-facts (list "element type" (prin1-to-string (stream-element-type endpoint))
-                           "external format" (prin1-to-string (stream-external-format endpoint))
-                           "octets in the buffers" (format nil "~D unread, ~D unsent"
-                                                           unread unsent))
-                     stream)))))
+    (write-facts endpoint
+                 (append (endpoint-facts endpoint)
+                         (when (typep endpoint 'socket) (stream-facts endpoint)))
+                 stream)))
 
 (defmethod describe-object ((poller poller) stream)
   "Say how many sockets are in POLLER, and how many threads wait in it."
   (let ((set (endpoint-channel poller)))
     (with-plain-printer ()
-      (format stream "~S~%" poller)
-      (write-facts (list "state" (if (channel-closing set) "closed" "open")
+      (write-facts poller
+                   (list "state" (if (channel-closing set) "closed" "open")
                          "threads that wait" (poll-set-waiting set))
                    stream)
       (write-some (loop for entry across (poll-set-entries set)
@@ -80,18 +83,18 @@ left out."
                           collect (entry-socket entry))
                   stream))))
 
+(defun service-state-text (service)
+  (cond ((not (service-stopping service))
+         (if (service-paused service) "serving, accepts no more for now" "serving"))
+        ((plusp (service-thread-count service)) "stopping")
+        (t "stopped")))
+
 (defmethod describe-object ((server server) stream)
   "Say what SERVER listens on, how many connections it has, and what its threads do."
   (let ((service (server-service server)))
     (with-plain-printer ()
-      (format stream "~S~%" server)
-      (write-facts (list "state" (cond ((service-stopping service)
-                                        (if (plusp (service-thread-count service))
-                                            "stopping"
-                                            "stopped"))
-                                       ((service-paused service)
-                                        "serving, accepts no more for now")
-                                       (t "serving"))
+      (write-facts server
+                   (list "state" (service-state-text service)
                          "connections" (format nil "~D~@[ of ~D~]" (service-client-count service)
                                                (service-connection-limit service))
                          "threads" (format nil "~D of ~D, ~D idle" (service-thread-count service)
@@ -108,8 +111,8 @@ left out."
 (defmethod describe-object ((condition network) stream)
   "Say what CONDITION knows, by the names of its readers."
   (with-plain-printer ()
-    (format stream "~S~%" condition)
-    (write-facts (loop for reader in '(network-operation network-code network-errno network-host
+    (write-facts condition
+                 (loop for reader in '(network-operation network-code network-errno network-host
                                        network-port network-local network-remote network-octets
                                        network-socket)
                        append (list (string-downcase reader)

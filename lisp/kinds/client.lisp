@@ -61,12 +61,16 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
                    `(host port &optional bin
                           ,@(remove 'bin (member '&key (%lambda-list 'connect-to)))))
 
+(defun local-port-number (port protocol)
+  "The number of PORT, as the user gave it, the own port of a connect over PROTOCOL; 0 for NIL."
+  (with-retry (port "connect" "local port")
+    (port-designator (or port 0) protocol :bind :minimum 0)))
+
 (defun local-end (host port family timeout)
   "The block to bind to for the own end HOST and PORT, either of which may be NIL; NIL where both
 are. TIMEOUT, in seconds, holds for the look-up of HOST."
   (when (or host port)
-    (let ((number (with-retry (port "connect" "local port")
-                    (if port (port-designator port "tcp" :bind :minimum 0) 0))))
+    (let ((number (local-port-number port "tcp")))
       (if host
           (address-block (with-deadline (timeout) (one-address host family :bind)) number)
           (make-block +lport-any+ number)))))

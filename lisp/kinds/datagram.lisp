@@ -104,10 +104,8 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
     (if remote-host
         (with-retry (remote-host "connect" "host")
           (with-own-end-retry (host port)
-            (let ((number (with-retry (port "connect" "local port")
-                            (port-designator (or port 0) "udp" :bind :minimum 0))))
-              (open-connected (own-end host number family) remote-host remote-port flags
-                              settings))))
+            (open-connected (own-end host (local-port-number port "udp") family)
+                            remote-host remote-port flags settings)))
         (with-retry (port "bind" "port")
           (with-retry (host "bind" "host" 'address-not-available)
             (open-bound (own-end host port family) host port flags settings))))))

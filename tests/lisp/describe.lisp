@@ -10,16 +10,19 @@
   (string-left-trim '(#\Newline) (with-output-to-string (stream)
                                    (describe object stream))))
 
+(defun check-says (text &rest parts)
+  "PARTS are in TEXT."
+  (dolist (part parts)
+    (is (search part text) "no ~S in ~A" part text)))
+
 (define-test "describe.socket" ()
   "The facts of a socket, open and closed, of every kind."
   (with-socket-server (server 0 :host "127.0.0.1")
     (let* ((client (open-socket "127.0.0.1" (port-of server) :input-timeout 3/2))
            (open (description client))
            (number (princ-to-string (port-of server))))
-      (dolist (part (list "state: open" "local end: 127.0.0.1:" number "descriptor: "
-                          (format nil "limit of input: 1.5 s for each call~%")
-                          "external format: :UTF-8"))
-        (is (search part open) "no ~S in ~A" part open))
+      (check-says open "state: open" "local end: 127.0.0.1:" number "descriptor: "
+                  (format nil "limit of input: 1.5 s for each call~%") "external format: :UTF-8")
       (is (not (search "limit of output" open)))
       (setf (socket-deadline client :input) 100)
       (is (search "limit of input: 1.5 s for each call, " (description client)))
@@ -35,22 +38,18 @@
 
 (define-test "describe.state-of-a-connection" (:weather nil) ; what one call takes is looked at
   "What is over, and what stands in the buffers."
-  (flet ((says (socket &rest parts)
-           (let ((text (description socket)))
-             (dolist (part parts)
-               (is (search part text) "no ~S in ~A" part text)))))
-    (with-pair (a b :inet)
-      (send-octets b 1 2 3)
-      (read-octets a (octets 0))
-      (write-byte 1 a)
-      (says a (format nil "state: open~%") "2 unread, 1 unsent")
-      (socket-shutdown a :output)
-      (says a "state: open, output shut down" "2 unread, 0 unsent")
-      (close b :abort t)
-      (failure-of (loop (read-byte a)))
-      (says a "state: open, broken")
-      (close a)
-      (says a (format nil "state: closed~%")))))
+  (with-pair (a b :inet)
+    (send-octets b 1 2 3)
+    (read-octets a (octets 0))
+    (write-byte 1 a)
+    (check-says (description a) (format nil "state: open~%") "2 unread, 1 unsent")
+    (socket-shutdown a :output)
+    (check-says (description a) "state: open, output shut down" "2 unread, 0 unsent")
+    (close b :abort t)
+    (failure-of (loop (read-byte a)))
+    (check-says (description a) "state: open, broken")
+    (close a)
+    (check-says (description a) (format nil "state: closed~%"))))
 
 (define-test "describe.poller" ()
   "The first sockets that are in it."
@@ -58,9 +57,7 @@
     (with-pair (a b)
       (poller-add poller a)
       (let ((text (description poller)))
-        (is (search (prin1-to-string poller) text) "~A" text)
-        (is (search (format nil "state: open~%") text) "~A" text)
-        (is (search (prin1-to-string a) text) "~A" text)
+        (check-says text (prin1-to-string poller) (format nil "state: open~%") (prin1-to-string a))
         (is (not (search "more" text)) "~A" text)))
     (let ((sockets (loop repeat 11 append (multiple-value-list (open-socket-pair)))))
       (dolist (socket sockets)
@@ -74,9 +71,8 @@
   "What it listens on, how many it serves, and whether it does."
   (let* ((server (serve #'read-line 0 :host "127.0.0.1" :timeout 3/2 :max-connections 7))
          (text (description server)))
-    (dolist (part (list "state: serving" "connections: 0 of 7" " of 64, " "closed after 1.500 s"
-                        (prin1-to-string (first (server-listeners server)))))
-      (is (search part text) "no ~S in ~A" part text))
+    (check-says text "state: serving" "connections: 0 of 7" " of 64, " "closed after 1.500 s"
+                (prin1-to-string (first (server-listeners server))))
     (is (eql 0 (search (prin1-to-string server) text)) "~A" text)
     (stop-server server)
     (is (search "state: stopped" (description server)))))
@@ -102,9 +98,8 @@
 (define-test "describe.condition" ()
   "The facts of a condition under the names of their readers, and every attempt."
   (let ((text (description (failure-of (open-socket "127.0.0.1" (unused-port))))))
-    (dolist (part '("network-operation: :CONNECT" "network-code: :CONNECTION-REFUSED"
-                    "network-host: \"127.0.0.1\"" "tried 127.0.0.1: connection refused"))
-      (is (search part text) "no ~S in ~A" part text))
+    (check-says text "network-operation: :CONNECT" "network-code: :CONNECTION-REFUSED"
+                "network-host: \"127.0.0.1\"" "tried 127.0.0.1: connection refused")
     (is (not (search "network-socket" text)))
     (is (search "connection refused" (subseq text 0 (position #\Newline text)))))
   (with-pair (a b :inet)
