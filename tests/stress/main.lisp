@@ -16,6 +16,12 @@
         until (funcall predicate)
         do (sleep 0.05)))
 
+(defun last-for (seconds)
+  "Sleep for SECONDS, in pieces: each of the many signals makes a sleep longer than it was meant."
+  (loop with end = (+ (get-internal-real-time) (* seconds internal-time-units-per-second))
+        while (< (get-internal-real-time) end)
+        do (sleep 0.1)))
+
 (defun start-all (places)
   "All threads but the servers, a list."
   (let ((all '()))
@@ -95,7 +101,7 @@ before it had a name for it, after a collection."
     (let* ((places (vector (tcp-place "127.0.0.1") (tcp-place "::1") (local-place)))
            (servers (start-servers places))
            (others (start-all places)))
-      (sleep seconds)
+      (last-for seconds)
       (setf *stop* t)
       (end-all others)
       (setf *servers-stop* t)
