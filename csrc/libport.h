@@ -469,11 +469,12 @@ LPORT_API int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, 
 /* [nowait] Receives on SOCKET, a UDP one, what is sent to GROUP, a multicast address, on the
  * interface of index INTERFACE (0: the system picks by its routes); with a SOURCE, unless that is
  * NULL, only what comes from there, and further sources may be joined. An IPv6 socket may join IPv4
- * groups. IPv4-mapped addresses are IPv4, and a zone in GROUP counts for nothing. Returns 0.
+ * groups. IPv4-mapped addresses are IPv4, and a zone in GROUP counts for nothing. From the first
+ * join on SOCKET hears no group of that family that only others on the host have joined. Returns 0.
  * LPORT_ADDRESS_IN_USE: it is joined already. LPORT_ADDRESS_NOT_AVAILABLE: no such interface.
  * LPORT_BUFFERS_EXHAUSTED: too many groups. LPORT_NOT_SUPPORTED: not a UDP socket, or one of IPv4
  * only and a GROUP of IPv6. The second ends it; LPORT_ADDRESS_NOT_AVAILABLE: it was not joined.
- * Source: ip(7), ipv6(7), RFC 3678 (MCAST_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP). */
+ * Source: ip(7) (IP_MULTICAST_ALL), RFC 3678 (MCAST_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP). */
 LPORT_API int64_t lport_datagram_join(int64_t socket, const uint8_t *group, int32_t interface,
                                       const uint8_t *source);
 LPORT_API int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int32_t interface,

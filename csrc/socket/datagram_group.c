@@ -23,6 +23,20 @@ static int64_t failure_of(int number, int error) {
     return lport_status_from_errno(LPORT_IN_GENERAL, error);
 }
 
+/* Has FD hear of the groups of LEVEL those that it has joined itself, and returns 0 or -1. Unless
+ * it is told so, Linux hands to a socket on the wildcard whatever anybody on the host has joined,
+ * on whichever interface (IP_MULTICAST_ALL, ip(7)). For IPv6 it can be told since 4.20. */
+static int hear_own_alone(int fd, int level) {
+    static const int off = 0;
+    int number = level == IPPROTO_IP ? IP_MULTICAST_ALL : IPV6_MULTICAST_ALL;
+    int result = lport_os.setsockopt(fd, level, number, &off, sizeof off);
+    return result < 0 && errno == ENOPROTOOPT ? 0 : result;
+}
+
+static int is_join(int number) {
+    return number == MCAST_JOIN_GROUP || number == MCAST_JOIN_SOURCE_GROUP;
+}
+
 /* Runs option NUMBER, _JOIN or _LEAVE, on FD. GROUP and SOURCE are addresses of one family of IP.
  */
 static int64_t change(int fd, int number, const uint8_t *group, int32_t interface,
@@ -37,7 +51,8 @@ static int64_t change(int fd, int number, const uint8_t *group, int32_t interfac
     plain.gr_group = request.gsr_group;
     const void *value = source != NULL ? (const void *)&request : (const void *)&plain;
     socklen_t len = source != NULL ? sizeof request : sizeof plain;
-    if (lport_os.setsockopt(fd, level, number, value, len) == 0) {
+    if ((!is_join(number) || hear_own_alone(fd, level) == 0) &&
+        lport_os.setsockopt(fd, level, number, value, len) == 0) {
         return 0;
     }
     return failure_of(number, errno);

@@ -68,7 +68,8 @@ GROUP: a multicast address of IPv4 or IPv6, a string or an address object. INTER
 the index of the one to listen on (NIL: that of GROUP's zone, or the system picks by its routes).
 SOURCE: a host; only what it sends is received, and several may be joined one by one (NIL: whoever
 sends). A socket that several programs on one host receive with is opened with :REUSE-ADDRESS, its
-port given, and no :HOST. Returns NIL.
+port given, and no :HOST. From the first join on SOCKET receives no group that only others on this
+host have joined, as Linux would have it (IP_MULTICAST_ALL). Returns NIL.
 Conditions: ADDRESS-IN-USE, it is joined already; ADDRESS-NOT-AVAILABLE, no such interface;
 ADDRESS-SYNTAX; USAGE-ERROR, INTERFACE is another one than the zone's; RESOURCE-EXHAUSTED;
 NOT-SUPPORTED. Source: ip(7), ipv6(7), RFC 3678."

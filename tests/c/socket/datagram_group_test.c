@@ -186,6 +186,28 @@ SOCKET_TEST(datagram_group, a_socket_for_both_families_joins_both) {
     cr_assert_eq(lport_socket_close(receiver, 0), 0);
 }
 
+/* Unless told otherwise Linux goes on to hand it a group that it has left, for its neighbour. */
+SOCKET_TEST(datagram_group, what_only_a_neighbour_has_joined_is_not_heard) {
+    static const char *const groups[] = {"232.1.2.4", "ff31::8000:1235"}; /* of this test alone */
+    int count = find_interfaces();
+    for (int i = 0; i < count; i++) {
+        const struct family *family = &families[i];
+        uint8_t group[LPORT_ADDRESS_SIZE];
+        int32_t port, neighbours;
+        int64_t receiver = open_receiver(family->family, &port), sender = open_sender(family);
+        int64_t neighbour = open_receiver(family->family, &neighbours);
+        parse(groups[i], port, group);
+        cr_assert_eq(lport_datagram_join(neighbour, group, family->interface, NULL), 0);
+        cr_assert_eq(lport_datagram_join(receiver, group, family->interface, NULL), 0);
+        cr_assert_eq(hears(receiver, sender, family, group), 1);
+        cr_assert_eq(lport_datagram_leave(receiver, group, family->interface, NULL), 0);
+        cr_assert_eq(hears(receiver, sender, family, group), 0);
+        cr_assert_eq(lport_socket_close(receiver, 0), 0);
+        cr_assert_eq(lport_socket_close(sender, 0), 0);
+        cr_assert_eq(lport_socket_close(neighbour, 0), 0);
+    }
+}
+
 SOCKET_TEST(datagram_group, what_cannot_be_joined) {
     uint8_t group[LPORT_ADDRESS_SIZE], six[LPORT_ADDRESS_SIZE], no_group[LPORT_ADDRESS_SIZE] = {0};
     int32_t port, lo = loopback_interface();
@@ -201,8 +223,12 @@ SOCKET_TEST(datagram_group, what_cannot_be_joined) {
     assert_kind(lport_datagram_join(receiver, no_group, lo, NULL), LPORT_INVALID);
     loopback(LPORT_INET, 0, no_group);
     assert_kind(lport_datagram_join(receiver, no_group, lo, NULL), LPORT_INVALID);
-    faults_fail(CALL_SETSOCKOPT, 1, 1, ENOBUFS);
-    assert_kind(lport_datagram_join(receiver, group, lo, NULL), LPORT_BUFFERS_EXHAUSTED);
+    for (int64_t call = 1; call <= 2; call++) {
+        faults_fail(CALL_SETSOCKOPT, call, 1, ENOBUFS);
+        assert_kind(lport_datagram_join(receiver, group, lo, NULL), LPORT_BUFFERS_EXHAUSTED);
+    }
+    faults_fail(CALL_SETSOCKOPT, 1, 1, ENOPROTOOPT); /* a system that joins, and no more */
+    cr_assert_eq(lport_datagram_join(receiver, group, lo, NULL), 0);
     cr_assert_eq(lport_socket_close(receiver, 0), 0);
     int64_t ends[2];
     make_connection(LPORT_INET, ends);

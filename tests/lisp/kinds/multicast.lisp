@@ -35,6 +35,19 @@
         (is-failure (address-not-available :address-not-available "leave 232.1.2.3")
           (leave-multicast receiver (parse-address *group*) :interface "lo"))))))
 
+(define-test multicast.what-only-others-have-joined-is-not-heard ()
+  "Who has left a group does not get it for the sake of another socket of the host that is in it."
+  (let ((*group* "232.1.2.6"))                              ; of this test alone
+    (dolist (family '(:inet nil))
+      (with-datagram-socket (receiver :family family)
+        (with-datagram-socket (neighbour :family family)
+          (with-group-sender (sender)
+            (dolist (socket (list neighbour receiver))
+              (join-multicast socket *group* :interface "lo"))
+            (is (hears-p receiver sender))
+            (leave-multicast receiver *group* :interface "lo")
+            (is (not (hears-p receiver sender)))))))))
+
 (define-test multicast.of-a-source-alone-is-heard ()
   (with-datagram-socket (receiver :family :inet)
     (with-group-sender (sender)
