@@ -203,6 +203,12 @@ text.")
                 (not (eq (symbol-package name) (symbol-package 'network))))
       (substitute #\Space #\- (string-downcase name)))))
 
+(defun bare-p (condition)
+  "True if nothing is known of CONDITION but its class, which programs of 1999 do not know."
+  (and (name-text condition)
+       (notany (lambda (reader) (funcall reader condition))
+               '(net-proc network-host network-port net-mesg))))
+
 (defun historical-text (condition)
   "As programs of 1999 know it: [PROC] \"host\":port message."
   (plain-format "[~S] ~S:~D~@[ ~A~]~@[ [timeout ~A sec]~]"
@@ -219,10 +225,11 @@ text.")
                        (details-text condition)))))
 
 (defun report-failure (condition stream)
-  "Write the line for CONDITION to STREAM. Without an operation a program made it in the old way."
-  (write-string (if (network-operation condition)
-                    (failure-text condition)
-                    (historical-text condition))
+  "Write the line for CONDITION to STREAM. Without an operation a program made it: in the old way,
+or of nothing but its class."
+  (write-string (cond ((network-operation condition) (failure-text condition))
+                      ((bare-p condition) (name-text condition))
+                      (t (historical-text condition)))
                 stream))
 
 (defmethod print-object ((condition network) stream)

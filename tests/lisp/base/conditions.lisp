@@ -390,6 +390,10 @@ path of a local socket has permissions of its own."
   (is (equal '(nil nil) (let ((condition (make-condition 'network)))
                           (list (net-mesg condition) (net-args condition)))))
   (is (equal "old h" (princ-to-string (make-condition 'old-failure :host "h"))))
+  ;; a class that they do not have, signalled by a program with nothing to tell
+  (is (equal "connection truncated" (princ-to-string (make-condition 'connection-truncated))))
+  (is (equal "[NIL] \"\":0 early" (princ-to-string (make-condition 'connection-truncated
+                                                                   :mesg "early"))))
   ;; the name of a class of somebody else's says nothing
   (is (equal "[NIL] \"h\":0" (princ-to-string (make-condition 'failure-of-mine :host "h")))))
 
