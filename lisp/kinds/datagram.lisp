@@ -41,7 +41,8 @@
 
 (declaim (inline check-octets))
 (defun check-octets (octets operation)
-  (check-argument operation octets '(vector (unsigned-byte 8)) "a vector of (unsigned-byte 8)"))
+  (check-argument operation octets '(vector (unsigned-byte 8))
+                  "a vector whose element type is (unsigned-byte 8)"))
 
 ;;; Making
 

@@ -22,7 +22,7 @@ and END to the bounds in it of the part from FROM to TO. A simple vector is not 
            (,run ,octets ,from (or ,to (length ,octets)))
            (progn
              (check-argument ,operation ,octets '(vector (unsigned-byte 8))
-                             "a vector of (unsigned-byte 8)")
+                             "a vector whose element type is (unsigned-byte 8)")
              (check-bounds ,operation ,octets ,from ,to)
              (%with-vector (simple from to) (,octets ,from ,to)
                (,run simple from to)))))))

@@ -434,8 +434,10 @@ port; the full length if it was cut off."
       (send-message server "x" :host "127.0.0.1"))
     (is (typep (failure-of (send-message client "x" :port 9)) 'usage-error))
     (is (typep (failure-of (send-message server "x" :host "127.0.0.1" :port 0)) 'address-syntax))
-    (is-failure (usage-error :invalid "expected a vector of (unsigned-byte 8)")
+    (is-failure (usage-error :invalid "element type is (unsigned-byte 8), got \"text\"")
       (socket-send client "text"))
+    (is-failure (usage-error :invalid "element type is (unsigned-byte 8), got #(1 2)")
+      (socket-send client (vector 1 2)))
     (is (typep (failure-of (socket-receive client (make-array 3))) 'usage-error))
     (is (typep (failure-of (socket-send *standard-output* (octets 1))) 'usage-error))
     (is (eq server (network-socket
