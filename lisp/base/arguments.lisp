@@ -76,6 +76,32 @@ signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
                       :arguments (list allowed key)))
   plist)
 
+;;; A call with such a keyword is told of when it is compiled, too
+
+(define-condition unknown-keyword-warning (style-warning simple-condition) ()
+  (:documentation "A call that will signal an UNKNOWN-KEYWORD has been compiled."))
+
+(defun warn-of-keywords (function arguments allowed)
+  "Warn of each keyword among ARGUMENTS, the keywords and values of a form that calls FUNCTION, a
+name, that ALLOWED does not have."
+  (unless (member :allow-other-keys arguments)
+    (loop for (key) on arguments by #'cddr
+          when (and (keywordp key) (not (member key allowed)))
+            do (warn 'unknown-keyword-warning
+                     :format-control "~S: expected keywords among~{ ~S~}, got ~S"
+                     :format-arguments (list function allowed key)))))
+
+(defun check-calls (function keyword-part allowed)
+  "Let the compiler warn of calls of FUNCTION, a name, with a keyword that ALLOWED does not have.
+KEYWORD-PART, a function of the forms of the arguments, returns those of the keywords and values."
+  (declare (type function keyword-part))
+  (setf (compiler-macro-function function)
+        (lambda (form environment)
+          (declare (ignore environment))
+          (when (and (eq (first form) function) (%proper-list-p form))
+            (warn-of-keywords function (funcall keyword-part (rest form)) allowed))
+          form)))
+
 (defun show-keywords (name)
   "Make DESCRIBE and editors show the argument list of function NAME without its &REST and
 &ALLOW-OTHER-KEYS, where its keywords say all."
@@ -88,9 +114,13 @@ signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
 
 (defun note-keywords (function)
   "Let CHECK-OWN-KEYWORDS know the keywords of FUNCTION, a name, whose lambda list ends with
-&ALLOW-OTHER-KEYS so that it checks them itself; editors see those that it has."
-  (setf (get function 'keywords) (keywords-of function))
-  (show-keywords function))
+&ALLOW-OTHER-KEYS so that it checks them itself; editors and the compiler see those that it has."
+  (let ((others (position-if (lambda (parameter) (member parameter '(&rest &key)))
+                             (%lambda-list function)))
+        (keywords (keywords-of function)))
+    (setf (get function 'keywords) keywords)
+    (check-calls function (lambda (arguments) (nthcdr others arguments)) keywords)
+    (show-keywords function)))
 
 (defun check-own-keywords (function operation plist)
   "As CHECK-KEYWORDS, with what FUNCTION, a name, takes."

@@ -57,6 +57,12 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
 
 (setf *connect-keywords* (keywords-of 'connect-to))
 
+(check-calls 'open-socket
+             (lambda (arguments)
+               (let ((options (cddr arguments)))
+                 (if (oddp (length options)) (rest options) options)))
+             *connect-keywords*)
+
 (%show-lambda-list 'open-socket
                    `(host port &optional bin
                           ,@(remove 'bin (member '&key (%lambda-list 'connect-to)))))

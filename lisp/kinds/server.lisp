@@ -22,11 +22,17 @@ none), and whoever can connect can claim to be anybody: let only the proxy reach
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
 RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port or, where HOST stands for nothing or is
 not of this machine, another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."
-  ;; An odd number of arguments begins with the port. An even one that does has a mistake in what
-  ;; follows the port, which is found there.
-  (let ((port (when (or (oddp (length arguments)) (not (keywordp (first arguments))))
-                (pop arguments))))
-    (apply #'listen-on port (check-keywords :listen arguments *listen-keywords*))))
+  (let ((options (listen-options arguments)))
+    (apply #'listen-on (and (not (eq options arguments)) (first arguments))
+           (check-keywords :listen options *listen-keywords*))))
+
+(defun listen-options (arguments)
+  "The keywords and values of ARGUMENTS of OPEN-SOCKET-SERVER: an odd number of them begins with the
+port. An even one that does has a mistake in what follows the port, which is found there."
+  (if (or (oddp (length arguments))
+          (and arguments (not (keywordp (first arguments)))))
+      (rest arguments)
+      arguments))
 
 (defun listen-on (port &key host family backlog (reuse-address t) reuse-port
                          (external-format :utf-8) (nodelay t) (keepalive t) proxy-protocol)
@@ -45,6 +51,8 @@ not of this machine, another host. Source: bind(2), listen(2); proxy-protocol.tx
                                      :proxy-protocol proxy-protocol))))))
 
 (setf *listen-keywords* (keywords-of 'listen-on))
+
+(check-calls 'open-socket-server #'listen-options *listen-keywords*)
 
 (%show-lambda-list 'open-socket-server `(&optional ,@(%lambda-list 'listen-on)))
 

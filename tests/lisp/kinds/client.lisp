@@ -457,8 +457,8 @@ those of WAIT-LONGER once they were asked for."
 
 (define-test client.unknown-keywords ()
   (is-failure (usage-error :invalid "among :BIN" ":TIMEOUT, got :TIME-OUT")
-    (open-socket "127.0.0.1" 80 :time-out 5))
-  (signals program-error (open-socket "127.0.0.1" 80 t :time-out 5))
+    (apply #'open-socket "127.0.0.1" 80 '(:time-out 5)))
+  (signals program-error (apply #'open-socket "127.0.0.1" 80 t '(:time-out 5)))
   ;; as CLHS 3.4.1.4.1 says
   (signals connection-refused
     (open-socket "127.0.0.1" (unused-port) :time-out 5 :allow-other-keys t)))
@@ -472,6 +472,36 @@ those of WAIT-LONGER once they were asked for."
     (is (eq t (close (handler-bind ((host-not-found
                                       (lambda (condition) (use-value "localhost" condition))))
                        (open-socket "::1" (port-of server) :family :inet)))))))
+
+(defun warnings-of (form)
+  "The texts of what is warned of when FORM, a call, is compiled."
+  (let ((texts '()))
+    (handler-bind ((style-warning (lambda (warning)
+                                    (push (princ-to-string warning) texts)
+                                    (muffle-warning warning))))
+      (compile nil `(lambda (key) (declare (ignorable key)) ,form)))
+    texts))
+
+(define-test client.keywords-when-compiled ()
+  "The compiler warns of a keyword that will be refused, wherever the keywords begin."
+  (loop for (form . got) in '(((open-socket "host" 80 :time-out 5) . ":TIME-OUT")
+                              ((open-socket "host" 80 t :time-out 5) . ":TIME-OUT")
+                              ((with-open-socket (s "host" 80 :hots 1) (close s)) . ":HOTS")
+                              ((open-socket-server :port 80) . ":PORT")
+                              ((open-socket-server 80 :time-out 5) . ":TIME-OUT")
+                              ((open-socket-server key :time-out 5) . ":TIME-OUT")
+                              ((activated-servers :time-out 5) . ":TIME-OUT")
+                              ((serve 'identity 0 :host nil :thread 5) . ":THREAD"))
+        do (let ((texts (warnings-of form)))
+             (is (= 1 (length texts)) "~S" form)
+             (is (search "expected keywords among :" (first texts)))
+             (is (search (format nil "got ~A" got) (first texts)))))
+  (dolist (form '((open-socket "host" 80 :bin t) (open-socket "host" 80 t :timeout 5)
+                  (open-socket "host" 80 key 5) (open-socket-server) (open-socket-server 80)
+                  (open-socket-server :host "host") (open-socket-server key :host "host")
+                  (open-socket "host" 80 :time-out 5 :allow-other-keys t)
+                  (funcall #'open-socket "host" 80 :timeout 5) (stop-server key :drain nil)))
+    (is (null (warnings-of form)) "~S" form)))
 
 (define-test client.unknown-keywords-of-all ()
   "Every operator with keywords names those that it has, before it has opened anything."
