@@ -140,7 +140,8 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; services
   (:export #:server #:serve #:stop-server #:server-listeners)
   ;; time
-  (:export #:with-deadline #:call-with-deadline #:socket-timeout #:socket-deadline)
+  (:export #:with-deadline #:call-with-deadline #:current-deadline #:socket-timeout
+           #:socket-deadline)
   ;; addresses
   (:export #:address #:address-p #:parse-address #:make-address
            #:address-family #:address-octets #:address-scope

@@ -110,9 +110,15 @@ NIL: no limit). See WITH-DEADLINE. Returns the values of FUNCTION."
 writes, and the flush of a close. What might wait and begins later fails at once, with nothing
 moved. SECONDS is a non-negative real; NIL means no limit; of nested ones the earlier counts. An
 operation that has not ended by then signals TIMEOUT. It is for this thread: one that BODY makes has
-no limit. STOP-SERVER has its DRAIN instead.
+no limit. STOP-SERVER has its DRAIN instead. CURRENT-DEADLINE tells what is left.
 Returns the values of BODY."
   `(call-with-deadline ,seconds (lambda () ,@body)))
+
+(defun current-deadline ()
+  "Return the seconds that are left until the deadline of WITH-DEADLINE which holds here, for this
+thread: 0.0d0 once it has passed; NIL: there is none. It is for what waits within BODY and is not of
+PORT, such as a queue's condition variable."
+  (seconds-until *deadline*))
 
 ;;; When a moment has passed
 

@@ -548,6 +548,21 @@ before it looks."
       (read-late a b)
       (is (< 50 (socket-deadline b :input) 101)))))
 
+(define-test deadline.what-is-left ()
+  "CURRENT-DEADLINE tells the seconds up to the earliest of nested ones, of this thread alone."
+  (is (null (current-deadline)))
+  (with-deadline (nil)
+    (is (null (current-deadline))))
+  (with-deadline (100)
+    (is (< 50 (current-deadline) 100.001))
+    (with-deadline (1000)
+      (is (< 50 (current-deadline) 100.001)))
+    (with-deadline (40)
+      (is (< 10 (current-deadline) 40.001)))
+    (is (null (join (in-thread #'current-deadline)))))
+  (with-deadline (0)
+    (is (= 0 (current-deadline)))))
+
 (define-test deadline.the-earliest-of-nested-ones-counts ()
   (with-pair (a b)
     (flet ((seconds ()
