@@ -41,7 +41,9 @@ with FACTS in it, if it has passed, or the deadline of CHANNEL."
             limit))))
 
 (defun begin-call (channel direction)
-  "As CALL-LIMIT; signals TIMEOUT if a deadline has passed, whatever is buffered."
+  "As CALL-LIMIT; signals SOCKET-CLOSED where it is, and TIMEOUT if a deadline has passed, whatever
+is buffered."
+  (check-open channel (operation-of direction))
   (let ((limit (call-limit channel direction)))
     (if (in-time-p channel direction)
         limit

@@ -258,6 +258,7 @@ passes first, SOCKET-CLOSED. Source: poll(2)."
   (let ((connection (socket-connection stream))
         (until (moment-after timeout))
         (limit *deadline*))
+    (check-open connection :read)
     (loop
       (setf limit (check-limit connection :input :read limit 0))
       (cond ((wait-for-octets connection (min until limit)) (return t))

@@ -49,7 +49,6 @@ or when START is END. Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST. Sourc
 (defun await-buffered (connection count)
   "Wait until COUNT octets are buffered, or all that come before end of file; how many of them are."
   (declare (type connection connection) (type index count))
-  (check-open connection :read)
   (values (filling (connection (begin-call connection :input)) (last-p)
             (when (or last-p (>= (buffered-input connection) count))
               (min count (buffered-input connection))))))
@@ -113,7 +112,6 @@ FIND-OCTET-LINE."
 (defun read-octet-line (connection octets start end)
   (declare (type connection connection))
   (with-input (connection)
-    (check-open connection :read)
     (let ((position nil) (what nil))
       (filling (connection (begin-call connection :input)) (last-p)
         (multiple-value-setq (position what)

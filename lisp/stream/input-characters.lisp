@@ -26,7 +26,6 @@ NIL."
 (defun next-character-by (connection limit keep)
   "The next character, or :EOF, waiting until LIMIT for as many octets as are needed. Values: the
 character or :EOF; LIMIT or a later one. KEEP as of TAKE-CHARACTER."
-  (check-open connection :read)
   (setf (connection-last-width connection) 0)
   (multiple-value-bind (character limit) (filling (connection limit) (last-p)
                                            (take-character connection last-p keep))
@@ -149,14 +148,18 @@ end."
           t))
       (with-input (connection)
         (check-open connection :read)
-        (let ((kept (kept-octets connection)))
-          (cond ((plusp (connection-last-width connection))
-                 (call-deferred (take-back connection)))
-                (kept (put-back connection kept 0 (length kept)))
-                (t (fail-as 'usage-error :read :invalid
-                            :socket (channel-socket connection)
-                            :message "UNREAD-CHAR: the last operation on the socket was not ~
-                                      READ-CHAR"))))))
+        ;; In one step, as an interrupt may read.
+        (unless (call-deferred
+                  (let ((kept (kept-octets connection)))
+                    (cond ((plusp (connection-last-width connection))
+                           (take-back connection)
+                           t)
+                          (kept
+                           (put-back connection kept 0 (length kept))
+                           t))))
+          (fail-as 'usage-error :read :invalid
+                   :socket (channel-socket connection)
+                   :message "UNREAD-CHAR: the last operation on the socket was not READ-CHAR"))))
   nil)
 
 (defun peek-character (connection)
@@ -183,7 +186,6 @@ end of file. Never blocks."
 
 (defun read-character-now-slowly (connection)
   (with-free-direction (connection :input)
-    (check-open connection :read)
     (begin-call connection :input)
     (loop with last-p = nil
           do (let ((character (take-character connection last-p #'pass-character)))

@@ -112,7 +112,6 @@ call."
     (if line
         (values line nil)
         (with-input (connection)
-          (check-open connection :read)
           (setf (connection-last-width connection) 0)
           (if (lines-of-octets-p (connection-format connection))
               (read-line-by-octets connection)

@@ -27,7 +27,6 @@ of file came; what PUT-BACK-TEXT has to know of them.
 What a call that ends early had read goes back into the buffer in the octets that it came in."
   (declare (type characters string) (type index start end))
   (with-input (connection)
-    (check-open connection :read)
     (let ((position start) (done nil) (odd '()) (character nil)
           (limit (begin-call connection :input)))
       (declare (type index position))

@@ -329,7 +329,6 @@ came."
 (defun read-octets-slowly (connection octets start end)
   (declare (type octets octets) (type index start end))
   (with-input (connection)
-    (check-open connection :read)
     (let ((position start) (done nil) (count 0) (limit (begin-call connection :input)))
       (declare (type index position count) (type moment limit))
       (with-cleanup
@@ -366,7 +365,6 @@ How many; 0 at end of file."
               (take-octets connection octets start end)
               (receive-quickly connection octets start end))))
       (with-input (connection)
-        (check-open connection :read)
         (let ((limit (begin-call connection :input)))
           (cond ((= start end) 0)
                 ((plusp (buffered-input connection))

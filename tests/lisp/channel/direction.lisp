@@ -379,6 +379,20 @@ of B while it was WITHIN its first call of that."
                (is (= 1 (length read)))
                (is (string= (remove (char read 0) "abcdef") (drained a b)))))))
 
+(define-test direction.an-interrupt-that-reads-as-a-character-is-taken-back (:weather nil)
+  "It finds the character, or what follows it; what was taken back is never behind that."
+  (with-pair (a b)
+    (send-octets a "x")
+    (is (char= #\x (read-char b)))      ; it is kept aside
+    (send-octets a "yz")
+    (fill-buffer b 2)
+    (let ((read '()))
+      (call-interrupting 'port::enlarge-input
+                         (lambda () (unread-char #\x b))
+                         (lambda () (push (read-char b) read)))
+      (is (equal '(#\y #\x) read)))
+    (is (char= #\z (read-char b)))))
+
 (defun stack-left ()
   "Octets of the stack of this thread that are left."
   (- (sb-alien:extern-alien "thread_control_stack_size" sb-alien:unsigned)

@@ -48,6 +48,7 @@
          "direction.a-format-set-within-a-line" "direction.a-peek-that-is-thrown-out"
          "direction.an-interrupt-that-reads-within-a-peek"
          "direction.an-interrupt-that-reads-within-a-line"
+         "direction.an-interrupt-that-reads-as-a-character-is-taken-back"
          "service.killed-threads" "service.stop-unwound-leaves-nobody"
          "service.stop-unwound-as-it-begins-to-wait"
          "unwinding.ten-thousand-blows" "unwinding.what-was-just-made"
