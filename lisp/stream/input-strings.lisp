@@ -113,7 +113,7 @@ character that came from a replacement and has no octets is spelled with a quest
         (multiple-value-bind (consumed produced)
             (encode format string position (if crlf-p (1+ position) end)
                     octets length (length octets))
-          (when (and (zerop consumed) (not newline-p))
+          (when (zerop consumed)
             (setf (aref octets length) (char-code #\?)
                   consumed 1
                   produced 1))

@@ -44,7 +44,9 @@
     (is (string= "𝄞" (read-line b)))
     (is-false (listen b))
     (is (null (read-char-no-hang b)))
-    (is (typep (failure-of (unread-char #\x b)) 'usage-error))))
+    (let ((condition (failure-of (unread-char #\x b))))
+      (is (typep condition 'usage-error))
+      (is (eq b (network-socket condition))))))
 
 (define-test stream.carriage-returns-without-line-ends-of-two (:behaviour 44)
   "Where a line feed alone ends a line a carriage return is a character like any other."
@@ -321,8 +323,10 @@ FAILURE, a type."
                "~S" format)))
 
 (define-test stream.octets-of-two-spellings (:behaviour (11 43))
-  "A call that times out leaves the octets of a character that the encoding has twice."
+  "A call that times out leaves the octets of a character that the encoding has twice, or not at
+all."
   (loop for (format . octets) in '((:cp932 97 #xFA #x5B 98) (:cp932 97 #xFA #x59 98)
+                                   ((:ascii :replacement #\é) 97 255 98)
                                    (:utf-16be 0 97 0 98 0))
         do (dolist (room (list (make-string 9) (make-list 9)))
              (is (equal octets (left-unread format octets 'timeout room)) "~S" format))))
@@ -614,6 +618,18 @@ the heap rounds up to, and tables that grow by doubling, are shared by many."
       (is (string= "" (read-line b)))
       (is-true (idle-p b))
       (is (typep (failure-of (unread-char #\Newline b)) 'usage-error)))))
+
+(define-test stream.no-buffer-is-held-by-one-that-has-flushed (:behaviour 46)
+  "Nor where that had to wait, as it has where this thread is writing already."
+  (with-pair (a b)
+    (let ((connection (channel-of a)))
+      (flet ((check (text)
+               (write-string text a)
+               (finish-output a)
+               (is (zerop (length (port::connection-out connection))))))
+        (check "one")
+        (port::with-output (connection)
+          (check "two"))))))
 
 (define-test "stream.a-character-is-taken-back-once" (:behaviour 44)
   "One that was kept aside as it emptied the buffer is no longer taken back where the stream comes

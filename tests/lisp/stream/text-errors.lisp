@@ -106,6 +106,7 @@ question without an end; of the format's own, the question is about the characte
              (setf (stream-external-format a) '(:ascii :replacement #\é))
              (let ((condition (failure-of (funcall write a))))
                (is (typep condition 'encoding-error))
+               (is (eq a (network-socket condition)))
                (is (eql #\€ (text-error-character condition))))
              (close a)
              (is (equalp (octets-like (concatenate 'string taken taken)) (everything b))))))
