@@ -89,9 +89,7 @@ OCTETS, moved so far by the call, and FACTS are for the condition."
             ((/= (lport-status-kind result) +lport-timed-out+)
              (apply #'fail-on channel result operation :octets octets (facts-of facts)))
             ;; A deadline that was set anew meanwhile is no reason to end.
-            ((>= (lport-clock-now) (min limit (if closing
-                                                  limit
-                                                  (channel-deadline channel direction))))
+            ((>= (lport-clock-now) (min limit (channel-deadline channel direction)))
              (return (fail-timed-out channel direction operation limit octets
                                      :facts facts)))))))
 

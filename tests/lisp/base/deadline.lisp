@@ -352,6 +352,18 @@ after a call that has timed out. A deadline that has passed forbids that."
       (close a)
       (is (equalp all (join reader))))))
 
+(define-test deadline.a-flush-tells-what-it-sent (:behaviour 11)
+  "What went at its beginning, too, before there was anything to wait for."
+  (with-pair (a b)
+    (setf (socket-option a :send-buffer) 4608)
+    (dotimes (piece 2)
+      (write-octets a (blank 30000)))
+    (let ((condition (failure-of (with-deadline (0.05) (finish-output a)))))
+      (is (typep condition 'timeout))
+      (is (plusp (network-octets condition)))
+      (is (= 60000 (+ (network-octets condition) (nth-value 1 (buffered-octets a))))))
+    (clear-output a)))
+
 (define-test deadline.write-of-text-tells-what-it-took (:behaviour 11)
   "Strings, lists and general vectors too: who resumes where it stopped loses and repeats nothing."
   (let ((text (make-string (max 150000 (amount 3000000)))))

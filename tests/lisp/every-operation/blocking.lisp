@@ -347,6 +347,23 @@ what was held up would go octet by octet."
 (define-test blocking.thrown-out-while-writing (:behaviour 26 :limit 60)
   (check-throws *writing-rows*))
 
+;;; What conditions say
+
+(define-test blocking.a-timeout-has-the-facts-of-its-call (:behaviour 62)
+  "Of one that waits as of one that never began to; a plist, or a function that makes one."
+  (with-pair (a b)
+    (clog a)
+    (let ((connection (channel-of a)) (facts '(:host "there" :port 9)))
+      (dolist (facts (list facts (lambda () facts)))
+        (dolist (span (list 0 (floor port::+second+ 50)))
+          (let ((condition (failure-of
+                             (port::trying (connection :output :send (port::moment-in span)
+                                            :moved 3 :facts facts)
+                               (lport-status-make port.ffi:+lport-would-block+)))))
+            (is (typep condition 'timeout))
+            (is (equal '("there" 9 3) (list (network-host condition) (network-port condition)
+                                            (network-octets condition))))))))))
+
 ;;; A close that flushes
 
 (define-test blocking.abort-ends-a-close-that-flushes (:behaviour 23)

@@ -286,9 +286,10 @@ character without octets, which becomes E; latin-1."
     (is (equalp (octets-like "a") (everything b))))
   (with-pair (a b)
     (setf (stream-external-format a) :latin-1)
-    (signals error
-      (replacing (encoding-error #\E (socket-shutdown a :output))
-        (write-string "a€b" a)))
+    (let ((condition (failure-of (replacing (encoding-error #\E (socket-shutdown a :output))
+                                   (write-string "a€b" a)))))
+      (is (typep condition 'socket-closed))
+      (is (eql 1 (network-octets condition))))
     (is (equalp (octets-like "a") (everything b)))))
 
 (define-test text-errors.handlers-that-set-the-format ()
@@ -342,6 +343,9 @@ value is what is left on it up to its end of file."
            (is (equal (list value rest)
                       (multiple-value-list (apply #'read-meanwhile read during octets)))))
          (peek (socket) (list (peek-char nil socket) (peek-char nil socket)))
+         (peek-and-unread (socket)
+           (list (peek-char nil socket)
+                 (typep (failure-of (unread-char #\c socket)) 'usage-error)))
          (stay (socket) (read-byte socket) (unread-char (read-char socket) socket)))
     (dolist (during (list #'read-byte #'stay #'identity))
       (check "ab!c" "<end>" #'read-line during "ab" 255 "c" 10)
@@ -353,7 +357,21 @@ value is what is left on it up to its end of file."
     (check "ab!e" "<end>" #'read-line (lambda (socket) (read-byte socket) (read-line socket))
            "ab" 255 "c" 10 "e" 10)
     (check '(#\! #\d) "d<end>" #'peek
+           (lambda (socket) (read-byte socket) (read-char socket)) 255 "cd")
+    (check '(#\! t) "d<end>" #'peek-and-unread
            (lambda (socket) (read-byte socket) (read-char socket)) 255 "cd")))
+
+(define-test text-errors.handlers-within-a-long-line (:behaviour 43 :weather nil)
+  "In one for which the buffer has grown, too."
+  (let ((long (make-string 70000 :initial-element #\a)))
+    (with-pair (a b)
+      (let ((writer (in-thread (lambda ()
+                                 (send-octets a long 255 "b" 10 "next" 10)))))
+        (is (string= (concatenate 'string long "!b")
+                     (replacing (decoding-error #\! (is (= 255 (read-byte b))))
+                       (read-line b))))
+        (is (string= "next" (read-line b)))
+        (join writer)))))
 
 (define-test text-errors.handlers-in-a-read-at-once (:behaviour 43 :weather nil)
   (flet ((now (socket) (at-once (lambda () (read-char-no-hang socket)))))
