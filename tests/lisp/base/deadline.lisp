@@ -249,6 +249,21 @@ after a call that has timed out. A deadline that has passed forbids that."
             (is-true (wait-for-input in :timeout 5))
             (is (= 3 (socket-receive in octets)))))))))
 
+(define-test deadline.is-total-for-text-that-is-written (:behaviour 10)
+  "A peer that reads now and then does not stretch it: no flush in between has a limit of its own."
+  (with-pair (a b)
+    (setf (socket-timeout a :output) 0.2)
+    (let* ((stop nil)
+           (reader (in-thread (lambda ()
+                                (loop until stop
+                                      do (sleep 0.02)
+                                         (failure-of (read-some b (blank 65536))))))))
+      (is (typep (failure-of (write-string (make-string 4000000 :initial-element #\x) a))
+                 'timeout))
+      (setf stop t)
+      (close a :abort t)
+      (join reader))))
+
 (define-test deadline.is-total (:behaviour 10)
   (with-pair (a b :inet)
     (let* ((stop nil)
