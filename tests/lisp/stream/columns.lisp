@@ -148,4 +148,6 @@
     (setf (stream-external-format a) :latin-1)
     (clear-output a)
     (is (null (sb-gray:stream-line-column a)))
-    (is-true (fresh-line a))))
+    (is-true (fresh-line a))
+    (write-string "new" a)
+    (is (= 3 (sb-gray:stream-line-column a)) "counted from the beginning of the buffer")))
