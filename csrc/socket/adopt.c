@@ -37,23 +37,11 @@ struct found {
     bool queues;  /* as of LPORT_SLOT_QUEUES */
 };
 
-/* True if FD has option NAME of LEVEL, and it is on. */
+/* True if FD has option NAME of LEVEL, as not every socket does, and it is on. */
 static bool has_on(int fd, int level, int name) {
     int value = 0;
     socklen_t len = sizeof value;
     return lport_os.getsockopt(fd, level, name, &value, &len) == 0 && value != 0;
-}
-
-/* True if FD may receive several messages as one; no other socket than UDP has the option. */
-static bool is_joined(int fd, const struct found *found) {
-    return found->kind == LPORT_DATAGRAM && found->family != LPORT_LOCAL &&
-           has_on(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN);
-}
-
-/* True if the system queues errors for FD. An IPv6 socket may have both options. */
-static bool queues_errors(int fd, const struct found *found) {
-    return (found->family != LPORT_LOCAL && has_on(fd, IPPROTO_IP, IP_RECVERR)) ||
-           (found->family == LPORT_INET6 && has_on(fd, IPPROTO_IPV6, IPV6_RECVERR));
 }
 
 /* What FD is, into FOUND; 0 or a status. */
@@ -82,8 +70,8 @@ static int64_t look_at(int fd, struct found *found) {
         return lport_status_from_errno(LPORT_IN_GENERAL, errno);
     }
     found->lingers = linger.l_onoff && linger.l_linger > 0;
-    found->joined = is_joined(fd, found);
-    found->queues = queues_errors(fd, found);
+    found->joined = has_on(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN);
+    found->queues = has_on(fd, IPPROTO_IP, IP_RECVERR) || has_on(fd, IPPROTO_IPV6, IPV6_RECVERR);
     return 0;
 }
 

@@ -21,8 +21,8 @@
 #include <sys/uio.h>
 
 enum {
-    PIECE = 64,           /* messages that one system call is given */
-    SEGMENTS_MAX = 64,    /* UDP_MAX_SEGMENTS of the oldest kernels that have it */
+    PIECE = 64,           /* messages that one system call is given, and that go as one at most:
+                           * UDP_MAX_SEGMENTS of the oldest kernels that have it */
     TOGETHER_MAX = 65000, /* octets of messages that go as one: a datagram with its headers */
     SEGMENT_OPTION = 103, /* UDP_SEGMENT of linux/udp.h */
     JOINED_MAX = 128,     /* UDP_MAX_SEGMENTS: messages that come as one, at most */
@@ -64,7 +64,7 @@ struct piece {
 static int32_t together(const struct batch *batch, int32_t first, int32_t end) {
     int64_t length = batch->lengths[first], total = length;
     int32_t next = first + 1;
-    while (next < end && next - first < SEGMENTS_MAX && batch->lengths[next - 1] == length) {
+    while (next < end && batch->lengths[next - 1] == length) {
         total += batch->lengths[next];
         if (batch->lengths[next] > length || batch->lengths[next] == 0 || total > TOGETHER_MAX ||
             memcmp(address_at(batch, first), address_at(batch, next), LPORT_ADDRESS_SIZE) != 0) {
@@ -191,7 +191,7 @@ static int64_t in_pieces(struct lport_slot *slot, int fd, const struct batch *ba
     while (result >= 0 && done < batch->count) {
         result = move(slot, fd, batch, done);
         done += result > 0 ? (int32_t)result : 0;
-        if (result > 0 && done % PIECE != 0) {
+        if (done % PIECE != 0) {
             break;
         }
     }
@@ -300,7 +300,7 @@ static int64_t segment_of(struct msghdr *message, int64_t length) {
             memcpy(&size, CMSG_DATA(row), sizeof size);
         }
     }
-    return size > 0 && size < length ? size : length;
+    return size > 0 ? size : length;
 }
 
 /* Moves the COUNT messages of SEGMENT octets each that follow each other from place FROM on, of
