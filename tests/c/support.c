@@ -3,6 +3,7 @@
 
 #include "address/address.h"
 #include "base/os.h"
+#include "socket/handle.h"
 #include "socket/socket.h"
 
 #include <dirent.h>
@@ -442,11 +443,30 @@ void forbid_call(long number) {
     cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
 }
 
-enum { CALLS_LIMIT = 100 };
+enum { CALLS_LIMIT = 100, SLOTS_AT_ONCE = 8 };
+
+/* How many slots for sockets are free, of those that were ever taken: those that are taken here for
+ * the first time are more from then on, so only one that is lost makes them fewer. */
+static int64_t count_free_slots(void) {
+    struct lport_slot *slots[SLOTS_AT_ONCE];
+    int64_t count = SLOTS_AT_ONCE;
+    for (int i = 0; i < SLOTS_AT_ONCE; i++) {
+        cr_assert_eq(lport_handle_reserve(&slots[i]), 0);
+    }
+    for (struct lport_pooled *next = slots[SLOTS_AT_ONCE - 1]->pooled.next; next != NULL;
+         next = next->next) {
+        count++;
+    }
+    for (int i = SLOTS_AT_ONCE; i-- > 0;) {
+        lport_handle_release(slots[i]);
+    }
+    return count;
+}
 
 void fail_every_call(int64_t (*make)(void *data), void (*after)(void *data, int64_t result),
                      void *data) {
     struct counts before = counts_now();
+    int64_t slots = 0; /* not counted before the first call, which may take the first of all */
     for (int64_t n = 1; n < CALLS_LIMIT; n++) {
         faults_fail(CALL_ANY, n, 1, ENOBUFS);
         int64_t result = make(data);
@@ -466,6 +486,9 @@ void fail_every_call(int64_t (*make)(void *data), void (*after)(void *data, int6
             if (after != NULL) {
                 after(data, result);
             }
+            int64_t left = count_free_slots();
+            cr_assert_geq(left, slots, "call %lld: %lld free slots", (long long)n, (long long)left);
+            slots = left;
         }
     }
     cr_assert_fail("it never succeeds");

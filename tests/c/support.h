@@ -179,8 +179,8 @@ bool would_block(int64_t status);
 size_t amount(size_t len);
 
 /* Behaviour 64: runs MAKE with its n-th system call failing, for every n until no fault strikes.
- * Each failure has to be a status and to leave the counts alone; AFTER (or NULL) then looks for
- * more that could be left, and at last gets the socket that MAKE returned. */
+ * Each failure has to be a status and to leave the counts alone, and no slot taken; AFTER (or NULL)
+ * then looks for more that could be left, and at last gets the socket that MAKE returned. */
 void fail_every_call(int64_t (*make)(void *data), void (*after)(void *data, int64_t result),
                      void *data);
 

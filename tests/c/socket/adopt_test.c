@@ -1,6 +1,8 @@
 /* adopt: descriptors that somebody else has made, behaviours 60 and 61. */
 #include "address/address.h"
 #include "base/os.h"
+#include "base/pool.h"
+#include "socket/socket.h"
 #include "support.h"
 
 #include <errno.h>
@@ -108,6 +110,9 @@ SOCKET_TEST(adopt, what_is_no_socket_stays_the_callers_as_it_was) {
     }
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
     cr_assert_geq(fd, 0);
+    assert_kind(lport_descriptor_adopt(fd), LPORT_NOT_SUPPORTED);
+    close(fd);
+    fd = plain_socket(AF_NETLINK, SOCK_DGRAM); /* a kind of ours, but no family */
     assert_kind(lport_descriptor_adopt(fd), LPORT_NOT_SUPPORTED);
     close(fd);
 }
@@ -261,6 +266,29 @@ SOCKET_TEST(adopt, a_failure_of_the_system_leaves_the_descriptor_as_it_was) {
     }
 }
 
+/* Behaviour 61: nothing is taken for an answer that is none. */
+SOCKET_TEST(adopt, questions_that_the_system_does_not_answer_are_failures) {
+    static const struct {
+        enum call call;
+        int64_t count;
+    } questions[] = {{CALL_GETSOCKOPT, 4}, {CALL_FCNTL, 4}};
+    int fd = plain_socket(AF_INET, SOCK_STREAM);
+    int64_t first = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
+    assert_closes(first);
+    for (size_t i = 0; i < COUNT_OF(questions); i++) {
+        for (int64_t n = 1; n <= questions[i].count; n++) {
+            faults_fail(questions[i].call, n, 1, ENOBUFS);
+            cr_assert_eq(lport_status_errno(lport_descriptor_adopt(fd)), ENOBUFS, "call %lld",
+                         (long long)n);
+            faults_clear();
+        }
+    }
+    faults_resume();
+    int64_t socket = lport_descriptor_adopt(fd);
+    cr_assert_eq(lport_pool_index(socket), lport_pool_index(first), "each gives back its slot");
+    assert_closes(socket);
+}
+
 /* ---- what the system hands over -------------------------------------------------------------- */
 
 static void hand_over(const char *pid, const char *count, const char *names) {
@@ -287,9 +315,21 @@ SOCKET_TEST(adopt, descriptors_are_counted_if_they_are_for_this_process) {
         hand_over(wrong[i], "1", NULL);
         assert_kind(lport_activation_count(), LPORT_INVALID);
     }
-    hand_over(NULL, "1", NULL);
+    hand_over(NULL, "2147483647", "one");
+    cr_assert_eq(lport_activation_count(), INT32_MAX);
+    hand_over(NULL, "2147483648", "one");
+    assert_kind(lport_activation_count(), LPORT_INVALID);
+    hand_over(NULL, "1", "one");
+    cr_assert_eq(unsetenv("LISTEN_FDS"), 0);
+    cr_assert_eq(lport_activation_count(), 0);
+    hand_over(NULL, "1", "one");
+    cr_assert_eq(unsetenv("LISTEN_PID"), 0);
+    cr_assert_eq(lport_activation_count(), 0);
+    hand_over(NULL, "1", "one");
     cr_assert_eq(lport_activation_forget(), 0);
+    cr_assert_null(getenv("LISTEN_PID"));
     cr_assert_null(getenv("LISTEN_FDS"));
+    cr_assert_null(getenv("LISTEN_FDNAMES"));
     cr_assert_eq(lport_activation_count(), 0);
 }
 

@@ -73,6 +73,10 @@ static int64_t of_one_length(int index) {
     return index >= 0 ? 1000 : 0;
 }
 
+static int64_t of_most_octets(int index) {
+    return index >= 0 ? ROOM : 0;
+}
+
 static int64_t growing(int index) {
     return index;
 }
@@ -96,6 +100,7 @@ SOCKET_TEST(datagram_batch, what_goes_in_comes_out) {
         for (int i = 0; i < 4; i++) {
             fill_out((uint64_t)i, lengths[i]);
             pass(ends, MOST, at[1]);
+            pass(ends, 2, at[1]);            /* the fewest that can go as one */
             for (int j = 0; j < MOST; j++) { /* the same with a name on each */
                 memcpy(out.ends + j * LPORT_ADDRESS_SIZE, at[0], LPORT_ADDRESS_SIZE);
             }
@@ -105,7 +110,8 @@ SOCKET_TEST(datagram_batch, what_goes_in_comes_out) {
     }
 }
 
-/* One call for 64 messages, and fewer octets of overhead where they can be joined. */
+/* One call for 64 messages, and fewer octets of overhead where they can be joined: of those that
+ * would be too long together as well. */
 SOCKET_TEST(datagram_batch, one_call_is_enough) {
     int64_t ends[2];
     uint8_t at[2][LPORT_ADDRESS_SIZE];
@@ -116,6 +122,10 @@ SOCKET_TEST(datagram_batch, one_call_is_enough) {
     cr_assert_eq(receive_in(ends[0], ROOM, 64), 64);
     cr_assert_eq(faults_calls(CALL_SENDMMSG), 1);
     cr_assert_eq(faults_calls(CALL_RECVMMSG), 1);
+    fill_out(1, of_most_octets);
+    cr_assert_eq(send_out(ends[1], 0, 64), 64);
+    cr_assert_eq(receive_in(ends[0], ROOM, 64), 64);
+    cr_assert_eq(faults_calls(CALL_SENDMMSG), 2);
     close_both(ends);
 }
 
@@ -129,11 +139,18 @@ SOCKET_TEST(datagram_batch, a_call_moves_all_that_there_is) {
     cr_assert_eq(send_out(ends[1], 0, 100), 100);
     cr_assert_eq(receive_in(ends[0], ROOM, MOST), 100);
     cr_assert_arr_eq(in.lengths, out.lengths, 100);
+    cr_assert_eq(send_out(ends[1], 0, 100), 100);
+    memset(&in, '-', sizeof in);
+    int64_t untouched = in.lengths[70];
+    cr_assert_eq(receive_in(ends[0], ROOM, 70), 70);
+    cr_assert_eq(in.lengths[70], untouched);
+    cr_assert(in.octets[70 * ROOM] == '-' && in.ends[70 * LPORT_ADDRESS_SIZE] == '-');
+    cr_assert_eq(receive_in(ends[0], ROOM, MOST), 30);
     faults_resume();
     close_both(ends);
 }
 
-/* One that is not connected, to two that take turns. */
+/* One that is not connected, to two that take turns: also where all could go as one. */
 SOCKET_TEST(datagram_batch, each_message_goes_to_its_own_address) {
     int64_t ends[2], third;
     uint8_t at[2][LPORT_ADDRESS_SIZE], third_at[LPORT_ADDRESS_SIZE];
@@ -141,18 +158,22 @@ SOCKET_TEST(datagram_batch, each_message_goes_to_its_own_address) {
     loopback(LPORT_INET, 0, third_at);
     third = lport_datagram_open(third_at, NULL, 0);
     cr_assert_eq(lport_socket_name(third, third_at), LPORT_INET);
-    fill_out(7, growing);
-    for (int i = 0; i < 10; i++) {
-        memcpy(out.ends + i * LPORT_ADDRESS_SIZE, i % 2 == 0 ? at[0] : third_at,
-               LPORT_ADDRESS_SIZE);
-    }
     faults_watch(); /* or a message may be left for the next call */
-    cr_assert_eq(send_out(third, 0, 10), 10);
-    for (int i = 0; i < 2; i++) {
-        cr_assert_eq(receive_in(i == 0 ? ends[0] : third, ROOM, MOST), 5);
-        for (int j = 0; j < 5; j++) {
-            cr_assert_eq(in.lengths[j], out.lengths[2 * j + i]);
-            cr_assert_eq(lport_address_equal(in.ends + j * LPORT_ADDRESS_SIZE, third_at), 1);
+    for (int round = 0; round < 2; round++) {
+        fill_out(7, round == 0 ? growing : of_one_length);
+        for (int i = 0; i < 10; i++) {
+            memcpy(out.ends + i * LPORT_ADDRESS_SIZE, i % 2 == 0 ? at[0] : third_at,
+                   LPORT_ADDRESS_SIZE);
+        }
+        cr_assert_eq(send_out(third, 0, 10), 10);
+        for (int i = 0; i < 2; i++) {
+            cr_assert_eq(receive_in(i == 0 ? ends[0] : third, ROOM, MOST), 5);
+            for (int j = 0; j < 5; j++) {
+                cr_assert_eq(in.lengths[j], out.lengths[2 * j + i]);
+                cr_assert_arr_eq(in.octets + j * ROOM, out.octets + (2 * j + i) * ROOM,
+                                 (size_t)in.lengths[j]);
+                cr_assert_eq(lport_address_equal(in.ends + j * LPORT_ADDRESS_SIZE, third_at), 1);
+            }
         }
     }
     faults_resume();
@@ -237,6 +258,23 @@ SOCKET_TEST(datagram_batch, what_goes_wrong_with_messages) {
     assert_kind(undisturbed(send_out(ends[1], 1, 1)), LPORT_CONNECTION_REFUSED);
     ends[0] = lport_datagram_open(at[0], NULL, 0);
     pass(ends, 3, at[1]);
+    close_both(ends);
+}
+
+/* Neither is tried again as if the system could not take messages apart. */
+SOCKET_TEST(datagram_batch, messages_that_are_too_long_and_failures_of_joined_ones_are_told) {
+    int64_t ends[2];
+    uint8_t at[2][LPORT_ADDRESS_SIZE];
+    open_ends(LPORT_INET, ends, at);
+    fill_out(12, of_one_length);
+    faults_fail(CALL_SENDMMSG, 1, 1, ENOBUFS);
+    assert_kind(send_out(ends[1], 0, 3), LPORT_BUFFERS_EXHAUSTED);
+    faults_resume();
+    pass(ends, 3, at[1]);
+    out.lengths[0] = 70000;
+    assert_kind(undisturbed(lport_datagram_send_batch(ends[1], out.octets, 70000, out.lengths,
+                                                      out.ends, 2)),
+                LPORT_MESSAGE_TOO_LONG);
     close_both(ends);
 }
 

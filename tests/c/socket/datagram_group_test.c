@@ -209,7 +209,8 @@ SOCKET_TEST(datagram_group, what_only_a_neighbour_has_joined_is_not_heard) {
 }
 
 SOCKET_TEST(datagram_group, what_cannot_be_joined) {
-    uint8_t group[LPORT_ADDRESS_SIZE], six[LPORT_ADDRESS_SIZE], no_group[LPORT_ADDRESS_SIZE] = {0};
+    uint8_t group[LPORT_ADDRESS_SIZE], six[LPORT_ADDRESS_SIZE];
+    uint8_t source[LPORT_ADDRESS_SIZE], no_group[LPORT_ADDRESS_SIZE] = {0};
     int32_t port, lo = loopback_interface();
     int64_t receiver = open_receiver(LPORT_INET, &port);
     parse("232.1.2.3", 0, group);
@@ -223,12 +224,18 @@ SOCKET_TEST(datagram_group, what_cannot_be_joined) {
     assert_kind(lport_datagram_join(receiver, no_group, lo, NULL), LPORT_INVALID);
     loopback(LPORT_INET, 0, no_group);
     assert_kind(lport_datagram_join(receiver, no_group, lo, NULL), LPORT_INVALID);
+    loopback(LPORT_INET, 0, source);
     for (int64_t call = 1; call <= 2; call++) {
         faults_fail(CALL_SETSOCKOPT, call, 1, ENOBUFS);
         assert_kind(lport_datagram_join(receiver, group, lo, NULL), LPORT_BUFFERS_EXHAUSTED);
+        faults_fail(CALL_SETSOCKOPT, call, 1, ENOBUFS);
+        assert_kind(lport_datagram_join(receiver, group, lo, source), LPORT_BUFFERS_EXHAUSTED);
     }
+    faults_fail(CALL_SETSOCKOPT, 1, 1, ENOBUFS);
+    assert_kind(lport_datagram_leave(receiver, group, lo, source), LPORT_BUFFERS_EXHAUSTED);
     faults_fail(CALL_SETSOCKOPT, 1, 1, ENOPROTOOPT); /* a system that joins, and no more */
     cr_assert_eq(lport_datagram_join(receiver, group, lo, NULL), 0);
+    faults_resume();
     cr_assert_eq(lport_socket_close(receiver, 0), 0);
     int64_t ends[2];
     make_connection(LPORT_INET, ends);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -197,7 +198,33 @@ SOCKET_TEST(datagram_joined, nothing_is_received_otherwise) {
     assert_kind(receive_in(ends.receiver, 300, 218), LPORT_INVALID);
     assert_kind(receive_in(ends.receiver, 0, PLACES), LPORT_INVALID);
     expect(&ends, 0, 3, ROOM, ends.from[0]);
+    assert_kind(undisturbed(receive_in(ends.receiver, 512, 128)), LPORT_WOULD_BLOCK);
     close_ends(&ends);
+}
+
+/* More room than one system call is given. */
+SOCKET_TEST(datagram_joined, any_number_of_places_will_do) {
+    enum { MANY = 70 * 128, LITTLE = 512 };
+    struct ends ends;
+    uint8_t *octets = malloc((size_t)MANY * LITTLE);
+    uint8_t *senders = malloc((size_t)MANY * LPORT_ADDRESS_SIZE);
+    int64_t *lengths = malloc(MANY * sizeof *lengths);
+    cr_assert(octets != NULL && senders != NULL && lengths != NULL);
+    open_ends(&ends, LPORT_INET, LPORT_JOINED);
+    fill_out(12, falling);
+    send_out(ends.senders[0], 0, MOST);
+    for (int32_t got = 0; got < MOST;) {
+        cr_assert_gt(wait_for(ends.receiver, LPORT_INPUT, soon()), 0);
+        int64_t moved = undisturbed(
+            lport_datagram_receive_batch(ends.receiver, octets, LITTLE, lengths, senders, MANY));
+        cr_assert_gt(moved, 0);
+        cr_assert_arr_eq(lengths, out.lengths + got, (size_t)moved * sizeof *lengths);
+        got += (int32_t)moved;
+    }
+    close_ends(&ends);
+    free(octets);
+    free(senders);
+    free(lengths);
 }
 
 /* A system that does not join messages; signals; a failure. */

@@ -52,6 +52,16 @@ static void assert_closed_to_all(int64_t socket) {
     assert_kind(lport_info_read(socket, NULL, 0), LPORT_CLOSED);
     assert_kind(lport_datagram_join(socket, address, 0, NULL), LPORT_CLOSED);
     assert_kind(lport_datagram_leave(socket, address, 0, NULL), LPORT_CLOSED);
+    int64_t length = 1, identity[3] = {0};
+    assert_kind(lport_datagram_send(socket, octets, 1, NULL), LPORT_CLOSED);
+    assert_kind(lport_datagram_receive(socket, octets, 1, NULL, 0), LPORT_CLOSED);
+    assert_kind(lport_datagram_send_batch(socket, octets, 1, &length, address, 1), LPORT_CLOSED);
+    assert_kind(lport_datagram_receive_batch(socket, octets, 1, &length, address, 1), LPORT_CLOSED);
+    assert_kind(lport_socket_send_file(socket, 0, 0, 1), LPORT_CLOSED);
+    assert_kind(lport_local_credentials(socket, identity), LPORT_CLOSED);
+    assert_kind(lport_local_send(socket, octets, 1, identity, 1), LPORT_CLOSED);
+    assert_kind(lport_local_receive(socket, octets, 1, identity, 1), LPORT_CLOSED);
+    assert_kind(lport_local_receive_from(socket, octets, 1, NULL, identity), LPORT_CLOSED);
 }
 
 /* Behaviour 22: when close returns 0 the descriptor is gone. */
@@ -118,6 +128,7 @@ SOCKET_TEST(handle, numbers_that_were_never_sockets_are_closed_ones) {
         assert_closed_to_all(numbers[i]);
         cr_assert_leq(lport_socket_gone(numbers[i], 0), 0);
     }
+    assert_kind(lport_socket_gone(-1, 0), LPORT_INVALID);
     cr_assert_eq(lport_socket_state(socket), 0);
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }
@@ -144,7 +155,6 @@ SOCKET_TEST(handle, a_stale_socket_never_reaches_the_next_one_of_its_slot) {
     cr_assert_eq(lport_socket_close(live, 0), 0);
 }
 
-/* Behaviour 22: with somebody inside, the last one to leave ends the descriptor. */
 SOCKET_TEST(handle, records_of_closed_sockets_are_dropped_and_the_others_keep_their_order) {
     int64_t ends[2], closed[2], records[2 * 6];
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
@@ -164,6 +174,52 @@ SOCKET_TEST(handle, records_of_closed_sockets_are_dropped_and_the_others_keep_th
     cr_assert_eq(lport_handle_drop_closed(records, 2, 2), 0);
 }
 
+/* Neither one that somebody is still in nor one whose slot is used again is open. */
+SOCKET_TEST(handle, a_record_of_a_socket_that_is_closed_is_dropped_whoever_has_its_slot) {
+    struct lport_slot *slot;
+    int64_t record = open_one();
+    cr_assert_geq(lport_handle_enter(record, &slot), 0);
+    cr_assert_eq(lport_handle_drop_closed(&record, 1, 1), 1);
+    cr_assert_eq(lport_socket_close(record, 0), 1);
+    cr_assert_eq(lport_handle_drop_closed(&record, 1, 1), 0);
+    lport_handle_leave(slot);
+    int64_t next = open_one();
+    cr_assert_eq(lport_pool_index(next), lport_pool_index(record));
+    cr_assert_eq(lport_handle_drop_closed(&record, 1, 1), 0);
+    assert_closes(next);
+}
+
+/* Behaviour 34. */
+SOCKET_TEST(handle, who_waits_may_ask_whether_a_connection_is_broken) {
+    int64_t socket = open_one();
+    struct lport_slot *slot;
+    cr_assert_geq(lport_handle_enter(socket, &slot), 0);
+    atomic_fetch_or(&slot->flags, LPORT_STATE_LISTENING | LPORT_SLOT_LINGERS);
+    cr_assert_not(lport_handle_is_broken(socket));
+    atomic_fetch_or(&slot->flags, LPORT_STATE_BROKEN);
+    cr_assert(lport_handle_is_broken(socket));
+    cr_assert_eq(lport_socket_close(socket, 0), 1);
+    cr_assert_not(lport_handle_is_broken(socket));
+    lport_handle_leave(slot);
+    cr_assert_not(lport_handle_is_broken(socket));
+    cr_assert_not(lport_handle_is_broken(-1));
+    cr_assert_not(lport_handle_is_broken(INT64_MAX));
+}
+
+/* What waits for the last one to leave its slot is nobody else's yet. */
+SOCKET_TEST(handle, a_descriptor_that_is_being_closed_has_its_owner_still) {
+    struct lport_slot *slot;
+    int64_t socket = open_one();
+    int fd = (int)lport_handle_enter(socket, &slot);
+    cr_assert(lport_handle_has(fd));
+    cr_assert_eq(lport_socket_close(socket, 0), 1);
+    cr_assert(lport_handle_has(fd));
+    assert_kind(lport_descriptor_adopt(fd), LPORT_INVALID);
+    lport_handle_leave(slot);
+    cr_assert_not(lport_handle_has(fd));
+}
+
+/* Behaviour 22: with somebody inside, the last one to leave ends the descriptor. */
 SOCKET_TEST(handle, the_last_user_to_leave_ends_the_descriptor) {
     struct lport_slot *slot, *again;
     int64_t socket = open_one();
@@ -407,6 +463,25 @@ SOCKET_TEST(handle, a_child_does_not_keep_what_its_parent_is_closing) {
     cr_assert(is_open(fd));
     cr_assert_eq(lport_wait_end(wait), 0);
     cr_assert(!is_open(fd));
+}
+
+static int has_closed_nothing(void *data) {
+    int fd = *(int *)data;
+    int64_t sockets[] = {open_one(), open_one()};
+    if (!is_open(fd) || sockets[0] == sockets[1]) {
+        return 1;
+    }
+    return lport_socket_close(sockets[0], 0) == 0 && lport_socket_close(sockets[1], 0) == 0 ? 0 : 2;
+}
+
+/* The number that a closed socket had is that of another file by now. */
+SOCKET_TEST(handle, a_child_closes_nothing_for_sockets_that_are_gone) {
+    int64_t socket = open_one();
+    int fd = (int)lport_socket_descriptor(socket);
+    assert_closes(socket);
+    cr_assert_eq(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, fd), fd);
+    cr_assert_eq(in_child(has_closed_nothing, &fd), 0);
+    close(fd);
 }
 
 /* ---- in bulk --------------------------------------------------------------------------------- */

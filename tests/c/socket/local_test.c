@@ -461,6 +461,16 @@ SOCKET_TEST(local, a_datagram_socket_that_finds_no_peer_leaves_no_file) {
     leave_place();
 }
 
+/* Behaviour 59: nobody has asked for that. */
+SOCKET_TEST(local, a_datagram_socket_takes_no_stale_name) {
+    enter_place("s");
+    leave_stale(SOCK_DGRAM);
+    assert_kind(undisturbed(lport_datagram_open(place.address, NULL, 0)), LPORT_ADDRESS_IN_USE);
+    cr_assert(exists());
+    cr_assert_eq(unlink(place.path), 0);
+    leave_place();
+}
+
 /* Dials what nobody has, then LISTENER's address, both from the path of the place. */
 static int64_t dial_from_place(int64_t listener) {
     uint8_t addresses[2 * LPORT_ADDRESS_SIZE];
@@ -574,6 +584,10 @@ static void check_nothing_left(void *data, int64_t result) {
 SOCKET_TEST(local, a_mode_that_cannot_be_set_is_no_listener) {
     enter_place("s");
     faults_fail(CALL_CHMOD, 1, 1, EPERM);
+    assert_kind(listen_here(LPORT_STREAM, 0666, 0), LPORT_PERMISSION_DENIED);
+    faults_clear();
+    cr_assert(!exists());
+    faults_fail(CALL_FCHMOD, 1, 1, EPERM);
     assert_kind(listen_here(LPORT_STREAM, 0666, 0), LPORT_PERMISSION_DENIED);
     faults_clear();
     cr_assert(!exists());

@@ -5,6 +5,7 @@
 #include "socket/socket.h"
 #include "support.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -43,6 +44,18 @@ SOCKET_TEST(option, flags_hold_whatever_the_system_begins_with) {
         faults_resume();
         cr_assert_eq(noted.value, rows[i].value, "row %zu", i);
         cr_assert_eq(lport_socket_close(socket, 0), 0);
+    }
+}
+
+/* Behaviour 64: of a socket that has not all that was asked for nobody would know. */
+SOCKET_TEST(option, a_flag_that_cannot_be_set_is_no_socket) {
+    NEED_INET6();
+    for (int64_t n = 1; n <= 7; n++) { /* four of them for _KEEPALIVE, the last for IPv6 */
+        faults_fail(CALL_SETSOCKOPT, n, 1, ENOBUFS);
+        int64_t status = lport_socket_open(LPORT_INET6, LPORT_STREAM,
+                                           LPORT_NODELAY | LPORT_KEEPALIVE | LPORT_REUSE_ADDRESS);
+        faults_clear();
+        assert_kind(status, LPORT_BUFFERS_EXHAUSTED);
     }
 }
 

@@ -77,6 +77,8 @@ SOCKET_TEST(option, values_out_of_range_are_refused_and_change_nothing) {
     assert_kind(set(socket, "keepalive-idle", 0), LPORT_INVALID);
     assert_kind(set(socket, "keepalive-idle", 32768 * SECOND), LPORT_INVALID);
     assert_kind(set(socket, "keepalive-count", 128), LPORT_INVALID);
+    assert_kind(set(socket, "linger", INT32_MAX * SECOND + 1), LPORT_INVALID);
+    cr_assert_eq(get(socket, "linger"), LPORT_NEVER);
     cr_assert_eq(get(socket, "keepalive-idle"), 15 * SECOND);
     cr_assert_eq(get(socket, "nodelay"), 0);
     cr_assert_eq(lport_socket_close(socket, 0), 0);
@@ -182,7 +184,8 @@ SOCKET_TEST(option, texts_are_set_and_read_again) {
     cr_assert_lt(lport_option_set_text(socket, device, "no-such-device", 14), 0);
     memset(text, 'x', sizeof text);
     assert_kind(lport_option_set_text(socket, device, text, sizeof text), LPORT_INVALID);
-    assert_kind(lport_option_set_text(socket, index_of("nodelay"), "1", 1), LPORT_INVALID);
+    assert_kind(lport_option_set_text(socket, index_of("nodelay"), "1111", 4), LPORT_INVALID);
+    cr_assert_eq(get(socket, "nodelay"), 0);
     assert_kind(lport_option_get_text(socket, index_of("nodelay"), text, 1), LPORT_INVALID);
     cr_assert_eq(lport_socket_close(socket, 0), 0);
 }

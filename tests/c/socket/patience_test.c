@@ -100,6 +100,20 @@ SOCKET_TEST(patience, a_half_closed_connection_is_waited_for_too) {
     close_both(ends);
 }
 
+SOCKET_TEST(patience, a_peek_waits_for_nothing_unless_it_is_patient) {
+    uint8_t octet;
+    int64_t ends[2];
+    faults_watch();
+    make_connection(LPORT_INET, ends);
+    assert_kind(lport_socket_receive(ends[0], &octet, 1, LPORT_PEEK), LPORT_WOULD_BLOCK);
+    close_both(ends);
+    make_datagram_ends(ends);
+    assert_kind(lport_datagram_receive(ends[0], &octet, 1, NULL, LPORT_PEEK), LPORT_WOULD_BLOCK);
+    cr_assert_eq(faults_calls(CALL_FCNTL), 0, "nothing is made to block");
+    close_both(ends);
+    faults_resume();
+}
+
 /* Behaviour 13. */
 SOCKET_TEST(patience, a_close_by_another_thread_ends_it) {
     for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
@@ -177,6 +191,8 @@ SOCKET_TEST(patience, a_descriptor_that_is_given_out_does_not_block_and_stays_so
         cr_assert_neq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
         assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
     }
+    cr_assert_eq(fcntl(fd, F_SETFL, 0), 0); /* by whoever has it: no limit would end a wait */
+    assert_kind(receive_patiently(ends[0], &octet, 1), LPORT_WOULD_BLOCK);
     close_both(ends);
 }
 

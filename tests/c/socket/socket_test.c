@@ -353,6 +353,17 @@ static int64_t make_connected(void *data) {
     return connect_to(making->address);
 }
 
+SOCKET_TEST(socket, a_connect_that_cannot_be_asked_about_has_failed) {
+    int64_t socket = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
+    static const enum call calls[] = {CALL_GETPEERNAME, CALL_GETSOCKOPT};
+    for (size_t i = 0; i < COUNT_OF(calls); i++) {
+        faults_fail(calls[i], 1, 1, ENOBUFS);
+        assert_kind(lport_socket_connect_finish(socket), LPORT_BUFFERS_EXHAUSTED);
+    }
+    faults_resume();
+    assert_closes(socket);
+}
+
 /* Behaviour 64. */
 SOCKET_TEST(socket, a_connect_that_fails_leaves_nothing) {
     static const int32_t families[] = {LPORT_INET, LPORT_LOCAL, LPORT_INET6};

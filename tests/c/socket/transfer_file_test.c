@@ -269,6 +269,21 @@ static bool pipe_is_pending(void) {
     return sigismember(&pending, SIGPIPE) == 1;
 }
 
+SOCKET_TEST(transfer_file, the_signals_that_are_held_back_are_those_of_before) {
+    sigset_t before, after;
+    int64_t ends[2];
+    int file = make_file();
+    make_connection(LPORT_INET, ends);
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    cr_assert_eq(undisturbed(lport_socket_send_file(ends[0], file, 0, 1)), 1);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    for (int number = 1; number < NSIG; number++) {
+        cr_assert_eq(sigismember(&after, number), sigismember(&before, number), "%d", number);
+    }
+    close_both(ends);
+    close(file);
+}
+
 /* The peer is gone: a status each time, and no signal, whoever asked for it and blocks it or not.
  */
 SOCKET_TEST(transfer_file, no_signal_for_a_broken_connection) {

@@ -596,6 +596,22 @@ SOCKET_TEST(wait, a_wait_that_cannot_begin_leaves_nothing) {
     close_both(ends);
 }
 
+static int begin_without_memory(void *data) {
+    faults_fail(CALL_CALLOC, 1, 1, ENOMEM); /* the first wait of all takes some */
+    int64_t wait = 0;
+    for (int i = 0; i < 300 && wait >= 0; i++) {
+        wait = lport_wait_begin(*(int64_t *)data, LPORT_INPUT);
+    }
+    return lport_status_kind(wait) == LPORT_MEMORY_EXHAUSTED ? 0 : 1;
+}
+
+SOCKET_TEST(wait, a_wait_that_finds_no_memory_says_so) {
+    int64_t ends[2];
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    cr_assert_eq(in_child(begin_without_memory, ends), 0);
+    close_both(ends);
+}
+
 SOCKET_TEST(wait, interrupted_reads_and_writes_of_the_eventfd_are_repeated) {
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
