@@ -97,9 +97,16 @@ for its arguments, since old programs put there what a peer has said."
            (error () (plain-text control))))))
 
 (defun reason-text (condition)
-  "Why CONDITION came: its own words, else those of its code."
+  "Why CONDITION came: its own words, else those of its code, or of its class where a program has
+signalled it."
   (or (message-text condition)
-      (substitute #\Space #\- (string-downcase (or (network-code condition) "unknown reason")))))
+      (words-of (network-code condition))
+      (name-text condition)
+      "unknown reason"))
+
+(defun words-of (name)
+  "The symbol NAME as words; NIL for NIL."
+  (and name (substitute #\Space #\- (string-downcase name))))
 
 (defconstant +most-attempts+ 16 "How many attempts a report lists.")
 
@@ -201,7 +208,7 @@ text.")
   (let ((name (public-name condition)))
     (unless (or (member name '(network timeout login net-path))
                 (not (eq (symbol-package name) (symbol-package 'network))))
-      (substitute #\Space #\- (string-downcase name)))))
+      (words-of name))))
 
 (defun bare-p (condition)
   "True if nothing is known of CONDITION but its class, which programs of 1999 do not know."

@@ -394,6 +394,10 @@ path of a local socket has permissions of its own."
   (is (equal "connection truncated" (princ-to-string (make-condition 'connection-truncated))))
   (is (equal "[NIL] \"\":0 early" (princ-to-string (make-condition 'connection-truncated
                                                                    :mesg "early"))))
+  (is (equal "read failed: connection truncated"
+             (princ-to-string (make-condition 'connection-truncated :operation :read))))
+  (is (equal "read failed: unknown reason"
+             (princ-to-string (make-condition 'failure-of-mine :operation :read))))
   ;; the name of a class of somebody else's says nothing
   (is (equal "[NIL] \"h\":0" (princ-to-string (make-condition 'failure-of-mine :host "h")))))
 
