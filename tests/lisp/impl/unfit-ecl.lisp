@@ -34,6 +34,8 @@
          "service.killed-with-its-successor" "service.who-is-about-to-block-hands-over"
          "octets.peeked-although-an-interrupt-reads" "address.service-where-there-is-no-table"
          "clocc.ipaddr-closure-asks-once")
+        ("what the macro WITH-OUTPUT is made of ECL compiles, and does not interpret"
+         "stream.no-buffer-is-held-by-one-that-has-flushed")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"

@@ -345,7 +345,7 @@ value is what is left on it up to its end of file."
          (peek (socket) (list (peek-char nil socket) (peek-char nil socket)))
          (peek-and-unread (socket)
            (list (peek-char nil socket)
-                 (typep (failure-of (unread-char #\c socket)) 'usage-error)))
+                 (and (typep (failure-of (unread-char #\c socket)) 'usage-error) t)))
          (stay (socket) (read-byte socket) (unread-char (read-char socket) socket)))
     (dolist (during (list #'read-byte #'stay #'identity))
       (check "ab!c" "<end>" #'read-line during "ab" 255 "c" 10)
