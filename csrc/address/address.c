@@ -236,12 +236,12 @@ static bool parse_inet6(const char *text, size_t len, uint8_t octets[INET6_OCTET
 static bool is_zone_name(const char *name, size_t len) {
     bool digits = true;
     for (size_t i = 0; i < len; i++) {
-        if (name[i] == '\0' || name[i] == '%' || name[i] == '[' || name[i] == ']') {
+        if (name[i] == '%' || name[i] == '[' || name[i] == ']') {
             return false;
         }
         digits = digits && is_digit(name[i]);
     }
-    return len > 0 && len < IF_NAMESIZE && !digits;
+    return !digits;
 }
 
 /* The index of the interface that ZONE names or numbers, or a status. */
@@ -250,7 +250,7 @@ static int64_t parse_zone(const char *zone, size_t len) {
     if (number > 0) {
         return number;
     }
-    if (number == 0 || !is_zone_name(zone, len)) {
+    if (!is_zone_name(zone, len)) {
         return lport_status_make(LPORT_ADDRESS_SYNTAX);
     }
     unsigned int index = lport_os_interface_index(zone, len);
@@ -279,7 +279,7 @@ int64_t lport_address_parse(const char *text, size_t len, int32_t port, uint8_t 
         lport_address_set(address, LPORT_INET, octets, INET_OCTETS, port);
         return LPORT_INET;
     }
-    bool bracketed = len >= 2 && text[0] == '[' && text[len - 1] == ']';
+    bool bracketed = text[0] == '[' && text[len - 1] == ']';
     int64_t scope = parse_scoped(bracketed ? text + 1 : text, bracketed ? len - 2 : len, octets);
     if (scope < 0) {
         return scope;

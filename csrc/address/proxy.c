@@ -37,7 +37,7 @@ static int64_t malformed(void) {
 
 /* True if the LEN octets there are so far may go on to be START. */
 static bool may_start(const uint8_t *octets, size_t len, const uint8_t *start, size_t size) {
-    return len == 0 || memcmp(octets, start, len < size ? len : size) == 0;
+    return memcmp(octets, start, len < size ? len : size) == 0;
 }
 
 /* ---- version 1 ------------------------------------------------------------------------------- */
@@ -51,14 +51,14 @@ struct word {
  */
 static size_t split(const char *line, size_t len, struct word *words, size_t max) {
     size_t count = 0;
-    for (size_t at = 0; at <= len && count < max; count++) {
-        const char *space = at < len ? memchr(line + at, ' ', len - at) : NULL;
+    for (size_t at = 0; at <= len; count++) {
+        if (count == max) {
+            return max + 1;
+        }
+        const char *space = memchr(line + at, ' ', len - at);
         size_t end = space ? (size_t)(space - line) : len;
         words[count] = (struct word){line + at, end - at};
         at = end + 1;
-        if (space != NULL && count + 1 == max) {
-            return max + 1;
-        }
     }
     return count;
 }
@@ -103,8 +103,9 @@ static int64_t parse_line(const uint8_t *octets, size_t len, uint8_t *source,
     if (end == NULL) {
         return len < LINE_MAX_OCTETS ? 0 : malformed();
     }
+    /* What came before is line_start: that has no CR, so one in front of the LF is behind it. */
     size_t size = (size_t)(end - octets) + 1, before = sizeof line_start;
-    if (size < before + 2 || octets[size - 2] != '\r' ||
+    if (octets[size - 2] != '\r' ||
         !read_line((const char *)octets + before, size - 2 - before, source, destination)) {
         return malformed();
     }

@@ -247,7 +247,7 @@ int64_t lport_dial_step(int64_t handle) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t now = lport_clock_now();
-    if (goes_on(dial) && dial->query != 0) {
+    if (dial->query != 0) {
         take_answer(dial);
     }
     if (goes_on(dial) && dial->query == 0) {

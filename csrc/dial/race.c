@@ -67,7 +67,7 @@ static int32_t next_address(struct lport_race *race) {
     while (race->entries[race->first].phase != WAITING) {
         race->first++;
     }
-    for (int32_t i = race->first; i < race->count && race->last_family != 0; i++) {
+    for (int32_t i = race->first; i < race->count; i++) {
         if (race->entries[i].phase == WAITING && race->entries[i].family != race->last_family) {
             return i;
         }
