@@ -1,8 +1,10 @@
 /* address: blocks, their texts, and the kernel's form. Behaviour 56 is the strictness of the texts,
  * behaviour 59 the names of local sockets. */
 #include "address/address.h"
+#include "base/os.h"
 #include "base/status.h"
 #include "libport.h"
+#include "support.h"
 #include "vectors.h"
 
 #include <criterion/criterion.h>
@@ -11,6 +13,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -199,6 +202,53 @@ Test(address, zones_that_no_interface_can_have_are_refused) {
     }
 }
 
+static char interface_name[IF_NAMESIZE];
+
+/* A system where every name is that of interface 7, and every index has interface_name. */
+static int knowing_ioctl(int fd, unsigned long request, void *argument) {
+    struct ifreq *interface = argument;
+    (void)fd;
+    if (request == SIOCGIFINDEX) {
+        interface->ifr_ifindex = 7;
+    } else {
+        memcpy(interface->ifr_name, interface_name, IF_NAMESIZE);
+    }
+    return 0;
+}
+
+/* Whatever interfaces there are: a name that would not be read back is neither taken nor told. */
+SOCKET_TEST(address, a_zone_whose_name_would_not_read_back_goes_by_its_number) {
+    static const char *const names[] = {"a%b", "a[b", "a]b", "%", "7", "007", "00"};
+    char text[64];
+    uint8_t address[LPORT_ADDRESS_SIZE], numbered[LPORT_ADDRESS_SIZE];
+    parse_good("fe80::1%7", 80, numbered);
+    faults_watch(); /* a call is replaced by our own */
+    lport_os.ioctl = knowing_ioctl;
+    parse_good("fe80::1%eth0", 80, address);
+    cr_assert_arr_eq(address, numbered, sizeof address);
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        int len = snprintf(text, sizeof text, "fe80::1%%%s", names[i]);
+        (void)snprintf(interface_name, sizeof interface_name, "%s", names[i]);
+        cr_assert_str_eq(print(numbered), "fe80::1%7");
+        if (strcmp(names[i], "7") != 0) {
+            cr_assert_eq(parse(text, (size_t)len, 80, address), SYNTAX, "%s", text);
+        }
+    }
+    faults_resume();
+}
+
+Test(address, no_other_octet_is_a_hexadecimal_digit) {
+    for (int c = 0; c < 256; c++) {
+        bool digit = c != 0 && strchr("0123456789abcdefABCDEF", c) != NULL;
+        char text[] = {'1', ':', ':', '1', (char)c};
+        char number[] = {'0', 'x', (char)c};
+        uint8_t address[LPORT_ADDRESS_SIZE];
+        cr_assert_eq(parse(text, sizeof text, 80, address) > 0, digit, "%d", c);
+        bool literal = digit || (c != 0 && strchr(":[]%", c) != NULL);
+        cr_assert_eq(lport_address_is_literal(number, sizeof number), literal, "%d", c);
+    }
+}
+
 Test(address, parse_refuses_ports_out_of_range) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     cr_assert_eq(lport_address_parse("::1", 3, -1, address), INVALID);
@@ -213,11 +263,13 @@ Test(address, missing_vectors_are_invalid) {
     cr_assert_eq(lport_address_parse(NULL, 0, 0, address), SYNTAX);
     cr_assert_eq(lport_address_parse("::1", 3, 0, NULL), INVALID);
     cr_assert_eq(lport_address_is_literal(NULL, 1), INVALID);
+    cr_assert_eq(lport_address_is_literal(NULL, 0), 0);
     cr_assert_eq(lport_address_print(NULL, NULL, 0), INVALID);
     cr_assert_eq(lport_address_print(address, NULL, 1), INVALID);
     cr_assert_eq(lport_port_parse(NULL, 1), INVALID);
     cr_assert_eq(lport_port_parse(NULL, 0), SYNTAX);
     cr_assert_eq(lport_address_local(NULL, 1, address), INVALID);
+    cr_assert_eq(lport_address_local(NULL, 0, address), SYNTAX);
     cr_assert_eq(lport_address_local("a", 1, NULL), INVALID);
     cr_assert_eq(lport_address_equal(NULL, address), INVALID);
     cr_assert_eq(lport_address_equal(address, NULL), INVALID);
@@ -234,10 +286,12 @@ Test(address, texts_that_can_only_be_literals_are_told_from_names) {
         "0xabcdef12345",
     };
     static const char *const names[] = {
-        "",         "localhost",   "example.org", "1.2.3.4.example", "0x",        "0x.1",
-        "0xg",      "x7f",         "1a",          "0x7f.1.",         "a.1",       "-1",
-        "1.2.3.4 ", "0x1.2.3.4.5", "face",        "3com.com",        "0xabc.org", "1-2",
-        "1e5",      "dead.beef",
+        "",          "localhost",   "example.org", "1.2.3.4.example",
+        "0x",        "0x.1",        "0xg",         "x7f",
+        "1a",        "0x7f.1.",     "a.1",         "-1",
+        "1.2.3.4 ",  "0x1.2.3.4.5", "face",        "3com.com",
+        "0xabc.org", "1-2",         "1e5",         "dead.beef",
+        "0b2",       "1x2",
     };
     for (size_t i = 0; i < sizeof literals / sizeof literals[0]; i++) {
         cr_assert_eq(lport_address_is_literal(literals[i], strlen(literals[i])), 1, "%s",
@@ -424,6 +478,28 @@ Test(address, equal_ignores_octets_without_meaning) {
     made[1] = 4;
     lport_address_local("\x01\x02\x03\x04", 4, parsed);
     cr_assert_eq(lport_address_equal(made, parsed), 1);
+    memset(made, 0xaa, sizeof made);
+    made[0] = LPORT_ANY;
+    memset(parsed, 0, sizeof parsed);
+    lport_address_set_port(made, 80);
+    lport_address_set_port(parsed, 80);
+    cr_assert_eq(lport_address_equal(made, parsed), 1);
+}
+
+/* An abstract name may have the octets of a mapped address, and a block made by hand, too. */
+Test(address, only_an_ipv6_address_is_a_mapped_one) {
+    uint8_t mapped[LPORT_ADDRESS_SIZE], plain[LPORT_ADDRESS_SIZE];
+    parse_good("::ffff:1.2.3.4", 0, mapped);
+    parse_good("1.2.3.4", 0, plain);
+    mapped[0] = LPORT_LOCAL;
+    mapped[1] = 16;
+    cr_assert_eq(lport_address_equal(mapped, plain), 0);
+    cr_assert_eq(lport_address_equal(plain, mapped), 0);
+    cr_assert(!lport_address_unmap(mapped));
+    mapped[0] = LPORT_INET;
+    mapped[1] = 0;
+    cr_assert(!lport_address_unmap(mapped));
+    cr_assert_eq(mapped[8], 0);
 }
 
 Test(address, local_names_are_equal_octet_by_octet) {

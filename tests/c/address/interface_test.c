@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -52,6 +53,8 @@ SOCKET_TEST(interface, the_list_has_the_loopback_and_its_addresses) {
     cr_assert_not_null(strstr(flags, "loopback"));
     assert_flags(flags);
     cr_assert_eq(memmem(line, line_len, " ::1/128", 8) != NULL, have_inet6());
+    cr_assert_null(strstr(text, "  "), "%s", text);
+    cr_assert_null(strstr(text, " \n"), "%s", text);
 }
 
 static int count_of(const char *text, char c) {
@@ -160,6 +163,140 @@ SOCKET_TEST(interface, a_label_is_a_name_of_its_interface) {
     faults_resume();
     cr_assert_str_eq(text, plain);
     cr_assert_eq(address, htonl(INADDR_LOOPBACK));
+}
+
+/* Does CHANGE with the row of lo of FAMILY in the system's list. */
+static void change_row(struct ifaddrs *list, int family, void (*change)(struct ifaddrs *row)) {
+    for (struct ifaddrs *at = list; at != NULL; at = at->ifa_next) {
+        if (at->ifa_addr != NULL && at->ifa_addr->sa_family == family &&
+            strcmp(at->ifa_name, "lo") == 0) {
+            change(at);
+        }
+    }
+}
+
+static void give_to_l(struct ifaddrs *row) {
+    static char other[] = "l";
+    row->ifa_name = other;
+}
+
+static void take_address(struct ifaddrs *row) {
+    row->ifa_addr = NULL;
+}
+
+static void take_flags(struct ifaddrs *row) {
+    row->ifa_flags = 0;
+}
+
+static int prefixed_getifaddrs(struct ifaddrs **list) {
+    int result = getifaddrs(list);
+    if (result == 0) {
+        change_row(*list, AF_INET, give_to_l);
+    }
+    return result;
+}
+
+static int bare_getifaddrs(struct ifaddrs **list) {
+    int result = getifaddrs(list);
+    if (result == 0) {
+        change_row(*list, AF_INET, take_address);
+        change_row(*list, AF_PACKET, take_flags);
+    }
+    return result;
+}
+
+/* Another interface's name begins as its own does; rows may lack an address (getifaddrs(3)), and an
+ * interface that is down has no flag. */
+SOCKET_TEST(interface, an_interface_has_only_what_is_its_own) {
+    int (*const lists[])(struct ifaddrs **) = {prefixed_getifaddrs, bare_getifaddrs};
+    int32_t index = (int32_t)lport_interface_index("lo", 2);
+    for (size_t i = 0; i < COUNT_OF(lists); i++) {
+        char text[8192];
+        uint32_t address;
+        faults_watch(); /* a call is replaced by our own */
+        lport_os.getifaddrs = lists[i];
+        cr_assert_gt(lport_interface_list(text, sizeof text), 0);
+        int64_t inet = lport_interface_inet(index, &address);
+        int64_t with = lport_interface_with(htonl(INADDR_LOOPBACK));
+        faults_resume();
+        cr_assert_null(strstr(text, "127.0.0.1/8"), "%s", text);
+        assert_kind(inet, LPORT_ADDRESS_NOT_AVAILABLE);
+        assert_kind(with, LPORT_ADDRESS_NOT_AVAILABLE);
+        cr_assert_eq(strstr(text, " - ") != NULL, i == 1, "%s", text);
+    }
+}
+
+/* The row of the link of lo, which comes before the others, becomes one of 127.0.0.9. */
+static void make_inet(struct ifaddrs *row) {
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(0x7f000009)}};
+    memcpy(row->ifa_addr, &in, sizeof in);
+}
+
+static int two_getifaddrs(struct ifaddrs **list) {
+    int result = getifaddrs(list);
+    if (result == 0) {
+        change_row(*list, AF_PACKET, make_inet);
+    }
+    return result;
+}
+
+SOCKET_TEST(interface, its_first_address_is_the_one_of_an_interface) {
+    uint32_t address = 0;
+    int32_t index = (int32_t)lport_interface_index("lo", 2);
+    faults_watch(); /* a call is replaced by our own */
+    lport_os.getifaddrs = two_getifaddrs;
+    cr_assert_eq(lport_interface_inet(index, &address), 0);
+    faults_resume();
+    cr_assert_eq(address, htonl(0x7f000009));
+}
+
+/* A system that knows every name and calls every index no-such-one. */
+static int knowing_ioctl(int fd, unsigned long request, void *argument) {
+    static const char name[IF_NAMESIZE] = "no-such-one";
+    struct ifreq *interface = argument;
+    (void)fd;
+    if (request == SIOCGIFINDEX) {
+        interface->ifr_ifindex = 7;
+    } else {
+        memcpy(interface->ifr_name, name, IF_NAMESIZE);
+    }
+    return 0;
+}
+
+SOCKET_TEST(interface, the_address_of_another_is_none_of_an_interface) {
+    uint32_t address;
+    faults_watch(); /* a call is replaced by our own */
+    lport_os.ioctl = knowing_ioctl;
+    assert_kind(lport_interface_inet(7, &address), LPORT_ADDRESS_NOT_AVAILABLE);
+    faults_resume();
+}
+
+/* The system would cut off what is too long, and end it at a zero octet. */
+SOCKET_TEST(interface, the_system_is_asked_for_whole_names_only) {
+    static const struct {
+        const char *name;
+        size_t len;
+    } none[] = {{"", 0}, {"sixteen-octets--", 16}, {"much-longer-than-any", 20}, {"lo\0o", 4}};
+    faults_watch(); /* a call is replaced by our own */
+    lport_os.ioctl = knowing_ioctl;
+    cr_assert_eq(lport_interface_index("fifteen-octets-", 15), 7);
+    for (size_t i = 0; i < COUNT_OF(none); i++) {
+        assert_kind(lport_interface_index(none[i].name, none[i].len), LPORT_ADDRESS_NOT_AVAILABLE);
+    }
+    faults_resume();
+}
+
+static int spoiling_close(int fd) {
+    int result = close(fd);
+    errno = EBADF;
+    return result;
+}
+
+SOCKET_TEST(interface, the_failure_told_is_that_of_the_question) {
+    faults_fail(CALL_IOCTL, 1, 1, ENOMEM);
+    lport_os.close = spoiling_close;
+    assert_kind(lport_interface_index("lo", 2), LPORT_MEMORY_EXHAUSTED);
+    faults_resume();
 }
 
 static int strict_socket(int domain, int type, int protocol) {
