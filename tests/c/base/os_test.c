@@ -164,9 +164,24 @@ SOCKET_TEST(os, waking_a_word_wakes_all_who_wait_and_keeps_errno) {
     errno = EXDEV;
     lport_os_wake_word(&word);
     cr_assert_eq(errno, EXDEV);
+    lport_os_wake_word((void *)((uint8_t *)&word + 1)); /* no word can be there: the system fails */
+    cr_assert_eq(errno, EXDEV);
     for (int i = 0; i < 3; i++) {
         cr_assert_eq(task_join(&tasks[i]), 7);
     }
+}
+
+/* Only an interrupted call is repeated. */
+SOCKET_TEST(os, a_signal_that_cannot_be_given_is_given_up) {
+    faults_fail(CALL_WRITE, 1, 1000, EAGAIN);
+    int64_t before = faults_calls(CALL_WRITE);
+    lport_os_signal(-1);
+    cr_assert_eq(faults_calls(CALL_WRITE) - before, 1);
+    faults_fail(CALL_READ, 1, 1000, EBADF);
+    before = faults_calls(CALL_READ);
+    lport_os_unsignal(-1);
+    cr_assert_eq(faults_calls(CALL_READ) - before, 1);
+    faults_resume();
 }
 
 /* The injector itself: a test that trusts it has to be able to. */

@@ -126,14 +126,18 @@ Test(pool, a_pool_without_memory_gives_nothing_and_is_as_before) {
 }
 
 Test(pool, what_is_taken_back_has_no_name_and_is_given_again) {
-    struct thing *first = take(), *second = take();
+    struct thing *first = take(), *second = take(), *third = take();
     int64_t name = lport_pool_name(first);
+    give_back(third);
     pthread_mutex_lock(&things.lock); /* as a thread that the child of a fork does not have */
     lport_pool_take_back(&things);
     cr_assert_null(lport_pool_find(&things, name));
     cr_assert_eq(lport_pool_taken(&things), 0);
     cr_assert_eq(take(), first);
     cr_assert_eq(take(), second);
+    cr_assert_eq(take(), third);
+    struct thing *fresh = take();
+    cr_assert(fresh != first && fresh != second && fresh != third);
     cr_assert_neq(lport_pool_name(first), name);
     cr_assert(!lport_pool_is_named(second));
 }

@@ -300,6 +300,12 @@ Test(status, a_text_with_an_errno_is_cut_off_too) {
     cr_assert_arr_eq(text, "i###", 4);
 }
 
+Test(status, a_text_that_begins_with_an_abbreviation_is_as_the_system_has_it) {
+    char text[LPORT_TEXT_SIZE];
+    lport_status_text(lport_status_from_errno(LPORT_IN_GENERAL, EDOTDOT), text, sizeof text);
+    cr_assert_str_eq(text, "RFS specific error");
+}
+
 static void *ask_texts(void *wrong) {
     char text[LPORT_TEXT_SIZE];
     for (int i = 0; i < 2000; i++) {

@@ -100,6 +100,18 @@ Test(dial_local, the_pauses_of_a_full_local_backlog_double_up_to_50_ms) {
     check_nothing_left();
 }
 
+Test(dial_local, a_wait_ends_with_the_pause_of_a_full_local_backlog) {
+    block address;
+    local_name(address);
+    int64_t dial = lport_dial_open_addresses(address, 1, LPORT_STREAM, NULL, 0);
+    faults_fail(CALL_CONNECT, 1, 1, EAGAIN);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    faults_resume();
+    cr_assert_eq(undisturbed(lport_dial_wait(dial, soon())), 0);
+    lport_dial_close(dial);
+    check_nothing_left();
+}
+
 Test(dial_local, a_local_name_that_nobody_has) {
     block address;
     cr_assert_geq(lport_address_local("/no/such/socket", 15, address), 0);

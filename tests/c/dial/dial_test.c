@@ -125,9 +125,13 @@ Test(dial, nothing_is_left_to_a_dial_by_one_that_was_given_up) {
     struct silence silence;
     keep_silent(&silence, "127.0.0.1", 0);
     for (int i = 0; i < 2; i++) {
+        block tried;
         int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
+        cr_assert_eq(lport_dial_wait(dial, 0), 0);
         cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
         check_attempt(dial, 0, "127.0.0.1", LPORT_IN_PROGRESS);
+        cr_assert_eq(kind(lport_dial_attempt(dial, -1, tried)), LPORT_INVALID);
+        cr_assert_eq(kind(lport_dial_attempt(dial, 1, tried)), LPORT_INVALID);
         lport_dial_close(dial);
     }
     end_silence(&silence);
@@ -168,11 +172,41 @@ Test(dial, what_cannot_be_dialled_is_refused_at_the_opening) { /* behaviour 56 *
     cr_assert_eq(kind(lport_dial_open_addresses(address, 1, LPORT_DATAGRAM, NULL, 0)),
                  LPORT_INVALID);
     cr_assert_eq(kind(lport_dial_open_addresses(address, 1, 77, NULL, 0)), LPORT_INVALID);
+    block two[2];
+    parse("127.0.0.1", 0, two[0]);
+    parse("127.0.0.1", 80, two[1]);
+    cr_assert_eq(kind(lport_dial_open_addresses(two[0], 2, LPORT_STREAM, NULL, 0)),
+                 LPORT_ADDRESS_SYNTAX);
+    lport_address_local("@name", 5, two[0]);
+    cr_assert_eq(kind(lport_dial_open_addresses(two[0], 1, 77, NULL, 0)), LPORT_INVALID);
     lport_address_set_port(address, 0);
     cr_assert_eq(kind(lport_dial_open_addresses(address, 1, LPORT_STREAM, NULL, 0)),
                  LPORT_ADDRESS_SYNTAX);
     address[0] = 77;
     cr_assert_eq(kind(lport_dial_open_addresses(address, 1, LPORT_STREAM, NULL, 0)), LPORT_INVALID);
+    check_nothing_left();
+}
+
+Test(dial, the_first_port_and_the_last_can_be_dialled) {
+    static const int32_t ports[] = {1, 65535};
+    for (size_t i = 0; i < COUNT_OF(ports); i++) {
+        int64_t dial = open_dial("127.0.0.1", ports[i]);
+        cr_assert_gt(dial, 0);
+        lport_dial_close(dial);
+    }
+    check_nothing_left();
+}
+
+Test(dial, its_memory_comes_back_from_one_that_is_closed_and_one_that_cannot_be_opened) {
+    int64_t first = open_dial("127.0.0.1", 1);
+    lport_dial_close(first);
+    faults_fail(CALL_EVENTFD, 1, 1, EMFILE); /* what is to tell of the answer */
+    cr_assert_eq(kind(lport_dial_open("one.test", 8, 1, LPORT_ANY, NULL, 0)),
+                 LPORT_DESCRIPTORS_EXHAUSTED);
+    faults_resume();
+    int64_t next = open_dial("127.0.0.1", 1);
+    cr_assert_eq(lport_pool_index(next), lport_pool_index(first));
+    lport_dial_close(next);
     check_nothing_left();
 }
 
@@ -235,6 +269,35 @@ Test(dial, signals_are_waited_out) { /* behaviours 12, 52 */
     lport_dial_close(dial);
     end_silence(&silence);
     check_nothing_left();
+}
+
+Test(dial, a_wait_that_the_system_refuses_has_failed) {
+    struct silence silence;
+    keep_silent(&silence, "127.0.0.1", 0);
+    int64_t dial = open_dial("127.0.0.1", port_of(silence.listener));
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    faults_fail(CALL_PPOLL, 1, 1, ENOMEM);
+    cr_assert_eq(kind(lport_dial_wait(dial, soon())), LPORT_MEMORY_EXHAUSTED);
+    faults_resume();
+    lport_dial_close(dial);
+    end_silence(&silence);
+    check_nothing_left();
+}
+
+/* What cannot be told from a poll is looked at. */
+Test(dial, a_step_without_a_poll_finds_the_connection) {
+    block at;
+    int64_t listener = listen_on_loopback(LPORT_INET, at), deadline = soon(), socket;
+    int64_t dial = lport_dial_open_addresses(at, 1, LPORT_STREAM, NULL, 0);
+    faults_fail(CALL_GETPEERNAME, 1, 1, ENOTCONN);
+    cr_assert_eq(kind(lport_dial_step(dial)), LPORT_IN_PROGRESS);
+    faults_fail(CALL_PPOLL, 1, INT64_MAX, EINTR);
+    do {
+        socket = lport_dial_step(dial);
+    } while (kind(socket) == LPORT_IN_PROGRESS && lport_clock_now() < deadline);
+    faults_resume();
+    cr_assert_gt(socket, 0);
+    end_connected(dial, socket, listener);
 }
 
 Test(dial, a_wait_can_be_abandoned_at_any_moment) { /* behaviour 26 */

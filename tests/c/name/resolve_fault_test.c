@@ -93,7 +93,15 @@ Test(resolve, a_child_of_fork_wakes_its_own_threads) {
     cr_assert_eq(in_child(ask_again_and_again, NULL), 0);
 }
 
-/* What the parent's queue held is not the child's to wait behind. */
+/* As ask_again_and_again, and nothing else is asked: the parent's QUERY has failed. */
+static int ask_nothing_else(void *query) {
+    int before = atomic_load(&fake.calls);
+    int which = ask_again_and_again(NULL);
+    bool failed = kind(lport_resolve_count(*(int64_t *)query)) == LPORT_RESOLVER_TRY_AGAIN;
+    return which != 0 ? which : failed && atomic_load(&fake.calls) == before + 10 ? 0 : 11;
+}
+
+/* What the parent's queue held is not the child's to wait behind, nor to answer. */
 Test(resolve, a_child_of_fork_has_a_queue_of_its_own) {
     int64_t queries[34];
     shut_gate();
@@ -104,12 +112,27 @@ Test(resolve, a_child_of_fork_has_a_queue_of_its_own) {
         sem_wait(&fake.entered);
     }
     fake.gated = false;
-    cr_assert_eq(in_child(ask_again_and_again, NULL), 0);
+    cr_assert_eq(in_child(ask_nothing_else, &queries[33]), 0);
     open_gate(32);
     for (int i = 0; i < 34; i++) {
         cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
         lport_resolve_close(queries[i]);
     }
+}
+
+static int count_pending(void *unused) {
+    (void)unused;
+    return (int)lport_resolve_pending();
+}
+
+Test(resolve, a_child_of_fork_gets_back_no_query_that_was_given_back) {
+    shut_gate();
+    int64_t query = ask("slow.test", 0);
+    sem_wait(&fake.entered);
+    cr_assert_eq(lport_resolve_close(query), 0);
+    open_gate(1);
+    settle(lport_resolve_pending, 0);
+    cr_assert_eq(in_child(count_pending, NULL), 0);
 }
 
 static int do_nothing(void *unused) {

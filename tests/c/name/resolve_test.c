@@ -4,6 +4,7 @@
 #include "resolving.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 TestSuite(resolve, .timeout = 20, .init = use_fake);
@@ -49,10 +50,33 @@ Test(resolve, names_are_the_canonical_one_and_every_alias_once) {
     check_name(query, 200, "alias-199");
     check_name(query, 201, "wide.test");
     cr_assert_eq(kind(lport_resolve_name(query, 202, NULL, 0)), LPORT_INVALID);
+    cr_assert_eq(kind(lport_resolve_name(query, -1, NULL, 0)), LPORT_INVALID);
     char cut[5];
     cr_assert_eq(lport_resolve_name(query, 1, cut, 5), 7);
     cr_assert_arr_eq(cut, "alias", 5);
     lport_resolve_close(query);
+}
+
+/* True if one of the names of QUERY is NAME. */
+static bool has_name(int64_t query, const char *name) {
+    char text[LPORT_TEXT_SIZE];
+    int32_t i = 0;
+    while (lport_resolve_name(query, i, text, sizeof text) >= 0 && strcmp(text, name) != 0) {
+        i++;
+    }
+    return lport_resolve_name(query, i, NULL, 0) >= 0;
+}
+
+/* The fake has wide.test for IPv6 alone. */
+Test(resolve, aliases_are_those_of_the_families_of_the_answer) {
+    static const char *const texts[] = {"127.0.0.1", "::1"};
+    for (int i = 0; i < 2; i++) {
+        fake.texts[0] = texts[i];
+        fake.texts[1] = NULL;
+        int64_t query = asked("one.test", LPORT_ALIASES);
+        cr_assert_eq(has_name(query, "wide.test"), i == 1);
+        lport_resolve_close(query);
+    }
 }
 
 Test(resolve, without_aliases_there_are_no_names) {

@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +121,11 @@ Test(resolve, every_service_stands_in_the_list) {
     cr_assert_eq(lport_service_list(list, (size_t)len + 1), len);
     cr_assert_eq(strlen(list), (size_t)len);
     cr_assert_eq(list[len - 1], '\n');
+    cr_assert_not_null(getservent()); /* the system's cursor is behind the first row */
+    struct counts before = counts_now();
+    errno = EMFILE; /* from something else */
+    cr_assert_eq(lport_service_list(NULL, 0), len);
+    cr_assert_lt(counts_now().descriptors, before.descriptors); /* and the table is closed */
     find("http", "tcp", row, sizeof row);
     cr_assert(strstr(list, row) != NULL);
     memset(cut, '-', (size_t)len + 1);

@@ -1,11 +1,14 @@
 /* poller: systems that lack something, calls that fail, and forks. */
+#include "poller/poller_member.h"
 #include "polling.h"
 #include "support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 static int64_t open_with(void *data) {
     int64_t poller = lport_poller_open(*(int32_t *)data);
@@ -85,6 +88,76 @@ SOCKET_TEST(poller, on_poll_without_memory_holds_nothing) {
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
+SOCKET_TEST(poller, on_epoll_is_opened_while_signals_come) {
+    faults_fail(CALL_EPOLL_WAIT, 1, 1, EINTR);
+    int64_t poller = open_poller(LPORT_POLLER_EPOLL);
+    faults_resume();
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+static void count_eventfds(int fd, const char *what, void *count) {
+    (void)fd;
+    *(int *)count += strcmp(what, "anon_inode:[eventfd]") == 0;
+}
+
+/* Behaviour 64. SOCKET_TEST does not count eventfds. */
+SOCKET_TEST(poller, without_its_backend_keeps_no_eventfd) {
+    int before = 0, after = 0;
+    each_descriptor(count_eventfds, &before);
+    faults_fail(CALL_EPOLL_CREATE1, 1, 1, EMFILE);
+    assert_kind(lport_poller_open(LPORT_POLLER_EPOLL), LPORT_DESCRIPTORS_EXHAUSTED);
+    faults_resume();
+    each_descriptor(count_eventfds, &after);
+    cr_assert_eq(after, before);
+}
+
+/* Behaviour 64, of the limit of epoll(7). */
+SOCKET_TEST(poller, on_epoll_tells_that_a_socket_cannot_be_watched) {
+    int64_t ends[2], poller = open_poller(LPORT_POLLER_EPOLL);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    faults_fail(CALL_EPOLL_CTL, 1, 1, ENOSPC);
+    assert_kind(lport_poller_add(poller, ends[0], LPORT_INPUT), LPORT_BUFFERS_EXHAUSTED);
+    assert_kind(lport_poller_remove(poller, ends[0]), LPORT_INVALID);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_INPUT), 0);
+    faults_fail(CALL_EPOLL_CTL, 1, 1, ENOSPC);
+    assert_kind(lport_poller_modify(poller, ends[0], both), LPORT_BUFFERS_EXHAUSTED);
+    faults_resume();
+    assert_quiet(poller);
+    cr_assert_eq(lport_poller_modify(poller, ends[0], both), 0);
+    assert_ready(poller, ends[0], LPORT_OUTPUT);
+    close_both(ends);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+static int members_there;
+
+static int64_t let_in(struct lport_poller *poller, struct lport_member *member) {
+    (void)poller, (void)member;
+    members_there++;
+    return 0;
+}
+
+static void let_out(struct lport_poller *poller, struct lport_member *member) {
+    (void)poller, (void)member;
+    members_there--;
+}
+
+static int64_t refuse(struct lport_poller *poller, struct lport_member *member, int32_t interest) {
+    (void)poller, (void)member, (void)interest;
+    return lport_status_make(LPORT_BUFFERS_EXHAUSTED);
+}
+
+/* Whatever a backend does when a member comes in, and epoll does nothing then. */
+SOCKET_TEST(poller, takes_out_of_its_backend_what_that_cannot_watch) {
+    const struct lport_poller_backend backend = {
+        .add = let_in, .remove = let_out, .change = refuse};
+    struct lport_poller poller = {.backend = &backend};
+    struct lport_slot slot = {.watches = NULL};
+    assert_kind(lport_member_add(&poller, &slot, 1, LPORT_INPUT), LPORT_BUFFERS_EXHAUSTED);
+    cr_assert_eq(members_there, 0);
+    cr_assert_null(slot.watches);
+}
+
 SOCKET_TEST(poller, the_best_is_not_poll_where_something_else_is_wrong) {
     faults_fail(CALL_EPOLL_CREATE1, 1, 1, EMFILE);
     assert_kind(lport_poller_open(LPORT_POLLER_BEST), LPORT_DESCRIPTORS_EXHAUSTED);
@@ -143,6 +216,36 @@ static int close_in_the_child(void *poller) {
 SOCKET_TEST(poller, on_epoll_gives_its_descriptor_back_in_a_forked_child_too) {
     int64_t poller = open_poller(LPORT_POLLER_EPOLL);
     cr_assert_eq(in_child(close_in_the_child, &poller), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+/* Its backend has no descriptor of its own. */
+static int keep_input_in_the_child(void *poller) {
+    int input = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    bool there = dup2(input, 0) == 0 && lport_socket_close(*(int64_t *)poller, 0) == 0 &&
+                 fcntl(0, F_GETFD) >= 0;
+    return there ? 0 : 1;
+}
+
+SOCKET_TEST(poller, on_poll_closes_nothing_of_a_forked_child) {
+    int64_t poller = open_poller(LPORT_POLLER_POLL);
+    cr_assert_eq(in_child(keep_input_in_the_child, &poller), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+static int poll_in_the_child(void *backend) {
+    int64_t ends[2], poller = lport_poller_open(*(int32_t *)backend);
+    struct event event;
+    bool right = poller > 0 && lport_socket_pair(LPORT_STREAM, ends) == 0 &&
+                 lport_poller_add(poller, ends[0], LPORT_OUTPUT) == 0 &&
+                 take(poller, &event, 1, soon()) == 1 && event.socket == ends[0] &&
+                 lport_socket_close(poller, 0) == 0;
+    return right ? 0 : 1;
+}
+
+POLLER_TEST(that_a_forked_child_makes_is_its_own) {
+    int64_t poller = open_poller(backend);
+    cr_assert_eq(in_child(poll_in_the_child, &backend), 0);
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 

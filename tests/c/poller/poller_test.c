@@ -1,10 +1,12 @@
 /* poller: what is ready and when; every test with each backend. */
 #include "base/os.h"
+#include "poller/poller.h"
 #include "polling.h"
 #include "support.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -85,6 +87,42 @@ POLLER_TEST(tells_an_end_of_file_from_an_error) {
     }
 }
 
+SOCKET_TEST(poller, an_event_tells_of_the_directions_that_were_asked_for) {
+    static const struct {
+        int32_t interest, ready, flags;
+    } rows[] = {
+        {LPORT_INPUT, POLLIN, LPORT_INPUT},
+        {LPORT_INPUT, POLLOUT, 0},
+        {LPORT_OUTPUT, POLLIN, 0},
+        {LPORT_OUTPUT, POLLIN | POLLOUT, LPORT_OUTPUT},
+        {LPORT_INPUT, POLLERR, LPORT_FAILED | LPORT_INPUT},
+        {LPORT_OUTPUT, POLLERR | POLLHUP, LPORT_FAILED | LPORT_OUTPUT},
+        {LPORT_INPUT | LPORT_OUTPUT, POLLERR, LPORT_FAILED | LPORT_INPUT | LPORT_OUTPUT},
+        {LPORT_INPUT | LPORT_OUTPUT, POLLHUP, LPORT_ENDED | LPORT_INPUT | LPORT_OUTPUT},
+        {LPORT_OUTPUT, POLLHUP | POLLRDHUP | POLLIN, LPORT_ENDED | LPORT_OUTPUT},
+        {LPORT_INPUT, POLLRDHUP, LPORT_ENDED | LPORT_INPUT},
+        {LPORT_OUTPUT, POLLRDHUP, LPORT_ENDED},
+        {LPORT_INPUT | LPORT_OUTPUT, POLLRDHUP, LPORT_ENDED | LPORT_INPUT},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        int64_t event[LPORT_EVENT_SIZE];
+        cr_assert_eq(lport_poller_event(5, rows[i].interest, (uint32_t)rows[i].ready, event),
+                     rows[i].flags != 0, "row %zu", i);
+        cr_assert_eq(event[0], 5);
+        cr_assert_eq(event[1], rows[i].flags, "row %zu", i);
+    }
+}
+
+POLLER_TEST(tells_who_waits_for_output_of_an_end_and_of_no_input) {
+    int64_t ends[2], poller = open_poller(backend);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    cr_assert_eq(lport_poller_add(poller, ends[0], LPORT_OUTPUT), 0);
+    cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+    assert_ready(poller, ends[0], LPORT_OUTPUT | LPORT_ENDED);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
 /* The system tells of a reset once. */
 POLLER_TEST(tells_a_reset_again_and_never_an_end) {
     uint8_t octet;
@@ -95,6 +133,41 @@ POLLER_TEST(tells_a_reset_again_and_never_an_end) {
     assert_ready(poller, ends[0], both | LPORT_FAILED);
     assert_kind(undisturbed(lport_socket_receive(ends[0], &octet, 1, 0)), LPORT_CONNECTION_RESET);
     assert_ready(poller, ends[0], both | LPORT_FAILED);
+    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
+/* Systems that tell of an error with everything that they tell. */
+static int failing_epoll_wait(int epoll, struct epoll_event *events, int cap, int timeout) {
+    int count = epoll_wait(epoll, events, cap, timeout);
+    for (int i = 0; i < count; i++) {
+        events[i].events |= events[i].data.u64 != 0 ? EPOLLERR : 0;
+    }
+    return count;
+}
+
+static int failing_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout) {
+    int ready = ppoll(fds, count, timeout, NULL);
+    for (nfds_t i = 1; i < count; i++) { /* the first is the wait's own */
+        fds[i].revents |= fds[i].revents != 0 ? POLLERR : 0;
+    }
+    return ready;
+}
+
+/* A broken one, too: another error can have come since. */
+POLLER_TEST(tells_an_error_that_the_system_tells_again) {
+    uint8_t octet;
+    int64_t ends[2], poller = open_poller(backend);
+    make_connection(LPORT_INET, ends);
+    cr_assert_eq(lport_poller_add(poller, ends[0], both), 0);
+    cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
+    assert_ready(poller, ends[0], both | LPORT_FAILED);
+    assert_kind(undisturbed(lport_socket_receive(ends[0], &octet, 1, 0)), LPORT_CONNECTION_RESET);
+    faults_watch(); /* calls are replaced by our own */
+    lport_os.epoll_wait = failing_epoll_wait;
+    lport_os.ppoll = failing_ppoll;
+    assert_ready(poller, ends[0], both | LPORT_FAILED);
+    faults_resume();
     cr_assert_eq(lport_socket_close(ends[0], 0), 0);
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
