@@ -203,6 +203,12 @@ Test(dial, its_memory_comes_back_from_one_that_is_closed_and_one_that_cannot_be_
     faults_fail(CALL_EVENTFD, 1, 1, EMFILE); /* what is to tell of the answer */
     cr_assert_eq(kind(lport_dial_open("one.test", 8, 1, LPORT_ANY, NULL, 0)),
                  LPORT_DESCRIPTORS_EXHAUSTED);
+    block two[2];
+    parse("127.0.0.1", 1, two[0]);
+    parse("127.0.0.2", 1, two[1]);
+    faults_fail(CALL_CALLOC, 1, 1, ENOMEM);
+    cr_assert_eq(kind(lport_dial_open_addresses(two[0], 2, LPORT_STREAM, NULL, 0)),
+                 LPORT_MEMORY_EXHAUSTED);
     faults_resume();
     int64_t next = open_dial("127.0.0.1", 1);
     cr_assert_eq(lport_pool_index(next), lport_pool_index(first));

@@ -127,6 +127,13 @@ Test(resolve, an_address_that_could_not_be_looked_up) {
     }
 }
 
+Test(resolve, a_name_without_an_address_is_not_found) {
+    fake.texts[0] = NULL;
+    int64_t query = asked("no-address.test", LPORT_ALIASES);
+    cr_assert_eq(kind(lport_resolve_count(query)), LPORT_HOST_NOT_FOUND);
+    lport_resolve_close(query);
+}
+
 Test(resolve, failures_are_told_apart) {
     static const struct {
         int result, error;

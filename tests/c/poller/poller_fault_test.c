@@ -88,6 +88,15 @@ SOCKET_TEST(poller, on_poll_without_memory_holds_nothing) {
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
+/* Behaviour 64. The first turn needs memory for the wait, too. */
+SOCKET_TEST(poller, on_poll_without_memory_begins_no_turn) {
+    int64_t poller = open_poller(LPORT_POLLER_POLL);
+    faults_fail(CALL_CALLOC, 1, 1, ENOMEM);
+    assert_kind(lport_poller_begin(poller), LPORT_MEMORY_EXHAUSTED);
+    faults_resume();
+    cr_assert_eq(lport_socket_close(poller, 0), 0);
+}
+
 SOCKET_TEST(poller, on_epoll_is_opened_while_signals_come) {
     faults_fail(CALL_EPOLL_WAIT, 1, 1, EINTR);
     int64_t poller = open_poller(LPORT_POLLER_EPOLL);
