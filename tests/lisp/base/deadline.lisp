@@ -379,6 +379,21 @@ after a call that has timed out. A deadline that has passed forbids that."
       (is (= 60000 (+ (network-octets condition) (nth-value 1 (buffered-octets a))))))
     (clear-output a)))
 
+(define-test deadline.what-moved-nothing-tells-so (:behaviour 11)
+  (with-pair (a b)
+    (flet ((moved (function)
+             (network-octets (is-failure (timeout :timed-out) (funcall function)))))
+      (setf (socket-deadline b :input) 0.05)
+      (is (eql 0 (moved (lambda () (wait-for-stream b)))))
+      (clog a)
+      (setf (socket-timeout a :output) 0.05)
+      (dolist (size '(30000 30000 5536)) ; the whole buffer
+        (write-octets a (blank size)))
+      (is (eql 0 (moved (lambda () (write-byte 1 a)))))
+      (is (eql 0 (moved (lambda () (write-char #\a a)))))
+      (is (eql 0 (moved (lambda () (with-deadline (0) (finish-output a))))))
+      (is (eql 0 (moved (lambda () (close a))))))))
+
 (define-test deadline.write-of-text-tells-what-it-took (:behaviour 11)
   "Strings, lists and general vectors too: who resumes where it stopped loses and repeats nothing."
   (let ((text (make-string (max 150000 (amount 3000000)))))

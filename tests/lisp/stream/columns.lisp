@@ -12,6 +12,15 @@
     (is (string= "second" (read-line b)))
     (is (string= "          third" (read-line b)))))
 
+(define-test columns.of-what-is-no-line-feed ()
+  "A control character is one of its line, also as the last one."
+  (dolist (code '(9 11 12 13))
+    (with-pair (a b)
+      (format a "ab~C" (code-char code))
+      (is (= 3 (sb-gray:stream-line-column a)) "~D" code)
+      (finish-output a)
+      (is (= 3 (sb-gray:stream-line-column a)) "~D" code))))
+
 (define-test columns.of-every-format ()
   (dolist (format '(:latin-1 :utf-16le :utf-16be :utf-32le :utf-32be :ebcdic-us :gbk :cp1252
                     (:gbk :eol :crlf)))
@@ -122,6 +131,19 @@
                      (send-file a (checkout-file "port.asd") :end 40)
                      (write-line "y" a)))
                line-p)))))
+
+(define-test columns.behind-what-went-past-the-buffer ()
+  "The buffer, emptied on the way, counts from its beginning again."
+  (with-pair (a b)
+    (let ((reader (in-thread (lambda () (everything b))))
+          (octets (blank 40000)))
+      (setf (aref octets 39999) 10)
+      (write-string "pending" a)
+      (write-octets a octets)
+      (write-string "ab" a)
+      (is (= 2 (sb-gray:stream-line-column a)))
+      (close a)
+      (join reader))))
 
 (define-test columns.of-what-is-not-known ()
   (with-pair (a b)

@@ -199,6 +199,27 @@
       (is (= 3 (read-sequence text b)))
       (is (string= (format nil "A~%B") text)))))
 
+(define-test stream.a-line-that-fills-the-buffer ()
+  "To its last octet, with both of its end."
+  (with-pair (a b)
+    (setf (stream-external-format a) '(:utf-8 :eol :crlf))
+    (let ((reader (in-thread (lambda () (everything b)))))
+      (write-string (format nil "~A~%" (make-string 65534 :initial-element #\x)) a)
+      (close a)
+      (let ((octets (join reader)))
+        (is (= 65536 (length octets)))
+        (is (equalp (octets 120 13 10) (subseq octets 65533)))))))
+
+(define-test stream.a-character-across-the-end-of-the-buffer (:weather nil)
+  "Whoever wants the rest of it finds room, where one receive has filled the buffer."
+  (loop for (read . value) in (list (cons #'read-char #\é) (cons #'read-char-no-hang #\é)
+                                    (cons #'listen t) (cons #'read-line "é"))
+        do (do-pairs (a b)
+             (send-octets a (make-string 65535 :initial-element #\x) "é" 10)
+             (is (char= #\x (read-char b)))
+             (read-sequence (make-string 65534) b)
+             (is (equal value (wait-until (lambda () (funcall read b)))) "~S" read))))
+
 (define-test stream.text-and-octets (:behaviour 45)
   (do-pairs (a b)
     (send-octets a "text" 10 255 0 "é" 10 1 2 3)
@@ -618,6 +639,16 @@ the heap rounds up to, and tables that grow by doubling, are shared by many."
       (is (string= "" (read-line b)))
       (is-true (idle-p b))
       (is (typep (failure-of (unread-char #\Newline b)) 'usage-error)))))
+
+(define-test stream.no-buffer-is-held-by-who-reads-much (:behaviour 46 :weather nil)
+  "Nor where a thread that reads alone, and a lot, takes the last octet."
+  (do-pairs (a b)
+    (dolist (read (list #'read-byte #'read-char #'read-line))
+      (send-octets a (make-string 2000 :initial-element #\x) 10 10)
+      (is (= 2000 (length (read-line b))))
+      (is-true (wait-until (lambda () (listen b))))
+      (funcall read b)
+      (is (zerop (length (port::connection-in (channel-of b)))) "~S" read))))
 
 (define-test stream.no-buffer-is-held-by-one-that-has-flushed (:behaviour 46)
   "Nor where that had to wait, as it has where this thread is writing already."
