@@ -324,6 +324,8 @@ after a call that has timed out. A deadline that has passed forbids that."
       (send-octets a 1 2 3)
       (is (wait-for-stream b 5))
       (is (= 3 (network-octets (failure-of (read-sequence vector b)))))
+      (is (= 3 (network-octets (failure-of (read-sequence vector b :start 5)))))
+      (is (= 3 (network-octets (failure-of (read-sequence (blank 20) b :start 5)))))
       (setf (socket-timeout b :input) nil)
       (let ((writer (in-thread (lambda ()
                                  (write-sequence (blank 39997) a)
@@ -391,6 +393,7 @@ after a call that has timed out. A deadline that has passed forbids that."
         (write-octets a (blank size)))
       (is (eql 0 (moved (lambda () (write-byte 1 a)))))
       (is (eql 0 (moved (lambda () (write-char #\a a)))))
+      (is (eql 0 (moved (lambda () (finish-output a)))))
       (is (eql 0 (moved (lambda () (with-deadline (0) (finish-output a))))))
       (is (eql 0 (moved (lambda () (close a))))))))
 

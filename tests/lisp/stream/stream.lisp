@@ -359,6 +359,7 @@ all."
       (is (= 0 (read-some b none)))
       (is (eq none (write-sequence none a)))
       (is (= 0 (read-sequence "" b)))
+      (is-false (port::at-end-p (channel-of b)) "taken for an end of file")
       (send-octets a 7)
       (is (= 0 (read-sequence none b)))
       (is (= 7 (read-byte b)))
