@@ -184,6 +184,26 @@ not; what came without a line's end before that is served."
                  (is (typep (first seen) 'usage-error))
                  (is-report (first seen) "serve on 127.0.0.1:" ":AGAIN at the end"))))))
 
+(define-test service.again-of-who-looks-for-more ()
+  "A function that has found nothing to read has not seen the end."
+  (let ((lines 0) (seen '()))
+    (with-service (server number (lambda (socket)
+                                   (loop while (listen socket)
+                                         do (write-line (read-line socket) socket)
+                                            (incf lines))
+                                   (when (< lines 3)
+                                     :again))
+                          :on-error (lambda (condition socket)
+                                      (declare (ignore socket))
+                                      (push condition seen)))
+      (with-open-socket (client "127.0.0.1" number :input-timeout 10)
+        (dolist (line '("one" "two" "three"))
+          (write-line line client)
+          (finish-output client)
+          (is (equal line (read-line client nil))))
+        (is (eq :eof (read-char client nil :eof)))))
+    (is (null seen) "~A" seen)))
+
 (define-test service.again-of-a-socket-that-was-closed ()
   "A function may close its socket itself, whatever it returns then."
   (let ((seen '()))
