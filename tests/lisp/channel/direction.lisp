@@ -278,6 +278,24 @@ unread."
                     (push (port::channel-input-resident connection) seen)))))))
       (is (equal '(nil nil) seen)))))
 
+(define-test direction.an-interrupt-that-fills-the-buffer (:behaviour 26 :weather nil)
+  "Whoever has made room for output looks whether it is there still."
+  (loop for (size write) in (list (list 1 (lambda (a) (write-byte 1 a)))
+                                  (list 2 (lambda (a) (write-char #\é a))))
+        do (with-pair (a b)
+             (let ((reader (in-thread (lambda () (length (everything b))))) (written size))
+               (flet ((fill-output ()
+                        (loop for room = (- 65536 (nth-value 1 (buffered-octets a)))
+                              while (plusp room)
+                              do (write-octets a (blank (min room 30000)))
+                                 (incf written (min room 30000)))))
+                 (fill-output)
+                 (call-interrupting 'port::make-output-room (lambda () (funcall write a))
+                                    #'fill-output)
+                 (close a)
+                 (is (= (* 2 65536) (- written size)))
+                 (is (= written (join reader))))))))
+
 (define-test direction.a-format-set-within-a-line (:weather nil)
   "The line is read in the old format or in the new one."
   (loop for (old new line . expected)

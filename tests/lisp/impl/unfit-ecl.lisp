@@ -47,6 +47,7 @@
          "direction.an-interrupt-that-reads" "direction.characters-that-an-interrupt-reads"
          "direction.lines-that-an-interrupt-reads" "direction.an-interrupt-that-writes"
          "direction.an-interrupt-that-reads-lines" "direction.an-interrupt-of-who-evicts"
+         "direction.an-interrupt-that-fills-the-buffer"
          "direction.a-format-set-within-a-line" "direction.a-peek-that-is-thrown-out"
          "direction.an-interrupt-that-reads-within-a-peek"
          "direction.an-interrupt-that-reads-within-a-line"

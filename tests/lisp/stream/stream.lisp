@@ -651,6 +651,13 @@ the heap rounds up to, and tables that grow by doubling, are shared by many."
       (funcall read b)
       (is (zerop (length (port::connection-in (channel-of b)))) "~S" read))))
 
+(define-test stream.no-buffer-is-held-by-who-writes-much (:behaviour 46 :weather nil)
+  "What the system takes at once has gone past the buffer."
+  (with-pair (a b)
+    (write-octets a (blank 40000))
+    (is (zerop (length (port::connection-out (channel-of a)))))
+    (is (= 40000 (read-octets b (blank 40000))))))
+
 (define-test stream.no-buffer-is-held-by-one-that-has-flushed (:behaviour 46)
   "Nor where that had to wait, as it has where this thread is writing already."
   (with-pair (a b)
