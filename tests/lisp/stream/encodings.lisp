@@ -89,6 +89,18 @@ much for octets that come one by one, of which other tests have some."
              (finish-output a)
              (is (string= text (read-text b (length text)))))))
 
+(define-test encodings.lines-are-as-long-as-their-characters (:behaviour 44)
+  "Also where a line is in the buffer as a whole, and its octets do not tell."
+  (loop for (format text) in '((:utf-8b "é𝄞") (:eucjp "日a本") (:gbk "中文") (:cp932 "日") (:cp1252 "€"))
+        do (with-pair (a b)
+             (setf (stream-external-format a) format
+                   (stream-external-format b) format)
+             (dotimes (line 3)
+               (write-line text a))
+             (finish-output a)
+             (dotimes (line 3)
+               (is (string= text (read-line b)) "~S" format)))))
+
 (define-test encodings.crlf (:behaviour 44)
   "In every encoding a line's end is both characters, written at once and read as one."
   (dolist (name (babel:list-character-encodings))

@@ -218,7 +218,14 @@
              (send-octets a (make-string 65535 :initial-element #\x) "é" 10)
              (is (char= #\x (read-char b)))
              (read-sequence (make-string 65534) b)
-             (is (equal value (wait-until (lambda () (funcall read b)))) "~S" read))))
+             (is (equal value (wait-until (lambda () (funcall read b)))) "~S" read)))
+  (with-pair (a b)                      ; the character before it can still be taken back
+    (send-octets a (make-string 65534 :initial-element #\x) "yé" 10)
+    (read-sequence (make-string 65534) b)
+    (is (char= #\y (read-char b)))
+    (is-true (listen b))
+    (unread-char #\y b)
+    (is (equal "yé" (read-line b)))))
 
 (define-test stream.text-and-octets (:behaviour 45)
   (do-pairs (a b)
