@@ -190,7 +190,8 @@ question without an end; of the format's own, the question is about the characte
   "A line as long as it may be, of whose end there is but the carriage return, is not too long."
   (with-pair (a b)
     (setf (stream-external-format b) '(:utf-8 :eol :crlf :line-limit 3))
-    (send-octets a "abc" 13)
+    (send-octets a "x" 13 10 "abc" 13)
+    (is (equal "x" (read-line b)))
     (let ((reader (start-blocked (lambda () (read-line b)))))
       (send-octets a 10)
       (is (equal "abc" (join reader))))))
