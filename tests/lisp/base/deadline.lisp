@@ -252,7 +252,9 @@ after a call that has timed out. A deadline that has passed forbids that."
 (define-test deadline.is-total-for-text-that-is-written (:behaviour 10)
   "A peer that reads now and then does not stretch it: no flush in between has a limit of its own."
   (with-pair (a b)
-    (setf (socket-timeout a :output) 0.2)
+    (setf (socket-timeout a :output) 0.2
+          (socket-option a :send-buffer) 65536
+          (socket-option b :receive-buffer) 65536)
     (let* ((stop nil)
            (reader (in-thread (lambda ()
                                 (loop until stop
