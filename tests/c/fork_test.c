@@ -3,24 +3,11 @@
 
 #include "libport.h"
 
-#include <string.h>
-
 struct family_of_ends {
     int64_t ends[2];
     int64_t others[2];
     int events; /* eventfds that the library has not made */
 };
-
-static void count_event(int fd, const char *what, void *data) {
-    (void)fd;
-    *(int *)data += strcmp(what, "anon_inode:[eventfd]") == 0;
-}
-
-static int count_events(void) {
-    int count = 0;
-    each_descriptor(count_event, &count);
-    return count;
-}
 
 static int64_t read_one(void *data) {
     uint8_t octet;
@@ -33,7 +20,7 @@ static int64_t read_one(void *data) {
 static int use_inherited(void *data) {
     const struct family_of_ends *all = data;
     uint8_t octet = 'x';
-    if (count_events() != all->events) {
+    if (count_eventfds() != all->events) {
         return 6;
     }
     if (lport_wait_count() != 0 || lport_wait_wake(all->ends[1], LPORT_INPUT) != 0) {
@@ -54,7 +41,7 @@ static int use_inherited(void *data) {
 }
 
 SOCKET_TEST(fork, a_child_is_not_held_up_by_waits_of_its_parent) {
-    struct family_of_ends all = {.events = count_events()};
+    struct family_of_ends all = {.events = count_eventfds()};
     struct task reader;
     make_connection(LPORT_INET, all.ends);
     make_connection(LPORT_LOCAL, all.others);

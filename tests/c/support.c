@@ -43,11 +43,24 @@ void each_descriptor(void (*visit)(int fd, const char *what, void *data), void *
     closedir(directory);
 }
 
+static bool is_eventfd(const char *what) {
+    return strcmp(what, "anon_inode:[eventfd]") == 0;
+}
+
+static void count_eventfd(int fd, const char *what, void *data) {
+    (void)fd;
+    *(int *)data += is_eventfd(what);
+}
+
+int count_eventfds(void) {
+    int count = 0;
+    each_descriptor(count_eventfd, &count);
+    return count;
+}
+
 static void count_descriptor(int fd, const char *what, void *data) {
     (void)fd;
-    if (strcmp(what, "anon_inode:[eventfd]") != 0) {
-        ++*(int *)data;
-    }
+    *(int *)data += !is_eventfd(what);
 }
 
 struct counts counts_now(void) {

@@ -39,6 +39,9 @@ void counts_assert_same(struct counts before);
 /* Calls VISIT with every open descriptor and what it is ("socket:[7]", "anon_inode:[eventfd]"). */
 void each_descriptor(void (*visit)(int fd, const char *what, void *data), void *data);
 
+/* How many eventfds are open. */
+int count_eventfds(void);
+
 /* STATUS is of KIND (0: a result). */
 #define assert_kind(status, kind)                                                                  \
     do {                                                                                           \

@@ -3,6 +3,7 @@
 #include "address/address.h"
 #include "base/os.h"
 #include "base/status.h"
+#include "knowing.h"
 #include "libport.h"
 #include "support.h"
 #include "vectors.h"
@@ -13,7 +14,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -202,20 +202,6 @@ Test(address, zones_that_no_interface_can_have_are_refused) {
     }
 }
 
-static char interface_name[IF_NAMESIZE];
-
-/* A system where every name is that of interface 7, and every index has interface_name. */
-static int knowing_ioctl(int fd, unsigned long request, void *argument) {
-    struct ifreq *interface = argument;
-    (void)fd;
-    if (request == SIOCGIFINDEX) {
-        interface->ifr_ifindex = 7;
-    } else {
-        memcpy(interface->ifr_name, interface_name, IF_NAMESIZE);
-    }
-    return 0;
-}
-
 /* Whatever interfaces there are: a name that would not be read back is neither taken nor told. */
 SOCKET_TEST(address, a_zone_whose_name_would_not_read_back_goes_by_its_number) {
     static const char *const names[] = {"a%b", "a[b", "a]b", "%", "7", "007", "00"};
@@ -228,7 +214,7 @@ SOCKET_TEST(address, a_zone_whose_name_would_not_read_back_goes_by_its_number) {
     cr_assert_arr_eq(address, numbered, sizeof address);
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         int len = snprintf(text, sizeof text, "fe80::1%%%s", names[i]);
-        (void)snprintf(interface_name, sizeof interface_name, "%s", names[i]);
+        (void)snprintf(known_interface, sizeof known_interface, "%s", names[i]);
         cr_assert_str_eq(print(numbered), "fe80::1%7");
         if (strcmp(names[i], "7") != 0) {
             cr_assert_eq(parse(text, (size_t)len, 80, address), SYNTAX, "%s", text);

@@ -2,6 +2,7 @@
 #include "address/interface.h"
 
 #include "base/os.h"
+#include "knowing.h"
 #include "support.h"
 
 #include <arpa/inet.h>
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -256,21 +256,9 @@ SOCKET_TEST(interface, its_first_address_is_the_one_of_an_interface) {
     cr_assert_eq(address, htonl(0x7f000009));
 }
 
-/* A system that knows every name and calls every index no-such-one. */
-static int knowing_ioctl(int fd, unsigned long request, void *argument) {
-    static const char name[IF_NAMESIZE] = "no-such-one";
-    struct ifreq *interface = argument;
-    (void)fd;
-    if (request == SIOCGIFINDEX) {
-        interface->ifr_ifindex = 7;
-    } else {
-        memcpy(interface->ifr_name, name, IF_NAMESIZE);
-    }
-    return 0;
-}
-
 SOCKET_TEST(interface, the_address_of_another_is_none_of_an_interface) {
     uint32_t address;
+    (void)snprintf(known_interface, sizeof known_interface, "no-such-one");
     faults_watch(); /* a call is replaced by our own */
     lport_os.ioctl = knowing_ioctl;
     assert_kind(lport_interface_inet(7, &address), LPORT_ADDRESS_NOT_AVAILABLE);

@@ -123,17 +123,23 @@ POLLER_TEST(tells_who_waits_for_output_of_an_end_and_of_no_input) {
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
-/* The system tells of a reset once. */
-POLLER_TEST(tells_a_reset_again_and_never_an_end) {
+/* A connection in POLLER that its peer has reset, of which the system has told. */
+static int64_t add_broken(int64_t poller) {
     uint8_t octet;
-    int64_t ends[2], poller = open_poller(backend);
+    int64_t ends[2];
     make_connection(LPORT_INET, ends);
     cr_assert_eq(lport_poller_add(poller, ends[0], both), 0);
     cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
     assert_ready(poller, ends[0], both | LPORT_FAILED);
     assert_kind(undisturbed(lport_socket_receive(ends[0], &octet, 1, 0)), LPORT_CONNECTION_RESET);
-    assert_ready(poller, ends[0], both | LPORT_FAILED);
-    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    return ends[0];
+}
+
+/* The system tells of a reset once. */
+POLLER_TEST(tells_a_reset_again_and_never_an_end) {
+    int64_t poller = open_poller(backend), socket = add_broken(poller);
+    assert_ready(poller, socket, both | LPORT_FAILED);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 
@@ -156,19 +162,13 @@ static int failing_ppoll(struct pollfd *fds, nfds_t count, const struct timespec
 
 /* A broken one, too: another error can have come since. */
 POLLER_TEST(tells_an_error_that_the_system_tells_again) {
-    uint8_t octet;
-    int64_t ends[2], poller = open_poller(backend);
-    make_connection(LPORT_INET, ends);
-    cr_assert_eq(lport_poller_add(poller, ends[0], both), 0);
-    cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
-    assert_ready(poller, ends[0], both | LPORT_FAILED);
-    assert_kind(undisturbed(lport_socket_receive(ends[0], &octet, 1, 0)), LPORT_CONNECTION_RESET);
+    int64_t poller = open_poller(backend), socket = add_broken(poller);
     faults_watch(); /* calls are replaced by our own */
     lport_os.epoll_wait = failing_epoll_wait;
     lport_os.ppoll = failing_ppoll;
-    assert_ready(poller, ends[0], both | LPORT_FAILED);
+    assert_ready(poller, socket, both | LPORT_FAILED);
     faults_resume();
-    cr_assert_eq(lport_socket_close(ends[0], 0), 0);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
     cr_assert_eq(lport_socket_close(poller, 0), 0);
 }
 

@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <string.h>
 #include <unistd.h>
 
 #ifdef __has_feature
@@ -521,28 +520,17 @@ SOCKET_TEST(wait, a_thread_that_is_killed_while_it_waits_for_a_close_leaves_noth
 
 /* ---- without resources ----------------------------------------------------------------------- */
 
-static void count_eventfd(int fd, const char *what, void *data) {
-    (void)fd;
-    *(int *)data += strcmp(what, "anon_inode:[eventfd]") == 0;
-}
-
-static int eventfds(void) {
-    int count = 0;
-    each_descriptor(count_eventfd, &count);
-    return count;
-}
-
 /* Behaviour 57. */
 SOCKET_TEST(wait, a_wait_does_without_a_descriptor) {
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
     /* No wait of this process has an eventfd but that of make_connection, if any: hold it. */
     int64_t held = lport_wait_begin(ends[0], LPORT_INPUT);
-    int had = eventfds();
+    int had = count_eventfds();
     faults_fail(CALL_EVENTFD, 1, 2, EMFILE);
     int64_t wait = lport_wait_begin(ends[0], LPORT_INPUT);
     cr_assert(held > 0 && wait > 0);
-    cr_assert_eq(eventfds(), had);
+    cr_assert_eq(count_eventfds(), had);
     cr_assert_eq(lport_wait_count(), 2);
     int64_t before = lport_clock_now();
     assert_kind(lport_wait_poll(wait, before + 30 * MS, 0), LPORT_TIMED_OUT);
@@ -557,7 +545,7 @@ SOCKET_TEST(wait, a_wait_does_without_a_descriptor) {
     cr_assert_eq(lport_wait_poll(wait, LPORT_NEVER, 0), LPORT_INPUT);
     cr_assert_eq(lport_wait_end(wait), 0);
     wait = lport_wait_begin(ends[0], LPORT_INPUT);
-    cr_assert_eq(eventfds(), had + 1, "it has one as soon as there is one");
+    cr_assert_eq(count_eventfds(), had + 1, "it has one as soon as there is one");
     cr_assert_eq(lport_wait_end(wait), 0);
     cr_assert_eq(lport_wait_end(held), 0);
     close_both(ends);
