@@ -65,6 +65,9 @@ VECTOR, an argument of OPERATION."
                                 :keyword))
         #'string<))
 
+(defparameter *keywords-expected* "expected keywords among~{ ~S~}, got ~S"
+  "What is said of a keyword that is none of a list.")
+
 (defun check-keywords (operation plist allowed)
   "Return PLIST, the keyword arguments of OPERATION, if ALLOWED, a list, has each keyword; else
 signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
@@ -72,7 +75,7 @@ signal a USAGE-ERROR that is a PROGRAM-ERROR too and lists ALLOWED."
         for (key) on plist by #'cddr
         unless (or (member key allowed) others-p)
           do (fail-as 'unknown-keyword operation :invalid
-                      :message "expected keywords among~{ ~S~}, got ~S"
+                      :message *keywords-expected*
                       :arguments (list allowed key)))
   plist)
 
@@ -88,8 +91,8 @@ name, that ALLOWED does not have."
     (loop for (key) on arguments by #'cddr
           when (and (keywordp key) (not (member key allowed)))
             do (warn 'unknown-keyword-warning
-                     :format-control "~S: expected keywords among~{ ~S~}, got ~S"
-                     :format-arguments (list function allowed key)))))
+                     :format-control "~S: ~?"
+                     :format-arguments (list function *keywords-expected* (list allowed key))))))
 
 (defun check-calls (function keyword-part allowed)
   "Let the compiler warn of calls of FUNCTION, a name, with a keyword that ALLOWED does not have.

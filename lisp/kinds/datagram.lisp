@@ -39,11 +39,6 @@
   (or (socket-messenger object)
       (check-datagram-socket object operation)))
 
-(declaim (inline check-octets))
-(defun check-octets (octets operation)
-  (check-argument operation octets '(vector (unsigned-byte 8))
-                  "a vector whose element type is (unsigned-byte 8)"))
-
 ;;; Making
 
 (defun block-end (block)

@@ -6,6 +6,11 @@
 
 (in-package :port)
 
+(declaim (inline check-octets))
+(defun check-octets (octets operation)
+  (check-argument operation octets '(vector (unsigned-byte 8))
+                  "a vector whose element type is (unsigned-byte 8)"))
+
 (defmacro with-octets-of ((vector start end) octets (from to) operation &body body)
   "Run BODY with VECTOR bound to the simple vector under OCTETS, an argument of OPERATION, and START
 and END to the bounds in it of the part from FROM to TO. A simple vector is not asked what it is."
@@ -21,8 +26,7 @@ and END to the bounds in it of the part from FROM to TO. A simple vector is not 
                 (typep ,to '(or null index)))
            (,run ,octets ,from (or ,to (length ,octets)))
            (progn
-             (check-argument ,operation ,octets '(vector (unsigned-byte 8))
-                             "a vector whose element type is (unsigned-byte 8)")
+             (check-octets ,octets ,operation)
              (check-bounds ,operation ,octets ,from ,to)
              (%with-vector (simple from to) (,octets ,from ,to)
                (,run simple from to)))))))
