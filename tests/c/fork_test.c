@@ -20,7 +20,7 @@ static int64_t read_one(void *data) {
 static int use_inherited(void *data) {
     const struct family_of_ends *all = data;
     uint8_t octet = 'x';
-    if (count_eventfds() != all->events) {
+    if (count_descriptors(EVENTFD) != all->events) {
         return 6;
     }
     if (lport_wait_count() != 0 || lport_wait_wake(all->ends[1], LPORT_INPUT) != 0) {
@@ -41,7 +41,7 @@ static int use_inherited(void *data) {
 }
 
 SOCKET_TEST(fork, a_child_is_not_held_up_by_waits_of_its_parent) {
-    struct family_of_ends all = {.events = count_eventfds()};
+    struct family_of_ends all = {.events = count_descriptors(EVENTFD)};
     struct task reader;
     make_connection(LPORT_INET, all.ends);
     make_connection(LPORT_LOCAL, all.others);

@@ -43,30 +43,27 @@ void each_descriptor(void (*visit)(int fd, const char *what, void *data), void *
     closedir(directory);
 }
 
-static bool is_eventfd(const char *what) {
-    return strcmp(what, "anon_inode:[eventfd]") == 0;
-}
+struct tally {
+    const char *what;
+    int count;
+};
 
-static void count_eventfd(int fd, const char *what, void *data) {
+static void count_one(int fd, const char *what, void *data) {
+    struct tally *tally = data;
     (void)fd;
-    *(int *)data += is_eventfd(what);
+    tally->count += tally->what == NULL || strcmp(what, tally->what) == 0;
 }
 
-int count_eventfds(void) {
-    int count = 0;
-    each_descriptor(count_eventfd, &count);
-    return count;
-}
-
-static void count_descriptor(int fd, const char *what, void *data) {
-    (void)fd;
-    *(int *)data += !is_eventfd(what);
+int count_descriptors(const char *what) {
+    struct tally tally = {.what = what};
+    each_descriptor(count_one, &tally);
+    return tally.count;
 }
 
 struct counts counts_now(void) {
-    struct counts counts = {.sockets = lport_socket_count(), .waits = lport_wait_count()};
-    each_descriptor(count_descriptor, &counts.descriptors);
-    return counts;
+    return (struct counts){.descriptors = count_descriptors(NULL) - count_descriptors(EVENTFD),
+                           .sockets = lport_socket_count(),
+                           .waits = lport_wait_count()};
 }
 
 void counts_assert_same(struct counts before) {

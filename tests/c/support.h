@@ -39,8 +39,9 @@ void counts_assert_same(struct counts before);
 /* Calls VISIT with every open descriptor and what it is ("socket:[7]", "anon_inode:[eventfd]"). */
 void each_descriptor(void (*visit)(int fd, const char *what, void *data), void *data);
 
-/* How many eventfds are open. */
-int count_eventfds(void);
+/* How many descriptors are open that are WHAT, such as EVENTFD; NULL: of all kinds. */
+int count_descriptors(const char *what);
+#define EVENTFD "anon_inode:[eventfd]"
 
 /* STATUS is of KIND (0: a result). */
 #define assert_kind(status, kind)                                                                  \

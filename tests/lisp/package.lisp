@@ -65,6 +65,16 @@ is not ours."
                    (some (lambda (part) (search part target)) *not-ours*))
           collect (format nil "~A ~A" (file-namestring path) target)))
 
+(defun runs-of (status)
+  "What the file STATUS of a thread, in its folder in /proc, tells of it: the state and how often it
+was put on a processor and off it, a list of lines; NIL if it has ended."
+  (with-open-file (stream status :if-does-not-exist nil)
+    (when stream
+      (loop for line = (read-line stream nil)
+            while line
+            when (or (search "State:" line) (search "ctxt_switches:" line))
+              collect line))))
+
 (defun open-things ()
   "A list of what tests must not leave behind: sockets, waits, descriptors."
   (list (lport-socket-count) (lport-wait-count) (open-descriptors)))

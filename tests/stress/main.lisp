@@ -12,15 +12,12 @@
   (list (lport-socket-count) (lport-wait-count) (descriptors)))
 
 (defun until (predicate seconds)
-  (loop repeat (* 20 seconds)
-        until (funcall predicate)
-        do (sleep 0.05)))
-
-(defun last-for (seconds)
-  "Sleep for SECONDS, in pieces: each of the many signals makes a sleep longer than it was meant."
+  "Wait until PREDICATE is true, or SECONDS have passed by the clock: each of the many signals makes
+a sleep longer than it was meant."
   (loop with end = (+ (get-internal-real-time) (* seconds internal-time-units-per-second))
-        while (< (get-internal-real-time) end)
-        do (sleep 0.1)))
+        until (or (funcall predicate)
+                  (>= (get-internal-real-time) end))
+        do (sleep 0.05)))
 
 (defun start-all (places)
   "All threads but the servers, a list."
@@ -101,7 +98,7 @@ before it had a name for it, after a collection."
     (let* ((places (vector (tcp-place "127.0.0.1") (tcp-place "::1") (local-place)))
            (servers (start-servers places))
            (others (start-all places)))
-      (last-for seconds)
+      (until (constantly nil) seconds)
       (setf *stop* t)
       (end-all others)
       (setf *servers-stop* t)

@@ -32,8 +32,6 @@ extern struct before {
     struct lport_os os; /* the system calls that were there */
 } before;
 
-int count_descriptors(void);
-
 /* Nothing is left of what the test did (behaviour 49). At the end of the body of each test. */
 void check_nothing_left(void);
 

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -106,11 +105,11 @@ SOCKET_TEST(poller, on_epoll_is_opened_while_signals_come) {
 
 /* Behaviour 64. SOCKET_TEST does not count eventfds. */
 SOCKET_TEST(poller, without_its_backend_keeps_no_eventfd) {
-    int before = count_eventfds();
+    int before = count_descriptors(EVENTFD);
     faults_fail(CALL_EPOLL_CREATE1, 1, 1, EMFILE);
     assert_kind(lport_poller_open(LPORT_POLLER_EPOLL), LPORT_DESCRIPTORS_EXHAUSTED);
     faults_resume();
-    cr_assert_eq(count_eventfds(), before);
+    cr_assert_eq(count_descriptors(EVENTFD), before);
 }
 
 /* Behaviour 64, of the limit of epoll(7). */
@@ -202,17 +201,11 @@ static int in_the_child(void *data) {
     return right ? 0 : 1;
 }
 
-static void count_eventpolls(int fd, const char *what, void *count) {
-    (void)fd;
-    *(int *)count += strcmp(what, "anon_inode:[eventpoll]") == 0;
-}
-
 static int close_in_the_child(void *poller) {
-    int before = 0, after = 0;
-    each_descriptor(count_eventpolls, &before);
+    static const char epoll[] = "anon_inode:[eventpoll]";
+    int before = count_descriptors(epoll);
     bool closed = lport_socket_close(*(int64_t *)poller, 0) == 0;
-    each_descriptor(count_eventpolls, &after);
-    return closed && after == before - 1 ? 0 : 1;
+    return closed && count_descriptors(epoll) == before - 1 ? 0 : 1;
 }
 
 SOCKET_TEST(poller, on_epoll_gives_its_descriptor_back_in_a_forked_child_too) {

@@ -205,7 +205,7 @@ struct seen {
 
 static void check_flags(int fd, const char *what, void *data) {
     struct seen *seen = data;
-    bool ours = strncmp(what, "socket:", 7) == 0 || strcmp(what, "anon_inode:[eventfd]") == 0;
+    bool ours = strncmp(what, "socket:", 7) == 0 || strcmp(what, EVENTFD) == 0;
     if (!ours || fd < seen->below) {
         return;
     }

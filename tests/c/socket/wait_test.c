@@ -526,11 +526,11 @@ SOCKET_TEST(wait, a_wait_does_without_a_descriptor) {
     make_connection(LPORT_INET, ends);
     /* No wait of this process has an eventfd but that of make_connection, if any: hold it. */
     int64_t held = lport_wait_begin(ends[0], LPORT_INPUT);
-    int had = count_eventfds();
+    int had = count_descriptors(EVENTFD);
     faults_fail(CALL_EVENTFD, 1, 2, EMFILE);
     int64_t wait = lport_wait_begin(ends[0], LPORT_INPUT);
     cr_assert(held > 0 && wait > 0);
-    cr_assert_eq(count_eventfds(), had);
+    cr_assert_eq(count_descriptors(EVENTFD), had);
     cr_assert_eq(lport_wait_count(), 2);
     int64_t before = lport_clock_now();
     assert_kind(lport_wait_poll(wait, before + 30 * MS, 0), LPORT_TIMED_OUT);
@@ -545,7 +545,7 @@ SOCKET_TEST(wait, a_wait_does_without_a_descriptor) {
     cr_assert_eq(lport_wait_poll(wait, LPORT_NEVER, 0), LPORT_INPUT);
     cr_assert_eq(lport_wait_end(wait), 0);
     wait = lport_wait_begin(ends[0], LPORT_INPUT);
-    cr_assert_eq(count_eventfds(), had + 1, "it has one as soon as there is one");
+    cr_assert_eq(count_descriptors(EVENTFD), had + 1, "it has one as soon as there is one");
     cr_assert_eq(lport_wait_end(wait), 0);
     cr_assert_eq(lport_wait_end(held), 0);
     close_both(ends);

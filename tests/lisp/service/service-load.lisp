@@ -389,11 +389,8 @@ left again: the service, in a process of its own, serves, and has nothing more t
 (defun context-switches ()
   "How often the threads of this process have been put on and off a processor, all together."
   (loop for path in (directory "/proc/self/task/*/status" :resolve-symlinks nil)
-        sum (with-open-file (stream path)
-              (loop for line = (read-line stream nil)
-                    while line
-                    when (search "ctxt_switches:" line)
-                      sum (parse-integer line :start (1+ (position #\: line)))))))
+        sum (loop for line in (rest (runs-of path))
+                  sum (parse-integer line :start (1+ (position #\: line))))))
 
 (defun used-memory ()
   (sb-ext:gc :full t)

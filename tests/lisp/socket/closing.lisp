@@ -164,23 +164,16 @@ once."
         (is (eql 0.05 (timeout-time condition)))
         (is (< seconds 2))))))
 
-(defun runs-of (task)
-  "What the system tells of a thread, TASK, its folder in /proc: the state and how often it was put
-on a processor and off it, a list of lines; NIL if it has ended."
-  (with-open-file (stream (format nil "/proc/~A/status" task) :if-does-not-exist nil)
-    (when stream
-      (loop for line = (read-line stream nil)
-            while line
-            when (or (search "State:" line) (search "ctxt_switches:" line))
-              collect line))))
-
 (defun asleep-p (task)
-  "True if TASK, as of RUNS-OF, sleeps and has not run when one looks again."
-  (let ((runs (runs-of task)))
-    (and (find #\S (first runs) :start (length "State:"))
-         (loop repeat 5
-               always (progn (sleep 0.01)
-                             (equal runs (runs-of task)))))))
+  "True if TASK, the folder of a thread in /proc, sleeps and has not run when one looks again."
+  (flet ((runs ()
+           (runs-of (format nil "/proc/~A/status" task))))
+    (let ((runs (runs)))
+      (and runs
+           (find #\S (first runs) :start (length "State:"))
+           (loop repeat 5
+                 always (progn (sleep 0.01)
+                               (equal runs (runs))))))))
 
 (define-test closing.a-flush-that-waits-does-not-spin (:behaviour (7 23))
   "Who would spin runs or waits for a processor, however busy the machine, and never sleeps."
