@@ -144,6 +144,7 @@ what happened, nothing hangs for ever and nothing is lost."
   :serial t
   :components ((:file "package")
                (:file "examples")
+               (:file "links")
                (:file "exports")
                (:file "reference")
                (:file "header")

@@ -1,10 +1,11 @@
 ;;;; examples - the Lisp in a document is run, and what comes of it is compared with what the
 ;;;; document says.
 ;;;;
-;;;; A chapter is what stands under a heading of the second level. Its blocks ```lisp are read and
-;;;; evaluated in order, in a package of the chapter's own, so that the blocks of a chapter share
-;;;; what they define and chapters share nothing; and all of them once more in one package, as who
-;;;; reads on types them. After a form, comments say what it does:
+;;;; A chapter is what stands under a heading of the second level; in the guide, whose chapters are
+;;;; files of their own, under one of the first. Its blocks ```lisp are read and evaluated in order,
+;;;; in a package of the chapter's own, so that the blocks of a chapter share what they define and
+;;;; chapters share nothing; and all of them once more in one package, as who reads on types them.
+;;;; After a form, comments say what it does:
 ;;;;
 ;;;;     ;=> value     a value, as the REPL prints it; one such line for each value that matters
 ;;;;     ;-> line      a line that the form prints
@@ -27,9 +28,13 @@
 (defun fence-p (line)
   (prefix-p "```" line))
 
+(defun chapter-of-guide-p (document)
+  (prefix-p "docs/guide/" document))
+
 (defun chapters (document)
   "The chapters of DOCUMENT, the name of a Markdown file of the checkout, that have Lisp in them."
   (let ((chapters (list (make-chapter :document document :title "Beginning")))
+        (heading (if (chapter-of-guide-p document) "# " "## "))
         (block nil) (kind nil))
     (loop for line in (file-lines document)
           for number from 1
@@ -41,8 +46,9 @@
                    (kind (push line (cdr block)))
                    ((fence-p line)
                     (setf kind (after-prefix "```" line) block (list (1+ number))))
-                   ((prefix-p "## " line)
-                    (push (make-chapter :document document :title (subseq line 3)) chapters))))
+                   ((prefix-p heading line)
+                    (push (make-chapter :document document :title (after-prefix heading line))
+                          chapters))))
     (loop for chapter in (reverse chapters)
           when (chapter-blocks chapter)
             do (setf (chapter-blocks chapter) (reverse (chapter-blocks chapter)))

@@ -45,9 +45,13 @@ should not be there."
       (format t "~A~%" name))))
 
 (defun check ()
-  "Print what is undocumented or stale; true if nothing is."
-  (let ((undocumented (undocumented)) (stale (stale-files)))
+  "Print what is undocumented, stale or leads nowhere; true if nothing is."
+  (let ((undocumented (undocumented)) (stale (stale-files))
+        (broken (broken-links)) (lost (lost-chapters)))
     (format t "~{~A: exported, but without a docstring or a theme in lisp/package.lisp~%~}"
             undocumented)
     (format t "~{~A is stale: run `make docs`~%~}" stale)
-    (not (or undocumented stale))))
+    (format t "~:{~A:~D: no ~A~@[#~A~]~%~}" broken)
+    (format t "~{~A is not in the contents of the guide, or does not lead on to the next there~%~}"
+            lost)
+    (not (or undocumented stale broken lost))))

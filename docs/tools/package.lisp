@@ -5,8 +5,8 @@
 (defpackage :port-docs
   (:documentation "Runs the examples in the documents; writes what is generated under docs/.")
   (:use :common-lisp)
-  (:export #:chapters #:chapter-title #:forms #:run-chapter #:run-session #:undocumented
-           #:stale-files #:write-files #:check))
+  (:export #:chapters #:chapter-title #:forms #:run-chapter #:run-session #:chapters-of-guide
+           #:undocumented #:stale-files #:write-files #:check))
 
 (in-package :port-docs)
 

@@ -17,13 +17,8 @@
        (find-if #'alpha-char-p word)
        (string= word (string-upcase word))))
 
-(defun link-name (symbol)
-  "The anchor of the heading that has SYMBOL in it."
-  (remove-if-not (lambda (char) (or (alphanumericp char) (find char "-_")))
-                 (string-downcase symbol)))
-
 (defun link (symbol)
-  (format nil "[`~(~A~)`](#~A)" symbol (link-name symbol)))
+  (format nil "[`~(~A~)`](#~A)" symbol (anchor (symbol-name symbol))))
 
 (defun port-symbol (word)
   (let ((symbol (find-symbol word :port)))
@@ -202,7 +197,7 @@ where conditions are listed, so that TIMEOUT there is the condition."
 
 (defun write-contents (themes out)
   (loop for (title . symbols) in themes
-        do (format out "- [~A](#~A): ~{~A~^, ~}~%" title (link-name (substitute #\- #\Space title))
+        do (format out "- [~A](#~A): ~{~A~^, ~}~%" title (anchor title)
                    (mapcar #'link symbols))))
 
 (defun reference-page ()

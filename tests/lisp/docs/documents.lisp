@@ -4,8 +4,9 @@
 
 (define-suite documents "The documents.")
 
-(defparameter *documents* '("README.md" "docs/guide.md" "docs/coming-from.md")
-  "The documents whose examples are run, if they are there.")
+(defparameter *documents*
+  `("README.md" "docs/guide.md" ,@(port-docs:chapters-of-guide) "docs/coming-from.md")
+  "The documents whose examples are run, in the order in which they are read.")
 
 (defun fitting-chapters (document)
   "The chapters of DOCUMENT that are not about another Lisp."
@@ -16,13 +17,12 @@
 (define-test "documents.examples" (:limit 120 :weather nil) ; what one call gives is shown
   "Each example does what the document says it does, and each chapter closes what it opens."
   (dolist (document *documents*)
-    (let ((chapters (fitting-chapters document)))
-      (is (not (null chapters)) "~A has no examples" document)
-      (dolist (chapter chapters)
-        (call-checking-leaks
-         (lambda ()
-           (let ((problem (port-docs:run-chapter chapter)))
-             (is (null problem) "~A" problem))))))))
+    (is (not (null (port-docs:chapters document))) "~A has no examples" document)
+    (dolist (chapter (fitting-chapters document))
+      (call-checking-leaks
+       (lambda ()
+         (let ((problem (port-docs:run-chapter chapter)))
+           (is (null problem) "~A" problem)))))))
 
 (define-test "documents.session" (:limit 120 :weather nil)
   "Who types all of them into one Lisp meets nothing of an earlier chapter in a later one."
@@ -45,7 +45,7 @@
          (process (uiop:launch-program
                    (append (list "systemd-socket-activate" "-l" (format nil "127.0.0.1:~D" number))
                            (lisp-command (append (loading (here))
-                                                 (definitions "docs/guide.md" "Services")
+                                                 (definitions "docs/guide/services.md" "Services")
                                                  '("(main)"))))
                    :output nil :error-output nil)))
     (unwind-protect
