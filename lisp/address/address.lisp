@@ -134,6 +134,11 @@ returned."
         (%make-address :inet (subseq octets 12))
         address)))
 
+(defun everywhere-p (address)
+  "True if ADDRESS is ::, as which a socket shows itself that is for IPv4 and IPv6 alike."
+  (and (eq (address-family address) :inet6)
+       (every #'zerop (address-octets address))))
+
 (defun block-address (block)
   "The address in BLOCK, which the system has filled in; an IPv4-mapped one as plain IPv4."
   (unmapped (literal-block-address block)))

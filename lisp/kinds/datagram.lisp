@@ -77,12 +77,12 @@ NIL."
                                reuse-address reuse-port joined input-timeout output-timeout
                              &allow-other-keys)
   "Open a UDP socket and return it, a DATAGRAM-SOCKET.
-HOST and PORT are its own end: an address of this machine (NIL: every one), and 1 to 65535 or the
-name of a service (NIL or 0: any free port, see SOCKET-HOST/PORT). Without a remote end it sends to
-whom SOCKET-SEND says and receives from everybody; without HOST over IPv4 and IPv6 alike, unless
-FAMILY, :INET or :INET6, chooses one. With REMOTE-HOST and REMOTE-PORT it is connected: it sends
-there, receives only from there, and reports CONNECTION-REFUSED and its kin when the other side says
-so (ICMP), once, at the next send or receive, and works on.
+HOST and PORT are its own end: an address of this machine (NIL or \"::\": every one), and 1 to 65535
+or the name of a service (NIL or 0: any free port, see SOCKET-HOST/PORT). Without a remote end it
+sends to whom SOCKET-SEND says and receives from everybody; without HOST over IPv4 and IPv6 alike,
+unless FAMILY, :INET or :INET6, chooses one. With REMOTE-HOST and REMOTE-PORT it is connected: it
+sends there, receives only from there, and reports CONNECTION-REFUSED and its kin when the other
+side says so (ICMP), once, at the next send or receive, and works on.
 BROADCAST true: may send to broadcast addresses. REUSE-ADDRESS, REUSE-PORT: share the port with
 sockets that do so too, as receivers of multicast do. JOINED true: only RECEIVE-BATCH receives on
 it, and the system may hand over to that as one what came from one sender in messages of one length

@@ -9,11 +9,11 @@
   "Listen for connections and return a SOCKET-SERVER.
 PORT: 1 to 65535 or the name of a service; NIL or 0: any free port, see SOCKET-SERVER-HOST/PORT. It
 may be left out in front of the keywords. HOST: a name, a literal, an ipaddr or an address of this
-machine (NIL: every interface, IPv4 and IPv6 alike). FAMILY: :INET, or :INET6, which is IPv6 only
-\(NIL: both). BACKLOG: how many connections the system queues while nobody accepts (NIL: the
-system's maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share the port
-with other sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are inherited by
-the connections. EXTERNAL-FORMAT: that of the connections.
+machine (NIL or \"::\": every interface, IPv4 and IPv6 alike). FAMILY: :INET, or :INET6, which is
+IPv6 only (NIL: both). BACKLOG: how many connections the system queues while nobody accepts (NIL:
+the system's maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share the
+port with other sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are
+inherited by the connections. EXTERNAL-FORMAT: that of the connections.
 PROXY-PROTOCOL: T if each connection begins with a header of the PROXY protocol, version 1 or 2, as
 HAProxy and other proxies send it: SOCKET-HOST/PORT then gives the client behind the proxy and the
 end that it connected to, SOCKET-PROXY-HOST/PORT the proxy. The header has to come within 5 seconds
@@ -62,13 +62,14 @@ port. An even one that does has a mistake in what follows the port, which is fou
 
 (defun listening-block (host port family &key (protocol "tcp") (operation :listen))
   "The block to listen on: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
-  (let ((number (port-designator port protocol operation :minimum 0))
-        (family-number (family-designator family operation)))
-    (if host
-        (address-block (first (check-family (unmapped (one-address host family operation))
-                                            family host))
-                       number)
-        (make-block family-number number))))
+  (let* ((number (port-designator port protocol operation :minimum 0))
+         (family-number (family-designator family operation))
+         (address (and host
+                       (first (check-family (unmapped (one-address host family operation))
+                                            family host)))))
+    (if (or (null address) (and (null family) (everywhere-p address)))
+        (make-block family-number number)
+        (address-block address number))))
 
 (defun make-listener (handle kind settings parsed)
   "The server around HANDLE; KIND, SETTINGS, a plist, and the same PARSED are those of its

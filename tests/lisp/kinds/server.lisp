@@ -90,6 +90,22 @@
     (with-socket-server (other (port-of server) :family :inet)
       (is (string= "0.0.0.0" (socket-server-host/port other))))))
 
+(define-test server.what-it-shows-is-what-it-was-opened-on (:behaviour 55)
+  "Whoever opens it again as it shows itself gets the same, IPv4 too; so do UDP sockets."
+  (let ((shown (with-socket-server (server 0) (socket-server-host/port server))))
+    (with-socket-server (server 0 :host shown)
+      (is (string= shown (socket-server-host/port server)))
+      (close (open-socket "127.0.0.1" (port-of server)))))
+  (let ((shown (with-datagram-socket (socket) (nth-value 2 (socket-host/port socket)))))
+    (with-datagram-socket (socket :host shown)
+      (with-datagram-socket (client :remote-host "127.0.0.1" :remote-port (own-port socket))
+        (send-message client "x")
+        (is (string= "x" (received socket))))))
+  (dolist (host (available '("::")))
+    (with-socket-server (server 0 :host host :family :inet6)
+      (is (typep (failure-of (close (open-socket "127.0.0.1" (port-of server))))
+                 'connection-refused)))))
+
 (define-test server.backlog ()
   "The system queues clients while the server is busy elsewhere, and none is lost."
   (with-socket-server (server 0 :host "127.0.0.1")
