@@ -102,7 +102,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
    #-clisp #:stream-read-sequence #-clisp #:stream-write-sequence)
   ;; connections
   (:export #:socket #:open-socket #:socket-host/port #:socket-string #:socket-shutdown
-           #:open-socket-pair #:with-open-socket #:call-with-open-socket
+           #:lingering-close #:open-socket-pair #:with-open-socket #:call-with-open-socket
            #:socket-descriptor #:adopt-descriptor #:socket-info #:socket-info-fields)
   ;; what is open
   (:export #:list-open-sockets #:print-open-sockets #:socket-entry #:socket-entry-p
@@ -130,7 +130,8 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   (:export #:open-unix-socket #:open-unix-server
            #:socket-peer-credentials #:send-descriptors #:receive-descriptors)
   ;; streams
-  (:export #:set-socket-stream-format #:stream-external-format #:wait-for-stream)
+  (:export #:set-socket-stream-format #:stream-external-format #:socket-state
+           #:wait-for-stream)
   ;; octets
   (:export #:read-octets #:read-some #:peek-octets #:read-line-octets #:write-octets
            #:buffered-octets #:send-file)

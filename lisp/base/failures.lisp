@@ -91,6 +91,10 @@ no other condition. The values of the restart that a handler invokes."
         (values (intern (format nil "ERRNO-~D" errno) :keyword))
         code)))
 
+(defun status-class (status)
+  "The name of the class of conditions for STATUS."
+  (cdr (svref *kinds* (lport-status-kind status))))
+
 (defun status-text (status)
   "The library's phrase for STATUS."
   (text-from (pointer cap) (lport-status-text status pointer cap)))
@@ -98,7 +102,7 @@ no other condition. The values of the restart that a handler invokes."
 (defun status-condition (status operation &rest facts &key message arguments &allow-other-keys)
   "The condition for STATUS, a result below 0 of the library, that OPERATION, a keyword, met. FACTS
 as of FAILURE; without a MESSAGE the library's own phrase is the reason."
-  (apply #'failure (cdr (svref *kinds* (lport-status-kind status))) operation (status-code status)
+  (apply #'failure (status-class status) operation (status-code status)
          :errno (status-errno status)
          :message (or message "~A")
          :arguments (if message arguments (list (status-text status)))

@@ -8,14 +8,21 @@
 (defparameter *close-limit* 5
   "Seconds that a CLOSE without another limit takes at most for its flush.")
 
+(defun call-within-close-limit (function connection)
+  "Call FUNCTION with the moment until which it may write to CONNECTION, by *CLOSE-LIMIT* where
+there is no other limit."
+  (declare (type function function))
+  (let ((limit (min (call-limit connection :output) (channel-deadline connection :output))))
+    (if (= limit +never+)
+        (with-deadline (*close-limit*)
+          (funcall function *deadline*))
+        (funcall function limit))))
+
 (defun finish-output-side (connection abort)
   "Flush unless ABORT, and give back the buffer; within *CLOSE-LIMIT* where there is no other."
   (unless (finish-output-now connection abort)
-    (let ((limit (min (call-limit connection :output) (channel-deadline connection :output))))
-      (if (= limit +never+)
-          (with-deadline (*close-limit*)
-            (finish-output-by connection abort *deadline*))
-          (finish-output-by connection abort limit)))))
+    (call-within-close-limit (lambda (limit) (finish-output-by connection abort limit))
+                             connection)))
 
 (defun finish-output-now (connection abort)
   "Give back the buffer if nothing has to be sent and no thread is just writing: true if so."
@@ -109,6 +116,38 @@ which signals SOCKET-CLOSED."
     (unwind-protect
          (close-endpoint socket abort (lambda () (finish-output-side connection abort)))
       (finish-input-side connection))))
+
+;;; Lingering
+
+(defun lingering-close (socket &key (timeout 2) (limit 1048576))
+  "Close SOCKET, a SOCKET, so that the other side can read all that was written, whatever it is
+still sending; return true if it has read to the end and has ended, too. A plain CLOSE of a
+connection with unread input is a reset, by which the other side can lose what was written before.
+This flushes, ends the output as SOCKET-SHUTDOWN does, and forgets what comes until the end of file;
+after TIMEOUT seconds (NIL: no limit but those that hold anyway), or when more than LIMIT octets
+have come (NIL: any number), or if the connection is lost, it closes all the same and returns NIL. A
+closed SOCKET is left alone. No other thread should be reading.
+Conditions: those of CLOSE. Source: RFC 9112 9.6; shutdown(2)."
+  (check-socket socket :close)
+  (check-timeout timeout)
+  (check-argument :close limit '(or null (integer 0)) "a number of octets, 0 or more, or NIL")
+  (when (open-stream-p socket)
+    (let ((ended nil))
+      (call-and-close (lambda (socket)
+                        (setf ended (linger (socket-connection socket) timeout limit)))
+                      socket)
+      ended)))
+
+(defun linger (connection timeout limit)
+  "End the output of CONNECTION and drop its input: true once the end of file has come, NIL if
+TIMEOUT, LIMIT or the loss of the connection came before."
+  (call-within-close-limit (lambda (moment)
+                             (declare (ignore moment))
+                             (shut-down-output connection))
+                           connection)
+  (handler-case (drain-input connection (min *deadline* (moment-after timeout))
+                             (or limit most-positive-fixnum))
+    (connection-lost () nil)))
 
 ;;; Shutting down
 

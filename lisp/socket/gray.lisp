@@ -250,6 +250,32 @@ a list or a general vector. Returns FORMAT."
           (t (element-type-named format))))
   format)
 
+;;; What is there
+
+(defun socket-state (socket)
+  "Return how it stands with SOCKET, a SOCKET, as far as is known here and now: :INPUT, there is
+something to read, buffered or not; :OPEN, nothing is there, and nothing speaks against the
+connection; :END-OF-FILE, all has been read, and the other side has ended its output; :LOST, the
+connection has broken, and all that had arrived has been read; :CLOSED, SOCKET is closed. Nothing is
+taken, nothing is waited for, and no limit of time counts. A connection that has been kept for later
+is fit to be used while it is :OPEN; that it was does not say that it still is when it is used.
+Source: recv(2), MSG_PEEK."
+  (check-socket socket :read)
+  (let ((connection (socket-connection socket)))
+    (cond ((not (endpoint-open-p socket)) :closed)
+          ((plusp (buffered-input connection)) :input)
+          (t (state-of connection (arrived-octets connection))))))
+
+(defun state-of (connection result)
+  "What RESULT, of ARRIVED-OCTETS, says of CONNECTION."
+  (cond ((plusp result) :input)
+        ((zerop result) :end-of-file)
+        ((would-block-p result) :open)
+        (t (let ((class (status-class result)))
+             (cond ((eq class 'socket-closed) :closed)
+                   ((subtypep class 'connection-lost) :lost)
+                   (t (fail-on connection result :read)))))))
+
 (defun wait-for-stream (stream &optional timeout)
   "Wait until STREAM, a SOCKET, has input, buffered or not, or its end of file, and return true;
 return NIL when TIMEOUT seconds (NIL: no limit) pass without. Conditions: TIMEOUT when a deadline

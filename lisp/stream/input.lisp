@@ -372,7 +372,15 @@ How many; 0 at end of file."
                 (t (values (receiving (connection :read limit) (flags)
                              (call-deferred (receive connection octets start end flags))))))))))
 
-;;; Waiting without reading
+;;; Without reading
+
+(defun arrived-octets (connection)
+  "What a receive would return now: how many octets, 1 at the most, 0 for the end of file, or a
+status. Takes nothing, and owns nothing: another thread may read meanwhile."
+  (let ((room (octets-of-size 1)))
+    (declare (dynamic-extent room))
+    (with-octets (pointer room 0 1 :out)
+      (lport-socket-receive (channel-handle connection) pointer 1 +lport-peek+))))
 
 (defun wait-for-octets (connection limit)
   "True when input or end of file is there or buffered, NIL once LIMIT has passed. Owns nothing:
@@ -390,13 +398,30 @@ another thread may read meanwhile, and then may get what was seen here."
             ((>= (lport-clock-now) limit) (return nil))
             (t (check-limit connection :input :read +never+ 0))))))
 
+(defun forget-arrived (connection)
+  "Forget what is buffered, and receive what may be there: as FILL-INPUT-NOW. To be called within
+WITH-INPUT."
+  (setf (connection-in-start connection) (connection-in-end connection)
+        (connection-last-width connection) 0)
+  (fill-input-now connection))
+
 (defun clear-arrived-input (connection)
   "Forget what is buffered and what the kernel has now."
   (with-input (connection)
     (check-open connection :read)
-    (loop
-      (setf (connection-in-start connection) (connection-in-end connection)
-            (connection-last-width connection) 0)
-      (unless (plusp (or (fill-input-now connection) 0))
-        (return)))
+    (loop while (plusp (or (forget-arrived connection) 0)))
     (release-idle-input connection)))
+
+(defun drain-input (connection limit count)
+  "Forget what is buffered and what comes, until the end of file, which is true, or until LIMIT has
+passed or more than COUNT octets have come, which is NIL."
+  (with-input (connection)
+    (let ((limit (min limit (channel-deadline connection :input)))
+          (room (- count (buffered-input connection))))
+      (loop
+        (let ((came (forget-arrived connection)))
+          (cond ((null came) (unless (wait-for-octets connection limit)
+                               (return nil)))
+                ((zerop came) (return t))
+                ((or (minusp (decf room came)) (>= (lport-clock-now) limit))
+                 (return nil))))))))

@@ -398,6 +398,117 @@ one sends. (In bad weather that is much to read.)"
     (dotimes (i 2)
       (is (typep (failure-of (read-char a)) 'connection-reset)))))
 
+(defun reaches-p (state socket)
+  (wait-until (lambda () (eq state (socket-state socket)))))
+
+(defun ask-at-length (client)
+  "On a thread: write what nobody is to read, then read to the end and close: the text."
+  (in-thread (lambda ()
+               (write-octets client (blank (amount 2000)))
+               (finish-output client)
+               (let* ((room (make-string 4000000)) (count (read-sequence room client)))
+                 (close client)
+                 (subseq room 0 count)))))
+
+(define-test closing.a-lingering-close-loses-nothing (:limit 60)
+  "What was written arrives, though what the other side has sent is unread."
+  (do-pairs (a b)
+    (let ((answer (make-string (amount 3000000) :initial-element #\a))
+          (asker (ask-at-length a)))
+      (is (wait-for-stream b 20))
+      (write-string answer b)
+      (is (eq t (lingering-close b :timeout 20)))
+      (is (not (open-stream-p b)))
+      (is (string= answer (join asker)))
+      (is (null (lingering-close b))))))
+
+(define-test closing.a-lingering-close-ends ()
+  "After its time, or its octets, or with the connection, whatever the other side does."
+  (do-pairs (a b)
+    (write-string "last words" b)
+    (multiple-value-bind (seconds ended) (seconds-of (lambda () (lingering-close b :timeout 0.1)))
+      (is (<= 0.1 seconds 5))
+      (is (null ended)))
+    (is (eq :closed (socket-state b)))
+    (is (string= "last words" (read-line a))))
+  (do-pairs (a b)
+    (let ((sender (in-thread (lambda ()
+                               (failure-of (loop (write-octets a (blank (amount 10000)))))))))
+      (is (null (lingering-close b :timeout nil :limit (amount 100000))))
+      (is (typep (join sender) 'connection-lost))))
+  (with-pair (a b :inet)
+    (close a :abort t)
+    (is (null (lingering-close b :timeout 20))))
+  (with-pair (a b)
+    (is (<= (seconds-of (lambda ()
+                          (is (null (with-deadline (0.1) (lingering-close b :timeout 20))))))
+            5))
+    (is (not (open-stream-p b)))))
+
+(define-test closing.a-lingering-close-tells-what-it-could-not-send ()
+  "As a close does, and the socket is closed all the same."
+  (with-pair (a b)
+    (clog b)
+    (write-octets b (blank 10000))
+    (setf (socket-timeout b :output) 0.1)
+    (is (typep (failure-of (lingering-close b)) 'timeout))
+    (is (not (open-stream-p b)))))
+
+(define-test closing.the-state-of-a-connection (:behaviour 28)
+  "It tells whether one that was kept can be used, without a wait and without taking anything."
+  (do-pairs (a b)
+    (setf (socket-timeout b :input) 0)  ; which does not count
+    (is (eq :open (socket-state a)))
+    (is (eq :open (socket-state b)))
+    (send-octets a "xy")
+    (is-true (reaches-p :input b))
+    (is-true (reaches-p :input b))      ; still
+    (is (= 0 (buffered-octets b)))
+    (is (char= #\x (read-char b)))
+    (is-true (reaches-p :input b))      ; most often in the buffer
+    (is (char= #\y (read-char b)))
+    (is (eq :open (socket-state b)))
+    (send-octets a "z")
+    (socket-shutdown a :output)
+    (is-true (reaches-p :input b))
+    (is (char= #\z (read-char b)))
+    (is-true (reaches-p :end-of-file b))
+    (is (null (read-char b nil)))
+    (send-octets b "there is the other way")
+    (is-true (reaches-p :input a))
+    (close b)
+    (is (eq :closed (socket-state b)))))
+
+(define-test closing.the-state-of-a-lost-connection (:behaviour (31 32))
+  "What had arrived is there first."
+  (with-pair (a b :inet)
+    (send-octets a "unread by the peer")
+    (wait-for-stream b)
+    (send-octets b "x")
+    (wait-for-stream a)
+    (close b)                       ; with our octets unread: the system resets
+    (is (char= #\x (peek-char nil a)))
+    (is (eq :input (socket-state a)))   ; in the buffer
+    (read-char a)
+    (is-true (reaches-p :lost a))
+    (is (typep (failure-of (read-char a)) 'connection-reset))))
+
+(define-test closing.the-state-while-another-thread-reads ()
+  (with-pair (a b)
+    (let ((reader (in-thread (lambda () (read-line b)))))
+      (is (eq :open (socket-state b)))
+      (send-octets a "as ever" 10)
+      (is (string= "as ever" (join reader))))))
+
+(define-test closing.the-state-takes-no-descriptors ()
+  "Of a local socket those that came are still there."
+  (with-pair (a b)
+    (send-descriptors a (list (socket-descriptor a)))
+    (is-true (reaches-p :input b))
+    (let ((descriptors (receive-descriptors b 1)))
+      (is (= 1 (length descriptors)))
+      (mapc #'close (mapcar #'adopt-descriptor descriptors)))))
+
 (define-test closing.write-to-a-dead-peer (:behaviour 33)
   (do-pairs (a b)
     (close b)
