@@ -184,4 +184,5 @@ without it."
                                  (funcall function))
                  (faults-clear))))
         (report-of "sendmmsg" (lambda () (send-batch socket batch)))
-        (report-of "recvmmsg" (lambda () (receive-batch socket batch)))))))
+        (report-of "recvmmsg" (lambda () (receive-batch socket batch)))
+        (report-of "any" (lambda () (socket-receive socket (blank 1))))))))

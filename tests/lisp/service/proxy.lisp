@@ -336,8 +336,9 @@ connection in the queue."
       (open-socket-server 0 :proxy-protocol wrong))
     (is-failure (usage-error :invalid "PROXY-PROTOCOL")
       (serve #'identity 0 :proxy-protocol wrong)))
-  (is-failure (not-supported :not-supported ":STREAM")
-    (open-unix-server (temporary-path) :kind :seqpacket :proxy-protocol t))
+  (let ((path (temporary-path)))
+    (is-failure (not-supported :not-supported path ":STREAM")
+      (open-unix-server path :kind :seqpacket :proxy-protocol t)))
   (is-failure (usage-error :invalid)
     (socket-proxy-host/port :socket)))
 

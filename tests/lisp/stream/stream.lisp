@@ -324,6 +324,24 @@
     (signals type-error (write-byte 256 a))
     (signals type-error (write-sequence '(#\a -1) a))))
 
+(define-test stream.a-part-of-any-sequence ()
+  "The bounds hold whatever the sequence is; elements behind the end of the file stay as they were."
+  (loop for sequence in (list (list #\a #\b #\c #\d) (vector #\a #\b #\c #\d)
+                              (list 97 98 99 100) (vector #\a 98 #\c 100))
+        do (with-pair (a b)
+             (write-sequence sequence a :start 1 :end 3)
+             (close a)
+             (is (equalp (octets-like "bc") (everything b)) "~S" sequence)))
+  (loop for type in '(list simple-vector (vector (unsigned-byte 8)) (vector (unsigned-byte 16))
+                      (vector fixnum))
+        for room = (coerce (list 9 9 9 9) type)
+        do (with-pair (a b)
+             (set-socket-stream-format b '(unsigned-byte 8))
+             (send-octets a 1 2)
+             (close a)
+             (is (= 3 (read-sequence room b :start 1)) "~S" type)
+             (is (equalp '(9 1 2 9) (coerce room 'list)) "~S" type))))
+
 (defun left-unread (format octets failure room)
   "What is unread of OCTETS after a call of READ-SEQUENCE in FORMAT with ROOM, which signals
 FAILURE, a type."
