@@ -318,13 +318,14 @@ has the text of $PORT_TEST in it."
      (network (condition) condition)))
 
 (defmacro is-failure ((class code &rest parts) &body body)
-  "Check that BODY signals CLASS with CODE, a keyword, and that its report has each of PARTS in it.
-Returns the condition."
+  "Check that BODY signals CLASS with CODE, a keyword, that it knows its operation, and that its
+report has each of PARTS in it. Returns the condition."
   (let ((condition (gensym "CONDITION")))
     `(let ((,condition (failure-of ,@body)))
        (is (typep ,condition ',class) "expected ~S, got ~S" ',class ,condition)
        (when (typep ,condition 'network)
          (is (eq ,code (network-code ,condition)))
+         (is (keywordp (network-operation ,condition)) "no operation: ~A" ,condition)
          (is-report ,condition ,@parts))
        ,condition)))
 

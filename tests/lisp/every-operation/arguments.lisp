@@ -96,7 +96,11 @@ Returns the condition."
                         (leave-multicast ,server "239.0.0.1"))
                        ("a SOCKET, a DATAGRAM-SOCKET or a SOCKET-SERVER, got"
                         (socket-info ,room) (socket-string ,room) (socket-descriptor ,room)
-                        (wait-for-input ,room :timeout 0) (socket-option ,batch :nodelay))
+                        (wait-for-input ,room :timeout 0) (socket-option ,batch :nodelay)
+                        (socket-timeout ,batch :input) (socket-deadline ,room :output)
+                        (,#'(setf socket-option) t ,batch :nodelay)
+                        (,#'(setf socket-timeout) 1 ,batch :input)
+                        (,#'(setf socket-deadline) 1 ,room :output))
                        ("a DATAGRAM-BATCH, got"
                         (send-batch ,messages ,a) (receive-batch ,messages ,room)
                         (clear-batch ,a) (datagram-batch-count ,a) (batch-message ,a 0)
@@ -104,6 +108,17 @@ Returns the condition."
                 do (dolist (call calls)
                      (is-mistyped (lambda () (apply (first call) (rest call))) expected)))
           (is (every #'port::endpoint-open-p (list a b server messages))))))))
+
+(define-test arguments.octets-that-are-none ()
+  (with-pair (a b)
+    (with-datagram-socket (messages :remote-host "127.0.0.1" :remote-port 9)
+      (let ((batch (make-datagram-batch 1)))
+        (dolist (call `((read-octets ,a) (read-some ,a) (peek-octets ,a) (read-line-octets ,a)
+                        (write-octets ,a) (socket-send ,messages) (socket-receive ,messages)
+                        (batch-add ,batch)))
+          (dolist (wrong (list "text" '(1 2) (vector 1 2) nil))
+            (is-mistyped (lambda () (funcall (first call) (second call) wrong))
+                         "(unsigned-byte 8)")))))))
 
 (define-test arguments.kinds-and-families ()
   "A kind or a family that does not exist at all is no argument, and those that exist are listed."

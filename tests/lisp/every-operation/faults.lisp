@@ -29,7 +29,9 @@ n until no call is left to fail. A failure is a NETWORK with a report and leaves
                     (is (plusp struck) "~A, call ~D: failed without a fault: ~A"
                         name number condition)
                     (is-report condition))
-                   (t (mapc #'close made)))
+                   (t (is (and made (notany #'null made)) "~A, call ~D: nothing was made or said"
+                          name number)
+                      (mapc #'close made)))
              (is (null (leaks before)) "~A, call ~D: ~A" name number (leaks before))
              (when (zerop struck)
                (is (> number 1) "~A: no system call was made" name)
@@ -186,3 +188,18 @@ without it."
         (report-of "sendmmsg" (lambda () (send-batch socket batch)))
         (report-of "recvmmsg" (lambda () (receive-batch socket batch)))
         (report-of "any" (lambda () (socket-receive socket (blank 1))))))))
+
+(define-test faults.options-that-fail-for-another-reason (:faults t)
+  "What the system says is blamed on a value only where one was set, and could be the reason."
+  (with-pair (a b :inet)
+    (flet ((check (errno function)
+             (faults-fail 1 errno)
+             (let ((failure (unwind-protect (failure-of (funcall function))
+                              (faults-clear))))
+               (is (typep failure 'network))
+               (is (not (search "expected" (princ-to-string failure))) "~A" failure)
+               (is (not (search "take" (princ-to-string failure))) "~A" failure))))
+      (dolist (errno '(22 71 99))       ; EINVAL, EPROTO, EADDRNOTAVAIL
+        (dolist (name '(:congestion-control :send-buffer))
+          (check errno (lambda () (socket-option a name)))))
+      (check 71 (lambda () (setf (socket-option a :send-buffer) 5000))))))
