@@ -366,6 +366,19 @@ takes at once even without a drain."
         (is-true (stop-server server :drain drain))
         (is-answered-and-ended client "late")))))
 
+(define-test service.a-clean-end-passes-over-what-has-come (:weather nil) ; it looks once
+  "A client that speaks while what is left for it is sent reads that, and the end of file."
+  (with-service (server number #'echo-one-line)
+    (multiple-value-bind (own socket) (parked-client server number)
+      (with-open-stream (own own)
+        (let ((client (only-client server)))
+          (is-true (port::change-state client :parked :running))
+          (write-line "left" socket)
+          (say own "late")
+          (is-true (wait-until (lambda () (port::input-there-p client))))
+          (port::end-cleanly (service-of server) client)
+          (is-answered-and-ended own "left"))))))
+
 ;;; Hooks that take their time
 
 (defun call-with-slow-hook (function handler &rest arguments)

@@ -63,6 +63,34 @@ input."
           (is (eq client (found handle)))
           (is (null (found (logxor handle (1+ port::+lport-socket-index+))))))))))
 
+(define-test service.events-of-nobody-between-others ()
+  "What a leader is told of sockets that are gone takes none of the clients that it is told of
+before and after that out of the line."
+  (with-service (server number #'echo-one-line)
+    (with-open-socket (one "127.0.0.1" number :input-timeout 10)
+      (with-open-socket (two "127.0.0.1" number :input-timeout 10)
+        (is (equal "x" (ask one "x")))
+        (is (equal "x" (ask two "x")))
+        (let* ((service (service-of server)) (batch (port::make-event-batch nil 4))
+               (clients (remove nil (coerce (port::service-clients service) 'list))))
+          (is-true (wait-until (lambda ()
+                                 (loop for client in clients
+                                       always (eq :parked (port::client-state client))))))
+          (loop for client in clients
+                for index from 0 by (* 2 port::+lport-event-size+)
+                do (setf (port::client-parked-in client) 0 ; in a wait that is long over
+                         (aref (port::event-batch-numbers batch) index)
+                         (port::client-handle client)))
+          (multiple-value-bind (first last) (port::hear-events service batch 4)
+            (is (eq (first clients) first))
+            (is (eq (second clients) (port::client-next first)))
+            (is (eq (second clients) last)))
+          (setf (port::client-next (first clients)) nil)
+          (dolist (client clients)
+            (is-true (port::park service client))))
+        (is (equal "y" (ask one "y")))
+        (is (equal "y" (ask two "y")))))))
+
 (define-test service.input-that-waits-for-its-function-wakes-nobody (:weather nil)
   "While a function takes its time and more arrives for it the leader sleeps."
   (with-holding-service (server number inside gate)

@@ -406,6 +406,19 @@ not; what came without a line's end before that is served."
             (is (eq :end line))
             (is (<= 0.9 seconds 5) "~A s" seconds)))))))
 
+(define-test service.idle-timeout-after-a-slow-call ()
+  "Who leads meanwhile, and has nothing to look at by any time, hears of a connection that waits."
+  (with-holding-service (server number inside gate :timeout 0.3)
+    (with-open-socket (own "127.0.0.1" number :input-timeout 5)
+      (write-line "wait" own)
+      (finish-output own)
+      (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+      (let ((set (port::service-set (service-of server))))
+        (is-true (wait-until (lambda () (plusp (port::poll-set-waiting set))))))
+      (sb-thread:signal-semaphore gate)
+      (is (equal "wait" (read-line own)))
+      (is (null (read-line own nil))))))
+
 (define-test service.looks-in-time-for-who-was-silent ()
   "A look at those that wait says when the next has to be: after a while, and in time for each."
   (with-service (server number #'echo-one-line :timeout 1000)
