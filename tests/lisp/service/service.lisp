@@ -368,6 +368,18 @@ not; what came without a line's end before that is served."
         (is (search "SILENT-CONDITION" lines) "~A" lines)
         (is (= 1 (count #\Newline lines)) "~A" lines)))))
 
+(define-test service.lines-are-sent-at-once ()
+  "Those of the hook that there is without one, and of a hook that fails: no buffer keeps them."
+  (multiple-value-bind (log reader) (open-socket-pair)
+    (setf (socket-timeout reader :input) 5)
+    (let ((*error-output* log) (condition (make-condition 'simple-error :format-control "odd")))
+      (port::log-error condition "socket")
+      (is (equal "socket: odd" (read-line reader)))
+      (port::log-hook-failure condition condition)
+      (is (search "told of" (read-line reader))))
+    (close log)
+    (close reader)))
+
 (define-test service.hook-fails-and-nobody-can-be-told ()
   "Nor does it end anything where *ERROR-OUTPUT* is a stream that fails."
   (multiple-value-bind (closed other) (open-socket-pair)

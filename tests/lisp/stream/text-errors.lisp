@@ -15,7 +15,8 @@
       (is (stringp (network-remote condition)))
       (is (typep condition 'stream-error))
       (is (equalp #(#xE2) (text-error-octets condition)))
-      (is (= 2 (text-error-position condition))))
+      (is (= 2 (text-error-position condition)))
+      (is-report condition "read from" "failed: expected UTF-8, got octets E2"))
     ;; nothing was taken: the restart reads on
     (is (char= #\! (handler-bind ((decoding-error
                                     (lambda (condition)
