@@ -332,7 +332,7 @@ path of a local socket has permissions of its own."
   "Run BODY with every variable of the printer that matters at something that it seldom is."
   `(let ((*print-base* 2) (*print-radix* t) (*print-circle* t) (*print-length* 1) (*print-level* 1)
          (*print-lines* 1) (*print-pretty* t) (*print-right-margin* 10) (*print-case* :capitalize)
-         (*print-gensym* nil) (*read-default-float-format* 'double-float))
+         (*print-gensym* nil) (*print-array* nil) (*read-default-float-format* 'double-float))
      ,@body))
 
 (defun oddly-printed (object)
@@ -347,7 +347,15 @@ path of a local socket has permissions of its own."
                                                    :arguments (list 10 t '(1 (2 (3))) same)))))))
   (is (equal "[LIST] \"h\":17 of 10 10 [timeout 3 sec]"
              (oddly-printed (make-condition 'timeout :proc 'list :host "h" :port 17
-                                                     :mesg "of ~A ~S" :args '(10 10) :time 3)))))
+                                                     :mesg "of ~A ~S" :args '(10 10) :time 3))))
+  (is (equal "[(1 (2 (3 (4 (5))) #:X) #(6))] \"\":0"
+             (oddly-printed (make-condition 'network
+                                            :proc `(1 (2 (3 (4 (5))) ,(make-symbol "X"))
+                                                      ,(vector 6))))))
+  (is (equal "wait failed: expected a text, got (1 (2 (3 (4 #))))"
+             (oddly-printed (failure-of (check-argument :wait '(1 (2 (3 (4 (5))))) 'string
+                                                        "a text"))))
+      "a line has not all that is deep"))
 
 (define-test "conditions.report-of-the-unreadable" ()
   "A condition that has what cannot be read back, and itself, has a report."
