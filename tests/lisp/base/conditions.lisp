@@ -469,6 +469,26 @@ stand."
                    0)))))
     (is (equal '(0 0 2 2) (reverse calls)))))
 
+(define-test "conditions.retry-is-not-of-what-a-handler-calls" ()
+  "Another failure, of what a handler does about the first, has not the restarts of that."
+  (let ((found '()))
+    (flet ((note-restarts (condition)
+             (push (list (network-code condition) (and (find-restart 'retry condition) t)
+                         (and (find-restart 'use-value condition) t))
+                   found)))
+      (signals network
+        (call-with-retry-restarts
+         (lambda (value)
+           (declare (ignore value))
+           (handler-bind ((network (lambda (outer)
+                                     (note-restarts outer)
+                                     (failure-of
+                                       (handler-bind ((network #'note-restarts))
+                                         (fail-as 'network :read :inner))))))
+             (fail-as 'network :connect :outer)))
+         0)))
+    (is (equal '((:outer t t) (:inner nil nil)) (reverse found)))))
+
 (define-test "conditions.retry-interactively" ()
   "USE-VALUE asks for a line, which is the new value as it stands; the reports say what is done."
   (let ((value "a") (asked (make-string-output-stream)))

@@ -338,6 +338,17 @@ those of WAIT-LONGER once they were asked for."
                 (t (close result)
                    (skip "this user may open privileged ports"))))))))
 
+(define-test client.another-value-of-a-privileged-port ()
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((denied nil))
+      (handler-bind ((permission-denied (lambda (condition)
+                                          (setf denied t)
+                                          (use-value 0 condition))))
+        (with-open-socket (client "127.0.0.1" (port-of server) :local-port 81)
+          (if denied
+              (is (<= 1024 (own-port client)))
+              (skip "this user may open privileged ports")))))))
+
 (define-test client.another-value-of-each ()
   "Each restart is for the condition that it is invoked with: here three, one after the other."
   (with-socket-server (server 0 :host "127.0.0.9")

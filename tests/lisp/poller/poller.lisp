@@ -581,6 +581,25 @@ nobody."
       (is (equal (list a) (join waiter))))
     (is (null (port::channel-memberships (port::endpoint-channel a))))))
 
+(define-test poller.wait-for-input-sleeps (:weather nil)
+  "Where what was noted in a buffer has been read by another thread the wait looks again, once."
+  (with-pair (a b)
+    (let ((looks 0) (waiter nil))
+      (unwind-protect
+           (progn
+             (sb-int:encapsulate 'port::wait-in-set 'test (lambda (function &rest arguments)
+                                                            (incf looks)
+                                                            (apply function arguments)))
+             (setf waiter (in-thread (lambda () (wait-for-input (list a) :timeout 10))))
+             (is-true (wait-until (lambda () (plusp (lport-wait-count)))))
+             (port::note-members (port::endpoint-channel a))
+             (is-true (wait-until (lambda () (> looks 1))))
+             (sleep 0.1)
+             (is (< looks 20) "it spins")
+             (send-octets b 1)
+             (is (equal (list a) (join waiter))))
+        (sb-int:unencapsulate 'port::wait-in-set 'test)))))
+
 (define-test poller.wait-for-input-many (:limit 60)
   "No limit of 1,024: neither of sockets nor of descriptors."
   (let ((pairs (loop repeat (min 1500 (floor (- (descriptor-limit) 200) 2))
