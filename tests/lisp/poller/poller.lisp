@@ -117,6 +117,17 @@ is to blame for that."
       (is-failure (socket-closed :closed "wait failed: the poller is closed")
         (poller-add poller b)))))
 
+(define-test poller.socket-of-another-process ()
+  "Nor does it know a socket of the parent's; there it is that which is to blame."
+  (with-poller (poller)
+    (with-pair (a b)
+      (poller-add poller b)
+      (dolist (socket (list a b))
+        (port.ffi:lport-socket-close (port::endpoint-handle socket) 0))
+      (is (eq a (network-socket (is-failure (socket-closed :closed) (poller-add poller a)))))
+      (is (eq b (network-socket (is-failure (socket-closed :closed)
+                                  (poller-modify poller b :output t))))))))
+
 (define-test poller.end-of-file-and-errors ()
   (do-pollers (poller)
     (do-pairs (a b)

@@ -497,6 +497,8 @@ not; what came without a line's end before that is served."
 
 (define-test service.settings ()
   "What SERVE is told of listeners and connections is what they have."
+  (with-service (server number #'echo-lines)
+    (is (= 64 (port::service-thread-limit (service-of server)))))
   (flet ((facts (socket)
            (format socket "~{~S~^ ~}~%"
                    (list* (socket-timeout socket :input) (socket-timeout socket :output)
