@@ -346,7 +346,8 @@ of that can look as if it had not come yet, and a close with it unread is a rese
          (server (serve (keep-served cell) 0 :host "127.0.0.1"))
          (number (port-of (first (server-listeners server)))))
     (call-with-deaf-client
-     (lambda ()
+     (lambda (deaf)
+       (declare (ignore deaf))
        (multiple-value-bind (seconds ended) (seconds-of (lambda () (stop-server server :drain 0.3)))
          (is-true ended)
          (is (<= 0.3 seconds 4))))
@@ -365,6 +366,23 @@ takes at once even without a drain."
         (write-line "late" (car cell))
         (is-true (stop-server server :drain drain))
         (is-answered-and-ended client "late")))))
+
+(define-test service.stop-sends-to-who-reads-late (:weather nil)
+  "What the system does not take at once of that is sent within the drain."
+  (let* ((cell (list nil))
+         (server (serve (keep-served cell) 0 :host "127.0.0.1"))
+         (number (port-of (first (server-listeners server)))))
+    (call-with-deaf-client
+     (lambda (late)
+       (let ((stopping (begin-to-stop server)) (octets (octets-of-size 65536)))
+         (is-true (wait-until (lambda () (port::service-ending (service-of server)))))
+         (let ((last (loop for count = (read-octets late octets)
+                           until (zerop count)
+                           sum (count (char-code #\x) octets :end count))))
+           (is (plusp last))
+           (is (zerop (mod last 5000)) "all of a text or none of it")) ; see FILL-THE-SYSTEM
+         (is-true (nth-value 1 (join stopping)))))
+     number server cell)))
 
 (define-test service.a-clean-end-passes-over-what-has-come (:weather nil) ; it looks once
   "A client that speaks while what is left for it is sent reads that, and the end of file."

@@ -715,13 +715,13 @@ function closes although it asks to be called again."
         :again))))
 
 (defun call-with-deaf-client (function number server cell)
-  "Call FUNCTION while a client of SERVER is parked that does not read what others have sent it."
+  "Call FUNCTION with a client of SERVER that is parked and does not read what others have sent it."
   (with-open-socket (deaf "127.0.0.1" number :input-timeout 10)
     (setf (socket-option deaf :receive-buffer) 4096)
     (is (equal "keep" (ask deaf "keep")))
     (is-true (wait-until (lambda () (eq :parked (port::client-state (only-client server))))))
     (fill-the-system (car cell))
-    (funcall function)
+    (funcall function deaf)
     (close deaf :abort t)))
 
 (define-test service.silent-and-deaf (:limit 60 :weather nil)
@@ -733,7 +733,8 @@ is not called any more."
                                    (funcall serve socket))
                           :timeout 1)
       (call-with-deaf-client
-       (lambda ()
+       (lambda (deaf)
+         (declare (ignore deaf))
          (is-true (wait-until (lambda () (not (open-stream-p (car cell)))) 10))
          (dotimes (i 3)
            (is (> 2 (seconds-of (lambda () (is (equal "x" (ask-once number "x"))))))))
