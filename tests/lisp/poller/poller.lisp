@@ -407,6 +407,29 @@ not taken for it."
       (is (= 2 (read-byte a)))
       (is (equal '(nil nil) (multiple-value-list (events-now poller)))))))
 
+(define-test poller.wake-and-buffered-input-of-two (:weather nil) ; one read has to take both octets
+  "Where one signal was for a wake and for what is in a buffer, and two wait, one hears of each."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (let ((set (port::endpoint-channel poller)) (waiters '()))
+        (poller-add poller a :input nil)
+        (send-octets b 1 2)
+        (is (= 1 (read-byte a)))
+        (loop repeat 2
+              do (push (in-thread (lambda ()
+                                    (copy-tree (multiple-value-list
+                                                (poller-wait poller :timeout 5)))))
+                       waiters))
+        (is-true (wait-until (lambda () (= 2 (port::poll-set-waiting set)))))
+        (let ((entry (first (port::channel-memberships (port::endpoint-channel a)))))
+          (setf (port::entry-interest entry) port::+lport-input+
+                (port::poll-set-woken set) t)
+          (port::note-entry entry))
+        (port::lport-poller-wake (port::channel-handle set))
+        (is (null (set-exclusive-or `((nil t) (((,a nil :input)))) (mapcar #'join waiters)
+                                    :test #'equal)))
+        (is (= 2 (read-byte a)))))))
+
 (define-test poller.wait-within-a-wait ()
   "An interrupt of a wait may wait in the same poller; what it is told is not told again."
   (do-pollers (poller)

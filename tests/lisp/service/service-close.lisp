@@ -42,6 +42,25 @@ the hook has been told of; each has to be closed, and told of by another thread 
     (is-true (wait-until (lambda () (eq :parked (port::client-state (only-client server))))))
     (values own (port::client-socket (only-client server)))))
 
+(define-test service.unwound-before-its-close (:behaviour 26)
+  "A connection whose end is unwound just before that begins is aborted, and forgotten."
+  (with-service (server number #'echo-one-line :on-close #'identity)
+    (multiple-value-bind (own socket) (parked-client server number)
+      (with-open-stream (own own)
+        (let ((client (only-client server)) (left 1))
+          (is-true (port::change-state client :parked :running))
+          (unwind-protect
+               (progn (sb-int:encapsulate 'port::local-block 'test
+                                          (lambda (function &rest arguments)
+                                            (if (minusp (decf left))
+                                                (apply function arguments)
+                                                (throw 'out nil))))
+                      (catch 'out (port::end-client (service-of server) client nil)))
+            (sb-int:unencapsulate 'port::local-block 'test))
+          (is-false (open-stream-p socket))
+          (is (typep (failure-of (read-line own)) 'connection-reset))
+          (is (zerop (client-count server))))))))
+
 (define-test service.tells-of-each-close (:limit 60)
   "Once for each connection, after it has been closed, whoever closed it and wherever it was."
   (dolist (threads '(1 4))

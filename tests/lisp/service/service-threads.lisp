@@ -117,6 +117,19 @@ before and after that out of the line."
         (sb-thread:signal-semaphore gate))
       (is (equal "wait" (read-line own))))))
 
+(define-test service.rests-again-after-a-hand-over ()
+  "Who was called to lead for one that blocks sleeps once there is nothing to do again."
+  (with-service (server number #'echo-one-line :threads 2)
+    (with-open-stream (own (parked-client server number))
+      (flet ((rests-p ()
+               (wait-until (lambda () (port::service-ticker-asleep (service-of server))))))
+        (is-true (rests-p))
+        (write-string "par" own)
+        (finish-output own)
+        (is (equal "x" (ask-once number "x")))
+        (is (equal "part" (ask own "t")))
+        (is-true (rests-p))))))
+
 (define-test service.slow-among-quick ()
   "A function that takes its time, among so many quick ones that the ticker looks seldom, holds up
 none of them."
