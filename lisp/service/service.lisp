@@ -76,7 +76,7 @@ were opened here. If one cannot be opened none is."
 (defun serve (function port &rest options
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
                 on-close await-input proxy-protocol family (reuse-address t) reuse-port mode
-                (nodelay t) (keepalive t) (external-format :utf-8 format-p) bin element-type
+                (nodelay t) (keepalive t) (external-format :utf-8) bin element-type
                 (input-timeout timeout) (output-timeout timeout)
               &allow-other-keys)
   "Listen on PORT, call FUNCTION with the SOCKET of each connection, on threads of the service,
@@ -129,7 +129,7 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
   (check-argument :serve name 'string "a name, a string")
   (check-threads)
   (let ((span (span-of timeout))
-        (settings (append (when format-p ; else that of a server that is there already
+        (settings (append (when (get-properties options '(:external-format)) ; else a server's own
                             (list :external-format external-format))
                           (given :proxy-protocol proxy-protocol :bin bin
                                  :element-type element-type :input-timeout input-timeout
