@@ -5,7 +5,8 @@
 (define-suite documents "The documents.")
 
 (defparameter *documents*
-  `("README.md" "docs/guide.md" ,@(port-docs:chapters-of-guide) "docs/coming-from.md")
+  `("README.md" "docs/guide.md" ,@(port-docs:chapters-of-guide) "docs/coming-from.md"
+    "docs/other-languages.md")
   "The documents whose examples are run, in the order in which they are read.")
 
 (defun fitting-chapters (document)
