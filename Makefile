@@ -191,7 +191,7 @@ ARM64_LINK = aarch64-linux-gnu-gcc -O2 -g $(DIALECT) $(WARNINGS) -DLPORT_TEST -I
 build/arm64/text: tests/fuzz/replay.c tests/fuzz/text_fuzz.c $(INPUTS)
 	@mkdir -p $(@D)
 	@$(ARM64_LINK) -o $@ $(filter tests/%,$^) $(SOURCES)
-build/arm64/races: $(wildcard tests/tsan/*.c) $(INPUTS)
+build/arm64/races: tests/tsan/races_test.c $(TSAN_MORE) $(INPUTS)
 	@mkdir -p $(@D)
 	@$(ARM64_LINK) -o $@ $(filter tests/%,$^) $(SOURCES)
 

@@ -749,8 +749,11 @@ LPORT_API int64_t lport_text_to_ascii(const uint32_t *chars, size_t len, uint8_t
  * thread of the library with every signal blocked. Returns a query, a positive integer, to be
  * closed. Never for literals: LPORT_INVALID. FLAGS: 0 or LPORT_ALIASES. LPORT_ADDRESS_SYNTAX:
  * empty, longer than 255 octets, or a zero octet in it. LPORT_THREADS_EXHAUSTED: there is no such
- * thread and none could be made. LPORT_MEMORY_EXHAUSTED. Source: getaddrinfo(3) without
- * AI_ADDRCONFIG. */
+ * thread and none could be made. LPORT_MEMORY_EXHAUSTED. Up to 256 look-ups are at work at a time,
+ * those counted that were abandoned and that the system has not given up yet; further ones wait in
+ * a queue, in order. A query that asks the same as one in the queue, or as one at work for less
+ * than a second, shares its answer. NAME is passed on as it is; name servers know letters outside
+ * ASCII in their IDNA form, xn--... Source: getaddrinfo(3) without AI_ADDRCONFIG. */
 LPORT_API int64_t lport_resolve_open(const char *name, size_t len, int32_t family, int32_t flags);
 
 /* [nowait] Asks for the names of ADDRESS, of IPv4 or IPv6; an IPv4-mapped one is the IPv4 address.
@@ -774,7 +777,8 @@ LPORT_API int64_t lport_resolve_address(int64_t query, int32_t index, uint8_t *a
  * LPORT_INVALID: there are not so many. */
 LPORT_API int64_t lport_resolve_name(int64_t query, int32_t index, char *text, size_t cap);
 
-/* [nowait] Forgets QUERY, answered or not; an unanswered one is abandoned to its thread. 0. */
+/* [nowait] Forgets QUERY, answered or not. A look-up at work that nobody asks for any more is
+ * abandoned to its thread, as nothing ends getaddrinfo(3); one in the queue is dropped. 0. */
 LPORT_API int64_t lport_resolve_close(int64_t query);
 
 /* [nowait] The system's row for service NAME and PROTOCOL ("tcp", "udp") into TEXT in the form of

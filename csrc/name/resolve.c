@@ -1,13 +1,22 @@
 /* resolve - names to addresses and back on helper threads (layer 3). Stands on os, status,
  * sink, clock, address and pool; what the system is asked is in resolve_answer.c. See libport.h.
  *
+ * A query is what a caller has; a look-up is a call of the system's resolver, which nothing can
+ * end: a thread of one that its queries have abandoned is not free until the resolver is done.
+ * There are threads enough for many names that hang; where all are at work a look-up waits in the
+ * queue. It serves all queries that ask the same while it is in the queue or has only just begun,
+ * abandoned or not: so a name that hangs costs one thread a second, however often it is asked for.
+ * A look-up that began earlier is not joined: to ask again then helps where a packet was lost or
+ * the network is another one, and no answer is older than its question by more than that second.
+ *
  * A query comes from a pool, so a wait may look at it at any time and sees by its name whether it
  * is still the same. It waits on the query's word, which changes with every answer and every close.
  *
- * Invariant: everything in a query but its name, its phase and its word is read and written under
- * the lock of the pool, except the question and the answer while its thread works on them (phase
- * RUNNING), which belong to that thread alone. A query goes back to the pool exactly once: with its
- * close, or, if it was abandoned while it was RUNNING, with the end of its thread's work. */
+ * Invariant: everything in a query but its name, its word and whether it is answered, and
+ * everything in a look-up, is read and written under the lock of the pool, except the answer while
+ * a thread works on it (in the list RUNNING), which belongs to that thread alone, and the question,
+ * which nobody changes. Every query that is open has a look-up. A look-up is freed exactly once:
+ * with its last query, or, if it is RUNNING then, with the end of its thread's work. */
 #include "resolve.h"
 
 #include "address/address.h"
@@ -26,29 +35,43 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_THREADS = 32 };
+/* A quarter of the descriptors that a process usually may have, as each look-up has one. */
+enum { MAX_THREADS = 256 };
 
-enum phase { FREE, QUEUED, RUNNING, ANSWERED };
+enum phase { QUEUED, RUNNING, ANSWERED };
 
 struct query {
     struct lport_pooled pooled; /* first, see pool.h; it has its name while it is open */
     _Atomic uint32_t word;      /* counts answers and closes */
-    _Atomic enum phase phase;   /* written under the lock */
+    _Atomic bool answered;      /* written under the lock */
     int event;                  /* eventfd to write to, or -1 */
-    struct query *next;         /* in the queue */
+    struct lookup *lookup;
+    struct query *next; /* of the same look-up */
+};
+
+/* In the list of its phase while it is QUEUED or RUNNING. */
+struct lookup {
+    enum phase phase;
+    struct lookup *next;   /* in that list */
+    struct query *queries; /* that are open; there may be none while it is RUNNING */
+    int64_t begun;         /* when it became RUNNING */
     struct lport_question question;
     struct lport_answer answer;
 };
 
+struct list {
+    struct lookup *head, *tail;
+    int32_t length;
+};
+
 static struct lport_pool queries = LPORT_POOL(struct query, NULL);
 
-/* The threads and their queue. Guarded by the lock of the queries. */
+/* The threads and their work. Guarded by the lock of the queries. */
 static struct {
-    pthread_cond_t work;       /* the queue is not empty */
-    struct query *head, *tail; /* of the queue */
-    int32_t threads;           /* that exist */
-    int32_t idle;              /* of them, waiting for work */
-    int32_t queued;            /* length of the queue */
+    pthread_cond_t work; /* the queue is not empty */
+    struct list queue, running;
+    int32_t threads; /* that exist */
+    int32_t idle;    /* of them, waiting for work */
 } workers;
 
 #ifdef LPORT_TEST
@@ -62,6 +85,7 @@ const struct lport_resolver lport_resolver = {
     .gethostbyaddr_r = gethostbyaddr_r,
     .thread_create = pthread_create,
     .idle_ns = INT64_C(5000000000),
+    .join_ns = INT64_C(1000000000),
 };
 
 /* The query that HANDLE names if it is not closed, or NULL. */
@@ -79,51 +103,94 @@ static struct query *enter(int64_t handle) {
     return query;
 }
 
-/* Drops the answer of QUERY and gives it back. With the lock held. */
-static void give_back_query(struct query *query) {
-    lport_answer_drop(&query->answer);
-    query->phase = FREE;
-    lport_pool_give_back(&queries, query);
-}
+/* ---- lists of look-ups, with the lock held --------------------------------------------------- */
 
-/* ---- the queue, with the lock held ----------------------------------------------------------- */
-
-static void put_in_queue(struct query *query) {
-    query->phase = QUEUED;
-    query->next = NULL;
-    if (workers.tail != NULL) {
-        workers.tail->next = query;
+static void append(struct list *list, struct lookup *lookup) {
+    lookup->next = NULL;
+    if (list->tail != NULL) {
+        list->tail->next = lookup;
     } else {
-        workers.head = query;
+        list->head = lookup;
     }
-    workers.tail = query;
-    workers.queued++;
+    list->tail = lookup;
+    list->length++;
 }
 
-/* The first in the queue, or NULL. */
-static struct query *take_from_queue(void) {
-    struct query *query = workers.head;
-    if (query != NULL) {
-        workers.head = query->next;
-        workers.tail = workers.head == NULL ? NULL : workers.tail;
-        workers.queued--;
-    }
-    return query;
-}
-
-/* Takes QUERY out of the queue. */
-static void remove_from_queue(struct query *query) {
-    struct query *before = NULL;
-    struct query **link = &workers.head;
-    while (*link != query) {
+static void take_out(struct list *list, struct lookup *lookup) {
+    struct lookup *before = NULL;
+    struct lookup **link = &list->head;
+    while (*link != lookup) {
         before = *link;
         link = &before->next;
     }
-    *link = query->next;
-    if (workers.tail == query) {
-        workers.tail = before;
+    *link = lookup->next;
+    if (list->tail == lookup) {
+        list->tail = before;
     }
-    workers.queued--;
+    list->length--;
+}
+
+/* The first of LIST, or NULL. */
+static struct lookup *take_first(struct list *list) {
+    struct lookup *lookup = list->head;
+    if (lookup != NULL) {
+        take_out(list, lookup);
+    }
+    return lookup;
+}
+
+/* ---- look-ups and their queries, with the lock held ------------------------------------------ */
+
+static bool is_same(const struct lport_question *one, const struct lport_question *other) {
+    return one->family == other->family && one->flags == other->flags &&
+           one->reverse == other->reverse &&
+           memcmp(one->address, other->address, sizeof one->address) == 0 &&
+           strcmp(one->name, other->name) == 0;
+}
+
+/* A look-up in LIST that asks QUESTION and did not begin before SINCE; or NULL. */
+static struct lookup *find(const struct list *list, const struct lport_question *question,
+                           int64_t since) {
+    struct lookup *lookup = list->head;
+    while (lookup != NULL && (lookup->begun < since || !is_same(&lookup->question, question))) {
+        lookup = lookup->next;
+    }
+    return lookup;
+}
+
+static struct lookup *find_joinable(const struct lport_question *question) {
+    int64_t since = lport_clock_now() - lport_resolver.join_ns;
+    struct lookup *lookup = find(&workers.queue, question, 0);
+    return lookup != NULL ? lookup : find(&workers.running, question, since);
+}
+
+/* Frees LOOKUP if nobody has it any more: neither a query nor a thread. */
+static void free_if_unused(struct lookup *lookup) {
+    if (lookup->queries != NULL || lookup->phase == RUNNING) {
+        return;
+    }
+    if (lookup->phase == QUEUED) {
+        take_out(&workers.queue, lookup);
+    }
+    lport_answer_drop(&lookup->answer);
+    free(lookup);
+}
+
+static void join(struct query *query, struct lookup *lookup) {
+    query->event = -1;
+    query->answered = false;
+    query->lookup = lookup;
+    query->next = lookup->queries;
+    lookup->queries = query;
+}
+
+static void leave(const struct query *query) {
+    struct query **link = &query->lookup->queries;
+    while (*link != query) {
+        link = &(*link)->next;
+    }
+    *link = query->next;
+    free_if_unused(query->lookup);
 }
 
 /* ---- the threads ----------------------------------------------------------------------------- */
@@ -136,52 +203,59 @@ static void wake_waits(struct query *query) {
 
 /* Makes the event of QUERY readable, if it has one and its answer. With the lock held. */
 static void signal_answer(const struct query *query) {
-    if (query->phase == ANSWERED && query->event >= 0) {
+    if (query->answered && query->event >= 0) {
         lport_os_signal(query->event);
     }
 }
 
 /* Tells whoever waits for QUERY that it has its answer. With the lock held. */
 static void announce(struct query *query) {
-    query->phase = ANSWERED;
+    query->answered = true;
     wake_waits(query);
     signal_answer(query);
 }
 
-/* The next query in the queue, waited for until the thread has been idle for too long: then NULL.
+/* LOOKUP, in no list any more, has its answer. With the lock held. */
+static void finish(struct lookup *lookup) {
+    lookup->phase = ANSWERED;
+    for (struct query *query = lookup->queries; query != NULL; query = query->next) {
+        announce(query);
+    }
+    free_if_unused(lookup);
+}
+
+/* The next look-up in the queue, waited for until the thread has been idle for too long: then NULL.
  * With the lock held. */
-static struct query *wait_for_work(void) {
+static struct lookup *wait_for_work(void) {
     int64_t deadline = lport_clock_after(lport_resolver.idle_ns);
     struct timespec until = {.tv_sec = deadline / 1000000000,
                              .tv_nsec = (long)(deadline % 1000000000)};
     int result = 0;
     workers.idle++;
-    while (workers.head == NULL && result != ETIMEDOUT) {
+    while (workers.queue.head == NULL && result != ETIMEDOUT) {
         result = pthread_cond_timedwait(&workers.work, &queries.lock, &until);
     }
     workers.idle--;
-    return take_from_queue();
+    return take_first(&workers.queue);
 }
 
-/* The answer of QUERY is there: it is announced, or given back if it was abandoned. With the lock
- * held. */
-static void finish_query(struct query *query) {
-    if (lport_pool_is_named(query)) {
-        announce(query);
-    } else {
-        give_back_query(query);
-    }
+/* Works on LOOKUP, with the lock held before and after. */
+static void run(struct lookup *lookup) {
+    lookup->phase = RUNNING;
+    lookup->begun = lport_clock_now();
+    append(&workers.running, lookup);
+    pthread_mutex_unlock(&queries.lock);
+    lport_answer_find(&lookup->question, &lookup->answer);
+    pthread_mutex_lock(&queries.lock);
+    take_out(&workers.running, lookup);
+    finish(lookup);
 }
 
 static void *thread_body(void *unused) {
-    struct query *query;
+    struct lookup *lookup;
     pthread_mutex_lock(&queries.lock);
-    while ((query = wait_for_work()) != NULL) {
-        query->phase = RUNNING;
-        pthread_mutex_unlock(&queries.lock);
-        lport_answer_find(&query->question, &query->answer);
-        pthread_mutex_lock(&queries.lock);
-        finish_query(query);
+    while ((lookup = wait_for_work()) != NULL) {
+        run(lookup);
     }
     workers.threads--;
     pthread_mutex_unlock(&queries.lock);
@@ -208,10 +282,10 @@ static int create_thread(void) {
     return result;
 }
 
-/* Sees to it that somebody takes one query more than are queued; false if there is nobody. With the
- * lock held. */
+/* Sees to it that somebody takes one look-up more than are queued, now or, where no further thread
+ * can be had, once one is done with its own; false if there is nobody. With the lock held. */
 static bool provide_thread(void) {
-    if (workers.idle > workers.queued) {
+    if (workers.idle > workers.queue.length) {
         pthread_cond_signal(&workers.work);
         return true;
     }
@@ -239,21 +313,25 @@ static void after_fork_in_parent(void) {
     pthread_mutex_unlock(&queries.lock);
 }
 
-/* Nobody will answer the queries that were open: they fail, for now. The answer that a thread of
- * the parent was at work on may be in any state; it is forgotten, not freed. */
-static void after_fork_in_child(void) {
-    workers.threads = workers.idle = workers.queued = 0;
-    workers.head = workers.tail = NULL;
-    make_condition();
-    for (uint32_t i = 0; i < queries.used; i++) {
-        struct query *query = lport_pool_at(&queries, i);
-        if (query->phase != QUEUED && query->phase != RUNNING) {
-            continue;
-        }
-        lport_answer_forget(&query->answer);
+/* LOOKUP fails, for now. The answer that a thread of the parent was at work on may be in any state;
+ * it is forgotten, not freed. */
+static void fail_in_child(struct lookup *lookup) {
+    lport_answer_forget(&lookup->answer);
+    lookup->answer.status = lport_status_make(LPORT_RESOLVER_TRY_AGAIN);
+    for (struct query *query = lookup->queries; query != NULL; query = query->next) {
         query->event = -1; /* the parent waits on it, and dial.c knows of the fork by itself */
-        query->answer.status = lport_status_make(LPORT_RESOLVER_TRY_AGAIN);
-        finish_query(query);
+    }
+    finish(lookup);
+}
+
+/* Nobody will answer the queries that were open. */
+static void after_fork_in_child(void) {
+    struct lookup *lookup;
+    workers.threads = workers.idle = 0;
+    make_condition();
+    while ((lookup = take_first(&workers.queue)) != NULL ||
+           (lookup = take_first(&workers.running)) != NULL) {
+        fail_in_child(lookup);
     }
     after_fork_in_parent();
 }
@@ -265,24 +343,47 @@ static void prepare_workers(void) {
 
 /* ---- exported: names ------------------------------------------------------------------------- */
 
+/* A look-up for QUESTION in *LOOKUP, one that there is or a new one; 0, or why there is none. With
+ * the lock held. */
+static int64_t provide_lookup(const struct lport_question *question, struct lookup **lookup) {
+    *lookup = find_joinable(question);
+    if (*lookup != NULL) {
+        return 0;
+    }
+    if (!provide_thread()) {
+        return lport_status_make(LPORT_THREADS_EXHAUSTED);
+    }
+    *lookup = lport_os.calloc(1, sizeof **lookup);
+    if (*lookup == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    (*lookup)->question = *question;
+    append(&workers.queue, *lookup);
+    return 0;
+}
+
+/* A query for QUESTION. With the lock held. */
+static int64_t ask_locked(const struct lport_question *question) {
+    struct lookup *lookup;
+    struct query *query = lport_pool_take(&queries);
+    if (query == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    int64_t status = provide_lookup(question, &lookup);
+    if (status < 0) {
+        lport_pool_give_back(&queries, query);
+        return status;
+    }
+    join(query, lookup);
+    return lport_pool_name(query);
+}
+
 /* Asks QUESTION: the query. */
 static int64_t ask(const struct lport_question *question) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    int64_t result = lport_status_make(LPORT_MEMORY_EXHAUSTED);
     pthread_once(&once, prepare_workers);
     pthread_mutex_lock(&queries.lock);
-    struct query *query = lport_pool_take(&queries);
-    if (query != NULL) {
-        query->event = -1;
-        query->question = *question;
-        if (provide_thread()) {
-            put_in_queue(query);
-            result = lport_pool_name(query);
-        } else {
-            give_back_query(query);
-            result = lport_status_make(LPORT_THREADS_EXHAUSTED);
-        }
-    }
+    int64_t result = ask_locked(question);
     pthread_mutex_unlock(&queries.lock);
     return result;
 }
@@ -315,7 +416,7 @@ int64_t lport_resolve_wait(int64_t handle, int64_t deadline) {
     struct query *query = query_of(handle);
     while (query != NULL) {
         uint32_t word = atomic_load(&query->word);
-        bool answered = query->phase == ANSWERED;
+        bool answered = query->answered;
         if (query_of(handle) == NULL) {
             break;
         }
@@ -332,7 +433,7 @@ int64_t lport_resolve_wait(int64_t handle, int64_t deadline) {
 
 /* 0, LPORT_IN_PROGRESS, or the failure of QUERY. With the lock held. */
 static int64_t state_of(const struct query *query) {
-    return query->phase != ANSWERED ? lport_status_make(LPORT_IN_PROGRESS) : query->answer.status;
+    return query->answered ? query->lookup->answer.status : lport_status_make(LPORT_IN_PROGRESS);
 }
 
 int64_t lport_resolve_count(int64_t handle) {
@@ -341,7 +442,7 @@ int64_t lport_resolve_count(int64_t handle) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t status = state_of(query);
-    int64_t result = status < 0 ? status : query->answer.address_count;
+    int64_t result = status < 0 ? status : query->lookup->answer.address_count;
     pthread_mutex_unlock(&queries.lock);
     return result;
 }
@@ -352,10 +453,10 @@ int64_t lport_resolve_address(int64_t handle, int32_t index, uint8_t *address) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t result = state_of(query);
-    if (result == 0 && (index < 0 || index >= query->answer.address_count)) {
+    if (result == 0 && (index < 0 || index >= query->lookup->answer.address_count)) {
         result = lport_status_make(LPORT_INVALID);
     } else if (result == 0) {
-        memcpy(address, query->answer.addresses + (size_t)index * LPORT_ADDRESS_SIZE,
+        memcpy(address, query->lookup->answer.addresses + (size_t)index * LPORT_ADDRESS_SIZE,
                LPORT_ADDRESS_SIZE);
         result = address[LPORT_AT_FAMILY];
     }
@@ -369,10 +470,10 @@ int64_t lport_resolve_name(int64_t handle, int32_t index, char *text, size_t cap
         return lport_status_make(LPORT_INVALID);
     }
     int64_t result = state_of(query);
-    if (result == 0 && (index < 0 || index >= query->answer.name_count)) {
+    if (result == 0 && (index < 0 || index >= query->lookup->answer.name_count)) {
         result = lport_status_make(LPORT_INVALID);
     } else if (result == 0) {
-        const char *name = query->answer.names;
+        const char *name = query->lookup->answer.names;
         for (int32_t i = 0; i < index; i++) {
             name += strlen(name) + 1;
         }
@@ -387,15 +488,10 @@ int64_t lport_resolve_close(int64_t handle) {
     if (query == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
-    query->event = -1;
     lport_pool_unname(query);
     wake_waits(query); /* they find it closed */
-    if (query->phase == QUEUED) {
-        remove_from_queue(query);
-    }
-    if (query->phase != RUNNING) {
-        give_back_query(query);
-    }
+    leave(query);
+    lport_pool_give_back(&queries, query);
     pthread_mutex_unlock(&queries.lock);
     return 0;
 }
@@ -419,5 +515,11 @@ int64_t lport_resolve_threads(void) {
 }
 
 int64_t lport_resolve_pending(void) {
-    return lport_pool_taken(&queries);
+    pthread_mutex_lock(&queries.lock);
+    int64_t count = queries.taken;
+    for (struct lookup *lookup = workers.running.head; lookup != NULL; lookup = lookup->next) {
+        count += lookup->queries == NULL;
+    }
+    pthread_mutex_unlock(&queries.lock);
+    return count;
 }

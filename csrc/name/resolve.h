@@ -22,6 +22,7 @@ struct lport_resolver {
     int (*thread_create)(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
                          void *argument);
     int64_t idle_ns; /* a thread without work ends after so long */
+    int64_t join_ns; /* who asks the same so long after a look-up began shares its answer */
 };
 
 #ifdef LPORT_TEST
@@ -36,8 +37,8 @@ extern const struct lport_resolver lport_resolver;
  * The child of a fork writes to no event of its parent, which shares it. 0 or LPORT_INVALID. */
 int64_t lport_resolve_notify(int64_t handle, int event);
 
-/* [nowait] How many threads the resolver has; how many queries are open or abandoned and not yet
- * back from their threads. For tests and for leaks. */
+/* [nowait] How many threads the resolver has; how many queries are open, and look-ups abandoned by
+ * theirs and not yet back from their threads. For tests and for leaks. */
 int64_t lport_resolve_threads(void);
 int64_t lport_resolve_pending(void);
 

@@ -11,15 +11,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* In a child: the query of the parent has failed, and new ones are answered. 0 if so. */
-static int child_of_fork(int64_t query) {
+/* In a child: the COUNT QUERIES of the parent have failed, and new ones are answered. 0 if so. */
+static int child_of_fork(const int64_t *queries, int count) {
     fake.gated = false;
-    if (lport_resolve_wait(query, LPORT_NEVER) != 0 ||
-        kind(lport_resolve_count(query)) != LPORT_RESOLVER_TRY_AGAIN ||
-        lport_resolve_close(query) != 0 || lport_resolve_pending() != 0) {
-        return 1;
+    for (int i = 0; i < count; i++) {
+        if (lport_resolve_wait(queries[i], LPORT_NEVER) != 0 ||
+            kind(lport_resolve_count(queries[i])) != LPORT_RESOLVER_TRY_AGAIN ||
+            lport_resolve_close(queries[i]) != 0) {
+            return 1;
+        }
     }
-    query = lport_resolve_open("many.test", 9, LPORT_ANY, LPORT_ALIASES);
+    if (lport_resolve_pending() != 0) {
+        return 4;
+    }
+    int64_t query = lport_resolve_open("many.test", 9, LPORT_ANY, LPORT_ALIASES);
     if (lport_resolve_wait(query, lport_clock_after(10 * S)) != 0) {
         return 2;
     }
@@ -31,7 +36,7 @@ Test(resolve, a_child_of_fork_can_resolve) {
     shut_gate();
     int64_t first[3];
     for (int i = 0; i < 3; i++) { /* three threads, one of them idle when we fork */
-        first[i] = ask("slow.test", 0);
+        first[i] = ask_slow(0);
     }
     for (int i = 0; i < 3; i++) {
         sem_wait(&fake.entered);
@@ -41,22 +46,24 @@ Test(resolve, a_child_of_fork_can_resolve) {
         cr_assert_eq(lport_resolve_wait(first[i], LPORT_NEVER), 0);
         lport_resolve_close(first[i]);
     }
-    int64_t abandoned = ask("slow.test", 0);
-    int64_t query = ask("slow.test", 0);
+    int64_t abandoned = ask_slow(0);
+    int64_t queries[2] = {ask("same.test", 0), ask("same.test", 0)};
     sem_wait(&fake.entered);
     sem_wait(&fake.entered);
     lport_resolve_close(abandoned);
     pid_t child = fork();
     if (child == 0) {
-        _exit(child_of_fork(query));
+        _exit(child_of_fork(queries, 2));
     }
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert(WIFEXITED(status));
     cr_assert_eq(WEXITSTATUS(status), 0);
     open_gate(2);
-    cr_assert_eq(lport_resolve_wait(query, LPORT_NEVER), 0);
-    cr_assert_eq(lport_resolve_count(query), 3, "the parent's own is not touched");
-    lport_resolve_close(query);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
+        cr_assert_eq(lport_resolve_count(queries[i]), 3, "the parent's own is not touched");
+        lport_resolve_close(queries[i]);
+    }
     settle(lport_resolve_pending, 0);
 }
 
@@ -81,7 +88,7 @@ Test(resolve, a_child_of_fork_wakes_its_own_threads) {
     shut_gate();
     int64_t queries[3];
     for (int i = 0; i < 3; i++) {
-        queries[i] = ask("slow.test", 0);
+        queries[i] = ask_slow(0);
         sem_wait(&fake.entered);
     }
     open_gate(3);
@@ -103,18 +110,19 @@ static int ask_nothing_else(void *query) {
 
 /* What the parent's queue held is not the child's to wait behind, nor to answer. */
 Test(resolve, a_child_of_fork_has_a_queue_of_its_own) {
-    int64_t queries[34];
+    enum { COUNT = MOST_THREADS + 2 };
+    int64_t queries[COUNT];
     shut_gate();
-    for (int i = 0; i < 34; i++) {
-        queries[i] = ask("slow.test", 0);
+    for (int i = 0; i < COUNT; i++) {
+        queries[i] = ask_slow(0);
     }
-    for (int i = 0; i < 32; i++) {
+    for (int i = 0; i < MOST_THREADS; i++) {
         sem_wait(&fake.entered);
     }
     fake.gated = false;
-    cr_assert_eq(in_child(ask_nothing_else, &queries[33]), 0);
-    open_gate(32);
-    for (int i = 0; i < 34; i++) {
+    cr_assert_eq(in_child(ask_nothing_else, &queries[COUNT - 1]), 0);
+    open_gate(MOST_THREADS);
+    for (int i = 0; i < COUNT; i++) {
         cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
         lport_resolve_close(queries[i]);
     }
@@ -127,7 +135,7 @@ static int count_pending(void *unused) {
 
 Test(resolve, a_child_of_fork_gets_back_no_query_that_was_given_back) {
     shut_gate();
-    int64_t query = ask("slow.test", 0);
+    int64_t query = ask_slow(0);
     sem_wait(&fake.entered);
     cr_assert_eq(lport_resolve_close(query), 0);
     open_gate(1);
@@ -145,7 +153,7 @@ Test(resolve, a_child_of_fork_does_not_tell_its_parent_of_an_answer) {
     int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct pollfd fd = {.fd = event, .events = POLLIN};
     shut_gate();
-    int64_t query = ask("slow.test", 0);
+    int64_t query = ask_slow(0);
     cr_assert_eq(lport_resolve_notify(query, event), 0);
     cr_assert_eq(in_child(do_nothing, NULL), 0);
     cr_assert_eq(poll(&fd, 1, 0), 0);
@@ -189,10 +197,10 @@ Test(resolve, without_a_thread_nothing_is_left_behind) {
     cr_assert_eq(lport_resolve_pending(), 0);
     lport_resolver.thread_create = pthread_create;
     shut_gate();
-    int64_t first = ask("slow.test", 0);
+    int64_t first = ask_slow(0);
     sem_wait(&fake.entered);
     lport_resolver.thread_create = no_thread;
-    int64_t second = ask("slow.test", 0); /* the one thread will come to it */
+    int64_t second = ask_slow(0); /* the one thread will come to it */
     open_gate(2);
     cr_assert_eq(lport_resolve_wait(second, lport_clock_after(10 * S)), 0);
     lport_resolve_close(first);

@@ -12,7 +12,7 @@
 
 Test(resolve, a_wait_ends_at_its_deadline_and_can_be_repeated) { /* behaviours 4, 50 */
     shut_gate();
-    int64_t query = ask("slow.test", 0);
+    int64_t query = ask_slow(0);
     cr_assert_eq(kind(lport_resolve_count(query)), LPORT_IN_PROGRESS);
     assert_times_out(lport_resolve_wait, query, 100 * MS, 600 * MS);
     cr_assert_eq(kind(lport_resolve_wait(query, 0)), LPORT_TIMED_OUT);
@@ -62,7 +62,7 @@ Test(resolve, no_integer_names_a_query_that_is_not_open) {
 Test(resolve, an_abandoned_query_comes_back_once_its_thread_does) {
     shut_gate();
     for (int i = 0; i < 5; i++) {
-        int64_t query = ask("slow.test", LPORT_ALIASES);
+        int64_t query = ask_slow(LPORT_ALIASES);
         sem_wait(&fake.entered);
         cr_assert_eq(lport_resolve_close(query), 0);
     }
@@ -97,41 +97,42 @@ Test(resolve, one_query_after_several_is_one) {
     settle(lport_resolve_pending, 0);
 }
 
-Test(resolve, more_queries_than_threads_queue_up) {
-    int64_t queries[40];
+Test(resolve, more_look_ups_than_threads_queue_up) {
+    enum { MOST = MOST_THREADS, COUNT = MOST + 8 };
+    int64_t queries[COUNT];
     lport_resolver.idle_ns = 60 * S;
     shut_gate();
-    for (int i = 0; i < 40; i++) {
-        queries[i] = ask("slow.test", 0);
+    for (int i = 0; i < COUNT; i++) {
+        queries[i] = ask_slow(0);
     }
-    for (int i = 0; i < 32; i++) {
+    for (int i = 0; i < MOST; i++) {
         sem_wait(&fake.entered);
     }
-    cr_assert_eq(lport_resolve_threads(), 32);
+    cr_assert_eq(lport_resolve_threads(), MOST);
     cr_assert_eq(sem_trywait(&fake.entered), -1);
-    lport_resolve_close(queries[39]); /* the last in the queue, the first, one in the middle */
-    lport_resolve_close(queries[32]);
-    lport_resolve_close(queries[35]);
-    cr_assert_eq(lport_resolve_pending(), 37);
-    queries[39] = ask("slow.test", 0);
-    open_gate(38);
-    for (int i = 0; i < 40; i++) {
-        if (i != 32 && i != 35) {
+    lport_resolve_close(queries[COUNT - 1]); /* the last in the queue, the first, one between */
+    lport_resolve_close(queries[MOST]);
+    lport_resolve_close(queries[MOST + 3]);
+    cr_assert_eq(lport_resolve_pending(), COUNT - 3);
+    queries[COUNT - 1] = ask_slow(0);
+    open_gate(COUNT - 2);
+    for (int i = 0; i < COUNT; i++) {
+        if (i != MOST && i != MOST + 3) {
             cr_assert_eq(lport_resolve_wait(queries[i], lport_clock_after(10 * S)), 0, "%d", i);
             cr_assert_eq(lport_resolve_count(queries[i]), 3);
             lport_resolve_close(queries[i]);
         }
     }
     settle(lport_resolve_pending, 0);
-    cr_assert_eq(lport_resolve_threads(), 32);
-    for (int i = 0; i < 32; i++) { /* all of them have work again, whatever was closed before */
-        queries[i] = ask("slow.test", 0);
+    cr_assert_eq(lport_resolve_threads(), MOST);
+    for (int i = 0; i < MOST; i++) { /* all of them have work again, whatever was closed before */
+        queries[i] = ask_slow(0);
     }
-    for (int i = 0; i < 32 + 6; i++) { /* six entered that were queued then */
+    for (int i = 0; i < MOST + 6; i++) { /* six entered that were queued then */
         sem_wait(&fake.entered);
     }
-    open_gate(32);
-    for (int i = 0; i < 32; i++) {
+    open_gate(MOST);
+    for (int i = 0; i < MOST; i++) {
         cr_assert_eq(lport_resolve_wait(queries[i], LPORT_NEVER), 0);
         lport_resolve_close(queries[i]);
     }
@@ -142,7 +143,7 @@ static void answer_at_once(int count) {
     int64_t queries[32];
     shut_gate();
     for (int i = 0; i < count; i++) {
-        queries[i] = ask("slow.test", 0);
+        queries[i] = ask_slow(0);
     }
     for (int i = 0; i < count; i++) {
         sem_wait(&fake.entered);
@@ -211,7 +212,7 @@ Test(resolve, an_answer_makes_an_eventfd_readable) {
     struct pollfd fd = {.fd = event, .events = POLLIN};
     uint64_t count;
     shut_gate();
-    int64_t query = ask("slow.test", 0);
+    int64_t query = ask_slow(0);
     cr_assert_eq(lport_resolve_notify(query, event), 0);
     cr_assert_eq(poll(&fd, 1, 0), 0);
     open_gate(1);
@@ -222,7 +223,7 @@ Test(resolve, an_answer_makes_an_eventfd_readable) {
     cr_assert_eq(poll(&fd, 1, 0), 1);
     lport_resolve_close(query);
     cr_assert_eq(read(event, &count, sizeof count), sizeof count);
-    query = ask("slow.test", 0);
+    query = ask_slow(0);
     lport_resolve_notify(query, event);
     sem_wait(&fake.entered);
     lport_resolve_notify(query, -1);
@@ -243,7 +244,7 @@ Test(resolve, a_close_ends_a_wait_of_another_thread) {
     pthread_t thread;
     void *result;
     shut_gate();
-    int64_t query = ask("slow.test", 0);
+    int64_t query = ask_slow(0);
     sem_wait(&fake.entered);
     pthread_create(&thread, NULL, wait_on, &query);
     lport_resolve_close(query); /* before, in or after the wait: it ends each time */
@@ -260,7 +261,7 @@ static int64_t wait_for_ever(void *query) {
 Test(resolve, a_close_wakes_a_wait_that_sleeps) {
     struct task task;
     shut_gate();
-    int64_t query = ask("slow.test", 0);
+    int64_t query = ask_slow(0);
     sem_wait(&fake.entered);
     task_start(&task, wait_for_ever, &query);
     task_until_asleep(&task, 0);
@@ -272,7 +273,7 @@ Test(resolve, a_close_wakes_a_wait_that_sleeps) {
 
 Test(resolve, a_wait_can_be_abandoned_at_any_moment) { /* behaviour 26 */
     shut_gate();
-    int64_t query = ask("slow.test", 0);
+    int64_t query = ask_slow(0);
     sem_wait(&fake.entered);
     unwind_waits(lport_resolve_wait, query);
     open_gate(1);

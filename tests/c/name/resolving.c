@@ -82,6 +82,13 @@ int64_t ask(const char *name, int32_t flags) {
     return query;
 }
 
+int64_t ask_slow(int32_t flags) {
+    static int count;
+    char name[32];
+    sprintf(name, "slow-%d.test", count++);
+    return ask(name, flags);
+}
+
 int64_t asked(const char *name, int32_t flags) {
     int64_t query = ask(name, flags);
     cr_assert_eq(lport_resolve_wait(query, lport_clock_after(10 * S)), 0);

@@ -10,6 +10,8 @@
 #include <criterion/criterion.h>
 #include <stdint.h>
 
+enum { MOST_THREADS = 256 };
+
 #define MS INT64_C(1000000)
 #define S  INT64_C(1000000000)
 
@@ -30,8 +32,10 @@ static inline int32_t kind(int64_t status) {
     return lport_status_kind(status);
 }
 
-/* A query for NAME; one that has its answer; one for the names of TEXT that has its answer. */
+/* A query for NAME; for a name that nobody has asked for; one that has its answer; one for the
+ * names of TEXT that has its answer. */
 int64_t ask(const char *name, int32_t flags);
+int64_t ask_slow(int32_t flags);
 int64_t asked(const char *name, int32_t flags);
 int64_t reverse(const char *text);
 
