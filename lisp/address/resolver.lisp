@@ -113,8 +113,11 @@ is not of FAMILY."
 (defun resolve (host &rest options &key family timeout &allow-other-keys)
   "Look HOST up and return the list of its address objects, in order of preference.
 HOST: a name; a literal, an integer ipaddr or an address object comes back as it is, without a
-query. FAMILY: :INET, :INET6, or NIL for both. TIMEOUT: seconds, a non-negative real; NIL: no limit
-but that of WITH-DEADLINE.
+query; letters outside ASCII in its IDNA form, xn--... FAMILY: :INET, :INET6, or NIL for both.
+TIMEOUT: seconds, a non-negative real; NIL: no limit but that of WITH-DEADLINE.
+Up to 256 names are looked up at a time; what a timeout has abandoned counts until the system gives
+it up, and more wait their turn. Who asks the same as another did less than a second before, and has
+no answer yet, shares that one's.
 Conditions: HOST-NOT-FOUND, RESOLVER-TRY-AGAIN, RESOLVER-FAILURE, RESOURCE-EXHAUSTED,
 ADDRESS-SYNTAX, TIMEOUT. Restarts: RETRY; USE-VALUE, another host; WAIT-LONGER.
 Wraps getaddrinfo(3)."

@@ -175,13 +175,21 @@ socket, or to connect from a privileged port."
   "True if the socket whose connect was denied had been opened without :BROADCAST."
   (and (network-unicast condition) (host-denied-p condition)))
 
+(defun beyond-ascii-p (condition)
+  "True if the host in CONDITION is a string with a character that is not of ASCII."
+  (let ((host (network-host condition)))
+    (and (stringp host)
+         (some (lambda (character) (> (char-code character) 127)) host))))
+
 (defparameter *hints*
   '((:permission-denied (:listen :bind) low-port-p "ports below 1024 need a privilege")
     (:permission-denied (:connect) host-denied-p "own ports below 1024 need a privilege")
     (:permission-denied (:send) host-denied-p "a broadcast needs :BROADCAST T")
-    (:connect-denied (:connect) unicast-denied-p "a broadcast needs :BROADCAST T"))
-  "What to do about a permission that is missing: code, operations, predicate of the condition,
-text.")
+    (:connect-denied (:connect) unicast-denied-p "a broadcast needs :BROADCAST T")
+    (:host-not-found (:resolve :connect :listen :bind :send) beyond-ascii-p
+     "a name with letters outside ASCII is expected in its IDNA form, xn--..."))
+  "What to do about a permission that is missing, or a name that is not found: code, operations,
+predicate of the condition, text.")
 
 (defun hint-text (condition)
   (loop for (code operations fits-p text) in *hints*

@@ -46,7 +46,8 @@
                  (list (network-operation condition) (network-host condition)
                        (network-port condition))))
       (is (< 0 (port::network-seconds condition) 60))) ; after how long
-    (is-failure (host-not-found :host-not-found) (resolve "one.test" :family :inet6))))
+    (is-failure (host-not-found :host-not-found) (resolve "one.test" :family :inet6))
+    (is-failure (host-not-found :host-not-found "IDNA") (resolve "bücher.invalid"))))
 
 (define-test "resolve.timeout" (:behaviour (1 9 50))
   "A deadline that has passed is a TIMEOUT that tells the limit; a huge one is none."

@@ -223,6 +223,17 @@
   (is (not (search "privilege" (report-of 'permission-denied :write :permission-denied
                                           :port 80)))))
 
+(define-test "conditions.report-of-a-name-beyond-ascii" ()
+  (let ((hint "expected in its IDNA form, xn--"))
+    (dolist (operation '(:resolve :connect :listen))
+      (is (search hint (report-of 'host-not-found operation :host-not-found :host "bücher.test")))
+      (is (not (search hint (report-of 'host-not-found operation :host-not-found
+                                       :host "xn--bcher-kva.test")))))
+    (is (not (search hint (report-of 'host-not-found :resolve :host-not-found
+                                     :host (parse-address "::1")))))
+    (is (not (search hint (report-of 'resolver-try-again :resolve :resolver-try-again
+                                     :host "bücher.test"))))))
+
 (define-test "conditions.report-broadcast" ()
   "It is a hint for EACCES, 13, of a message to a host: EPERM, 1, is what a firewall says, and the
 path of a local socket has permissions of its own."
