@@ -370,7 +370,7 @@ not; what came without a line's end before that is served."
 
 (define-test service.lines-are-sent-at-once ()
   "Those of the hook that there is without one, and of a hook that fails: no buffer keeps them."
-  (multiple-value-bind (log reader) (make-pair :inet) ; a local one has little room for single octets
+  (multiple-value-bind (log reader) (make-pair :inet) ; a local one has little room for octets
     (setf (socket-timeout reader :input) 5)
     (let ((*error-output* log) (condition (make-condition 'simple-error :format-control "odd")))
       (port::log-error condition "socket")
