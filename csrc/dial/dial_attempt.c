@@ -1,13 +1,15 @@
 /* dial_attempt - one address of a dial and what becomes of it (layer 3). Part of dial; stands on
- * status, address, handle, socket, local. See dial_attempt.h. */
+ * os, status, address, handle, socket, local. See dial_attempt.h. */
 #include "dial_attempt.h"
 
+#include "base/os.h"
 #include "base/status.h"
 #include "libport.h"
 #include "socket/handle.h"
 #include "socket/local.h"
 #include "socket/socket.h"
 
+#include <netinet/in.h>
 #include <string.h>
 
 enum { MAX_REDIALS = 2 }; /* after a connection to itself, see socket.h */
@@ -42,9 +44,32 @@ void lport_attempt_close(struct lport_attempt *attempt, int32_t flags) {
     attempt->retry_at = LPORT_NEVER;
 }
 
+/* Lets the connect choose the port of ATTEMPT, which is to be bound without one: a bind takes a
+ * port for its socket alone, so that there could be no more connections from the address than there
+ * are ephemeral ports, to however many peers. ip(7): since Linux 4.2; where it is unknown nothing
+ * else is lost. */
+static void leave_port_to_connect(const struct lport_attempt *attempt) {
+#ifdef IP_BIND_ADDRESS_NO_PORT
+    int on = 1; /* of sockets of IPv6, too */
+    (void)lport_os.setsockopt(lport_attempt_descriptor(attempt), IPPROTO_IP,
+                              IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+#else
+    (void)attempt;
+#endif
+}
+
+/* Binds the socket of ATTEMPT, of FAMILY, to the own end of PLAN. 0 or a status. */
+static int64_t bind_socket(const struct lport_attempt *attempt, int32_t family,
+                           const struct lport_attempt_plan *plan) {
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    if (family != LPORT_LOCAL && lport_address_port(plan->local) == 0) {
+        leave_port_to_connect(attempt);
+    }
+    return lport_local_bind(attempt->socket, lport_address_in_family(plan->local, family, room));
+}
+
 /* Opens the socket of ATTEMPT and binds it as PLAN says. 0 or a status. */
 static int64_t open_socket(struct lport_attempt *attempt, const struct lport_attempt_plan *plan) {
-    uint8_t room[LPORT_ADDRESS_SIZE];
     int32_t family = attempt->address[LPORT_AT_FAMILY];
     int32_t flags = plan->flags;
     if (lport_address_port(plan->local) != 0) {
@@ -56,9 +81,7 @@ static int64_t open_socket(struct lport_attempt *attempt, const struct lport_att
         return socket;
     }
     attempt->socket = socket;
-    return lport_attempt_binds(plan)
-               ? lport_local_bind(socket, lport_address_in_family(plan->local, family, room))
-               : 0;
+    return lport_attempt_binds(plan) ? bind_socket(attempt, family, plan) : 0;
 }
 
 /* Connects the socket of ATTEMPT, and looks at once how it went: on loopback the connection is

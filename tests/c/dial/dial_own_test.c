@@ -2,10 +2,13 @@
 #include "address/address.h"
 #include "base/os.h"
 #include "dialling.h"
+#include "faults.h"
 #include "libport.h"
 #include "support.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -116,6 +119,54 @@ Test(dial_own, several_attempts_share_one_local_port) {
     lport_socket_close(socket, LPORT_RESET);
     lport_socket_close(listener, 0);
     end_silence(&silence);
+    check_nothing_left();
+}
+
+static int32_t bound_port; /* what the latest bind has taken */
+
+static int noting_bind(int fd, const struct sockaddr *address, socklen_t len) {
+    struct sockaddr_in6 own; /* its port is where that of IPv4 is */
+    socklen_t own_len = sizeof own;
+    int result = before.os.bind(fd, address, len);
+    cr_assert_eq(before.os.getsockname(fd, (struct sockaddr *)&own, &own_len), 0);
+    bound_port = ntohs(own.sin6_port);
+    return result;
+}
+
+static int ignorant_setsockopt(int fd, int level, int name, const void *value, socklen_t len) {
+    if (level == IPPROTO_IP) {
+        errno = ENOPROTOOPT;
+        return -1;
+    }
+    return before.os.setsockopt(fd, level, name, value, len);
+}
+
+/* A bind that took a port took it for one connection, however many peers there are. */
+Test(dial_own, the_bind_of_an_address_takes_no_port) {
+    static const char *const hosts[] = {"127.0.0.1", "::1"};
+    faults_watch();
+    for (int i = 0; i < (have_inet6() ? 2 : 1); i++) {
+        int64_t listener = listen_at(hosts[i], 0, -1);
+        for (int old = 0; old <= 1; old++) { /* a kernel that has no such option */
+            int32_t own_port = refusing_port();
+            for (int given = 0; given <= 1; given++) {
+                lport_os.bind = noting_bind;
+                lport_os.setsockopt = old ? ignorant_setsockopt : before.os.setsockopt;
+                int64_t dial = dial_from(hosts[i], port_of(listener), LPORT_ANY, hosts[i],
+                                         given ? own_port : 0);
+                int64_t socket = finish_soon(dial);
+                lport_os = before.os;
+                check_peer(socket, hosts[i], port_of(listener));
+                if (given || !old) {
+                    cr_assert_eq(bound_port, given ? own_port : 0);
+                }
+                cr_assert_gt(port_of(socket), 0);
+                lport_dial_close(dial);
+                lport_socket_close(socket, LPORT_RESET);
+            }
+        }
+        lport_socket_close(listener, 0);
+    }
     check_nothing_left();
 }
 
