@@ -115,6 +115,7 @@ enum {
     LPORT_UNLINK = 32,       /* local names: remove a stale one first, and ours at the close */
     LPORT_BROADCAST = 64,    /* SO_BROADCAST */
     LPORT_JOINED = 128,      /* UDP_GRO: see lport_datagram_open */
+    LPORT_TWO_LOCALS = 256,  /* see lport_dial_open */
 };
 
 /* Flags of lport_socket_receive, lport_datagram_receive and lport_socket_close */
@@ -797,10 +798,13 @@ LPORT_API int64_t lport_service_list(char *text, size_t cap);
 
 /* [nowait] Begins to connect to NAME (a literal, or a name, which is looked up) at PORT (1-65535)
  * over FAMILY (LPORT_ANY, _INET, _INET6), from the address LOCAL (NULL: the system picks; its
- * family may be LPORT_ANY to give only a port). FLAGS: LPORT_NODELAY, LPORT_KEEPALIVE. Attempts
- * follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one thread.
- * IPv4-mapped addresses, that of LOCAL too, are IPv4. LPORT_ADDRESS_SYNTAX: NAME can only be a
- * literal and is not one, or PORT is none. LPORT_DESCRIPTORS_EXHAUSTED. Else, where NAME has a
+ * family may be LPORT_ANY to give only a port). FLAGS: LPORT_NODELAY, LPORT_KEEPALIVE;
+ * LPORT_TWO_LOCALS: LOCAL is two blocks one after the other, and an attempt is made from the first
+ * that is of its family. An address of a family of which there is no own end is left out; if that
+ * is all of them the first step fails with LPORT_ADDRESS_NOT_AVAILABLE, without an attempt.
+ * Attempts follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one
+ * thread. IPv4-mapped addresses, that of LOCAL too, are IPv4. LPORT_ADDRESS_SYNTAX: NAME can only
+ * be a literal and is not one, or PORT is none. LPORT_DESCRIPTORS_EXHAUSTED. Else, where NAME has a
  * zone, what lport_address_parse says of that, and, where it is a name, what lport_resolve_open
  * says. A literal of another family than FAMILY is reported by the first step:
  * LPORT_HOST_NOT_FOUND. */
@@ -808,7 +812,8 @@ LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, in
                                   const uint8_t *local, int32_t flags);
 
 /* [nowait] The same to COUNT address blocks one after the other in ADDRESSES, ports included (0 or
- * more; none of them makes the first step fail with LPORT_HOST_NOT_FOUND). Local names too; KIND as
+ * more; none of them makes the first step fail with LPORT_HOST_NOT_FOUND). They are tried in the
+ * order given: the families of a name take turns, those of a list do not. Local names too; KIND as
  * in lport_local_listen, LPORT_STREAM otherwise. An attempt at a local name whose backlog is full
  * is made again, a little later each time, as long as DIAL is open. Where LOCAL is a path, the file
  * of an attempt that does not win goes with it, and that of the winner stays. */
@@ -829,6 +834,10 @@ LPORT_API int64_t lport_dial_count(int64_t dial);
 /* [nowait] Attempt INDEX, in the order tried: its address into ADDRESS; returns its failure, or
  * LPORT_IN_PROGRESS, or 0 if it was the one that connected. */
 LPORT_API int64_t lport_dial_attempt(int64_t dial, int32_t index, uint8_t *address);
+
+/* [nowait] 1 if attempt INDEX failed at its own end, and LOCAL has that then, in the family of the
+ * attempt: nothing could be bound to it, and nobody was asked for a connection. 0: it did not. */
+LPORT_API int64_t lport_dial_attempt_own(int64_t dial, int32_t index, uint8_t *local);
 
 /* [nowait] Closes DIAL: attempts that go on are closed, a query is abandoned. 0. */
 LPORT_API int64_t lport_dial_close(int64_t dial);

@@ -64,7 +64,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-resolve-address #:lport-resolve-name #:lport-resolve-close #:lport-service-find
    #:lport-service-list
    #:lport-dial-open #:lport-dial-open-addresses #:lport-dial-step #:lport-dial-wait
-   #:lport-dial-count #:lport-dial-attempt #:lport-dial-close
+   #:lport-dial-count #:lport-dial-attempt #:lport-dial-attempt-own #:lport-dial-close
    ;; constants
    #:+lport-abi+ #:+lport-never+ #:+lport-address-size+ #:+lport-text-size+ #:+lport-text-scale+
    #:+lport-any+ #:+lport-local+ #:+lport-inet+ #:+lport-inet6+
@@ -73,8 +73,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-ended+ #:+lport-failed+ #:+lport-poller-best+ #:+lport-poller-epoll+
    #:+lport-poller-poll+ #:+lport-event-size+ #:+lport-socket-index+
    #:+lport-nodelay+ #:+lport-keepalive+ #:+lport-reuse-address+ #:+lport-reuse-port+
-   #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-joined+ #:+lport-peek+
-   #:+lport-patient+ #:+lport-patience-ns+ #:+lport-reset+
+   #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-joined+
+   #:+lport-two-locals+ #:+lport-peek+ #:+lport-patient+ #:+lport-patience-ns+ #:+lport-reset+
    #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
    #:+lport-state-broken+ #:+lport-state-listening+ #:+lport-state-connected+
    #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+

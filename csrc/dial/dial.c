@@ -97,12 +97,14 @@ static void give_back_dial(struct dial *dial) {
 
 /* ---- the addresses --------------------------------------------------------------------------- */
 
-/* Gives DIAL the COUNT addresses at ADDRESSES, port included. 0 or a status. */
+/* Gives DIAL the COUNT addresses at ADDRESSES, port included, whose order is the caller's. 0 or a
+ * status. */
 static int64_t take_addresses(struct dial *dial, const uint8_t *addresses, int32_t count) {
     int64_t status = lport_attempts_reserve(&dial->attempts, count);
     if (status < 0) {
         return status;
     }
+    dial->attempts.in_order = true;
     for (int32_t i = 0; i < count; i++) {
         lport_attempts_add(&dial->attempts, addresses + (size_t)i * LPORT_ADDRESS_SIZE);
     }
@@ -166,7 +168,9 @@ static void take_answer(struct dial *dial) {
 /* A dial whose attempts have sockets of KIND and FLAGS and the own end LOCAL, into *DIAL. 0 or a
  * status. */
 static int64_t begin(int32_t kind, const uint8_t *local, int32_t flags, struct dial **dial) {
-    if ((flags & ~(LPORT_NODELAY | LPORT_KEEPALIVE)) != 0) {
+    bool two = (flags & LPORT_TWO_LOCALS) != 0;
+    if ((flags & ~(LPORT_NODELAY | LPORT_KEEPALIVE | LPORT_TWO_LOCALS)) != 0 ||
+        (two && local == NULL)) {
         return lport_status_make(LPORT_INVALID);
     }
     *dial = take_dial();
@@ -303,6 +307,22 @@ int64_t lport_dial_attempt(int64_t handle, int32_t index, uint8_t *address) {
     const struct lport_attempt *attempt = lport_attempts_at(&dial->attempts, index);
     memcpy(address, attempt->address, LPORT_ADDRESS_SIZE);
     return attempt->status;
+}
+
+int64_t lport_dial_attempt_own(int64_t handle, int32_t index, uint8_t *local) {
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    struct dial *dial = dial_of(handle);
+    if (dial == NULL || index < 0 || index >= dial->attempts.tried) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    const struct lport_attempt *attempt = lport_attempts_at(&dial->attempts, index);
+    if (!attempt->unbound) {
+        return 0;
+    }
+    const uint8_t *own = lport_attempt_own(&dial->attempts.plan, attempt->address);
+    own = lport_address_in_family(own, attempt->address[LPORT_AT_FAMILY], room);
+    memcpy(local, own, LPORT_ADDRESS_SIZE);
+    return 1;
 }
 
 int64_t lport_dial_close(int64_t handle) {

@@ -25,15 +25,17 @@ void lport_attempt_init(struct lport_attempt *attempt, const uint8_t *address) {
     attempt->retry_at = LPORT_NEVER;
     attempt->retry_in = BACKLOG_FIRST;
     attempt->redials = 0;
+    attempt->unbound = false;
 }
 
-bool lport_attempt_binds(const struct lport_attempt_plan *plan) {
-    return plan->local[LPORT_AT_FAMILY] != LPORT_ANY || lport_address_port(plan->local) != 0;
-}
-
-bool lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address) {
-    int32_t local = plan->local[LPORT_AT_FAMILY];
-    return local == LPORT_ANY || local == address[LPORT_AT_FAMILY];
+const uint8_t *lport_attempt_own(const struct lport_attempt_plan *plan, const uint8_t *address) {
+    for (int i = 0; i < LPORT_ATTEMPT_LOCALS; i++) {
+        int32_t family = plan->locals[i][LPORT_AT_FAMILY];
+        if (family == LPORT_ANY || family == address[LPORT_AT_FAMILY]) {
+            return plan->locals[i];
+        }
+    }
+    return NULL;
 }
 
 void lport_attempt_close(struct lport_attempt *attempt, int32_t flags) {
@@ -58,21 +60,27 @@ static void leave_port_to_connect(const struct lport_attempt *attempt) {
 #endif
 }
 
-/* Binds the socket of ATTEMPT, of FAMILY, to the own end of PLAN. 0 or a status. */
-static int64_t bind_socket(const struct lport_attempt *attempt, int32_t family,
-                           const struct lport_attempt_plan *plan) {
+/* Binds the socket of ATTEMPT, of FAMILY, to the own end OWN if that is one. 0 or a status. */
+static int64_t bind_socket(struct lport_attempt *attempt, int32_t family, const uint8_t *own) {
     uint8_t room[LPORT_ADDRESS_SIZE];
-    if (family != LPORT_LOCAL && lport_address_port(plan->local) == 0) {
+    bool chosen = lport_address_port(own) != 0;
+    if (own[LPORT_AT_FAMILY] == LPORT_ANY && !chosen) {
+        return 0;
+    }
+    if (family != LPORT_LOCAL && !chosen) {
         leave_port_to_connect(attempt);
     }
-    return lport_local_bind(attempt->socket, lport_address_in_family(plan->local, family, room));
+    int64_t status = lport_local_bind(attempt->socket, lport_address_in_family(own, family, room));
+    attempt->unbound = status < 0;
+    return status;
 }
 
 /* Opens the socket of ATTEMPT and binds it as PLAN says. 0 or a status. */
 static int64_t open_socket(struct lport_attempt *attempt, const struct lport_attempt_plan *plan) {
     int32_t family = attempt->address[LPORT_AT_FAMILY];
+    const uint8_t *own = lport_attempt_own(plan, attempt->address);
     int32_t flags = plan->flags;
-    if (lport_address_port(plan->local) != 0) {
+    if (lport_address_port(own) != 0) {
         /* Several attempts share the one port, and so do earlier connections in TIME_WAIT. */
         flags |= LPORT_REUSE_ADDRESS;
     }
@@ -81,7 +89,7 @@ static int64_t open_socket(struct lport_attempt *attempt, const struct lport_att
         return socket;
     }
     attempt->socket = socket;
-    return lport_attempt_binds(plan) ? bind_socket(attempt, family, plan) : 0;
+    return bind_socket(attempt, family, own);
 }
 
 /* Connects the socket of ATTEMPT, and looks at once how it went: on loopback the connection is
@@ -115,7 +123,7 @@ static bool redial(struct lport_attempt *attempt, const struct lport_attempt_pla
         return false;
     }
     lport_attempt_close(attempt, LPORT_RESET);
-    bool chosen = lport_address_port(plan->local) != 0;
+    bool chosen = lport_address_port(lport_attempt_own(plan, attempt->address)) != 0;
     return !chosen && attempt->redials++ < MAX_REDIALS;
 }
 

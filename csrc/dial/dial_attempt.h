@@ -9,11 +9,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { LPORT_ATTEMPT_LOCALS = 2 }; /* IPv4 and IPv6 */
+
 /* What the attempts of one dial have in common. */
 struct lport_attempt_plan {
     int32_t kind, flags;
-    /* The own end; of no family and no port: the system's choice. */
-    uint8_t local[LPORT_ADDRESS_SIZE];
+    /* The own ends; of no family and no port: the system's choice. An attempt has the first one
+     * that suits its address. */
+    uint8_t locals[LPORT_ATTEMPT_LOCALS][LPORT_ADDRESS_SIZE];
 };
 
 struct lport_attempt {
@@ -23,14 +26,14 @@ struct lport_attempt {
     int64_t retry_at; /* the backlog was full: try again then; else LPORT_NEVER */
     int64_t retry_in; /* the next pause */
     int32_t redials;
+    bool unbound; /* its failure is that of the bind to its own end */
 };
 
 /* Makes ATTEMPT one on ADDRESS, port included, that has not begun. */
 void lport_attempt_init(struct lport_attempt *attempt, const uint8_t *address);
 
-/* True if PLAN has an own end to bind; if ADDRESS can be dialled from the one it has. */
-bool lport_attempt_binds(const struct lport_attempt_plan *plan);
-bool lport_attempt_suits(const struct lport_attempt_plan *plan, const uint8_t *address);
+/* The own end of PLAN for ADDRESS; NULL: there is none from which it can be dialled. */
+const uint8_t *lport_attempt_own(const struct lport_attempt_plan *plan, const uint8_t *address);
 
 /* [nowait] Begins ATTEMPT; looks how it went, once its socket is ready; tries it again, once its
  * pause is over. 0: connected; LPORT_IN_PROGRESS; or the failure, and then nothing is closed yet.

@@ -25,12 +25,15 @@
 
 void lport_attempts_init(struct lport_attempts *attempts, int32_t kind, int32_t flags,
                          const uint8_t *local) {
-    attempts->plan = (struct lport_attempt_plan){.kind = kind, .flags = flags};
-    if (local != NULL) {
-        memcpy(attempts->plan.local, local, LPORT_ADDRESS_SIZE);
-        lport_address_unmap(attempts->plan.local);
+    struct lport_attempt_plan *plan = &attempts->plan;
+    *plan = (struct lport_attempt_plan){.kind = kind, .flags = flags & ~LPORT_TWO_LOCALS};
+    for (int i = 0; local != NULL && i < LPORT_ATTEMPT_LOCALS; i++) {
+        memcpy(plan->locals[i], local, LPORT_ADDRESS_SIZE);
+        lport_address_unmap(plan->locals[i]);
+        local += (flags & LPORT_TWO_LOCALS) != 0 ? LPORT_ADDRESS_SIZE : 0;
     }
     lport_race_init(&attempts->race, NULL, 0);
+    attempts->in_order = false;
     attempts->memory = NULL;
     attempts->tried = 0;
     attempts->polling = 0;
@@ -60,8 +63,9 @@ void lport_attempts_free(struct lport_attempts *attempts) {
 void lport_attempts_add(struct lport_attempts *attempts, const uint8_t *address) {
     uint8_t room[LPORT_ADDRESS_SIZE];
     address = lport_address_plain(address, room);
-    if (lport_attempt_suits(&attempts->plan, address)) {
-        int32_t index = lport_race_arrived(&attempts->race, address[LPORT_AT_FAMILY]);
+    if (lport_attempt_own(&attempts->plan, address) != NULL) {
+        int32_t family = attempts->in_order ? LPORT_ANY : address[LPORT_AT_FAMILY];
+        int32_t index = lport_race_arrived(&attempts->race, family);
         lport_attempt_init(&attempts->all[index], address);
     }
 }
@@ -167,9 +171,9 @@ static int64_t most_telling_failure(const struct lport_attempts *attempts) {
 }
 
 /* Takes the socket of the winner ATTEMPT, which is the caller's from here on. */
-static int64_t take_socket(const struct lport_attempt_plan *plan, struct lport_attempt *attempt) {
+static int64_t take_socket(struct lport_attempt *attempt) {
     int64_t socket = attempt->socket;
-    if (lport_attempt_binds(plan)) {
+    if (attempt->address[LPORT_AT_FAMILY] == LPORT_LOCAL) {
         lport_local_keep(socket);
     }
     attempt->status = 0;
@@ -192,7 +196,7 @@ static int64_t run_race(struct lport_attempts *attempts, int64_t now) {
             prepare_wait(attempts, action.until);
             return lport_status_make(LPORT_IN_PROGRESS);
         case LPORT_RACE_DONE:
-            return take_socket(&attempts->plan, &attempts->all[action.index]);
+            return take_socket(&attempts->all[action.index]);
         case LPORT_RACE_FAILED:
             return most_telling_failure(attempts);
         case LPORT_RACE_STOPPED:

@@ -15,6 +15,7 @@
 #include "race.h"
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* What one address needs, in the order in which what many addresses need lies in memory. */
@@ -28,6 +29,7 @@ struct lport_attempt_room {
 struct lport_attempts {
     struct lport_attempt_plan plan;
     struct lport_race race;
+    bool in_order;             /* of the addresses; else the families take turns */
     struct lport_attempt *all; /* by the race's index */
     int32_t *order;            /* indexes of those that have been tried, as they were */
     int32_t tried;             /* how many */
@@ -42,8 +44,8 @@ struct lport_attempts {
     void *memory;                  /* the room for more of them, or NULL */
 };
 
-/* Makes ATTEMPTS those with sockets of KIND and FLAGS, from the own end LOCAL (NULL: any); there
- * is no address yet and no room for one. */
+/* Makes ATTEMPTS those with sockets of KIND and FLAGS, from the own end LOCAL (NULL: any), or the
+ * two that are there with LPORT_TWO_LOCALS; there is no address yet and no room for one. */
 void lport_attempts_init(struct lport_attempts *attempts, int32_t kind, int32_t flags,
                          const uint8_t *local);
 

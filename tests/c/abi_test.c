@@ -396,6 +396,7 @@ static const struct row rows[] = {
     ROW("lport_dial_wait", REFUSES, 0, GONE, N(0)),
     ROW("lport_dial_count", REFUSES, 0, GONE),
     ROW("lport_dial_attempt", REFUSES, 0, GONE, N(0), P(space)),
+    ROW("lport_dial_attempt_own", REFUSES, 0, GONE, N(0), P(space)),
     ROW("lport_dial_close", REFUSES, 0, GONE),
 };
 
@@ -483,6 +484,7 @@ static int64_t dial(const uint8_t *address) {
     cr_assert_eq(CALL("lport_dial_count", N(dialling)), 1);
     cr_assert_eq(CALL("lport_dial_attempt", N(dialling), N(0), P(space)), 0);
     cr_assert_eq(CALL("lport_address_equal", P(space), P(address)), 1);
+    cr_assert_eq(CALL("lport_dial_attempt_own", N(dialling), N(0), P(space)), 0);
     cr_assert_eq(CALL("lport_dial_close", N(dialling)), 0);
     return socket;
 }

@@ -163,6 +163,7 @@ static void make_connection(void) {
     keep(known(lport_dial_step(dial)));
     known(lport_dial_wait(dial, PAST));
     known(lport_dial_attempt(dial, pick_number(), tried));
+    known(lport_dial_attempt_own(dial, pick_number(), tried));
     known(lport_dial_close(dial));
     must(lport_status_kind(lport_dial_close(dial)) == LPORT_INVALID);
     free(address);

@@ -101,6 +101,67 @@ Test(dial_own, local_address_and_family_in_every_combination) { /* behaviour 53 
     check_nothing_left();
 }
 
+Test(dial_own, an_own_end_for_each_family) {
+    NEED_INET6();
+    uint8_t own[2 * LPORT_ADDRESS_SIZE];
+    fake.texts[0] = "::1";
+    fake.texts[1] = "127.0.0.1";
+    parse("::1", 0, own);
+    parse("::ffff:127.0.0.7", 0, own + LPORT_ADDRESS_SIZE);
+    for (int i = 0; i < 2; i++) {
+        int64_t listener = listen_at(fake.texts[i], 0, -1);
+        int64_t dial = lport_dial_open("both.test", 9, port_of(listener), LPORT_ANY, own,
+                                       LPORT_NODELAY | LPORT_TWO_LOCALS);
+        cr_assert_gt(dial, 0);
+        int64_t socket = finish_soon(dial);
+        block at, expected;
+        check_peer(socket, fake.texts[i], port_of(listener));
+        lport_socket_name(socket, at);
+        parse(i == 0 ? "::1" : "127.0.0.7", lport_address_port(at), expected);
+        cr_assert_arr_eq(at, expected, LPORT_ADDRESS_SIZE);
+        end_connected(dial, socket, listener);
+    }
+    cr_assert_eq(kind(lport_dial_open("both.test", 9, 1, LPORT_ANY, NULL, LPORT_TWO_LOCALS)),
+                 LPORT_INVALID);
+    check_nothing_left();
+}
+
+/* ATTEMPT of DIAL has failed at its own end, and that is EXPECTED at PORT. */
+static void check_own_failure(int64_t dial, int32_t attempt, const char *expected, int32_t port) {
+    block own, at;
+    parse(expected, port, at);
+    cr_assert_eq(lport_dial_attempt_own(dial, attempt, own), 1);
+    cr_assert_arr_eq(own, at, LPORT_ADDRESS_SIZE);
+}
+
+Test(dial_own, an_attempt_tells_whether_its_own_end_failed) {
+    block own;
+    int64_t listener = listen_at("127.0.0.7", 0, -1);
+    int32_t taken = port_of(listener);
+    fake.texts[0] = "127.0.0.2";
+    fake.texts[1] = have_inet6() ? "::1" : "127.0.0.3";
+    int64_t dial = dial_from("127.0.0.1", refusing_port(), LPORT_ANY, "127.0.0.7", taken);
+    cr_assert_eq(kind(finish_soon(dial)), LPORT_ADDRESS_IN_USE);
+    check_own_failure(dial, 0, "127.0.0.7", taken);
+    cr_assert_eq(kind(lport_dial_attempt_own(dial, 1, own)), LPORT_INVALID);
+    lport_dial_close(dial);
+
+    int64_t wide = lport_socket_listen((block){LPORT_ANY}, -1, 0);
+    dial = dial_from("both.test", refusing_port(), LPORT_ANY, "*", port_of(wide));
+    cr_assert_eq(kind(finish_soon(dial)), LPORT_ADDRESS_IN_USE);
+    check_own_failure(dial, 0, "0.0.0.0", port_of(wide));
+    check_own_failure(dial, 1, have_inet6() ? "::" : "0.0.0.0", port_of(wide));
+    lport_dial_close(dial);
+
+    dial = dial_from("127.0.0.1", refusing_port(), LPORT_ANY, "127.0.0.7", 0);
+    cr_assert_eq(kind(finish_soon(dial)), LPORT_CONNECTION_REFUSED);
+    cr_assert_eq(lport_dial_attempt_own(dial, 0, own), 0);
+    lport_dial_close(dial);
+    lport_socket_close(wide, 0);
+    lport_socket_close(listener, 0);
+    check_nothing_left();
+}
+
 Test(dial_own, several_attempts_share_one_local_port) {
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", NULL};
     uint8_t addresses[2 * LPORT_ADDRESS_SIZE];

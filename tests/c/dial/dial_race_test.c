@@ -63,7 +63,7 @@ Test(dial_race, the_second_address_follows_silence_after_250_ms) { /* behaviours
     cr_assert_lt(at_best(dial_behind_silence, NULL, 800 * MS), 800 * MS);
 }
 
-Test(dial_race, all_refused_lists_every_address) { /* behaviour 51 */
+Test(dial_race, all_refused_lists_every_address_in_the_order_given) { /* behaviour 51 */
     static const char *const texts[] = {"127.0.0.2", "127.0.0.3", "::1", "127.0.0.4", NULL};
     int32_t port = refusing_port();
     int32_t ports[] = {port, port, port, port};
@@ -71,9 +71,19 @@ Test(dial_race, all_refused_lists_every_address) { /* behaviour 51 */
     cr_assert_eq(kind(finish_soon(dial)), LPORT_CONNECTION_REFUSED);
     cr_assert_eq(lport_dial_count(dial), 4);
     check_attempt(dial, 0, "127.0.0.2", LPORT_CONNECTION_REFUSED);
+    check_attempt(dial, 1, "127.0.0.3", LPORT_CONNECTION_REFUSED);
+    check_attempt(dial, 2, "::1", refusal_of_inet6());
+    check_attempt(dial, 3, "127.0.0.4", LPORT_CONNECTION_REFUSED);
+    lport_dial_close(dial);
+
+    for (int i = 0; i < 4; i++) {
+        fake.texts[i] = texts[i];
+    }
+    dial = open_dial("all.test", port); /* the families of a name take turns */
+    cr_assert_eq(kind(finish_soon(dial)), LPORT_CONNECTION_REFUSED);
+    check_attempt(dial, 0, "127.0.0.2", LPORT_CONNECTION_REFUSED);
     check_attempt(dial, 1, "::1", refusal_of_inet6());
     check_attempt(dial, 2, "127.0.0.3", LPORT_CONNECTION_REFUSED);
-    check_attempt(dial, 3, "127.0.0.4", LPORT_CONNECTION_REFUSED);
     lport_dial_close(dial);
     check_nothing_left();
 }
