@@ -178,7 +178,9 @@ PROGRAM-ERROR."))
 (defun net-host (condition)
   "Return the host in CONDITION, a NETWORK, as a string; \"\" where there is none."
   (let ((host (network-host condition)))
-    (if (null host) "" (plain-text host))))
+    (cond ((null host) "")
+          ((and (consp host) (%proper-list-p host)) (list-text host))
+          (t (plain-text host)))))
 
 (defun net-port (condition)
   "Return the port in CONDITION, a NETWORK, as an integer; 0 where there is none or only a service."

@@ -55,7 +55,13 @@ preposition of its own where it is a list.")
   "FACT, a host or a port, as a line shows it, or NIL."
   (cond ((null fact) nil)
         ((equal fact "") "\"\"")
+        ((and (consp fact) (%proper-list-p fact)) (list-text fact))
         (t (plain-text fact))))
+
+(defun list-text (hosts)
+  "\"192.0.2.1 (and 2 more)\" for HOSTS, those of one connect."
+  (format nil "~A~@[ (and ~D more)~]" (plain-text (first hosts))
+          (and (rest hosts) (length (rest hosts)))))
 
 (defun host-text (condition)
   "The host in CONDITION as a line shows it, or NIL."
@@ -110,15 +116,28 @@ signalled it."
 
 (defconstant +most-attempts+ 16 "How many attempts a report lists.")
 
+(defun at-own-end-p (condition)
+  "True if CONDITION, of a connect, is of a bind that came before."
+  (eq (network-operation condition) :bind))
+
 (defun attempt-text (attempt condition)
   "\"192.0.2.1 connection refused\" for ATTEMPT; without the address if the caller gave just that
-one."
+one. With the own end, \"192.0.2.1 from 127.0.0.1:80 address in use\", where that is what failed."
   (destructuring-bind (address . failure) attempt
     (let ((address (plain-text address))
           (reason (reason-text failure)))
-      (if (equal address (host-text condition))
-          reason
-          (format nil "~A ~A" address reason)))))
+      (cond ((at-own-end-p failure)
+             (format nil "~A from ~A ~A" address (network-local failure) reason))
+            ((equal address (host-text condition)) reason)
+            (t (format nil "~A ~A" address reason))))))
+
+(defun one-failure-p (condition)
+  "True if CONDITION is of an own end, and the same for every attempt."
+  (and (at-own-end-p condition)
+       (every (lambda (attempt)
+                (and (at-own-end-p (cdr attempt))
+                     (eq (network-code (cdr attempt)) (network-code condition))))
+              (network-attempts condition))))
 
 (defun attempts-text (condition)
   "Every attempt and why it failed, or NIL."
@@ -134,7 +153,7 @@ one."
 (defun why-text (condition)
   "The reason; for a connect every attempt, and before them what is no failure of any of them."
   (let ((reason (reason-text condition)) (attempts (attempts-text condition)))
-    (cond ((or (null attempts) (equal attempts reason)) reason)
+    (cond ((or (null attempts) (equal attempts reason) (one-failure-p condition)) reason)
           ((typep condition 'connect-error) attempts)
           (t (format nil "~A; ~A" reason attempts)))))
 

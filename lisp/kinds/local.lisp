@@ -35,7 +35,7 @@ Source: unix(7)."
         (if (eq kind :datagram)
             (open-path-datagram block path settings)
             (dial-to (lambda () (open-path-dial block number))
-                     path nil (operation-deadline timeout) timeout settings kind))))))
+                     path nil (operation-deadline timeout) timeout settings :kind kind))))))
 
 (defun open-path-datagram (block path settings)
   "A datagram socket connected to the local name PATH, which is that in BLOCK."

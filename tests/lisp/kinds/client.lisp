@@ -161,7 +161,8 @@ those of WAIT-LONGER once they were asked for."
 
 (define-test client.leaves-no-dial ()
   (flet ((place ()
-           (let ((dial (port::open-dial (parse-address "127.0.0.1") 9 port.ffi:+lport-any+ nil 0)))
+           (let ((dial (port::open-dial (list (parse-address "127.0.0.1")) 9
+                                        port.ffi:+lport-any+ nil 0)))
              (prog1 (place-in dial)
                (port.ffi:lport-dial-close dial)))))
     (let ((number (unused-port)) (before (place)))
@@ -251,8 +252,12 @@ those of WAIT-LONGER once they were asked for."
               ("connect" "local host" (open-socket "127.0.0.1" 80 :local-host "192.0.2.77"))
               ("connect" "local host" (open-socket "127.0.0.1" 80 :local-host "192.0.2.77"
                                                                   :local-port ,(unused-port)))
+              ("connect" "local host" (open-socket "::1" 80 :local-host "127.0.0.1"))
+              ("connect" "local host" (open-socket "::1" 80 :local-host "127.0.0.1"
+                                                            :family :inet6))
               ("connect" "local port" (open-socket "127.0.0.1" 80 :local-host "127.0.0.1"
                                                                   :local-port ,(port-of taken)))
+              ("connect" "host" (open-socket '("127.0.0.1" "nobody.invalid") 80))
               ("connect" "port" (open-socket "127.0.0.1" "no-such-service"))
               ("connect" "local port" (open-socket "127.0.0.1" 80 :local-port "no-such-service"))
               ("resolve the host" "host" (open-socket "127.0.0.1" 80 :local-host "1.2.3"))
@@ -325,18 +330,21 @@ those of WAIT-LONGER once they were asked for."
 (define-test client.a-privileged-port-of-its-own ()
   (with-socket-server (server 0 :host "127.0.0.1")
     (with-datagram-socket (peer :host "127.0.0.1")
-      (dolist (call (list (lambda ()
-                            (open-socket "127.0.0.1" (port-of server) :local-port 81))
-                          (lambda ()
-                            (open-datagram-socket :port 81 :remote-host "127.0.0.1"
-                                                  :remote-port (own-port peer)))))
-        (let ((result (handler-case (funcall call)
-                        (network (condition) condition))))
-          (cond ((typep result 'network)
-                 (is (typep result 'permission-denied))
-                 (is-report result "own ports below 1024 need a privilege"))
-                (t (close result)
-                   (skip "this user may open privileged ports"))))))))
+      (loop for (line . call)
+              in (list (list* "bind to port 81 failed: permission denied (ports below 1024"
+                              (lambda ()
+                                (open-socket "127.0.0.1" (port-of server) :local-port 81)))
+                       (list* "own ports below 1024 need a privilege"
+                              (lambda ()
+                                (open-datagram-socket :port 81 :remote-host "127.0.0.1"
+                                                      :remote-port (own-port peer)))))
+            for result = (handler-case (funcall call)
+                           (network (condition) condition))
+            do (cond ((typep result 'network)
+                      (is (typep result 'permission-denied))
+                      (is-report result line))
+                     (t (close result)
+                        (skip "this user may open privileged ports")))))))
 
 (define-test client.another-value-of-a-privileged-port ()
   (with-socket-server (server 0 :host "127.0.0.1")
@@ -583,10 +591,134 @@ them agree, and fails for a reason where they do not."
                    '(or connect-error address-error resolve-error not-supported usage-error))
             "~S ~S ~S ~S" target family local own-port))))
 
-(define-test client.local-ends-that-are-not-ours (:behaviour 53)
+;;; What fails at the own end is told of that, with both ends.
+
+(defun is-own-failure (class line host port local remote condition)
+  "Check that CONDITION, of CLASS, with the report LINE, is of the own end HOST and PORT, that is
+LOCAL, of a connect to REMOTE."
+  (is (typep condition class) "~S" condition)
+  (is (equal (list :bind host port local remote)
+             (list (network-operation condition) (network-host condition) (network-port condition)
+                   (network-local condition) (network-remote condition))))
+  (is-report condition line))
+
+(define-test client.local-ends-that-are-not-ours (:behaviour (53 62))
   (with-socket-server (server 0 :host "127.0.0.1")
-    (is (typep (failure-of (open-socket "127.0.0.1" (port-of server) :local-host "192.0.2.9"))
-               'address-not-available))
-    (is (typep (failure-of (open-socket "127.0.0.1" (port-of server)
-                                        :local-host "127.0.0.1" :local-port (port-of server)))
-               'address-in-use))))
+    (let* ((number (port-of server)) (remote (format nil "127.0.0.1:~D" number)))
+      (loop for (class line host port local)
+              in `((address-not-available "bind to 192.0.2.9 failed: address not available"
+                                          "192.0.2.9" nil "192.0.2.9:0")
+                   (address-in-use ,(format nil "bind to 127.0.0.1 port ~D failed: address in use"
+                                            number)
+                                   "127.0.0.1" ,number ,remote)
+                   (address-in-use ,(format nil "bind to port ~D failed: address in use" number)
+                                   nil ,number ,(format nil "0.0.0.0:~D" number)))
+            do (let ((condition (failure-of (open-socket "127.0.0.1" number
+                                                         :local-host host :local-port port))))
+                 (is-own-failure class line host port local remote condition)
+                 (is (= 1 (length (network-attempts condition))))
+                 (destructuring-bind (address . failure) (first (network-attempts condition))
+                   (is (equal "127.0.0.1" (princ-to-string address)))
+                   (is-own-failure class line host port local remote failure)))))))
+
+(define-test client.local-end-of-some-attempts (:behaviour (51 53))
+  "The own port is taken at an address of one family, so that it is free for the other one; or at
+all of them."
+  (when (available '("::1"))
+    (with-socket-server (server 0 :host "::1" :reuse-address nil)
+      (let ((condition (failure-of (open-socket '("::1" "127.0.0.2") (unused-port)
+                                                :local-port (port-of server)))))
+        (is (typep condition 'connection-refused))
+        (is (equal '(:bind :connect)
+                   (loop for (nil . failure) in (network-attempts condition)
+                         collect (network-operation failure))))
+        (is-report condition (format nil "failed: ::1 from [::]:~D address in use; 127.0.0.2 ~
+                                          connection refused"
+                                     (port-of server))))))
+  (with-socket-server (server 0)
+    (let ((condition (failure-of (open-socket '("127.0.0.1" "127.0.0.2") (unused-port)
+                                              :local-port (port-of server)))))
+      (is (= 2 (length (network-attempts condition))))
+      (is-report condition (format nil "bind to port ~D failed: address in use" (port-of server)))
+      (is (not (find #\; (princ-to-string condition)))))))
+
+(define-test client.local-end-of-another-family (:behaviour 53)
+  (is-failure (address-not-available :address-not-available
+                                     "connect to ::1 port 80 failed: no address of family :INET, "
+                                     "that of the own end 127.0.0.1")
+    (open-socket "::1" 80 :local-host "127.0.0.1"))
+  (is-failure (address-not-available :address-not-available
+                                     "bind to 127.0.0.1 failed: expected an address of family "
+                                     ":INET6, got 127.0.0.1")
+    (open-socket "::1" 80 :local-host "127.0.0.1" :family :inet6))
+  (with-names ()
+    (is-failure (address-not-available :address-not-available
+                                       "connect to one.test port 80 failed: no address of family "
+                                       ":INET6, that of the own end six.test")
+      (open-socket "one.test" 80 :local-host "six.test"))))
+
+(define-test client.local-host-by-name-is-for-each-family (:behaviour 53)
+  (with-names ()
+    (with-socket-server (server 0)
+      (loop for (host . own) in (available '(("127.0.0.1" "127.0.0.2" "127.0.0.3") ("::1" "::1")))
+            do (with-open-socket (client host (port-of server) :local-host "many.test" :timeout 10)
+                 (is (member (nth-value 2 (socket-host/port client)) own :test #'string=)))))))
+
+;;; Lists of addresses
+
+(define-test client.a-list-of-addresses (:behaviour 51)
+  "They are tried in the order given, whatever their families are."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (dolist (hosts (list '("127.0.0.1")
+                         '("127.0.0.2" "127.0.0.1")
+                         (list "::1" (parse-address "127.0.0.2") 2130706433)
+                         (resolve "127.0.0.1")))
+      (with-open-socket (client hosts (port-of server))
+        (is (equal "127.0.0.1" (socket-host/port client)))))
+    (with-open-socket (client '("::1" "127.0.0.1") (port-of server)
+                              :family :inet :local-host "127.0.0.7")
+      (is (equal '("127.0.0.1" "127.0.0.7")
+                 (loop for host in (multiple-value-list (socket-host/port client)) by #'cddr
+                       collect host)))))
+  (let* ((hosts '("127.0.0.2" "127.0.0.3" "::1" "127.0.0.4"))
+         (number (unused-port))
+         (condition (failure-of (open-socket hosts number))))
+    (is (typep condition 'connection-refused))
+    (is (eq hosts (network-host condition)))
+    (is (equal "127.0.0.2 (and 3 more)" (net-host condition)))
+    (is (equal hosts (loop for (address) in (network-attempts condition)
+                           collect (princ-to-string address))))
+    (is-report condition (format nil "connect to 127.0.0.2 (and 3 more) port ~D failed: ~
+                                      127.0.0.2 connection refused; 127.0.0.3" number))
+    (is-failure (connection-refused :connection-refused
+                                    (format nil "connect to 127.0.0.2 port ~D failed: ~
+                                                 connection refused" number))
+      (open-socket '("127.0.0.2") number))))
+
+(define-test client.a-list-that-cannot-be-dialled (:behaviour 56)
+  (let ((before (lport-socket-count)))
+    (is (typep (is-failure (address-syntax :address-syntax "or a list of addresses, got NIL")
+                 (open-socket '() 80))
+               'type-error))
+    (is-failure (address-syntax :address-syntax
+                                "connect to nobody.invalid failed: expected an address in a list")
+      (open-socket '("127.0.0.1" "nobody.invalid") 80))
+    (is-failure (address-syntax :address-syntax "connect to 1.2.3 failed: expected an IPv4 address")
+      (open-socket '("127.0.0.1" "1.2.3") 80))
+    (is-failure (address-syntax :address-syntax "connect to fe80::1 failed" "the zone")
+      (open-socket '("127.0.0.1" "fe80::1") 80))
+    (is-failure (host-not-found :host-not-found
+                                "expected an address of family :INET6, got 127.0.0.1, 127.0.0.2")
+      (open-socket '("127.0.0.1" "127.0.0.2") 80 :family :inet6))
+    (let ((circular (list "127.0.0.1")))
+      (dolist (hosts (list '("127.0.0.1" . "::1") (setf (cdr circular) circular)
+                           '("127.0.0.1" nil) '(("127.0.0.1"))))
+        (is (typep (is-failure (usage-error :invalid "expected a" "got") (open-socket hosts 80))
+                   'type-error))))
+    (is (= before (lport-socket-count)))))
+
+(define-test client.another-list ()
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (handler-bind ((connection-refused (lambda (condition)
+                                         (use-value '("127.0.0.3" "127.0.0.1") condition))))
+      (close (open-socket '("127.0.0.2" "127.0.0.3") (port-of server))))))
