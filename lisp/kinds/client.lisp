@@ -8,9 +8,9 @@
 (defun open-socket (host port &rest options)
   "Connect to PORT of HOST and return a SOCKET, a stream of characters and octets.
 HOST: a name, every address of which is tried; a literal IPv4 or IPv6 address; an integer ipaddr; an
-address object; a list of at least one of these but names, which are tried in that order. PORT: 1
-to 65535, or the name of a service. BIN, the historical third argument: true means octets first of
-all, else characters; it is there if an odd number of arguments follows PORT.
+address object; a list of literals and address objects, at least one, that are tried in that order.
+PORT: 1 to 65535, or the name of a service. BIN, the historical third argument: true means octets
+first of all, else characters; it is there if an odd number of arguments follows PORT.
 TIMEOUT: seconds for names, every address and handshakes together (NIL: no limit). LOCAL-HOST and
 LOCAL-PORT: the own end (NIL: the system picks); of a name the first address of each family. FAMILY:
 :INET or :INET6, other addresses are left out (NIL: both). NODELAY: send small writes at once, see
@@ -132,8 +132,9 @@ holds for the look-up of HOST."
          (if (stringp target) target (list target))))))
 
 (defun listed-address (host)
-  "The address that HOST, in a list of them, is or spells."
-  (check-argument :connect host 'host-designator "an address in a list of them")
+  "The address that HOST, in a list of them, is or spells. An integer is none here, as a list of
+octets was not meant as many hosts."
+  (check-argument :connect host '(or string address) "an address in a list of them")
   (let ((target (host-designator host :connect)))
     (if (stringp target)
         (fail-syntax :connect host "an address in a list of them")
