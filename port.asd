@@ -109,6 +109,7 @@ what happened, nothing hangs for ever and nothing is lost."
                 :serial t
                 :components ((:file "service-clients")
                              (:file "service-threads")
+                             (:file "service-listeners")
                              (:file "service")))
                (:file "clocc")
                (:file "describe"))
@@ -219,6 +220,7 @@ what happened, nothing hangs for ever and nothing is lost."
                 :serial t
                 :components ((:file "service")
                              (:file "service-threads")
+                             (:file "service-listeners")
                              (:file "service-stop")
                              (:file "service-close")
                              (:file "service-load")

@@ -82,7 +82,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+
    #:+lport-descriptors-exhausted+ #:+lport-backlog-full+ #:+lport-end+
    #:+lport-option-writable+ #:+lport-option-none+ #:+lport-invalid+ #:+lport-not-supported+
-   #:+lport-address-syntax+ #:+lport-address-not-available+
+   #:+lport-address-syntax+ #:+lport-address-not-available+ #:+lport-address-in-use+
    #:+lport-service-not-found+))
 
 (defpackage :port

@@ -144,10 +144,11 @@ does not listen for streams. Source: fcntl(2), socket(7)."
                           &allow-other-keys)
   "Return the sockets that the service manager has opened for this process and handed over, a list
 in its order of SOCKET-SERVERs (DATAGRAM-SOCKETs for datagrams; a SOCKET for a service that gets its
-connections one by one), and as second value the list of their names, strings; NIL and NIL if there
-are none. The keywords are those of the connections, as for OPEN-SOCKET. The variables LISTEN_PID,
-LISTEN_FDS and LISTEN_FDNAMES are removed then, so a second call returns NIL and no child takes them
-for its own. Call it before other threads are started that read the environment.
+connections one by one; SERVE takes neither), and as second value the list of their names, strings;
+NIL and NIL if there are none. The keywords are those of the connections, as for OPEN-SOCKET. The
+variables LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES are removed then, so a second call returns NIL
+and no child takes them for its own. Call it before other threads are started that read the
+environment.
 Conditions: USAGE-ERROR, NOT-SUPPORTED if the variables or a descriptor are not what they should be;
 nothing is taken then. Source: sd_listen_fds(3), systemd.socket(5)."
   (declare (ignore bin element-type external-format input-timeout output-timeout))

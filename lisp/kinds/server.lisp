@@ -9,10 +9,11 @@
   "Listen for connections and return a SOCKET-SERVER.
 PORT: 1 to 65535 or the name of a service; NIL or 0: any free port, see SOCKET-SERVER-HOST/PORT. It
 may be left out in front of the keywords. HOST: a name, a literal, an ipaddr or an address of this
-machine (NIL or \"::\": every interface, IPv4 and IPv6 alike). FAMILY: :INET, or :INET6, which is
-IPv6 only (NIL: both). BACKLOG: how many connections the system queues while nobody accepts (NIL:
-the system's maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share the
-port with other sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are
+machine (NIL or \"::\": every interface, IPv4 and IPv6 alike). A server is one socket: of a name it
+listens on the first address alone, where SERVE listens on all of them. FAMILY: :INET, or :INET6,
+which is IPv6 only (NIL: both). BACKLOG: how many connections the system queues while nobody accepts
+\(NIL: the system's maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share
+the port with other sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are
 inherited by the connections. EXTERNAL-FORMAT: that of the connections.
 PROXY-PROTOCOL: T if each connection begins with a header of the PROXY protocol, version 1 or 2, as
 HAProxy and other proxies send it: SOCKET-HOST/PORT then gives the client behind the proxy and the
@@ -40,15 +41,11 @@ port. An even one that does has a mistake in what follows the port, which is fou
   (check-backlog backlog)
   (with-retry (port "listen" "port")
     (with-retry (host "listen" "host" 'address-not-available)
-      (let ((block (listening-block host (or port 0) family))
-            (flags (flags-of +lport-reuse-address+ reuse-address +lport-reuse-port+ reuse-port
-                             +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
-        (make-server (lambda ()
-                       (with-octets (pointer block)
-                         (lport-socket-listen pointer (or backlog -1) flags)))
-                     :host host :port port
-                     :settings (list :external-format external-format
-                                     :proxy-protocol proxy-protocol))))))
+      (opened (listen-at (listening-block host (or port 0) family)
+                         :backlog backlog :reuse-address reuse-address :reuse-port reuse-port
+                         :nodelay nodelay :keepalive keepalive
+                         :external-format external-format :proxy-protocol proxy-protocol)
+              :listen :host host :port port))))
 
 (setf *listen-keywords* (keywords-of 'listen-on))
 
@@ -77,14 +74,28 @@ connections."
   (make-instance 'socket-server :channel (make-channel :handle handle)
                                 :kind kind :settings settings :parsed parsed))
 
-(defun make-server (listen &key host port settings (kind :stream))
-  "The server around the handle that LISTEN returns; SETTINGS, a plist, are those of its
-connections, KIND is theirs."
+(defun try-server (listen settings &optional (kind :stream))
+  "The server around the handle that LISTEN returns, or the status that it returns; SETTINGS, a
+plist, are those of its connections, KIND is theirs."
   (let ((parsed (apply #'parse-settings settings)))
-    (opened (open-endpoint listen
-                           (lambda (handle)
-                             (make-listener handle kind settings parsed)))
-            :listen :host host :port port)))
+    (open-endpoint listen
+                   (lambda (handle)
+                     (make-listener handle kind settings parsed)))))
+
+(defun make-server (listen &key host port settings (kind :stream))
+  "As TRY-SERVER, for HOST and PORT as the user gave them; signals what the status says."
+  (opened (try-server listen settings kind) :listen :host host :port port))
+
+(defun listen-at (block &key backlog reuse-address reuse-port nodelay keepalive external-format
+                          proxy-protocol)
+  "The server that listens on BLOCK, or the status why there is none. The keywords as of
+OPEN-SOCKET-SERVER, checked."
+  (let ((flags (flags-of +lport-reuse-address+ reuse-address +lport-reuse-port+ reuse-port
+                         +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
+    (try-server (lambda ()
+                  (with-octets (pointer block)
+                    (lport-socket-listen pointer (or backlog -1) flags)))
+                (list :external-format external-format :proxy-protocol proxy-protocol))))
 
 (defun socket-accept (server &rest settings
                       &key bin wait element-type external-format input-timeout output-timeout

@@ -32,41 +32,6 @@ asked for; see SOCKET-SERVER-HOST/PORT. They are closed once the service has bee
 
 ;;; Starting
 
-(defun local-name-p (spec)
-  "True if SPEC names a local socket."
-  (or (pathnamep spec)
-      (and (stringp spec) (plusp (length spec)) (find (char spec 0) "/@"))))
-
-(defun open-listener (spec host keywords local-keywords)
-  "A new SOCKET-SERVER as SPEC, a port or a local name, asks for."
-  (if (local-name-p spec)
-      (apply #'open-unix-server spec local-keywords)
-      (apply #'open-socket-server spec :host host keywords)))
-
-(defun check-listener (server others)
-  "SERVER, a SOCKET-SERVER, if its connections are streams and it is none of OTHERS."
-  (cond ((not (eq (server-kind server) :stream))
-         (fail-as 'not-supported :serve :not-supported :socket server
-                  :message "expected a server of streams, got ~A" :arguments (list server)))
-        ((member server others)
-         (fail-as 'usage-error :serve :invalid :socket server
-                  :message "expected each server once, got ~A twice" :arguments (list server)))
-        (t server)))
-
-(defun open-listeners (specs hosts keywords local-keywords)
-  "Values: the SOCKET-SERVERs that SPECS ask for, each port on each of HOSTS; those of them that
-were opened here. If one cannot be opened none is."
-  (let ((all '()) (own '()) (done nil))
-    (unwind-protect
-         (dolist (spec specs (progn (setf done t) (values (nreverse all) own)))
-           (if (typep spec 'socket-server)
-               (push (check-listener spec all) all)
-               (dolist (host (if (local-name-p spec) '(nil) hosts))
-                 (push (open-listener spec host keywords local-keywords) own)
-                 (push (first own) all))))
-      (unless done
-        (mapc #'close own)))))
-
 (defun given (&rest plist)
   "PLIST without the keys whose values are NIL."
   (loop for (key value) on plist by #'cddr
@@ -82,9 +47,11 @@ were opened here. If one cannot be opened none is."
   "Listen on PORT, call FUNCTION with the SOCKET of each connection, on threads of the service,
 close it when FUNCTION returns, and return a SERVER at once; STOP-SERVER stops it.
 PORT: as for OPEN-SOCKET-SERVER (NIL or 0: any free one, see SERVER-LISTENERS); a pathname, or a
-string that begins with / or @: a local socket; a SOCKET-SERVER, such as one of ACTIVATED-SERVERS,
-which is closed with the service, and left open where this fails; or a list of these. HOST: as for
-OPEN-SOCKET-SERVER, or a list.
+string that begins with / or @: a local socket; a SOCKET-SERVER of streams, such as one of
+ACTIVATED-SERVERS, which is closed with the service, and left open where this fails; or a list of
+these. HOST: as for OPEN-SOCKET-SERVER, or a list. It listens on each address of a name, once, but
+for those that this machine has not, as long as it has one. A port is the same on all hosts and
+addresses, also one that the system picks.
 FUNCTION gets one argument and may block; what it writes is flushed when it returns. If it returns
 :AGAIN the connection is kept: it waits without a thread until it has input, its end or a failure,
 and then FUNCTION is called with it again, at once if there is buffered input. One that returns
@@ -117,7 +84,8 @@ FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODE
 for OPEN-SOCKET-SERVER; MODE as for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE,
 INPUT-TIMEOUT, OUTPUT-TIMEOUT as for SOCKET-ACCEPT.
 Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made;
-NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
+NOT-SUPPORTED, before anything is opened, for a socket that is no server of streams, and on a Lisp
+without threads."
   (check-own-keywords 'serve :serve options)
   (check-argument :serve function 'callable "a function of a socket")
   (check-argument :serve on-error '(or null callable) "a function of a condition and a socket")
@@ -127,6 +95,7 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
   (check-argument :serve max-connections '(or null (integer 1)) "1 or more connections, or NIL")
   (check-argument :serve name 'string "a name, a string")
+  (check-backlog backlog)
   (check-threads)
   (let ((span (span-of timeout))
         (settings (append (when (get-properties options '(:external-format)) ; else a server's own
@@ -138,8 +107,9 @@ NOT-SUPPORTED, before anything is opened, on a Lisp without threads."
     (multiple-value-bind (listeners own)
         (open-listeners (if (consp port) port (list port))
                         (if (consp host) host (list host))
-                        (list :backlog backlog :family family :reuse-address reuse-address
-                              :reuse-port reuse-port :nodelay nodelay :keepalive keepalive
+                        family
+                        (list :backlog backlog :reuse-address reuse-address :reuse-port reuse-port
+                              :nodelay nodelay :keepalive keepalive
                               :external-format external-format)
                         (list :backlog backlog :mode mode :external-format external-format))
       (start-service

@@ -590,13 +590,6 @@ not; what came without a line's end before that is served."
   (signals usage-error (serve #'echo-lines 0 :on-close 5))
   (signals type-error (serve #'echo-lines 0 :name :echo))
   (signals type-error (serve #'echo-lines "@port-test-nobody" :backlog -1))
-  (let ((packets (open-unix-server (format nil "@port-packets-~D" (process-id))
-                                   :kind :seqpacket)))
-    (is (eq packets (network-socket
-                     (is-failure (not-supported :not-supported
-                                                (format nil "of streams, got ~A" packets))
-                       (serve #'echo-lines packets)))))
-    (close packets))
   (signals type-error (stop-server "server"))
   (is (typep (failure-of (serve #'echo-lines "")) 'network))
   (signals type-error (serve #'echo-lines 0 :backlog -1))
