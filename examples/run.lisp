@@ -15,10 +15,10 @@
 
 (defun until-interrupted (server control &rest arguments)
   "Print how SERVER can be reached, CONTROL with ARGUMENTS, and let it serve until the user
-interrupts this thread, or it is ended; then stop it."
+interrupts this thread, or it is ended, or somebody else has stopped SERVER; then stop it."
   (format t "~&~?~%Ctrl-C ends it.~%" control arguments)
   (finish-output)
   (unwind-protect
-       (handler-case (loop (sleep 3600))
+       (handler-case (port:wait-for-server server)
          (#+sbcl sb-sys:interactive-interrupt #-sbcl serious-condition () nil))
     (port:stop-server server :drain 1)))

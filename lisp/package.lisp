@@ -139,7 +139,8 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   (:export #:poller #:make-poller #:poller-add #:poller-modify #:poller-remove #:poller-wait
            #:poller-wake #:wait-for-input)
   ;; services
-  (:export #:server #:serve #:stop-server #:server-listeners)
+  (:export #:server #:serve #:stop-server #:wait-for-server #:server-listeners
+           #:server-connections)
   ;; time
   (:export #:with-deadline #:call-with-deadline #:current-deadline #:socket-timeout
            #:socket-deadline)

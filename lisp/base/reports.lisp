@@ -39,6 +39,7 @@
     (:adopt "adopt a descriptor" nil)
     (:serve "serve" "on" :local :given)
     (:listeners "list the listeners" nil)
+    (:connections "list the connections" nil)
     (:stop "stop the service" nil)
     (:interfaces "list the interfaces" nil)
     (:host-name "read the host's name" nil))

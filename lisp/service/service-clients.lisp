@@ -68,6 +68,7 @@
   (ticker nil)
   (ticker-asleep nil)
   (wanted nil)                          ; the ticker is to help
+  (deserted nil)                        ; all listeners are closed; without the lock
   (paused nil)                          ; the listeners are not looked at
   (resume-at +never+ :type moment)      ; when they are again, whatever happens
   (sweep-at +never+ :type moment)       ; when the parked are next looked at for their timeouts
@@ -128,6 +129,8 @@ to be told it goes into the queue for that, so that it is a thread of the servic
         (append-clients service client client)
         (when (zerop (service-thread-count service)) ; the service has just stopped
           (add-thread service)))
+      (when (service-deserted service)
+        (lport-poller-wake (channel-handle (service-set service))))
       (when (service-stopping service)
         (%condition-broadcast (service-end-condition service))))))
 
@@ -241,6 +244,24 @@ thread that has it will, and PARK looks whether it is closed."
       (lport-poller-wake (channel-handle (service-set service))))))
 
 ;;; Listeners
+
+(defun note-listener (service listener)
+  "See to it that SERVICE hears of it when LISTENER is closed, as does whoever else had it before."
+  (let* ((channel (endpoint-channel listener)) (before (channel-keeper channel)))
+    (flet ((gone ()
+             (when before
+               (funcall (the function before)))
+             (listener-gone service)))
+      (setf (channel-keeper channel) #'gone)
+      (when (channel-closing channel)
+        (listener-gone service)))))
+
+(defun listener-gone (service)
+  "A listener has been closed: the leader looks whether that was the last, and who is still here."
+  (unless (find-if-not #'channel-closing (service-listeners service)
+                       :key (lambda (row) (endpoint-channel (car row))))
+    (setf (service-deserted service) t)
+    (lport-poller-wake (channel-handle (service-set service)))))
 
 (defun set-listeners-interest (service interest)
   "With the lock held."

@@ -71,8 +71,26 @@ served now, linked, the first and the last; NIL and NIL for none."
         (%with-lock ((service-lock service))
           (append-clients service first last))))
     (look-at-clock service)
+    (when (service-deserted service)
+      (end-if-empty service))
     (when (consp (service-failure service))
       (tell-of-failure service))))
+
+(defun let-threads-end (service)
+  "Every thread looks at the queue for the last time. With the lock held; who leads is to be woken."
+  (setf (service-ending service) t)
+  (rouse-idlers service)
+  (%condition-notify (service-tick-condition service)))
+
+(defun end-if-empty (service)
+  "Nobody can come any more: if nobody is here either, stop. To be called by the leader, who alone
+accepts: so no connection is between its backlog and the table."
+  (%with-lock ((service-lock service))
+    (when (and (zerop (service-client-count service))
+               (not (service-stopping service)))
+      (setf (service-stopping service) t)
+      (let-threads-end service)
+      (%condition-broadcast (service-end-condition service)))))
 
 (defun tell-of-failure (service)
   "Tell the hook of the failed accept that this thread has met as the leader. Somebody else leads

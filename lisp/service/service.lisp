@@ -1,5 +1,5 @@
-;;;; service - SERVE and STOP-SERVER, and the SERVER between them. How it works is told in
-;;;; service-clients.lisp.
+;;;; service - SERVE, STOP-SERVER and WAIT-FOR-SERVER, and the SERVER between them. How it works is
+;;;; told in service-clients.lisp.
 ;;;;
 ;;;; Invariant: a SERVER exists only once its listeners are open and it has a thread; where that
 ;;;; fails nothing is left open. Whoever stops it sets a mark first, and looks then for what to end
@@ -10,7 +10,8 @@
 
 (defclass server ()
   ((service :initarg :service :reader server-service :type service))
-  (:documentation "A running service. Made by SERVE; STOP-SERVER stops it."))
+  (:documentation "A running service. Made by SERVE; STOP-SERVER stops it, WAIT-FOR-SERVER waits for
+its end."))
 
 (defmethod print-object ((server server) stream)
   (let ((service (server-service server)))
@@ -29,6 +30,29 @@
   "Return the SOCKET-SERVERs of SERVER, as SERVE returned it, a list in the order in which they were
 asked for; see SOCKET-SERVER-HOST/PORT. They are closed once the service has been stopped."
   (mapcar #'car (service-listeners (check-service server :listeners))))
+
+(defun server-connections (server)
+  "Return the SOCKETs of SERVER, as SERVE returned it, that are open connections of the service now,
+whether its function is at work on them or they wait: a new list, in no order. Second value: how
+many of them are with a thread. It is a snapshot: others may have come and gone by the time that it
+is looked at. Who only looks may ask each for its SOCKET-HOST/PORT or SOCKET-INFO; what is read or
+written belongs to the function. CLOSE ends one, from any thread: its wait, or the call of the
+function, which gets SOCKET-CLOSED; then the service forgets it, and its ON-CLOSE is told."
+  (let ((service (check-service server :connections)) (sockets '()) (busy 0))
+    (flet ((open-p (client)
+             (not (or (eq (client-state client) :closed)
+                      (channel-closing (client-connection client))))))
+      (%with-lock ((service-lock service))
+        (loop for client across (service-clients service)
+              when (and client (open-p client))
+                do (push (client-socket client) sockets)
+                   (unless (eq (client-state client) :parked)
+                     (incf busy)))
+        (loop for client = (service-first service) then (client-next client)
+              while client
+              when (open-p client)
+                do (decf busy))))
+    (values sockets busy)))
 
 ;;; Starting
 
@@ -83,6 +107,7 @@ connection is aborted, and ON-ERROR gets the PROXY-ERROR.
 FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODELAY, KEEPALIVE as
 for OPEN-SOCKET-SERVER; MODE as for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE,
 INPUT-TIMEOUT, OUTPUT-TIMEOUT as for SOCKET-ACCEPT.
+Once all its listeners have been closed, by whomever, the service ends with its last connection.
 Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made;
 NOT-SUPPORTED, before anything is opened, for a socket that is no server of streams, and on a Lisp
 without threads."
@@ -155,7 +180,8 @@ knows, are closed."
                                               (endpoint-handle listener)
                                               +lport-input+)))
                 (when (minusp status)
-                  (fail status :serve :socket listener))))
+                  (fail status :serve :socket listener)))
+              (note-listener new listener))
             (call-deferred
               (%with-lock ((service-lock new))
                 (add-thread new))
@@ -220,9 +246,7 @@ passed."
 (defun end-threads (service)
   "Every thread looks at the queue for the last time."
   (%with-lock ((service-lock service))
-    (setf (service-ending service) t)
-    (rouse-idlers service)
-    (%condition-notify (service-tick-condition service)))
+    (let-threads-end service))
   (lport-poller-wake (channel-handle (service-set service))))
 
 ;;; A function may stop its own service. Its connection and its thread are left to it, by others
@@ -284,6 +308,8 @@ that is no client yet. With the lock held."
       (let ((seconds (seconds-until moment)))
         (when (eql seconds 0.0d0)
           (return nil))
+        (when (service-starting service) ; one that is killed now tells nobody
+          (setf seconds (sooner seconds *start-piece*)))
         (%condition-wait (service-end-condition service) (service-lock service) seconds)))))
 
 (defun abort-clients (service)
@@ -325,6 +351,44 @@ as with a DRAIN of 0."
          (call-deferred (close-set service)))))))
 
 (note-keywords 'stop-server)
+
+;;; Waiting for the end
+
+(defun running-p (service)
+  "True until every thread of SERVICE has ended, those that stop it too. With the lock held."
+  (forget-stillborn service)
+  (not (and (service-ending service) (zerop (service-thread-count service)))))
+
+(defun check-stranger (service)
+  "Signal a USAGE-ERROR on a thread of SERVICE, which would wait for itself."
+  (when (%with-lock ((service-lock service))
+          (member (%current-thread) (service-threads service)))
+    (fail-as 'usage-error :wait :invalid
+             :message "expected a thread that is none of the service's own, which would wait for ~
+                       itself; STOP-SERVER may be called there")))
+
+(defun wait-for-server (server &rest options &key timeout &allow-other-keys)
+  "Wait until SERVER, as SERVE returned it, has stopped, and return true: until STOP-SERVER or CLOSE
+has been called, by any thread, or all its listeners have been closed and its last connection has
+ended, and every thread of it has ended. NIL when TIMEOUT seconds (NIL: no limit) pass before. It
+stops nothing itself. A program whose main thread does nothing else ends with its service.
+Conditions: TIMEOUT, when the deadline of WITH-DEADLINE passes; USAGE-ERROR on a thread of the
+service, which would wait for itself. Restart: WAIT-LONGER."
+  (check-own-keywords 'wait-for-server :wait options)
+  (let ((service (check-service server :wait))
+        (until (moment-after timeout))
+        (limit *deadline*)
+        (seconds *deadline-seconds*))
+    (check-stranger service)
+    (announce-wait)
+    (flet ((failed (status)
+             (status-condition status :wait :seconds seconds)))
+      (loop
+        (multiple-value-setq (limit seconds) (check-moment limit #'failed seconds))
+        (cond ((wait-for-end service #'running-p (min until limit)) (return t))
+              ((passed-p until) (return nil)))))))
+
+(note-keywords 'wait-for-server)
 
 (defmethod close ((server server) &key abort)
   (if abort

@@ -143,6 +143,8 @@ Returns the condition."
       (loop for (phrase . calls) in
             `(("stop the service" (stop-server 3) (stop-server 3 :drains 1))
               ("list the listeners" (server-listeners 3))
+              ("list the connections" (server-connections 3))
+              ("wait" (wait-for-server 3))
               ("name the ends" (socket-string 3) (socket-host/port 3) (socket-server-host/port 3)
                                (socket-proxy-host/port 3))
               ("get the descriptor" (socket-descriptor 3))

@@ -197,3 +197,53 @@ with, those that waited, and those at work."
         (dotimes (i 10)
           (is (equal "y" (ask other "y")))))
       (sb-thread:signal-semaphore gate 10))))
+
+;;; The connections that are open
+
+(defun is-connected (server busy &rest clients)
+  "Check that the connections of SERVER are those of CLIENTS, BUSY of which are with a thread; they
+are the value, in the same order."
+  (flet ((from-there (ends)
+           (append (cddr ends) (subseq ends 0 2))))
+    (multiple-value-bind (sockets count) (server-connections server)
+      (let ((found (loop for client in clients
+                         collect (find (from-there (ends client)) sockets
+                                       :key #'ends :test #'equal))))
+        (is (not (member nil found)))
+        (is (= (length clients) (length sockets)))
+        (is (= busy count))
+        found))))
+
+(define-test service.connections-are-those-that-are-open (:weather nil) ; in which one is not queued
+  "Those at work, in the queue, and parked; whoever closes one from outside is told of by the hook
+of closes, and by nobody else."
+  (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)) (heard (list nil))
+        (text (make-string-output-stream)))
+    (flet ((hear (socket)
+             (sb-ext:atomic-push socket (car heard))))
+      (call-with-errors-in
+       text
+       (lambda ()
+         (with-service (server number (held-echo inside gate) :threads 1 :on-close #'hear)
+           (is-connected server 0)
+           (with-open-stream (parked (parked-client server number))
+             (is-connected server 0 parked)
+             (leave-queued server)
+             (with-open-socket (busy "127.0.0.1" number :input-timeout 10)
+               (with-open-socket (queued "127.0.0.1" number :input-timeout 10)
+                 (say busy "wait")
+                 (port::resume-listeners (service-of server))
+                 (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+                 (let* ((clients (list parked busy queued))
+                        (sockets (apply #'is-connected server 1 clients)))
+                   (loop for (socket . others) on sockets
+                         for (client . more) on clients
+                         do (close socket)
+                            (is (null (read-line client nil)))
+                            (is (equal others
+                                       (apply #'is-connected server (if (rest more) 1 0) more))))
+                   (sb-thread:signal-semaphore gate)
+                   (is-true (wait-until (lambda () (= 3 (length (car heard))))))
+                   (is (null (set-difference sockets (car heard))))))))
+           (is (equal "again" (ask-once number "again")))))))
+    (is (equal "" (get-output-stream-string text)))))

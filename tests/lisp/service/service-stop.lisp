@@ -600,3 +600,156 @@ nor end."
           (sb-thread:signal-semaphore gate)
           (is-answered-and-ended own "wait"))
         (is-true (wait-until (lambda () (null (what-is-left-in server)))))))))
+
+;;; Waiting for the end
+
+(define-test service.wait-for-its-end (:behaviour 4)
+  "Whoever waits goes on when the last thread has ended, whoever has stopped the service; at once
+where that has been before."
+  (let* ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore))
+         (server (serve (held-echo inside gate) 0 :host "127.0.0.1"))
+         (waiter (in-thread (lambda () (wait-for-server server)))))
+    (is (null (wait-for-server server :timeout 0)))
+    (multiple-value-bind (seconds ended)
+        (seconds-of (lambda () (with-deadline (60) (wait-for-server server :timeout 0.1))))
+      (is (null ended))
+      (is (<= 0.1 seconds 4)))
+    (with-open-socket (busy "127.0.0.1" (port-of (first (server-listeners server))))
+      (keep-busy busy inside)
+      (let ((port::*close-limit* 0.1))
+        (is (null (stop-server server :drain 0))))
+      (is (null (wait-for-server server :timeout 0.1)))
+      (is-true (sb-thread:thread-alive-p waiter))
+      (sb-thread:signal-semaphore gate)
+      (is (eq t (wait-for-server server :timeout 10)))
+      (is (eq t (join waiter))))
+    (is (eq t (wait-for-server server :timeout 0)))
+    (is-true (stop-server server))))
+
+(define-test service.wait-for-its-end-by-a-deadline (:behaviour (3 4))
+  "The deadline of the thread that waits is a failure, and one can wait longer."
+  (with-service (server number #'echo-lines)
+    (let ((condition (is-failure (timeout :timed-out "wait failed: timed out (0.05 s)")
+                       (with-deadline (0.05) (wait-for-server server :timeout 60)))))
+      (is (eq :wait (network-operation condition)))
+      (is (= 0.05 (timeout-time condition))))
+    (is-failure (timeout :timed-out) (with-deadline (0) (wait-for-server server)))
+    (let ((count 0))
+      (is (null (handler-bind ((timeout (lambda (condition)
+                                          (incf count)
+                                          (wait-longer (and (< count 3) 0.05) condition))))
+                  (with-deadline (0.05) (wait-for-server server :timeout 0.3)))))
+      (is (= 3 count)))
+    (signals type-error (wait-for-server server :timeout -1))
+    (is-failure (usage-error :invalid "among :TIMEOUT") (wait-for-server server :wait 1))))
+
+(define-test service.wait-for-its-end-by-itself ()
+  "A function, or a hook, that waits for its own service would wait for ever; for another it may."
+  (let ((reports '()) (server nil) (other (serve #'echo-lines 0 :host "127.0.0.1")))
+    (flet ((wait (socket)
+             (push (failure-of (wait-for-server server)) reports)
+             (when (open-stream-p socket)
+               (format socket "~A~%" (wait-for-server other :timeout 0)))))
+      (setf server (serve #'wait 0 :host "127.0.0.1" :on-close #'wait))
+      (with-open-socket (client "127.0.0.1" (port-of (first (server-listeners server)))
+                                :input-timeout 10)
+        (is-answered-and-ended client "NIL"))
+      (is-true (wait-until (lambda () (rest reports))))
+      (dolist (report reports)
+        (is (typep report 'usage-error))
+        (is-report report "wait failed: expected a thread that is none of the service's own"))
+      (is-true (stop-server server))
+      (is-true (stop-server other)))))
+
+(defun waiting-thread (server)
+  "A thread that is in WAIT-FOR-SERVER, and returns what that does or what is thrown to OUT."
+  (let* ((inside (sb-thread:make-semaphore))
+         (lock (port::service-lock (service-of server)))
+         (thread (in-thread
+                  (lambda ()
+                    (let ((self sb-thread:*current-thread*))
+                      (sb-int:encapsulate 'port::%condition-wait 'test
+                                          (lambda (function &rest arguments)
+                                            (when (eq self sb-thread:*current-thread*)
+                                              (sb-thread:signal-semaphore inside))
+                                            (apply function arguments))))
+                    (catch 'out (wait-for-server server))))))
+    (unwind-protect (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+      (sb-int:unencapsulate 'port::%condition-wait 'test))
+    (port::%with-lock (lock))           ; which it gives up as it begins to wait
+    thread))
+
+(define-test service.wait-for-its-end-unwound (:behaviour 26)
+  "What interrupts the wait may leave it, or stop the service."
+  (let ((server (serve #'echo-lines 0 :host "127.0.0.1")) (stopped nil))
+    (let ((thread (waiting-thread server)))
+      (sb-thread:interrupt-thread thread (lambda () (throw 'out :unwound)))
+      (is (eq :unwound (join thread))))
+    (let ((thread (waiting-thread server)))
+      (sb-thread:interrupt-thread thread (lambda () (setf stopped (stop-server server))))
+      (is (eq t (join thread)))
+      (is (eq t stopped)))))
+
+(define-test service.ends-with-its-listeners (:behaviour 15)
+  "Once they have been closed nobody new comes in; who is there is served to his end, and then the
+service ends by itself."
+  (let* ((path (temporary-path))
+         (server (serve #'echo-one-line (list 0 path) :host "127.0.0.1" :threads 2))
+         (listeners (server-listeners server)))
+    (with-open-stream (parked (parked-client server (port-of (first listeners))))
+      (close (second listeners))
+      (with-open-socket (half "127.0.0.1" (port-of (first listeners)) :input-timeout 10)
+        (write-string "begun " half)
+        (finish-output half)
+        (is-true (wait-until (lambda () (= 2 (client-count server)))))
+        (close (first listeners))
+        (is (null (wait-for-server server :timeout 0.1)))
+        (dotimes (i 3)
+          (is (equal "x" (ask parked "x"))))
+        (is (equal "begun y" (ask half "y"))))
+      (is (equal "x" (ask parked "x")))
+      (is (null (wait-for-server server :timeout 0.1))))
+    (is-true (wait-for-server server :timeout 10))
+    (is (null (what-is-left-in server)))
+    (is (search "stopped" (princ-to-string server)))
+    (is-true (stop-server server))))
+
+(define-test service.ends-with-the-listeners-that-others-serve-too ()
+  "The one listener of two services, and of one that nobody is connected to."
+  (let* ((listener (open-socket-server 0 :host "127.0.0.1"))
+         (servers (list (serve #'echo-one-line listener) (serve #'echo-one-line listener))))
+    (dolist (server servers)
+      (is (null (wait-for-server server :timeout 0))))
+    (close listener)
+    (dolist (server servers)
+      (is-true (wait-for-server server :timeout 10))
+      (is (null (what-is-left-in server))))))
+
+(define-test service.a-script-ends-with-its-service (:limit 60)
+  "A program that waits for its service does not end before, and ends then."
+  (let ((child (uiop:launch-program
+                (lisp-command
+                 (append (loading (here))
+                         (list "(defvar *server*
+                                  (port:serve (lambda (socket)
+                                                (read-line socket)
+                                                (port:stop-server *server*)
+                                                (write-line \"stopped\" socket))
+                                              0 :host \"127.0.0.1\"))"
+                               "(progn (print (nth-value 1 (port:socket-server-host/port
+                                                            (first (port:server-listeners
+                                                                    *server*)))))
+                                       (finish-output)
+                                       (print (port:wait-for-server *server*)))")))
+                :output :stream)))
+    (unwind-protect
+         (let ((output (uiop:process-info-output child)))
+           (with-open-socket (client "127.0.0.1" (read output) :input-timeout 10)
+             (is-true (uiop:process-alive-p child))
+             (is (equal "stopped" (ask client "stop"))))
+           (is (eq t (read output)))
+           (is (eql 0 (uiop:wait-process child))))
+      (when (uiop:process-alive-p child)
+        (uiop:terminate-process child :urgent t))
+      (uiop:wait-process child)
+      (uiop:close-streams child))))
