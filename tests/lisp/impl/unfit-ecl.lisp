@@ -23,7 +23,8 @@
          "library.read-only-sources" "library.moved-executable"
          "library.compiled-under-any-printer-and-policy"
          "library.make-loads-its-own-checkout" "octets.vectors-beyond-an-int"
-         "service.several-processes" "service.ten-thousand-at-the-limit" "service.slow-hook"
+         "service.several-processes" "service.a-script-ends-with-its-service"
+         "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
         ("ECL promises nothing of threads that are killed"
