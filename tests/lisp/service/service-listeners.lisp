@@ -50,7 +50,8 @@
 (define-test service.listens-on-an-address-once ()
   (with-addresses ("127.0.0.2" "::ffff:127.0.0.2" "127.0.0.3")
     (is (equal '("127.0.0.1" "127.0.0.2" "127.0.0.3")
-               (hosts-served 0 :host '("127.0.0.1" "two.test" "127.0.0.3" "127.0.0.1"))))))
+               (hosts-served 0 :host '("127.0.0.1" "two.test" "127.0.0.3" "127.0.0.1")))))
+  (is (equal (hosts-served 0) (hosts-served 0 :host '("::" nil "0:0::0")))))
 
 (define-test service.leaves-out-addresses-that-are-not-there ()
   "Those of a name that this machine has not, or whose family it has not, as long as one is left."
