@@ -50,6 +50,15 @@
  *            with a zero octet is a Linux abstract name; one of length 0 is unnamed; any other is a
  *            path, and has no zero octet.
  *
+ * Settings  are options that a function sets on each socket that it makes, once it has made it:
+ *   before it is bound, connected, or listens, and after what FLAGS say, which they may change.
+ *   They are rows of LPORT_SETTING_SIZE octets, one after the other, in the order in which they are
+ *   set. One that cannot be set makes the function fail with what lport_option_set says;
+ *   lport_status_option tells which it was, and nothing is left behind. A row:
+ *          octets 0-3: the option, as in lport_option_name, most significant first
+ *          octets 4-7: of a text its length, most significant first
+ *          octets 8-: a number of 8 octets, most significant first, or the text
+ *
  * Forks.  After fork() a child may use and close the sockets it inherited. A plain close in one of
  *   the two processes sends nothing as long as the other has the socket open. The settings of a
  *   shared socket are shared too: if a child closes one with a time to linger, or with LPORT_RESET,
@@ -80,6 +89,7 @@ extern "C" {
 
 #define LPORT_ADDRESS_SIZE 120 /* octets of an address block */
 #define LPORT_TEXT_SIZE    128 /* octets that hold the text of any address or status */
+#define LPORT_SETTING_SIZE 24  /* octets of a setting */
 
 /* Families */
 enum {
@@ -228,6 +238,10 @@ LPORT_API int32_t lport_status_kind(int64_t status);
 
 /* [pure] The errno in STATUS, or 0 where the failure has none. */
 LPORT_API int32_t lport_status_errno(int64_t status);
+
+/* [pure] The index of the option that could not be set, where STATUS is that of a setting; -1 for
+ * every other status. */
+LPORT_API int32_t lport_status_option(int64_t status);
 
 /* [pure] One short phrase in lower case for STATUS, such as "connection refused", into TEXT. For
  * LPORT_OTHER, LPORT_CONNECTION_LOST, LPORT_CONNECT_FAILED and LPORT_BUFFERS_EXHAUSTED the system's
@@ -378,11 +392,12 @@ LPORT_API int64_t lport_wait_wake(int64_t socket, int32_t interest);
  * that takes IPv4 too, or an IPv4 one where the system has no IPv6. An IPv6 address, `::` among
  * them, takes IPv6 alone; an IPv4-mapped one is the IPv4 address. Port 0: the system picks. For a
  * local name see lport_local_listen. BACKLOG 0 or more; below 0: the system's maximum. FLAGS:
- * LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY, and _NODELAY _KEEPALIVE, which connections inherit.
- * Returns the socket. LPORT_ADDRESS_IN_USE, LPORT_ADDRESS_NOT_AVAILABLE, LPORT_PERMISSION_DENIED,
- * LPORT_NOT_SUPPORTED, and the exhausted ones; then nothing is left behind.
- * Source: socket(2) bind(2) listen(2). */
-LPORT_API int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t flags);
+ * LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY, and _NODELAY _KEEPALIVE, which connections inherit, as
+ * most of COUNT settings at SETTINGS. Returns the socket. LPORT_ADDRESS_IN_USE,
+ * LPORT_ADDRESS_NOT_AVAILABLE, LPORT_PERMISSION_DENIED, LPORT_NOT_SUPPORTED, and the exhausted
+ * ones; then nothing is left behind. Source: socket(2) bind(2) listen(2). */
+LPORT_API int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t flags,
+                                      const uint8_t *settings, int32_t count);
 
 /* [nowait] The next connection in the queue of LISTENER, as a socket, and its peer's address into
  * PEER unless that is NULL (IPv4-mapped as IPv4). A connection that died while it waited is skipped
@@ -420,12 +435,13 @@ LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
  * the system pick an abstract one. FLAGS: LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY _BROADCAST
  * _JOINED. The last lets the system hand over messages of one length from one sender as one, where
  * it knows how to, which lport_datagram_receive_batch takes apart; no other function receives on
- * such a socket.
+ * such a socket. COUNT settings are at SETTINGS.
  * LPORT_INVALID: LOCAL and REMOTE are of different families. Else as lport_socket_listen, and what
  * a connect may meet (LPORT_NETWORK_UNREACHABLE ...); nothing is left behind. For a local name with
  * a mode and without stale files see lport_local_listen. Source: socket(2) bind(2) connect(2)
  * udp(7). */
-LPORT_API int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags);
+LPORT_API int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags,
+                                      const uint8_t *settings, int32_t count);
 
 /* [nowait] Sends the LEN octets at OCTETS as one message, to ADDRESS, or where SOCKET is connected
  * to if that is NULL; LEN. LPORT_WOULD_BLOCK: wait for LPORT_OUTPUT. LPORT_BACKLOG_FULL: the
@@ -486,13 +502,15 @@ LPORT_API int64_t lport_datagram_leave(int64_t socket, const uint8_t *group, int
 /* [nowait] A listening socket of KIND (LPORT_STREAM, LPORT_SEQPACKET), or a bound one
  * (LPORT_DATAGRAM), on the local name ADDRESS. MODE: permission bits for the path, or below 0 for
  * what the umask says. With LPORT_UNLINK in FLAGS a stale path (a socket that refuses connections)
- * is removed first, a live one and other files never. LPORT_ADDRESS_IN_USE, LPORT_PATH_TAKEN,
+ * is removed first, a live one and other files never. COUNT settings are at SETTINGS.
+ * LPORT_ADDRESS_IN_USE, LPORT_PATH_TAKEN,
  * LPORT_PATH_UNUSABLE, LPORT_PERMISSION_DENIED ...; LPORT_DESCRIPTORS_EXHAUSTED and its kin, also
  * where it could not be looked whether a path is stale; nothing is left behind. (Of two that start
  * at the same moment on one stale path, one may take it from the other, whose file it finds where
  * it found the stale one.) Source: unix(7). */
 LPORT_API int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog,
-                                     int32_t mode, int32_t flags);
+                                     int32_t mode, int32_t flags, const uint8_t *settings,
+                                     int32_t count);
 
 /* [nowait] Who is at the other end of SOCKET, a local one: process, user and group, as they were
  * when it connected, or made the pair, into the three numbers of IDENTITY. Returns 0.
@@ -819,6 +837,12 @@ LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, in
  * of an attempt that does not win goes with it, and that of the winner stays. */
 LPORT_API int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32_t kind,
                                             const uint8_t *local, int32_t flags);
+
+/* [nowait] Gives every attempt of DIAL the COUNT settings at SETTINGS; once, before the first step.
+ * An attempt whose socket cannot have one of them has failed with that, and sends nothing; others
+ * go on, so with an option for IPv6 alone only addresses of IPv6 are reached. 0.
+ * LPORT_MEMORY_EXHAUSTED. LPORT_INVALID: it has some. */
+LPORT_API int64_t lport_dial_set(int64_t dial, const uint8_t *settings, int32_t count);
 
 /* [nowait] Does what can be done now. Returns the connected socket, which is the caller's from here
  * on; LPORT_IN_PROGRESS: wait and step again; or the failure that tells most once every address has

@@ -15,7 +15,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:null-pointer #:utf8-octets #:with-optional-octets #:close-descriptor
    ;; abi, status, clock, fence
    #:lport-version #:lport-abi #:lport-manifest
-   #:lport-status-make #:lport-status-kind #:lport-status-errno #:lport-status-text
+   #:lport-status-make #:lport-status-kind #:lport-status-errno #:lport-status-option
+   #:lport-status-text
    #:lport-kind-name #:lport-kind-condition #:lport-clock-now #:lport-clock-after
    #:lport-fence #:lport-fence-prepare
    ;; address
@@ -63,10 +64,12 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-resolve-open #:lport-resolve-reverse #:lport-resolve-wait #:lport-resolve-count
    #:lport-resolve-address #:lport-resolve-name #:lport-resolve-close #:lport-service-find
    #:lport-service-list
-   #:lport-dial-open #:lport-dial-open-addresses #:lport-dial-step #:lport-dial-wait
-   #:lport-dial-count #:lport-dial-attempt #:lport-dial-attempt-own #:lport-dial-close
+   #:lport-dial-open #:lport-dial-open-addresses #:lport-dial-set #:lport-dial-step
+   #:lport-dial-wait #:lport-dial-count #:lport-dial-attempt #:lport-dial-attempt-own
+   #:lport-dial-close
    ;; constants
-   #:+lport-abi+ #:+lport-never+ #:+lport-address-size+ #:+lport-text-size+ #:+lport-text-scale+
+   #:+lport-abi+ #:+lport-never+ #:+lport-address-size+ #:+lport-text-size+ #:+lport-setting-size+
+   #:+lport-text-scale+
    #:+lport-any+ #:+lport-local+ #:+lport-inet+ #:+lport-inet6+
    #:+lport-stream+ #:+lport-datagram+ #:+lport-seqpacket+
    #:+lport-input+ #:+lport-output+ #:+lport-hangup+

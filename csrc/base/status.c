@@ -1,8 +1,8 @@
 /* status - kinds, and the system's numbers mapped to them (layer 0). Stands on sink.
  * See libport.h.
  *
- * A status is -(kind << 24 | domain << 16 | number). The domain says whose number it is: an errno,
- * or an EAI_ code without its sign.
+ * A status is -(option << 32 | kind << 24 | domain << 16 | number). The domain says whose number it
+ * is: an errno, or an EAI_ code without its sign. The option is an index from 1 on, 0 for none.
  *
  * Invariant: every kind has one row in `kinds`, and no number of the system gets its meaning
  * anywhere but in `errnos`, `gais` and `hosts`. */
@@ -19,7 +19,15 @@
 
 enum { DOMAIN_SYSTEM = 0, DOMAIN_RESOLVER = 1 };
 
-enum { NUMBER_BITS = 16, NUMBER_MAX = 0xffff, KIND_SHIFT = 24, CONTEXTS = LPORT_IN_TCP + 1 };
+enum {
+    NUMBER_BITS = 16,
+    NUMBER_MAX = 0xffff,
+    KIND_SHIFT = 24,
+    KIND_MASK = 0xff,
+    OPTION_SHIFT = 32,
+    OPTION_MAX = 0xffff,
+    CONTEXTS = LPORT_IN_TCP + 1
+};
 
 struct kind {
     const char *name;
@@ -238,8 +246,9 @@ static int64_t pack(int32_t kind, int domain, int number) {
 /* STATUS without its sign, or 0 if it is a result or nothing that pack makes. */
 static uint64_t unpack(int64_t status) {
     uint64_t bits = status < 0 ? 0 - (uint64_t)status : 0;
-    uint64_t kind = bits >> KIND_SHIFT;
-    return kind > 0 && kind < LPORT_KIND_END ? bits : 0;
+    uint64_t kind = bits >> KIND_SHIFT & KIND_MASK;
+    bool whole = bits >> OPTION_SHIFT <= OPTION_MAX;
+    return whole && kind > 0 && kind < LPORT_KIND_END ? bits : 0;
 }
 
 int64_t lport_status_make(int32_t kind) {
@@ -295,6 +304,12 @@ int64_t lport_status_from_host(int host, int errno_value) {
     return pack(find_code(hosts, sizeof hosts / sizeof hosts[0], host), DOMAIN_RESOLVER, 0);
 }
 
+/* An index that does not fit is left out, as a number is. */
+int64_t lport_status_of_option(int64_t status, int32_t index) {
+    bool fits = unpack(status) != 0 && index >= 0 && index < OPTION_MAX;
+    return fits ? status - ((int64_t)index + 1) * ((int64_t)1 << OPTION_SHIFT) : status;
+}
+
 /* ---- taking apart ---------------------------------------------------------------------------- */
 
 /* A negative number that is no status of ours is still a failure: it counts as LPORT_OTHER. */
@@ -303,7 +318,7 @@ int32_t lport_status_kind(int64_t status) {
         return 0;
     }
     uint64_t bits = unpack(status);
-    return bits ? (int32_t)(bits >> KIND_SHIFT) : LPORT_OTHER;
+    return bits ? (int32_t)(bits >> KIND_SHIFT & KIND_MASK) : LPORT_OTHER;
 }
 
 bool lport_status_is(int64_t status, int32_t kind) {
@@ -314,6 +329,10 @@ int32_t lport_status_errno(int64_t status) {
     uint64_t bits = unpack(status);
     int domain = (int)(bits >> NUMBER_BITS & 0xff);
     return domain == DOMAIN_SYSTEM ? (int32_t)(bits & NUMBER_MAX) : 0;
+}
+
+int32_t lport_status_option(int64_t status) {
+    return (int32_t)(unpack(status) >> OPTION_SHIFT) - 1;
 }
 
 /* The system's text for NUMBER into TEXT, safe with threads; false if there is none. */

@@ -21,6 +21,9 @@ bool lport_status_is(int64_t status, int32_t kind);
 /* The status for ERRNO_VALUE in CONTEXT. */
 int64_t lport_status_from_errno(enum lport_context context, int errno_value);
 
+/* STATUS, which has none yet, as that of a setting of option INDEX, see lport_status_option. */
+int64_t lport_status_of_option(int64_t status, int32_t index);
+
 /* For functions of libc that open descriptors of their own, and report that nothing was found where
  * they could not open them. If ERRNO_VALUE says that descriptors or memory ran out: the status for
  * it. Otherwise the first returns 0, the second the status of KIND. */

@@ -245,6 +245,12 @@ int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32
     return status < 0 ? status : name_dial(dial, take_addresses(dial, addresses, count));
 }
 
+int64_t lport_dial_set(int64_t handle, const uint8_t *settings, int32_t count) {
+    struct dial *dial = dial_of(handle);
+    return dial == NULL ? lport_status_make(LPORT_INVALID)
+                        : lport_attempts_set(&dial->attempts, settings, count);
+}
+
 int64_t lport_dial_step(int64_t handle) {
     struct dial *dial = dial_of(handle);
     if (dial == NULL) {

@@ -84,7 +84,7 @@ static int64_t open_socket(struct lport_attempt *attempt, const struct lport_att
         /* Several attempts share the one port, and so do earlier connections in TIME_WAIT. */
         flags |= LPORT_REUSE_ADDRESS;
     }
-    int64_t socket = lport_socket_open(family, plan->kind, flags);
+    int64_t socket = lport_socket_open_with(family, plan->kind, flags, &plan->settings);
     if (socket < 0) {
         return socket;
     }

@@ -5,6 +5,7 @@
 #define LPORT_DIAL_ATTEMPT_H
 
 #include "address/address.h"
+#include "socket/option.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,6 +18,7 @@ struct lport_attempt_plan {
     /* The own ends; of no family and no port: the system's choice. An attempt has the first one
      * that suits its address. */
     uint8_t locals[LPORT_ATTEMPT_LOCALS][LPORT_ADDRESS_SIZE];
+    struct lport_settings settings;
 };
 
 struct lport_attempt {

@@ -35,8 +35,27 @@ void lport_attempts_init(struct lport_attempts *attempts, int32_t kind, int32_t 
     lport_race_init(&attempts->race, NULL, 0);
     attempts->in_order = false;
     attempts->memory = NULL;
+    attempts->settings = NULL;
     attempts->tried = 0;
     attempts->polling = 0;
+}
+
+int64_t lport_attempts_set(struct lport_attempts *attempts, const uint8_t *settings,
+                           int32_t count) {
+    if (attempts->settings != NULL || count < 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    if (count == 0) {
+        return 0;
+    }
+    size_t size = (size_t)count * LPORT_SETTING_SIZE;
+    attempts->settings = lport_os.calloc(1, size);
+    if (attempts->settings == NULL) {
+        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    }
+    memcpy(attempts->settings, settings, size);
+    attempts->plan.settings = (struct lport_settings){attempts->settings, count};
+    return 0;
 }
 
 /* The arrays lie in one piece of memory, ordered by what they have to be aligned to. */
@@ -58,6 +77,7 @@ int64_t lport_attempts_reserve(struct lport_attempts *attempts, int32_t cap) {
 
 void lport_attempts_free(struct lport_attempts *attempts) {
     free(attempts->memory);
+    free(attempts->settings);
 }
 
 void lport_attempts_add(struct lport_attempts *attempts, const uint8_t *address) {

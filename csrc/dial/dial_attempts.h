@@ -1,6 +1,7 @@
 /* dial_attempts - the addresses of a dial, tried as the race says (layer 3), for dial.c.
  *
  *     lport_attempts_init(&attempts, kind, flags, local);
+ *     lport_attempts_set(&attempts, settings, count);  or not
  *     lport_attempts_reserve(&attempts, cap);      once it is known how many addresses there are
  *     lport_attempts_add(&attempts, address);      once per address, in the order of preference
  *     lport_attempts_all_added(&attempts, found);  no more will come
@@ -42,12 +43,17 @@ struct lport_attempts {
 
     struct lport_attempt_room one; /* so that a dial to one address allocates nothing */
     void *memory;                  /* the room for more of them, or NULL */
+    uint8_t *settings;             /* those of the plan, or NULL */
 };
 
 /* Makes ATTEMPTS those with sockets of KIND and FLAGS, from the own end LOCAL (NULL: any), or the
  * two that are there with LPORT_TWO_LOCALS; there is no address yet and no room for one. */
 void lport_attempts_init(struct lport_attempts *attempts, int32_t kind, int32_t flags,
                          const uint8_t *local);
+
+/* [nowait] Gives them a copy of COUNT settings, once. 0, LPORT_INVALID or LPORT_MEMORY_EXHAUSTED.
+ */
+int64_t lport_attempts_set(struct lport_attempts *attempts, const uint8_t *settings, int32_t count);
 
 /* [nowait] Makes room for CAP addresses, once. 0 or LPORT_MEMORY_EXHAUSTED. */
 int64_t lport_attempts_reserve(struct lport_attempts *attempts, int32_t cap);

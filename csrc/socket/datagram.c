@@ -70,9 +70,10 @@ static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
 
 /* A datagram socket of FAMILY, or a status and nothing left behind. To ask for joined messages
  * comes last: those that have arrived by then are just not joined. */
-static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags) {
+static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags,
+                       const struct lport_settings *settings) {
     uint8_t room[LPORT_ADDRESS_SIZE];
-    int64_t socket = lport_socket_open(family, LPORT_DATAGRAM, flags);
+    int64_t socket = lport_socket_open_with(family, LPORT_DATAGRAM, flags, settings);
     if (socket < 0) {
         return socket;
     }
@@ -90,7 +91,9 @@ static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remo
     return socket;
 }
 
-int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags) {
+int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags,
+                            const uint8_t *settings, int32_t count) {
+    struct lport_settings all = {settings, count};
     uint8_t own_room[LPORT_ADDRESS_SIZE], room[LPORT_ADDRESS_SIZE];
     local = lport_address_plain(local, own_room);
     remote = remote == NULL ? NULL : lport_address_plain(remote, room);
@@ -102,10 +105,11 @@ int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t
     }
     if (remote_family != LPORT_ANY) {
         return open_in(remote_family, local, remote,
-                       flags | (remote_family == LPORT_INET6 ? LPORT_V6_ONLY : 0));
+                       flags | (remote_family == LPORT_INET6 ? LPORT_V6_ONLY : 0), &all);
     }
-    int64_t socket = open_in(LPORT_INET6, local, NULL, flags);
-    return lport_socket_lacks_inet6(socket) ? open_in(LPORT_INET, local, NULL, flags) : socket;
+    int64_t socket = open_in(LPORT_INET6, local, NULL, flags, &all);
+    return lport_socket_lacks_inet6(socket) ? open_in(LPORT_INET, local, NULL, flags, &all)
+                                            : socket;
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */

@@ -151,12 +151,13 @@ static void remove_path(const uint8_t *address) {
 }
 
 int64_t lport_local_listen(const uint8_t *address, int32_t kind, int32_t backlog, int32_t mode,
-                           int32_t flags) {
+                           int32_t flags, const uint8_t *settings, int32_t count) {
+    struct lport_settings all = {settings, count};
     if (address[LPORT_AT_FAMILY] != LPORT_LOCAL || address[LPORT_AT_LENGTH] > LPORT_LOCAL_MAX ||
         mode > 07777) {
         return lport_status_make(LPORT_INVALID);
     }
-    int64_t socket = lport_socket_open(LPORT_LOCAL, kind, 0);
+    int64_t socket = lport_socket_open_with(LPORT_LOCAL, kind, 0, &all);
     if (socket < 0) {
         return socket;
     }

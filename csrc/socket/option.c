@@ -365,12 +365,42 @@ int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text, s
     return status;
 }
 
+/* ---- before anything else is done with a socket ---------------------------------------------- */
+
+/* The COUNT octets at OCTETS as a number, most significant first. */
+static uint64_t number_in(const uint8_t *octets, int count) {
+    uint64_t number = 0;
+    for (int i = 0; i < count; i++) {
+        number = number << 8 | octets[i];
+    }
+    return number;
+}
+
+static int64_t set_row(int64_t socket, int32_t index, const uint8_t *row) {
+    const struct lport_option *option = lport_option_row(index);
+    return option != NULL && option->shape == TEXT
+               ? lport_option_set_text(socket, index, (const char *)row + 8, number_in(row + 4, 4))
+               : lport_option_set(socket, index, (int64_t)number_in(row + 8, 8));
+}
+
+int64_t lport_option_set_all(int64_t socket, const struct lport_settings *settings) {
+    for (int32_t i = 0; i < settings->count; i++) {
+        const uint8_t *row = settings->rows + (size_t)i * LPORT_SETTING_SIZE;
+        int32_t index = (int32_t)number_in(row, 4);
+        int64_t status = set_row(socket, index, row);
+        if (status < 0) {
+            return lport_status_of_option(status, index);
+        }
+    }
+    return 0;
+}
+
 /* What each flag of libport.h sets. */
 static const struct {
     int32_t flag;
     int level, number, value;
     int sockets;
-} settings[] = {
+} of_flags[] = {
     {LPORT_NODELAY, IPPROTO_TCP, TCP_NODELAY, 1, TCP},
     {LPORT_KEEPALIVE, SOL_SOCKET, SO_KEEPALIVE, 1, TCP},
     {LPORT_KEEPALIVE, IPPROTO_TCP, TCP_KEEPIDLE, 15, TCP},
@@ -382,11 +412,11 @@ static const struct {
 };
 
 int64_t lport_option_apply(int fd, int32_t family, int32_t kind, int32_t flags) {
-    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+    for (size_t i = 0; i < sizeof of_flags / sizeof of_flags[0]; i++) {
         bool wanted =
-            (flags & settings[i].flag) != 0 && (settings[i].sockets & bit_of(family, kind)) != 0;
-        if (wanted && lport_os.setsockopt(fd, settings[i].level, settings[i].number,
-                                          &settings[i].value, sizeof settings[i].value) < 0) {
+            (flags & of_flags[i].flag) != 0 && (of_flags[i].sockets & bit_of(family, kind)) != 0;
+        if (wanted && lport_os.setsockopt(fd, of_flags[i].level, of_flags[i].number,
+                                          &of_flags[i].value, sizeof of_flags[i].value) < 0) {
             return lport_status_from_errno(LPORT_IN_GENERAL, errno);
         }
     }

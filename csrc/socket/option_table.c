@@ -32,7 +32,10 @@ static const struct choice types[] = {
     {SOCK_STREAM, "stream"}, {SOCK_DGRAM, "datagram"}, {SOCK_SEQPACKET, "seqpacket"}, {0, NULL}};
 
 static const struct choice protocols[] = {
-    {0, "default"}, {IPPROTO_TCP, "tcp"}, {IPPROTO_UDP, "udp"}, {0, NULL}};
+    {0, "default"}, {IPPROTO_TCP, "tcp"}, {IPPROTO_UDP, "udp"},
+    {262, "mptcp"}, /* IPPROTO_MPTCP, which older headers do not have */
+    {0, NULL},
+};
 
 static const struct choice discoveries[] = {
     {IP_PMTUDISC_DONT, "never"},
@@ -63,11 +66,16 @@ static const struct lport_option options[] = {
     {"reuse-port", "", BOOLEAN, IP, 0, 0, {SOL_SOCKET, SO_REUSEPORT}, {0, 0}, NULL,
      "Sockets that all have it set may share an address (SO_REUSEPORT)."},
     {"v6-only", "", BOOLEAN, IP6, 0, 0, {IPPROTO_IPV6, IPV6_V6ONLY}, {0, 0}, NULL,
-     "IPv6 alone, no IPv4; to be set before the bind (IPV6_V6ONLY)."},
+     "IPv6 alone, no IPv4; to be set when the socket is opened (IPV6_V6ONLY)."},
     {"free-bind", "", BOOLEAN, IP, 0, 0, {IPPROTO_IP, IP_FREEBIND}, {0, 0}, NULL,
-     "A bind may take an address that this machine does not have yet (IP_FREEBIND)."},
+     "A bind may take an address that this machine does not have yet; to be set when the socket is "
+     "opened (IP_FREEBIND)."},
+    {"transparent", "", BOOLEAN, IP, 0, 0, {IPPROTO_IP, IP_TRANSPARENT}, {0, 0}, NULL,
+     "A bind may take any address, as that of a proxy that passes for its clients; to be set when "
+     "the socket is opened, needs a privilege (IP_TRANSPARENT)."},
     {"receive-buffer", "octets", INTEGER, ALL, 0, 0, {SOL_SOCKET, SO_RCVBUF}, {0, 0}, NULL,
-     "Room for what has arrived; the system doubles what it is given (SO_RCVBUF)."},
+     "Room for what has arrived; the system doubles what it is given. A window of TCP above 64 KiB "
+     "has to be there when the socket is opened, or its listener (SO_RCVBUF)."},
     {"send-buffer", "octets", INTEGER, ALL, 0, 0, {SOL_SOCKET, SO_SNDBUF}, {0, 0}, NULL,
      "Room for what is to be sent; the system doubles what it is given (SO_SNDBUF)."},
     {"receive-low-water", "octets", INTEGER, ALL, 0, 0, {SOL_SOCKET, SO_RCVLOWAT}, {0, 0}, NULL,
@@ -144,9 +152,9 @@ static const struct lport_option options[] = {
     {"orphan-timeout", "seconds", TIME, TCP, 0, 0, {IPPROTO_TCP, TCP_LINGER2}, {0, 0}, NULL,
      "How long the system keeps a closed connection in FIN_WAIT2 (TCP_LINGER2)."},
     {"syn-count", "segments", INTEGER, TCP, 0, 0, {IPPROTO_TCP, TCP_SYNCNT}, {0, 0}, NULL,
-     "How often a connect sends its SYN again (TCP_SYNCNT)."},
+     "How often a connect sends its SYN again; to be set when the socket is opened (TCP_SYNCNT)."},
     {"max-segment", "octets", INTEGER, TCP, 0, 0, {IPPROTO_TCP, TCP_MAXSEG}, {0, 0}, NULL,
-     "The longest segment; what it is set to holds from the connect on (TCP_MAXSEG)."},
+     "The longest segment; to be set when the socket is opened, or its listener (TCP_MAXSEG)."},
     {"window-clamp", "octets", INTEGER, TCP, HAS_NONE, 0, {IPPROTO_TCP, TCP_WINDOW_CLAMP}, {0, 0},
      NULL, "The widest window that is offered to the peer; it cannot be set to none again "
      "(TCP_WINDOW_CLAMP)."},

@@ -8,7 +8,6 @@
 #include "base/os.h"
 #include "handle.h"
 #include "libport.h"
-#include "option.h"
 #include "patience.h"
 #include "wait.h"
 
@@ -85,6 +84,20 @@ close_fd:
 release_slot:
     lport_handle_release(slot);
     return status;
+}
+
+int64_t lport_socket_open_with(int32_t family, int32_t kind, int32_t flags,
+                               const struct lport_settings *settings) {
+    int64_t socket = lport_socket_open(family, kind, flags);
+    if (socket < 0) {
+        return socket;
+    }
+    int64_t status = lport_option_set_all(socket, settings);
+    if (status < 0) {
+        lport_socket_close(socket, 0);
+        return status;
+    }
+    return socket;
 }
 
 int64_t lport_socket_close(int64_t socket, int32_t flags) {
@@ -200,8 +213,9 @@ int64_t lport_socket_start_listening(int64_t socket, int32_t backlog) {
 }
 
 /* A listener of FAMILY on ADDRESS, or a status and nothing left behind. */
-static int64_t listen_on(int32_t family, const uint8_t *address, int32_t backlog, int32_t flags) {
-    int64_t socket = lport_socket_open(family, LPORT_STREAM, flags);
+static int64_t listen_on(int32_t family, const uint8_t *address, int32_t backlog, int32_t flags,
+                         const struct lport_settings *settings) {
+    int64_t socket = lport_socket_open_with(family, LPORT_STREAM, flags, settings);
     if (socket < 0) {
         return socket;
     }
@@ -218,11 +232,14 @@ static int64_t listen_on(int32_t family, const uint8_t *address, int32_t backlog
 
 bool lport_socket_lacks_inet6(int64_t status) {
     int32_t kind = lport_status_kind(status);
-    return kind == LPORT_NOT_SUPPORTED || kind == LPORT_ADDRESS_NOT_AVAILABLE;
+    return lport_status_option(status) < 0 &&
+           (kind == LPORT_NOT_SUPPORTED || kind == LPORT_ADDRESS_NOT_AVAILABLE);
 }
 
-int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t flags) {
+int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t flags,
+                            const uint8_t *settings, int32_t count) {
     uint8_t room[LPORT_ADDRESS_SIZE];
+    struct lport_settings all = {settings, count};
     address = lport_address_plain(address, room);
     int32_t family = address[LPORT_AT_FAMILY];
     if (family == LPORT_LOCAL) {
@@ -230,14 +247,14 @@ int64_t lport_socket_listen(const uint8_t *address, int32_t backlog, int32_t fla
     }
     if (family != LPORT_ANY) {
         return listen_on(family, address, backlog,
-                         flags | (family == LPORT_INET6 ? LPORT_V6_ONLY : 0));
+                         flags | (family == LPORT_INET6 ? LPORT_V6_ONLY : 0), &all);
     }
-    int64_t socket = listen_on(LPORT_INET6, address, backlog, flags);
+    int64_t socket = listen_on(LPORT_INET6, address, backlog, flags, &all);
     if (!lport_socket_lacks_inet6(socket)) {
         return socket;
     }
     address = lport_address_in_family(address, LPORT_INET, room);
-    return listen_on(LPORT_INET, address, backlog, flags);
+    return listen_on(LPORT_INET, address, backlog, flags, &all);
 }
 
 /* Errors of accept4(2) that speak of the connection it took from the queue, not of the listener:

@@ -3,6 +3,8 @@
 #ifndef LPORT_SOCKET_H
 #define LPORT_SOCKET_H
 
+#include "option.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -13,6 +15,11 @@ int32_t lport_socket_kind(int type);
 /* [nowait] A new unconnected socket of FAMILY (LPORT_INET, LPORT_INET6, LPORT_LOCAL) and KIND with
  * the options that FLAGS ask for; a socket or a status. */
 int64_t lport_socket_open(int32_t family, int32_t kind, int32_t flags);
+
+/* [nowait] The same with SETTINGS, as option.h has them; where one cannot be set nothing is left.
+ */
+int64_t lport_socket_open_with(int32_t family, int32_t kind, int32_t flags,
+                               const struct lport_settings *settings);
 
 /* True for the statuses of a system without IPv6, or with IPv6 switched off on every interface. */
 bool lport_socket_lacks_inet6(int64_t status);

@@ -17,9 +17,13 @@ LOCAL-PORT: the own end (NIL: the system picks); of a name the first address of 
 tcp(7). KEEPALIVE: notice a peer that is gone for good. ELEMENT-TYPE: CHARACTER or (UNSIGNED-BYTE
 8), as BIN. EXTERNAL-FORMAT: see STREAM-EXTERNAL-FORMAT. INPUT-TIMEOUT and OUTPUT-TIMEOUT: see
 SOCKET-TIMEOUT.
+OPTIONS: names of SOCKET-OPTIONS and values in pairs, a property list, set before the socket is
+bound and connected, and after what the other keywords say, as :DEVICE, :MARK and :MAX-SEGMENT need
+it. An address whose socket cannot have one of them is not tried: with :V6-ONLY no address of IPv4.
 Conditions: CONNECT-ERROR with all attempts, RESOLVE-ERROR, TIMEOUT, ADDRESS-ERROR,
-RESOURCE-EXHAUSTED. Where it is the own end that is not to be had NETWORK-OPERATION is :BIND, host
-and port are those of that end, and NETWORK-LOCAL and NETWORK-REMOTE tell both.
+RESOURCE-EXHAUSTED; those of (SETF SOCKET-OPTION) where an option cannot be set. Where it is the own
+end that is not to be had NETWORK-OPERATION is :BIND, host and port are those of that end, and
+NETWORK-LOCAL and NETWORK-REMOTE tell both.
 Restarts: RETRY; USE-VALUE, another host or, where PORT, LOCAL-HOST or LOCAL-PORT is what is wrong,
 another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
   (if (oddp (length options))
@@ -37,11 +41,12 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
 
 (defun connect-to (host port &key timeout local-host local-port family (nodelay t) (keepalive t)
                                bin element-type (external-format :utf-8)
-                               input-timeout output-timeout)
+                               input-timeout output-timeout options)
   "OPEN-SOCKET with its arguments sorted out."
   (let ((settings (parse-settings :bin bin :element-type element-type
                                   :external-format external-format
-                                  :input-timeout input-timeout :output-timeout output-timeout)))
+                                  :input-timeout input-timeout :output-timeout output-timeout))
+        (presets (parse-presets options)))
     (check-timeout timeout)
     (with-retry (host "connect" "host")
       (with-own-end-retry (local-host local-port)
@@ -56,7 +61,7 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
             (check-zones target host own)
             (setf target (addresses-of-family target family host)))
           (dial-to (lambda () (open-dial target number family-number own flags))
-                   host port limit timeout settings :own own))))))
+                   host port limit timeout settings :own own :presets presets))))))
 
 (setf *connect-keywords* (keywords-of 'connect-to))
 
@@ -186,20 +191,22 @@ or a status."
 
 ;;; Driving a dial
 
-(defun dial-to (open host port limit timeout settings &key own (kind :stream))
+(defun dial-to (open host port limit timeout settings
+                &key own (kind :stream) (presets (make-presets)))
   "Open a dial with OPEN and step it until there is a connection, by LIMIT; the socket with SETTINGS
-around it. The dial is closed on every exit, and the attempts that still go on with it. HOST, PORT
-and TIMEOUT, as the caller gave them, OWN, an own end or NIL, and the attempts are for the
-condition."
+around it, which has PRESETS. The dial is closed on every exit, and the attempts that still go on
+with it. HOST, PORT and TIMEOUT, as the caller gave them, OWN, an own end or NIL, and the attempts
+are for the condition."
   (declare (type moment limit))
   (%close-lost)
   (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil)
         (seconds (limit-in-seconds timeout limit)))
     (labels ((failed (status)
-               (apply #'status-condition status
-                      (append (facts-of-dial dial status own host port)
-                              (list :seconds (seconds-to-tell status seconds begun)
-                                    :attempts (attempts-of dial own)))))
+               (or (preset-failure presets status :host host :port port)
+                   (apply #'status-condition status
+                          (append (facts-of-dial dial status own host port)
+                                  (list :seconds (seconds-to-tell status seconds begun)
+                                        :attempts (attempts-of dial own presets))))))
              (later ()
                (multiple-value-setq (limit seconds) (check-moment limit #'failed seconds))))
       (with-cleanup
@@ -208,6 +215,10 @@ condition."
              (call-deferred (setf dial (funcall open)))
              (when (minusp dial)
                (signal-failure (failed dial)))
+             (let ((status (with-presets (pointer count presets)
+                             (lport-dial-set dial pointer count))))
+               (when (minusp status)
+                 (signal-failure (failed status))))
              (loop
                (let ((result 0))
                  (call-deferred
@@ -268,23 +279,24 @@ own end or NIL, or HOST and PORT."
                       :local (text local) :remote (text (attempt-block dial index)))
           (list :connect :host host :port port)))))
 
-(defun attempts-of (dial own)
-  "The failures of DIAL, from OWN, so far, a list of (address . condition) in the order tried. An
-attempt that goes on has timed out, since nobody waits for it any longer."
+(defun attempts-of (dial own presets)
+  "The failures of DIAL, from OWN with PRESETS, so far, a list of (address . condition) in the order
+tried. An attempt that goes on has timed out, since nobody waits for it any longer."
   (when (plusp dial)
     (loop for index from 0 below (lport-dial-count dial)
-          collect (attempt-of dial index own))))
+          collect (attempt-of dial index own presets))))
 
-(defun attempt-of (dial index own)
+(defun attempt-of (dial index own presets)
   (multiple-value-bind (block status) (attempt-block dial index)
     (let ((address (block-address block)))
       (cons address
-            (apply #'status-condition
-                   (if (= (lport-status-kind status) +lport-in-progress+)
-                       (lport-status-make +lport-timed-out+)
-                       status)
-                   (facts-of-attempt dial index own
-                                     (princ-to-string address) (block-port block)))))))
+            (or (preset-failure presets status)
+                (apply #'status-condition
+                       (if (= (lport-status-kind status) +lport-in-progress+)
+                           (lport-status-make +lport-timed-out+)
+                           status)
+                       (facts-of-attempt dial index own
+                                         (princ-to-string address) (block-port block))))))))
 
 ;;; Forms that close
 

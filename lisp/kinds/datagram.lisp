@@ -64,17 +64,19 @@ NIL."
                    (make-datagram-socket handle settings
                                          (and remote (peer-block handle remote)) family))))
 
-(defun open-datagram (local remote flags settings family)
-  "A datagram socket with the blocks LOCAL and REMOTE (or NIL) for its ends, or a status."
+(defun open-datagram (local remote flags settings family presets)
+  "A datagram socket with the blocks LOCAL and REMOTE (or NIL) for its ends, and with PRESETS, or a
+status."
   (adopt-datagram (lambda ()
                     (with-octets (own local)
                       (with-optional-octets (peer remote)
-                        (lport-datagram-open own peer flags))))
+                        (with-presets (rows count presets)
+                          (lport-datagram-open own peer flags rows count)))))
                   settings remote family))
 
-(defun open-datagram-socket (&rest options
+(defun open-datagram-socket (&rest keywords
                              &key host port remote-host remote-port family broadcast
-                               reuse-address reuse-port joined input-timeout output-timeout
+                               reuse-address reuse-port joined input-timeout output-timeout options
                              &allow-other-keys)
   "Open a UDP socket and return it, a DATAGRAM-SOCKET.
 HOST and PORT are its own end: an address of this machine (NIL or \"::\": every one), and 1 to 65535
@@ -87,13 +89,15 @@ BROADCAST true: may send to broadcast addresses. REUSE-ADDRESS, REUSE-PORT: shar
 sockets that do so too, as receivers of multicast do. JOINED true: only RECEIVE-BATCH receives on
 it, and the system may hand over to that as one what came from one sender in messages of one length
 (UDP_GRO), for half the time a message; see there. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see
-SOCKET-TIMEOUT.
+SOCKET-TIMEOUT. OPTIONS: as for OPEN-SOCKET, set before the bind.
 Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
-NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another remote
+NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED; those of (SETF SOCKET-OPTION) for OPTIONS.
+Restarts: RETRY; USE-VALUE, another remote
 host or, without one, another port; where REMOTE-PORT, HOST or PORT is what is wrong, another one of
 that. Source: socket(2), bind(2), connect(2), udp(7)."
-  (check-own-keywords 'open-datagram-socket :open options)
-  (let ((settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
+  (check-own-keywords 'open-datagram-socket :open keywords)
+  (let ((presets (parse-presets options))
+        (settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
         (flags (flags-of +lport-broadcast+ broadcast +lport-reuse-address+ reuse-address
                          +lport-reuse-port+ reuse-port +lport-joined+ joined)))
     (check-remote-end remote-host remote-port)
@@ -101,10 +105,10 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
         (with-retry (remote-host "connect" "host")
           (with-own-end-retry (host port)
             (open-connected (own-end host (local-port-number port "udp") family)
-                            remote-host remote-port flags settings)))
+                            remote-host remote-port flags settings presets)))
         (with-retry (port "bind" "port")
           (with-retry (host "bind" "host" 'address-not-available)
-            (open-bound (own-end host port family) host port flags settings))))))
+            (open-bound (own-end host port family) host port flags settings presets))))))
 
 (note-keywords 'open-datagram-socket)
 
@@ -118,11 +122,12 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
   "The block to bind to: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
   (listening-block host (or port 0) family :protocol "udp" :operation :bind))
 
-(defun open-bound (local host port flags settings)
-  (opened (open-datagram local nil flags settings (block-family local))
-          :bind :host host :port port))
+(defun open-bound (local host port flags settings presets)
+  (opened-with presets
+               (open-datagram local nil flags settings (block-family local) presets)
+               :bind :host host :port port))
 
-(defun open-connected (local host port flags settings)
+(defun open-connected (local host port flags settings presets)
   "A socket connected to the first address of HOST to which there is a way from LOCAL."
   (let ((number (with-retry (port "connect" "port")
                   (port-designator port "udp" :connect)))
@@ -130,16 +135,18 @@ that. Source: socket(2), bind(2), connect(2), udp(7)."
         (status 0))
     (dolist (address (remote-addresses host local))
       (let* ((block (address-block address number))
-             (socket (open-datagram local block flags settings (address-family address))))
+             (socket (open-datagram local block flags settings (address-family address)
+                                    presets)))
         (unless (integerp socket)
           (return-from open-connected socket))
         (when (zerop status)
           (setf status socket))
-        (push (cons address (status-condition socket :connect :host (princ-to-string address)
-                                                              :port number))
+        (push (cons address (or (preset-failure presets socket)
+                                (status-condition socket :connect :host (princ-to-string address)
+                                                                  :port number)))
               attempts)))
-    (fail status :connect :host host :port port :attempts (reverse attempts)
-                          :unicast (not (logtest +lport-broadcast+ flags)))))
+    (opened-with presets status :connect :host host :port port :attempts (reverse attempts)
+                                         :unicast (not (logtest +lport-broadcast+ flags)))))
 
 (defun remote-addresses (host local)
   "The addresses of HOST, at least one, for a socket whose own end is in the block LOCAL."

@@ -15,13 +15,16 @@ which is IPv6 only (NIL: both). BACKLOG: how many connections the system queues 
 \(NIL: the system's maximum). REUSE-ADDRESS: listen on a recently closed address. REUSE-PORT: share
 the port with other sockets that ask for it too. NODELAY and KEEPALIVE, as for OPEN-SOCKET, are
 inherited by the connections. EXTERNAL-FORMAT: that of the connections.
+OPTIONS: as for OPEN-SOCKET, set before the bind, as :V6-ONLY and :FREE-BIND need it. The system
+gives them to the connections, too, but for a few, such as :PRIORITY.
 PROXY-PROTOCOL: T if each connection begins with a header of the PROXY protocol, version 1 or 2, as
 HAProxy and other proxies send it: SOCKET-HOST/PORT then gives the client behind the proxy and the
 end that it connected to, SOCKET-PROXY-HOST/PORT the proxy. The header has to come within 5 seconds
 of the accept, or as many as PROXY-PROTOCOL, a number, says. It is never guessed (NIL: there is
 none), and whoever can connect can claim to be anybody: let only the proxy reach the port.
 Conditions: ADDRESS-IN-USE, PERMISSION-DENIED, ADDRESS-NOT-AVAILABLE, ADDRESS-SYNTAX, RESOLVE-ERROR,
-RESOURCE-EXHAUSTED. Restarts: RETRY; USE-VALUE, another port or, where HOST stands for nothing or is
+RESOURCE-EXHAUSTED; those of (SETF SOCKET-OPTION) for OPTIONS. Restarts: RETRY; USE-VALUE, another
+port or, where HOST stands for nothing or is
 not of this machine, another host. Source: bind(2), listen(2); proxy-protocol.txt of HAProxy."
   (let ((options (listen-options arguments)))
     (apply #'listen-on (and (not (eq options arguments)) (first arguments))
@@ -36,16 +39,19 @@ port. An even one that does has a mistake in what follows the port, which is fou
       arguments))
 
 (defun listen-on (port &key host family backlog (reuse-address t) reuse-port
-                         (external-format :utf-8) (nodelay t) (keepalive t) proxy-protocol)
+                         (external-format :utf-8) (nodelay t) (keepalive t) proxy-protocol options)
   "OPEN-SOCKET-SERVER with its arguments sorted out."
   (check-backlog backlog)
-  (with-retry (port "listen" "port")
-    (with-retry (host "listen" "host" 'address-not-available)
-      (opened (listen-at (listening-block host (or port 0) family)
-                         :backlog backlog :reuse-address reuse-address :reuse-port reuse-port
-                         :nodelay nodelay :keepalive keepalive
-                         :external-format external-format :proxy-protocol proxy-protocol)
-              :listen :host host :port port))))
+  (let ((presets (parse-presets options)))
+    (with-retry (port "listen" "port")
+      (with-retry (host "listen" "host" 'address-not-available)
+        (opened-with presets
+                     (listen-at (listening-block host (or port 0) family)
+                                :backlog backlog :reuse-address reuse-address
+                                :reuse-port reuse-port :nodelay nodelay :keepalive keepalive
+                                :external-format external-format :proxy-protocol proxy-protocol
+                                :presets presets)
+                     :listen :host host :port port)))))
 
 (setf *listen-keywords* (keywords-of 'listen-on))
 
@@ -82,19 +88,16 @@ plist, are those of its connections, KIND is theirs."
                    (lambda (handle)
                      (make-listener handle kind settings parsed)))))
 
-(defun make-server (listen &key host port settings (kind :stream))
-  "As TRY-SERVER, for HOST and PORT as the user gave them; signals what the status says."
-  (opened (try-server listen settings kind) :listen :host host :port port))
-
 (defun listen-at (block &key backlog reuse-address reuse-port nodelay keepalive external-format
-                          proxy-protocol)
-  "The server that listens on BLOCK, or the status why there is none. The keywords as of
-OPEN-SOCKET-SERVER, checked."
+                          proxy-protocol presets)
+  "The server that listens on BLOCK and has PRESETS, or the status why there is none. The other
+keywords as of OPEN-SOCKET-SERVER, checked."
   (let ((flags (flags-of +lport-reuse-address+ reuse-address +lport-reuse-port+ reuse-port
                          +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
     (try-server (lambda ()
                   (with-octets (pointer block)
-                    (lport-socket-listen pointer (or backlog -1) flags)))
+                    (with-presets (rows count presets)
+                      (lport-socket-listen pointer (or backlog -1) flags rows count))))
                 (list :external-format external-format :proxy-protocol proxy-protocol))))
 
 (defun socket-accept (server &rest settings

@@ -35,24 +35,24 @@ list of NIL, the wildcard of FAMILY."
   "True if STATUS says that this machine has not the address, or nothing of its family."
   (member (lport-status-kind status) (list +lport-address-not-available+ +lport-not-supported+)))
 
-(defun fail-to-listen (status host address port)
-  "Signal STATUS, which ADDRESS gave, one of those of HOST. HOST and PORT are as the user gave
-them."
-  (if (and address (stringp host) (string/= host (princ-to-string address)))
-      (fail status :listen :host host :port port
-            :message "~A ~A" :arguments (list address (status-text status)))
-      (fail status :listen :host host :port port)))
+(defun fail-to-listen (presets status host address port)
+  "Signal STATUS, which ADDRESS gave, one of those of HOST, to a socket with PRESETS. HOST and PORT
+are as the user gave them."
+  (let ((facts (list :host host :port port)))
+    (unless (or (null address) (not (stringp host)) (string= host (princ-to-string address)))
+      (setf facts (list* :message "~A ~A" :arguments (list address (status-text status)) facts)))
+    (apply #'opened-with presets status :listen facts)))
 
-(defun listen-on-each (addresses host port listen)
-  "Call LISTEN with each of ADDRESSES, those of HOST, but for those that it returns the status of
-because they are absent. If all are, or one fails in another way, signal that. HOST and PORT are as
-the user gave them."
+(defun listen-on-each (addresses listen fail)
+  "Call LISTEN with each of ADDRESSES, those of a host, but for those that it returns the status of
+because they are absent. If all are, or one fails in another way, call FAIL with status and
+address."
   (let ((found nil))
     (loop for (address . others) on addresses
           for result = (funcall listen address)
           do (cond ((not (integerp result)) (setf found t))
                    ((not (and (absent-p result) (or found others)))
-                    (fail-to-listen result host address port))))))
+                    (funcall fail result address))))))
 
 ;;; Ports
 
@@ -85,7 +85,11 @@ are as the user gave them, OPTIONS as of LISTEN-AT."
       (unwind-protect
            (dolist (host hosts (setf kept (reverse (mapcar #'cdr opened))))
              (with-retry (host "listen" "host" 'address-not-available)
-               (listen-on-each (listening-addresses host family) host port #'listen-there)))
+               (listen-on-each (listening-addresses host family)
+                               #'listen-there
+                               (lambda (status address)
+                                 (fail-to-listen (getf options :presets)
+                                                 status host address port)))))
         (unless kept
           (mapc #'close (mapcar #'cdr opened)))))))
 

@@ -62,11 +62,11 @@ function, which gets SOCKET-CLOSED; then the service forgets it, and its ON-CLOS
         when value
           collect key and collect value))
 
-(defun serve (function port &rest options
+(defun serve (function port &rest keywords
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
                 on-close await-input proxy-protocol family (reuse-address t) reuse-port mode
                 (nodelay t) (keepalive t) (external-format :utf-8) bin element-type
-                (input-timeout timeout) (output-timeout timeout)
+                (input-timeout timeout) (output-timeout timeout) options
               &allow-other-keys)
   "Listen on PORT, call FUNCTION with the SOCKET of each connection, on threads of the service,
 close it when FUNCTION returns, and return a SERVER at once; STOP-SERVER stops it.
@@ -104,14 +104,15 @@ the last call of FUNCTION on that socket. What it signals goes to ON-ERROR. NIL:
 PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners. A connection waits for its header
 without a thread, and FUNCTION is called once that has been read. If it is bad or late the
 connection is aborted, and ON-ERROR gets the PROXY-ERROR.
-FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODELAY, KEEPALIVE as
-for OPEN-SOCKET-SERVER; MODE as for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE,
-INPUT-TIMEOUT, OUTPUT-TIMEOUT as for SOCKET-ACCEPT.
+FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODELAY, KEEPALIVE and
+OPTIONS, for each listener that is opened here, as for OPEN-SOCKET-SERVER; MODE as for
+OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE, INPUT-TIMEOUT, OUTPUT-TIMEOUT as for
+SOCKET-ACCEPT.
 Once all its listeners have been closed, by whomever, the service ends with its last connection.
 Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made;
 NOT-SUPPORTED, before anything is opened, for a socket that is no server of streams, and on a Lisp
 without threads."
-  (check-own-keywords 'serve :serve options)
+  (check-own-keywords 'serve :serve keywords)
   (check-argument :serve function 'callable "a function of a socket")
   (check-argument :serve on-error '(or null callable) "a function of a condition and a socket")
   (check-argument :serve on-close '(or null callable) "a function of a socket")
@@ -123,7 +124,8 @@ without threads."
   (check-backlog backlog)
   (check-threads)
   (let ((span (span-of timeout))
-        (settings (append (when (get-properties options '(:external-format)) ; else a server's own
+        (presets (parse-presets options))
+        (settings (append (when (get-properties keywords '(:external-format)) ; else a server's own
                             (list :external-format external-format))
                           (given :proxy-protocol proxy-protocol :bin bin
                                  :element-type element-type :input-timeout input-timeout
@@ -135,8 +137,9 @@ without threads."
                         family
                         (list :backlog backlog :reuse-address reuse-address :reuse-port reuse-port
                               :nodelay nodelay :keepalive keepalive
-                              :external-format external-format)
-                        (list :backlog backlog :mode mode :external-format external-format))
+                              :external-format external-format :presets presets)
+                        (list :backlog backlog :mode mode :external-format external-format
+                              :options options))
       (start-service
        (lambda (set)
          (make-service :function function

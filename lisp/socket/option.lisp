@@ -130,39 +130,41 @@ the values of an enumeration, keywords; :NOTE, a sentence on what it does, with 
 
 ;;; Reading and writing
 
+(defun option-failure (option status value &rest facts)
+  "The condition for STATUS of OPTION; VALUE, a list, has what it was set to, if anything. FACTS as
+of STATUS-CONDITION."
+  (let ((name (option-name option))
+        (code (lport-status-kind status)))
+    (flet ((condition-with (message &rest arguments)
+             (apply #'status-condition status :option :message message :arguments arguments facts)))
+      (cond ((= code +lport-not-supported+)
+             (condition-with "~S is an option of ~A~:[ sockets~;~]" name (option-sockets option)
+                             (find #\Space (option-sockets option))))
+            ((and value (= code +lport-invalid+))
+             (condition-with "the system does not take ~S~@[ ~A~] for ~S here"
+                             (first value)
+                             (if (eq (option-kind option) :time) "seconds" (option-unit option))
+                             name))
+            ((and value (= code +lport-address-not-available+))
+             (condition-with "expected an interface that exists for ~S, got ~S"
+                             name (first value)))
+            ;; A name of what there is not, an algorithm.
+            ((and value (eq (option-kind option) :text) (= code +lport-other+))
+             (apply #'failure 'usage-error :option :invalid
+                    :errno (status-errno status)
+                    :message "the system does not take ~S for ~S here, ~A"
+                    :arguments (list (first value) name (status-text status))
+                    facts))
+            ;; What the system has is a number that the table does not know.
+            ((and (eq (option-kind option) :choice) (= code +lport-other+)
+                  (null (status-errno status)))
+             (condition-with "~S is none of~{ ~S~}" name (option-choices option)))
+            (t (condition-with "~S: ~A" name (status-text status)))))))
+
 (defun fail-option (socket option status &rest value)
   "Signal the condition for STATUS of OPTION of SOCKET; VALUE, if it is given, is what it was set
 to."
-  (let ((name (option-name option))
-        (code (lport-status-kind status)))
-    (cond ((= code +lport-not-supported+)
-           (fail status :option :socket socket
-                                :message "~S is an option of ~A~A"
-                                :arguments (list name (option-sockets option)
-                                                 (if (find #\Space (option-sockets option))
-                                                     ""
-                                                     " sockets"))))
-          ((and value (= code +lport-invalid+))
-           (fail status :option :socket socket
-                                :message "the system does not take ~S~@[ ~A~] for ~S here"
-                                :arguments (list (first value)
-                                                 (if (eq (option-kind option) :time)
-                                                     "seconds"
-                                                     (option-unit option))
-                                                 name)))
-          ((and value (= code +lport-address-not-available+))
-           (fail status :option :socket socket
-                                :message "expected an interface that exists for ~S, got ~S"
-                                :arguments (list name (first value))))
-          ;; A name of what there is not, an algorithm.
-          ((and value (eq (option-kind option) :text) (= code +lport-other+))
-           (fail-as 'usage-error :option :invalid
-                    :socket socket :errno (status-errno status)
-                    :message "the system does not take ~S for ~S here, ~A"
-                    :arguments (list (first value) name (status-text status))))
-          (t (fail status :option :socket socket
-                                  :message "~S: ~A"
-                                  :arguments (list name (status-text status)))))))
+  (signal-failure (option-failure option status value :socket socket)))
 
 (defun read-option (handle option)
   "The value of OPTION as the library has it; or a status."
@@ -182,11 +184,13 @@ to."
 
 (defun socket-option (socket name)
   "Return the value of option NAME, a keyword such as :NODELAY or :RECEIVE-BUFFER, of SOCKET, of
-whatever kind. Settable, with effect at once. SOCKET-OPTIONS lists the names. By the kind of the
-option the value is T or NIL; an integer in the unit of the option; seconds, a non-negative real (a
-rational when read); a keyword; the name of an interface, settable to an index too; a string. Where
-the option can have none, that is NIL. What is set on a socket for IPv4 and IPv6 holds for both. The
-system may round what it is given, times upwards, and doubles the sizes of buffers.
+whatever kind. Settable, with effect at once; what has to be there before a socket is bound or
+connected is given to OPEN-SOCKET and its kin as OPTIONS. SOCKET-OPTIONS lists the names. By the
+kind of the option the value is T or NIL; an integer in the unit of the option; seconds, a
+non-negative real (a rational when read); a keyword; the name of an interface, settable to an index
+too; a string. Where the option can have none, that is NIL. What is set on a socket for IPv4 and
+IPv6 holds for both. The system may round what it is given, times upwards, and doubles the sizes of
+buffers.
 Conditions: USAGE-ERROR for a name that no option has, which lists them, for a value of a wrong type
 or out of range, and for an option that can only be read; NOT-SUPPORTED for one of other kinds of
 socket; ADDRESS-NOT-AVAILABLE for an interface that does not exist; PERMISSION-DENIED;
@@ -198,15 +202,77 @@ SOCKET-CLOSED. Source: getsockopt(2), setsockopt(2)."
         (fail-option socket option value)
         (decode-option-value option value))))
 
+(defun writable-option (name &optional socket)
+  "The row of option NAME, of SOCKET, which is to be set."
+  (let ((option (option-named name)))
+    (if (option-writable option)
+        option
+        (fail-as 'usage-error :option :invalid :socket socket
+                 :message "~S can only be read" :arguments (list name)))))
+
 (defun (setf socket-option) (value socket name)
   (check-endpoint socket :option)
-  (let ((option (option-named name)))
-    (unless (option-writable option)
-      (fail-as 'usage-error :option :invalid :socket socket
-               :message "~S can only be read" :arguments (list name)))
+  (let ((option (writable-option name socket)))
     (check-option-value option value)
     (let ((status (write-option (endpoint-handle socket) option
                                 (encode-option-value option value))))
       (if (minusp status)
           (fail-option socket option status value)
           value))))
+
+;;; Options that a socket has from its beginning
+
+(defstruct (presets (:copier nil) (:predicate nil))
+  "What each socket that is opened has set before anything else is done with it."
+  (values '() :type list :read-only t)  ; (option . value), in the order in which they are set
+  (rows (octets-of-size 0) :type octets :read-only t)) ; the same for the library
+
+(defun preset-row (option value)
+  "OPTION and VALUE, in the library's form, as a row of settings."
+  (let ((row (octets-of-size +lport-setting-size+)))
+    (put-number (option-index option) row 0 4)
+    (if (stringp value)
+        (let ((text (utf8-octets value)))
+          (put-number (length text) row 4 4)
+          (replace row text :start1 8))
+        (put-number value row 8 8))))
+
+(defun parse-presets (plist)
+  "The presets that PLIST, of names of options and values, asks for, checked before anything is
+opened; the first of several values of a name counts."
+  (check-argument :option plist 'property-list "names of options and values in pairs")
+  (let ((values (loop for (name value) on plist by #'cddr
+                      for option = (writable-option name)
+                      unless (member option seen)
+                        collect option into seen
+                        and collect (cons option (check-option-value option value)))))
+    (make-presets :values values
+                  :rows (apply #'concatenate 'octets
+                               (loop for (option . value) in values
+                                     collect (preset-row option
+                                                         (encode-option-value option value)))))))
+
+(defmacro with-presets ((pointer count presets) &body body)
+  "Run BODY, short and never blocking, with POINTER to the COUNT settings that PRESETS are."
+  (let ((place (gensym "PRESETS")))
+    `(let* ((,place ,presets)
+            (,count (length (presets-values ,place))))
+       (with-octets (,pointer (presets-rows ,place) 0 nil :in)
+         ,@body))))
+
+(defun preset-failure (presets status &rest facts)
+  "The condition for STATUS if it is that of one of PRESETS; else NIL."
+  (let* ((index (lport-status-option status))
+         (row (and (>= index 0)
+                   (find index (presets-values presets)
+                         :key (lambda (row) (option-index (car row)))))))
+    (and row (apply #'option-failure (car row) status (list (cdr row)) facts))))
+
+(defun opened-with (presets result operation &rest facts)
+  "As OPENED, of a socket that has PRESETS."
+  (let ((failure (and (integerp result)
+                      (apply #'preset-failure presets result
+                             (without-keys facts '(:attempts :unicast))))))
+    (if failure
+        (signal-failure failure)
+        (apply #'opened result operation facts))))

@@ -231,6 +231,7 @@ static uint8_t loopback[LPORT_ADDRESS_SIZE] = {LPORT_INET, 0, 0, 80, 0, 0, 0, 0,
 static uint8_t elsewhere[LPORT_ADDRESS_SIZE] = {LPORT_INET, 0, 0, 81, 0, 0, 0, 0, 127, 0, 0, 1};
 static uint8_t nonsense[LPORT_ADDRESS_SIZE] = {99};
 static uint8_t space[LPORT_ADDRESS_SIZE];
+static uint8_t setting[LPORT_SETTING_SIZE] = {0, 0, 0, 99};
 static char words[LPORT_TEXT_SIZE];
 static uint8_t octets[16] = "ab\ncdefgh";
 static uint32_t chars[16] = {'o', 'k'};
@@ -265,6 +266,7 @@ static const struct row rows[] = {
     ROW("lport_status_make", FAILS, LPORT_TIMED_OUT, N(LPORT_TIMED_OUT)),
     ROW("lport_status_kind", IS, 0, N(17)),
     ROW("lport_status_errno", IS, 0, N(0)),
+    ROW("lport_status_option", IS, -1, N(-1)),
     ROW("lport_status_text", AT_LEAST, 1, N(-1), P(NULL), N(0)),
     TEXT_ROW("lport_kind_name", SPELLS, "timed-out", N(LPORT_TIMED_OUT)),
     TEXT_ROW("lport_kind_name", NOTHING, NULL, N(LPORT_KIND_END)),
@@ -303,13 +305,14 @@ static const struct row rows[] = {
     ROW("lport_wait_poll", REFUSES, 0, GONE, N(0), N(1)),
     ROW("lport_wait_end", REFUSES, 0, GONE),
     ROW("lport_wait_wake", FAILS, LPORT_CLOSED, GONE, N(LPORT_INPUT | LPORT_OUTPUT)),
-    ROW("lport_socket_listen", FAILS, LPORT_INVALID, P(nonsense), N(-1), N(0)),
+    ROW("lport_socket_listen", FAILS, LPORT_INVALID, P(nonsense), N(-1), N(0), P(NULL), N(0)),
+    ROW("lport_socket_listen", FAILS, LPORT_INVALID, P(loopback), N(-1), N(0), P(setting), N(1)),
     ROW("lport_socket_accept", FAILS, LPORT_CLOSED, GONE, P(NULL)),
     ROW("lport_socket_pair", FAILS, LPORT_INVALID, N(99), P(pair)),
     ROW("lport_socket_shutdown", FAILS, LPORT_CLOSED, GONE, N(LPORT_OUTPUT)),
     ROW("lport_socket_name", FAILS, LPORT_CLOSED, GONE, P(space)),
     ROW("lport_socket_peer", FAILS, LPORT_CLOSED, GONE, P(space)),
-    ROW("lport_datagram_open", FAILS, LPORT_INVALID, P(loopback), P(nonsense), N(0)),
+    ROW("lport_datagram_open", FAILS, LPORT_INVALID, P(loopback), P(nonsense), N(0), P(NULL), N(0)),
     ROW("lport_datagram_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(loopback)),
     ROW("lport_datagram_receive", FAILS, LPORT_CLOSED, GONE, P(space), N(sizeof space), P(NULL),
         N(0)),
@@ -320,7 +323,7 @@ static const struct row rows[] = {
     ROW("lport_datagram_join", FAILS, LPORT_CLOSED, GONE, P(loopback), N(0), P(NULL)),
     ROW("lport_datagram_leave", FAILS, LPORT_CLOSED, GONE, P(loopback), N(0), P(NULL)),
     ROW("lport_local_listen", FAILS, LPORT_INVALID, P(loopback), N(LPORT_STREAM), N(-1), N(-1),
-        N(0)),
+        N(0), P(NULL), N(0)),
     ROW("lport_local_credentials", FAILS, LPORT_CLOSED, GONE, P(numbers)),
     ROW("lport_local_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(numbers), N(1)),
     ROW("lport_local_receive", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(numbers), N(1)),
@@ -392,6 +395,7 @@ static const struct row rows[] = {
         P(NULL), N(0)),
     ROW("lport_dial_open_addresses", FAILS, LPORT_INVALID, P(NULL), N(-1), N(LPORT_STREAM), P(NULL),
         N(0)),
+    ROW("lport_dial_set", REFUSES, 0, GONE, P(NULL), N(0)),
     ROW("lport_dial_step", REFUSES, 0, GONE),
     ROW("lport_dial_wait", REFUSES, 0, GONE, N(0)),
     ROW("lport_dial_count", REFUSES, 0, GONE),
@@ -530,8 +534,9 @@ Test(abi, a_tcp_session) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     uint8_t peer[LPORT_ADDRESS_SIZE];
     cr_assert_eq(CALL("lport_address_parse", P("127.0.0.1"), N(9), N(0), P(address)), LPORT_INET);
-    int64_t listener = CALL("lport_socket_listen", P(address), N(-1),
-                            N(LPORT_REUSE_ADDRESS | LPORT_NODELAY | LPORT_KEEPALIVE));
+    int64_t listener =
+        CALL("lport_socket_listen", P(address), N(-1),
+             N(LPORT_REUSE_ADDRESS | LPORT_NODELAY | LPORT_KEEPALIVE), P(NULL), N(0));
     assert_kind(listener, 0);
     assert_kind(CALL("lport_socket_accept", N(listener), P(NULL)), LPORT_WOULD_BLOCK);
     cr_assert_eq(CALL("lport_socket_name", N(listener), P(address)), LPORT_INET);
@@ -563,8 +568,8 @@ Test(abi, a_local_session) {
     char name[64];
     int len = snprintf(name, sizeof name, "@lport-abi-%ld", (long)getpid());
     cr_assert_eq(CALL("lport_address_local", P(name), N(len), P(address)), LPORT_LOCAL);
-    int64_t listener =
-        CALL("lport_local_listen", P(address), N(LPORT_STREAM), N(-1), N(-1), N(LPORT_UNLINK));
+    int64_t listener = CALL("lport_local_listen", P(address), N(LPORT_STREAM), N(-1), N(-1),
+                            N(LPORT_UNLINK), P(NULL), N(0));
     assert_kind(listener, 0);
     int64_t client = dial(address);
     int64_t server = accept_from(listener);
@@ -580,10 +585,11 @@ Test(abi, a_udp_session) {
     uint8_t address[LPORT_ADDRESS_SIZE], own[LPORT_ADDRESS_SIZE], sender[LPORT_ADDRESS_SIZE];
     char heard[8] = "";
     cr_assert_eq(CALL("lport_address_parse", P("127.0.0.1"), N(9), N(0), P(address)), LPORT_INET);
-    int64_t server = CALL("lport_datagram_open", P(address), P(NULL), N(LPORT_BROADCAST));
+    int64_t server =
+        CALL("lport_datagram_open", P(address), P(NULL), N(LPORT_BROADCAST), P(NULL), N(0));
     cr_assert_eq(CALL("lport_socket_name", N(server), P(address)), LPORT_INET);
     memset(own, 0, sizeof own); /* LPORT_ANY */
-    int64_t client = CALL("lport_datagram_open", P(own), P(address), N(0));
+    int64_t client = CALL("lport_datagram_open", P(own), P(address), N(0), P(NULL), N(0));
     assert_kind(client, 0);
     cr_assert_eq(CALL("lport_socket_name", N(client), P(own)), LPORT_INET);
     cr_assert_eq(CALL("lport_datagram_send", N(client), P("hello"), N(5), P(NULL)), 5);

@@ -158,7 +158,7 @@ SOCKET_TEST(descriptor, a_socket_in_the_file_system_has_number_0) {
     int len = snprintf(path, sizeof path, "%s/s", directory);
     cr_assert_eq(lport_address_local(path, (size_t)len, address), LPORT_LOCAL);
     free_0();
-    int64_t listener = lport_local_listen(address, LPORT_STREAM, -1, 0600, LPORT_UNLINK);
+    int64_t listener = lport_local_listen(address, LPORT_STREAM, -1, 0600, LPORT_UNLINK, NULL, 0);
     cr_assert_gt(listener, 0);
     int64_t client = connect_to(address);
     int64_t server = accept_one(listener, soon());
@@ -167,7 +167,7 @@ SOCKET_TEST(descriptor, a_socket_in_the_file_system_has_number_0) {
     assert_closes_0(listener);
     cr_assert_neq(access(path, F_OK), 0, "the close has removed it");
     free_0();
-    int64_t bound = lport_datagram_open(address, NULL, 0);
+    int64_t bound = lport_datagram_open(address, NULL, 0, NULL, 0);
     cr_assert_gt(bound, 0);
     assert_closes_0(bound);
     cr_assert_eq(unlink(path), 0, "that of a datagram socket stays");
@@ -180,11 +180,11 @@ SOCKET_TEST(descriptor, a_datagram_socket_has_number_0) {
     int64_t ends[2], length = 1;
     cr_assert_eq(lport_address_parse("239.7.7.7", 9, 0, group), LPORT_INET);
     loopback(LPORT_INET, 0, at[1]);
-    ends[1] = lport_datagram_open(at[1], NULL, 0);
+    ends[1] = lport_datagram_open(at[1], NULL, 0, NULL, 0);
     cr_assert_eq(lport_socket_name(ends[1], at[1]), LPORT_INET);
     free_0();
     loopback(LPORT_INET, 0, at[0]);
-    ends[0] = lport_datagram_open(at[0], at[1], 0);
+    ends[0] = lport_datagram_open(at[0], at[1], 0, NULL, 0);
     cr_assert_eq(lport_socket_name(ends[0], at[0]), LPORT_INET);
     cr_assert_eq(undisturbed(lport_datagram_send(ends[0], &octet, 1, NULL)), 1);
     cr_assert_eq(undisturbed(lport_datagram_send(ends[0], &octet, 1, at[1])), 1);
@@ -202,7 +202,7 @@ SOCKET_TEST(descriptor, a_datagram_socket_has_number_0) {
     cr_assert_eq(lport_datagram_leave(ends[0], group, lo, NULL), 0);
     assert_closes_0(ends[0]);
     free_0();
-    ends[0] = lport_datagram_open(at[0], at[1], LPORT_JOINED);
+    ends[0] = lport_datagram_open(at[0], at[1], LPORT_JOINED, NULL, 0);
     assert_kind(lport_datagram_receive(ends[0], &octet, 1, NULL, 0), LPORT_NOT_SUPPORTED);
     assert_closes_0(ends[0]);
     assert_closes(ends[1]);

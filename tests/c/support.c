@@ -146,7 +146,7 @@ static int64_t listen_on_abstract(uint8_t *address) {
     char name[64];
     int len = snprintf(name, sizeof name, "@port-test-%d-%d", (int)getpid(), ++last);
     cr_assert_gt(lport_address_local(name, (size_t)len, address), 0);
-    return lport_local_listen(address, LPORT_STREAM, -1, -1, 0);
+    return lport_local_listen(address, LPORT_STREAM, -1, -1, 0, NULL, 0);
 }
 
 int64_t listen_on_loopback(int32_t family, uint8_t *address) {
@@ -160,7 +160,7 @@ int64_t listen_on_loopback(int32_t family, uint8_t *address) {
     if (family != LPORT_ANY) {
         loopback(family, 0, any);
     }
-    listener = lport_socket_listen(any, -1, LPORT_REUSE_ADDRESS | LPORT_NODELAY);
+    listener = lport_socket_listen(any, -1, LPORT_REUSE_ADDRESS | LPORT_NODELAY, NULL, 0);
     cr_assert_gt(listener, 0, "cannot listen: %lld", (long long)listener);
     cr_assert_gt(lport_socket_name(listener, any), 0);
     loopback(family, lport_address_port(any), address);

@@ -98,12 +98,28 @@ static uint8_t *pick_address(void) {
     return address;
 }
 
+/* At most two settings, COUNT of them, of what may be options, with what may be their values. */
+static uint8_t *pick_settings(int32_t *count) {
+    *count = next() % 3;
+    uint8_t *settings = vector((size_t)*count * LPORT_SETTING_SIZE);
+    for (int32_t i = 0; i < *count; i++) {
+        uint8_t *row = settings + (size_t)i * LPORT_SETTING_SIZE, draw = next();
+        if (draw < 250) {
+            memset(row, 0, LPORT_SETTING_SIZE);
+        }
+        row[3] = draw % 64;
+        row[7] = next() % 32;
+        row[draw % 2 == 0 ? 8 : 15] = next();
+    }
+    return settings;
+}
+
 /* ---- results --------------------------------------------------------------------------------- */
 
 static int64_t known(int64_t result) {
     int32_t kind = lport_status_kind(result);
     if (result < 0) {
-        must(lport_kind_name(kind) != NULL && (-result >> 24) == kind);
+        must(lport_kind_name(kind) != NULL && (-result >> 24 & 0xff) == kind);
     }
     return result;
 }
@@ -143,23 +159,33 @@ static void make_pair(void) {
 }
 
 static void make_listener(void) {
-    uint8_t *address = pick_address();
+    int32_t count;
+    uint8_t *address = pick_address(), *settings = pick_settings(&count);
     keep(address[LPORT_AT_FAMILY] == LPORT_LOCAL
-             ? lport_local_listen(address, pick_kind(), pick_number(), pick_number(), LPORT_UNLINK)
-             : lport_socket_listen(address, pick_number(), next()));
+             ? lport_local_listen(address, pick_kind(), pick_number(), pick_number(), LPORT_UNLINK,
+                                  settings, count)
+             : lport_socket_listen(address, pick_number(), next(), settings, count));
     free(address);
+    free(settings);
 }
 
 static void make_datagram(void) {
+    int32_t count;
     uint8_t *local = pick_address(), *remote = next() % 2 == 0 ? NULL : pick_address();
-    keep(lport_datagram_open(local, remote, next()));
+    uint8_t *settings = pick_settings(&count);
+    keep(lport_datagram_open(local, remote, next(), settings, count));
+    free(settings);
     free(local);
     free(remote);
 }
 
 static void make_connection(void) {
+    int32_t count;
     uint8_t *address = pick_address(), tried[LPORT_ADDRESS_SIZE];
+    uint8_t *settings = pick_settings(&count);
     int64_t dial = known(lport_dial_open_addresses(address, 1, pick_kind(), NULL, next() % 8));
+    known(lport_dial_set(dial, settings, count));
+    free(settings);
     keep(known(lport_dial_step(dial)));
     known(lport_dial_wait(dial, PAST));
     known(lport_dial_attempt(dial, pick_number(), tried));

@@ -291,7 +291,7 @@ static int32_t option_of_name(const char *name) {
 static void begin(void) {
     test.option = option_of_name("type");
     lport_address_parse("127.0.0.1", 9, 0, test.address);
-    test.listener = lport_socket_listen(test.address, -1, LPORT_REUSE_ADDRESS);
+    test.listener = lport_socket_listen(test.address, -1, LPORT_REUSE_ADDRESS, NULL, 0);
     check(test.listener > 0, "listen", test.listener);
     lport_socket_name(test.listener, test.address);
     for (int i = 0; i < PLACES; i++) {

@@ -188,6 +188,33 @@ Test(status, every_errno_survives_in_every_context) {
     }
 }
 
+Test(status, one_of_a_setting_names_its_option_and_is_else_as_it_was) {
+    static const int32_t outside[] = {-1, 0xffff, INT32_MAX, INT32_MIN};
+    for (int32_t kind = 1; kind < LPORT_KIND_END; kind++) {
+        int64_t plain = kind % 2 == 0 ? lport_status_make(kind)
+                                      : lport_status_from_errno(LPORT_IN_GENERAL, kind);
+        cr_assert_eq(lport_status_option(plain), -1);
+        for (int32_t index = 0; index < 0xffff; index += 1 + index) {
+            char text[LPORT_TEXT_SIZE] = "", same[LPORT_TEXT_SIZE] = "";
+            int64_t status = lport_status_of_option(plain, index);
+            cr_assert_lt(status, 0);
+            cr_assert_eq(lport_status_option(status), index);
+            cr_assert_eq(lport_status_kind(status), lport_status_kind(plain));
+            cr_assert_eq(lport_status_errno(status), lport_status_errno(plain));
+            cr_assert_gt(lport_status_text(plain, text, sizeof text), 0);
+            cr_assert_gt(lport_status_text(status, same, sizeof same), 0);
+            cr_assert_str_eq(text, same);
+        }
+        for (size_t i = 0; i < sizeof outside / sizeof outside[0]; i++) {
+            cr_assert_eq(lport_status_of_option(plain, outside[i]), plain);
+        }
+    }
+    cr_assert_eq(lport_status_option(0), -1);
+    cr_assert_eq(lport_status_option(INT64_MIN), -1);
+    cr_assert_eq(lport_status_option(-(INT64_C(1) << 48) - (INT64_C(1) << 24)), -1);
+    cr_assert_eq(lport_status_kind(-(INT64_C(1) << 48) - (INT64_C(1) << 24)), LPORT_OTHER);
+}
+
 Test(status, numbers_that_no_row_knows_are_other_or_connect_failed) {
     cr_assert_eq(lport_status_kind(lport_status_from_errno(LPORT_IN_GENERAL, 4000)), LPORT_OTHER);
     cr_assert_eq(lport_status_kind(lport_status_from_errno(LPORT_IN_BIND, 4000)), LPORT_OTHER);

@@ -24,7 +24,7 @@ Test(dial_local, a_local_name_connects_in_one_step) {
     block address;
     local_name(address);
     for (int i = 0; i < 3; i++) {
-        int64_t listener = lport_local_listen(address, kinds[i], -1, -1, 0);
+        int64_t listener = lport_local_listen(address, kinds[i], -1, -1, 0, NULL, 0);
         cr_assert_gt(listener, 0);
         int64_t dial =
             lport_dial_open_addresses(address, 1, kinds[i], NULL, LPORT_NODELAY | LPORT_KEEPALIVE);
@@ -43,7 +43,7 @@ Test(dial_local, a_full_local_backlog_is_tried_again) {
     int64_t fillers[FILLERS];
     int filled = 0;
     local_name(address);
-    int64_t listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0);
+    int64_t listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0, NULL, 0);
     cr_assert_gt(listener, 0);
     for (; filled < FILLERS; filled++) {
         fillers[filled] = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);

@@ -70,7 +70,7 @@ Test(dial_own, local_address_and_family_in_every_combination) { /* behaviour 53 
         wide = listen_at("::1", 0, -1);
         port = port_of(wide);
         parse("127.0.0.1", port, here);
-        narrow = lport_socket_listen(here, -1, LPORT_REUSE_ADDRESS);
+        narrow = lport_socket_listen(here, -1, LPORT_REUSE_ADDRESS, NULL, 0);
     } while (kind(narrow) == LPORT_ADDRESS_IN_USE && lport_socket_close(wide, 0) == 0);
     cr_assert_gt(narrow, 0);
     fake.texts[0] = "::1";
@@ -146,7 +146,7 @@ Test(dial_own, an_attempt_tells_whether_its_own_end_failed) {
     cr_assert_eq(kind(lport_dial_attempt_own(dial, 1, own)), LPORT_INVALID);
     lport_dial_close(dial);
 
-    int64_t wide = lport_socket_listen((block){LPORT_ANY}, -1, 0);
+    int64_t wide = lport_socket_listen((block){LPORT_ANY}, -1, 0, NULL, 0);
     dial = dial_from("both.test", refusing_port(), LPORT_ANY, "*", port_of(wide));
     cr_assert_eq(kind(finish_soon(dial)), LPORT_ADDRESS_IN_USE);
     check_own_failure(dial, 0, "0.0.0.0", port_of(wide));
@@ -244,7 +244,7 @@ Test(dial_own, a_connection_to_itself_is_a_refusal) { /* behaviour 52 */
     block address;
     parse("127.0.0.1", port, address);
     release_ports();
-    int64_t listener = lport_socket_listen(address, 0, 0);
+    int64_t listener = lport_socket_listen(address, 0, 0, NULL, 0);
     cr_assert_gt(listener, 0, "the port is not left in TIME_WAIT");
     lport_socket_close(listener, 0);
     check_nothing_left();

@@ -62,7 +62,7 @@ int32_t port_of(int64_t socket) {
 int64_t listen_at(const char *text, int32_t port, int32_t backlog) {
     block address;
     parse(text, port, address);
-    int64_t listener = lport_socket_listen(address, backlog, LPORT_REUSE_ADDRESS);
+    int64_t listener = lport_socket_listen(address, backlog, LPORT_REUSE_ADDRESS, NULL, 0);
     cr_assert_gt(listener, 0);
     return listener;
 }

@@ -19,7 +19,7 @@ static struct {
 static void open_ends(int32_t family, int64_t ends[2], uint8_t at[2][LPORT_ADDRESS_SIZE]) {
     for (int i = 0; i < 2; i++) {
         loopback(family, 0, at[i]);
-        ends[i] = lport_datagram_open(at[i], i == 1 ? at[0] : NULL, 0);
+        ends[i] = lport_datagram_open(at[i], i == 1 ? at[0] : NULL, 0, NULL, 0);
         cr_assert_gt(ends[i], 0);
         cr_assert_eq(lport_socket_name(ends[i], at[i]), family);
     }
@@ -156,7 +156,7 @@ SOCKET_TEST(datagram_batch, each_message_goes_to_its_own_address) {
     uint8_t at[2][LPORT_ADDRESS_SIZE], third_at[LPORT_ADDRESS_SIZE];
     open_ends(LPORT_INET, ends, at);
     loopback(LPORT_INET, 0, third_at);
-    third = lport_datagram_open(third_at, NULL, 0);
+    third = lport_datagram_open(third_at, NULL, 0, NULL, 0);
     cr_assert_eq(lport_socket_name(third, third_at), LPORT_INET);
     faults_watch(); /* or a message may be left for the next call */
     for (int round = 0; round < 2; round++) {
@@ -256,7 +256,7 @@ SOCKET_TEST(datagram_batch, what_goes_wrong_with_messages) {
     cr_assert_eq(undisturbed(send_out(ends[1], 1, 1)), 1);
     cr_assert_gt(wait_for(ends[1], LPORT_INPUT, soon()), 0);
     assert_kind(undisturbed(send_out(ends[1], 1, 1)), LPORT_CONNECTION_REFUSED);
-    ends[0] = lport_datagram_open(at[0], NULL, 0);
+    ends[0] = lport_datagram_open(at[0], NULL, 0, NULL, 0);
     pass(ends, 3, at[1]);
     close_both(ends);
 }

@@ -84,7 +84,7 @@ static void set_option(int64_t socket, const char *name, int64_t value) {
 /* A socket on the wildcard of FAMILY; its port into *PORT. */
 static int64_t open_receiver(int32_t family, int32_t *port) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {(uint8_t)family};
-    int64_t socket = lport_datagram_open(any, NULL, 0);
+    int64_t socket = lport_datagram_open(any, NULL, 0, NULL, 0);
     cr_assert_gt(socket, 0);
     cr_assert_gt(lport_socket_name(socket, any), 0);
     *port = lport_address_port(any);
@@ -95,7 +95,7 @@ static int64_t open_receiver(int32_t family, int32_t *port) {
 static int64_t open_sender(const struct family *family) {
     uint8_t own[LPORT_ADDRESS_SIZE];
     parse(family->source, 0, own);
-    int64_t socket = lport_datagram_open(own, NULL, 0);
+    int64_t socket = lport_datagram_open(own, NULL, 0, NULL, 0);
     cr_assert_gt(socket, 0);
     set_option(socket, "multicast-interface", family->interface);
     return socket;

@@ -36,11 +36,11 @@ struct ends {
 static void open_ends(struct ends *ends, int32_t family, int32_t flags) {
     uint8_t own[LPORT_ADDRESS_SIZE], at[LPORT_ADDRESS_SIZE];
     loopback(family, 0, own);
-    ends->receiver = lport_datagram_open(own, NULL, flags);
+    ends->receiver = lport_datagram_open(own, NULL, flags, NULL, 0);
     cr_assert_gt(ends->receiver, 0);
     cr_assert_eq(lport_socket_name(ends->receiver, at), family);
     for (int i = 0; i < 2; i++) {
-        ends->senders[i] = lport_datagram_open(own, at, 0);
+        ends->senders[i] = lport_datagram_open(own, at, 0, NULL, 0);
         cr_assert_gt(ends->senders[i], 0);
         cr_assert_eq(lport_socket_name(ends->senders[i], ends->from[i]), family);
     }
@@ -288,11 +288,11 @@ SOCKET_TEST(datagram_joined, local_messages_bring_no_descriptor) {
     uint8_t octet = 7;
     memset(name, 0, sizeof name);
     name[LPORT_AT_FAMILY] = LPORT_LOCAL;
-    ends[0] = lport_datagram_open(name, NULL, LPORT_JOINED);
+    ends[0] = lport_datagram_open(name, NULL, LPORT_JOINED, NULL, 0);
     cr_assert_gt(ends[0], 0);
     cr_assert_eq(lport_socket_name(ends[0], name), LPORT_LOCAL);
     uint8_t own[LPORT_ADDRESS_SIZE] = {[LPORT_AT_FAMILY] = LPORT_LOCAL};
-    ends[1] = lport_datagram_open(own, name, 0);
+    ends[1] = lport_datagram_open(own, name, 0, NULL, 0);
     cr_assert_gt(ends[1], 0);
     cr_assert_eq(lport_local_send(ends[1], &octet, 1, &passed, 1), 1);
     cr_assert_eq(receive_in(ends[0], ROOM, 128), 1);

@@ -21,7 +21,7 @@ static const int32_t families[] = {LPORT_INET, LPORT_INET6};
 /* A UDP socket on loopback, connected to REMOTE unless that is NULL; its address into ADDRESS. */
 static int64_t open_udp(int32_t family, const uint8_t *remote, uint8_t *address) {
     loopback(family, 0, address);
-    int64_t socket = lport_datagram_open(address, remote, 0);
+    int64_t socket = lport_datagram_open(address, remote, 0, NULL, 0);
     cr_assert_gt(socket, 0, "%s", kind_text(lport_status_kind(socket)));
     cr_assert_eq(lport_socket_name(socket, address), family);
     return socket;
@@ -145,7 +145,7 @@ SOCKET_TEST(datagram, one_that_would_stay_deaf_is_not_opened) {
     int64_t server = open_udp(LPORT_INET, NULL, server_at);
     loopback(LPORT_INET, 0, client_at);
     faults_fail(CALL_SETSOCKOPT, 2, 1, ENOMEM);
-    assert_kind(lport_datagram_open(client_at, server_at, 0), LPORT_MEMORY_EXHAUSTED);
+    assert_kind(lport_datagram_open(client_at, server_at, 0, NULL, 0), LPORT_MEMORY_EXHAUSTED);
     faults_clear();
     assert_closes(server);
 }
@@ -154,7 +154,7 @@ SOCKET_TEST(datagram, one_that_would_stay_deaf_is_not_opened) {
 SOCKET_TEST(datagram, the_wildcard_takes_both_families) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY}, at[LPORT_ADDRESS_SIZE];
     uint8_t client_at[LPORT_ADDRESS_SIZE];
-    int64_t server = lport_datagram_open(any, NULL, 0);
+    int64_t server = lport_datagram_open(any, NULL, 0, NULL, 0);
     cr_assert_gt(server, 0);
     cr_assert_eq(lport_socket_name(server, at), LPORT_INET6);
     int32_t port = lport_address_port(at);
@@ -178,7 +178,7 @@ SOCKET_TEST(datagram, the_wildcard_of_ipv6_takes_ipv6_only) {
         uint8_t wildcard[LPORT_ADDRESS_SIZE] = {(uint8_t)wildcards[i]};
         int only = -1;
         socklen_t len = sizeof only;
-        int64_t socket = lport_datagram_open(wildcard, NULL, 0);
+        int64_t socket = lport_datagram_open(wildcard, NULL, 0, NULL, 0);
         cr_assert_gt(socket, 0);
         int fd = (int)lport_socket_descriptor(socket);
         cr_assert_eq(getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len), 0);
@@ -192,7 +192,7 @@ SOCKET_TEST(datagram, a_port_of_our_own_with_a_remote_end) {
     for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
         int64_t server = open_udp(families[i], NULL, server_at);
-        int64_t client = lport_datagram_open(any, server_at, 0);
+        int64_t client = lport_datagram_open(any, server_at, 0, NULL, 0);
         cr_assert_gt(client, 0);
         cr_assert_eq(lport_socket_name(client, at), families[i]);
         cr_assert_gt(lport_address_port(at), 0);
@@ -207,10 +207,12 @@ SOCKET_TEST(datagram, a_port_of_our_own_on_any_address) {
     int64_t server = open_udp(LPORT_INET, NULL, remote);
     for (int connected = 0; connected < 2; connected++) {
         loopback(LPORT_INET, 0, own);
-        int64_t first = lport_datagram_open(own, NULL, LPORT_REUSE_ADDRESS); /* finds a port */
+        int64_t first =
+            lport_datagram_open(own, NULL, LPORT_REUSE_ADDRESS, NULL, 0); /* finds a port */
         cr_assert_eq(lport_socket_name(first, own), LPORT_INET);
         own[LPORT_AT_FAMILY] = LPORT_ANY;
-        int64_t socket = lport_datagram_open(own, connected ? remote : NULL, LPORT_REUSE_ADDRESS);
+        int64_t socket =
+            lport_datagram_open(own, connected ? remote : NULL, LPORT_REUSE_ADDRESS, NULL, 0);
         cr_assert_gt(socket, 0, "%s", kind_text(lport_status_kind(socket)));
         cr_assert_gt(lport_socket_name(socket, name), 0);
         cr_assert_eq(lport_address_port(name), lport_address_port(own));
@@ -223,13 +225,13 @@ SOCKET_TEST(datagram, a_port_of_our_own_on_any_address) {
 SOCKET_TEST(datagram, a_mapped_address_is_the_ipv4_one) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {0}, mapped[LPORT_ADDRESS_SIZE], octet = 7;
     cr_assert_eq(lport_address_parse("::ffff:127.0.0.1", 16, 0, mapped), LPORT_INET6);
-    int64_t receiver = lport_datagram_open(mapped, NULL, 0);
+    int64_t receiver = lport_datagram_open(mapped, NULL, 0, NULL, 0);
     cr_assert_gt(receiver, 0, "%lld", (long long)receiver);
     cr_assert_eq(lport_socket_name(receiver, any), LPORT_INET);
     lport_address_set_port(mapped, lport_address_port(any));
     any[0] = LPORT_ANY;
     lport_address_set_port(any, 0);
-    int64_t connected = lport_datagram_open(any, mapped, 0);
+    int64_t connected = lport_datagram_open(any, mapped, 0, NULL, 0);
     cr_assert_gt(connected, 0, "%lld", (long long)connected);
     cr_assert_eq(undisturbed(lport_datagram_send(connected, &octet, 1, NULL)), 1);
     cr_assert_eq(undisturbed(lport_datagram_send(receiver, &octet, 1, mapped)), 1);
@@ -245,17 +247,17 @@ SOCKET_TEST(datagram, ends_that_do_not_fit_are_refused) {
     uint8_t inet[LPORT_ADDRESS_SIZE], inet6[LPORT_ADDRESS_SIZE], any[LPORT_ADDRESS_SIZE] = {0};
     loopback(LPORT_INET, 9, inet);
     loopback(LPORT_INET6, 9, inet6);
-    assert_kind(lport_datagram_open(inet, inet6, 0), LPORT_INVALID);
-    assert_kind(lport_datagram_open(inet6, inet, 0), LPORT_INVALID);
-    assert_kind(lport_datagram_open(any, any, 0), LPORT_INVALID);
+    assert_kind(lport_datagram_open(inet, inet6, 0, NULL, 0), LPORT_INVALID);
+    assert_kind(lport_datagram_open(inet6, inet, 0, NULL, 0), LPORT_INVALID);
+    assert_kind(lport_datagram_open(any, any, 0, NULL, 0), LPORT_INVALID);
     any[LPORT_AT_FAMILY] = 99;
-    assert_kind(lport_datagram_open(any, NULL, 0), LPORT_INVALID);
+    assert_kind(lport_datagram_open(any, NULL, 0, NULL, 0), LPORT_INVALID);
     loopback(LPORT_INET, 0, inet);
-    int64_t socket = lport_datagram_open(inet, NULL, 0);
+    int64_t socket = lport_datagram_open(inet, NULL, 0, NULL, 0);
     assert_kind(send_text(socket, "x", any), LPORT_INVALID);
     assert_kind(send_text(socket, "x", inet6), LPORT_NOT_SUPPORTED);
     cr_assert_gt(lport_socket_name(socket, inet), 0);
-    assert_kind(lport_datagram_open(inet, NULL, 0), LPORT_ADDRESS_IN_USE);
+    assert_kind(lport_datagram_open(inet, NULL, 0, NULL, 0), LPORT_ADDRESS_IN_USE);
     assert_closes(socket);
     int64_t ends[2];
     make_connection(LPORT_INET, ends);
@@ -329,7 +331,7 @@ SOCKET_TEST(datagram, a_refusal_is_reported_and_the_socket_works_on) {
         cr_assert_gt(wait_for(client, LPORT_INPUT, soon()), 0);
         assert_kind(send_text(client, "then not", NULL), LPORT_CONNECTION_REFUSED);
         cr_assert_eq(lport_socket_state(client), 0);
-        server = lport_datagram_open(server_at, NULL, 0);
+        server = lport_datagram_open(server_at, NULL, 0, NULL, 0);
         cr_assert_gt(server, 0);
         cr_assert_eq(send_text(client, "good", NULL), 4);
         assert_gets(server, "good", client_at);
@@ -354,8 +356,8 @@ SOCKET_TEST(datagram, broadcasts_need_the_flag) {
     uint8_t at[LPORT_ADDRESS_SIZE];
     int64_t server = open_udp(LPORT_INET, NULL, at);
     cr_assert_gt(lport_address_parse("127.255.255.255", 15, lport_address_port(at), all), 0);
-    int64_t silent = lport_datagram_open(any, NULL, 0);
-    int64_t loud = lport_datagram_open(any, NULL, LPORT_BROADCAST);
+    int64_t silent = lport_datagram_open(any, NULL, 0, NULL, 0);
+    int64_t loud = lport_datagram_open(any, NULL, LPORT_BROADCAST, NULL, 0);
     assert_kind(send_text(silent, "all", all), LPORT_PERMISSION_DENIED);
     cr_assert_eq(send_text(loud, "all", all), 3);
     assert_closes(server);
@@ -389,13 +391,13 @@ SOCKET_TEST(datagram, close_wakes_a_receive) {
 
 static int64_t make_connected(void *data) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
-    return lport_datagram_open(any, data, LPORT_BROADCAST | LPORT_REUSE_ADDRESS);
+    return lport_datagram_open(any, data, LPORT_BROADCAST | LPORT_REUSE_ADDRESS, NULL, 0);
 }
 
 static int64_t make_wildcard(void *data) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
     (void)data;
-    return lport_datagram_open(any, NULL, 0);
+    return lport_datagram_open(any, NULL, 0, NULL, 0);
 }
 
 static void close_result(void *data, int64_t result) {
@@ -475,7 +477,7 @@ static int64_t bind_abstract(uint8_t *address) {
     char name[64];
     int len = snprintf(name, sizeof name, "@port-test-datagram-%d", (int)getpid());
     cr_assert_gt(lport_address_local(name, (size_t)len, address), 0);
-    int64_t socket = lport_local_listen(address, LPORT_DATAGRAM, 0, -1, 0);
+    int64_t socket = lport_local_listen(address, LPORT_DATAGRAM, 0, -1, 0, NULL, 0);
     cr_assert_gt(socket, 0);
     return socket;
 }
@@ -485,7 +487,7 @@ SOCKET_TEST(datagram, local_ends_have_names_to_answer_to) {
     uint8_t server_at[LPORT_ADDRESS_SIZE], client_at[LPORT_ADDRESS_SIZE];
     uint8_t unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL};
     int64_t server = bind_abstract(server_at);
-    int64_t client = lport_datagram_open(unnamed, server_at, 0);
+    int64_t client = lport_datagram_open(unnamed, server_at, 0, NULL, 0);
     cr_assert_gt(client, 0);
     cr_assert_eq(lport_socket_name(client, client_at), LPORT_LOCAL);
     cr_assert_gt(client_at[LPORT_AT_LENGTH], 0);
@@ -498,15 +500,15 @@ SOCKET_TEST(datagram, local_ends_have_names_to_answer_to) {
     assert_closes(server);
     assert_kind(send_text(client, "gone?", NULL), LPORT_CONNECTION_REFUSED);
     assert_closes(client);
-    assert_kind(lport_datagram_open(unnamed, server_at, 0), LPORT_CONNECTION_REFUSED);
+    assert_kind(lport_datagram_open(unnamed, server_at, 0, NULL, 0), LPORT_CONNECTION_REFUSED);
 }
 
 /* poll says writable while a receiver has no room: that has a status of its own. */
 SOCKET_TEST(datagram, a_full_receiver_of_a_name_is_told_apart) {
     uint8_t server_at[LPORT_ADDRESS_SIZE], unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL};
     int64_t server = bind_abstract(server_at);
-    int64_t sender = lport_datagram_open(unnamed, NULL, 0);
-    int64_t connected = lport_datagram_open(unnamed, server_at, 0);
+    int64_t sender = lport_datagram_open(unnamed, NULL, 0, NULL, 0);
+    int64_t connected = lport_datagram_open(unnamed, server_at, 0, NULL, 0);
     int64_t count = 0, status;
     while ((status = send_text(sender, "x", server_at)) == 1) {
         cr_assert_lt(++count, 100000);

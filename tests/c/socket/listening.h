@@ -5,6 +5,7 @@
 #include "address/address.h"
 #include "libport.h"
 
+#include <criterion/criterion.h>
 #include <stdint.h>
 
 static const int32_t inets[] = {LPORT_INET, LPORT_INET6};
@@ -13,7 +14,13 @@ static const int32_t inets[] = {LPORT_INET, LPORT_INET6};
 static inline int64_t listen_at(int32_t family, int32_t port, int32_t flags) {
     uint8_t address[LPORT_ADDRESS_SIZE] = {(uint8_t)family};
     lport_address_set_port(address, port);
-    return lport_socket_listen(address, -1, flags);
+    return lport_socket_listen(address, -1, flags, NULL, 0);
+}
+
+static inline int32_t port_of(int64_t socket) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    cr_assert_gt(lport_socket_name(socket, address), 0);
+    return lport_address_port(address);
 }
 
 #endif

@@ -30,7 +30,7 @@ SOCKET_TEST(local_pass, the_peer_is_this_process) {
     int64_t identity[3];
     close_both(ends);
     uint8_t unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL};
-    int64_t alone = lport_datagram_open(unnamed, NULL, 0);
+    int64_t alone = lport_datagram_open(unnamed, NULL, 0, NULL, 0);
     assert_kind(lport_local_credentials(alone, identity), LPORT_NOT_CONNECTED);
     cr_assert_eq(lport_socket_close(alone, 0), 0);
     make_connection(LPORT_INET, ends);
@@ -80,8 +80,8 @@ SOCKET_TEST(local_pass, a_message_with_its_sender_is_received_like_any_other) {
     uint8_t octets[8] = {0}, own[LPORT_ADDRESS_SIZE], from[LPORT_ADDRESS_SIZE],
             sender[LPORT_ADDRESS_SIZE], unnamed[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL};
     int64_t ends[2], identity[3];
-    ends[0] = lport_datagram_open(unnamed, NULL, 0);
-    ends[1] = lport_datagram_open(unnamed, NULL, 0);
+    ends[0] = lport_datagram_open(unnamed, NULL, 0, NULL, 0);
+    ends[1] = lport_datagram_open(unnamed, NULL, 0, NULL, 0);
     cr_assert(ends[0] > 0 && ends[1] > 0);
     tell_senders(ends[1]);
     cr_assert_eq(lport_socket_name(ends[0], from), LPORT_LOCAL);

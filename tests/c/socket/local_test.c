@@ -47,7 +47,7 @@ static mode_t mode_of_path(void) {
 }
 
 static int64_t listen_here(int32_t kind, int32_t mode, int32_t flags) {
-    return lport_local_listen(place.address, kind, -1, mode, flags);
+    return lport_local_listen(place.address, kind, -1, mode, flags, NULL, 0);
 }
 
 /* A connection can be made to the name, and LISTENER gets it. */
@@ -106,9 +106,9 @@ SOCKET_TEST(local, blocks_that_say_they_are_longer_than_they_can_be_are_refused)
     for (int len = 109; len < 256; len++) {
         uint8_t address[LPORT_ADDRESS_SIZE] = {LPORT_LOCAL, (uint8_t)len};
         memset(address + LPORT_AT_OCTETS, 'x', sizeof address - LPORT_AT_OCTETS);
-        assert_kind(lport_local_listen(address, LPORT_STREAM, 0, 0600, LPORT_UNLINK),
+        assert_kind(lport_local_listen(address, LPORT_STREAM, 0, 0600, LPORT_UNLINK, NULL, 0),
                     LPORT_INVALID);
-        assert_kind(lport_datagram_open(address, NULL, 0), LPORT_INVALID);
+        assert_kind(lport_datagram_open(address, NULL, 0, NULL, 0), LPORT_INVALID);
         assert_kind(dial_from(address), LPORT_INVALID);
     }
     enter_place("s");
@@ -134,8 +134,9 @@ SOCKET_TEST(local, blocks_with_a_zero_in_their_path_are_refused) {
     assert_kind(lport_address_print(address, text, sizeof text), LPORT_INVALID);
     assert_kind(connect_to(address), LPORT_INVALID);
     assert_closes(live);
-    assert_kind(lport_local_listen(address, LPORT_STREAM, -1, 0600, LPORT_UNLINK), LPORT_INVALID);
-    assert_kind(lport_datagram_open(address, NULL, 0), LPORT_INVALID);
+    assert_kind(lport_local_listen(address, LPORT_STREAM, -1, 0600, LPORT_UNLINK, NULL, 0),
+                LPORT_INVALID);
+    assert_kind(lport_datagram_open(address, NULL, 0, NULL, 0), LPORT_INVALID);
     cr_assert(!exists());
     leave_place();
 }
@@ -171,9 +172,10 @@ SOCKET_TEST(local, abstract_names_make_no_file_and_end_with_their_socket) {
     int len = snprintf(text, sizeof text, "@port-test-%d", (int)getpid());
     cr_assert_eq(lport_address_local(text, (size_t)len, address), LPORT_LOCAL);
     for (int round = 0; round < 3; round++) {
-        int64_t listener = lport_local_listen(address, LPORT_STREAM, -1, 0600, LPORT_UNLINK);
+        int64_t listener =
+            lport_local_listen(address, LPORT_STREAM, -1, 0600, LPORT_UNLINK, NULL, 0);
         cr_assert_gt(listener, 0);
-        assert_kind(lport_local_listen(address, LPORT_STREAM, -1, -1, LPORT_UNLINK),
+        assert_kind(lport_local_listen(address, LPORT_STREAM, -1, -1, LPORT_UNLINK, NULL, 0),
                     LPORT_ADDRESS_IN_USE);
         cr_assert_neq(access(text, F_OK), 0);
         cr_assert_eq(lport_socket_name(listener, name), LPORT_LOCAL);
@@ -294,7 +296,7 @@ SOCKET_TEST(local, a_live_name_is_never_stolen) {
         }
         assert_closes(live);
     }
-    int64_t busy = lport_local_listen(place.address, LPORT_STREAM, 0, -1, LPORT_UNLINK);
+    int64_t busy = lport_local_listen(place.address, LPORT_STREAM, 0, -1, LPORT_UNLINK, NULL, 0);
     int64_t waiting = connect_to(place.address);
     cr_assert(busy > 0 && waiting > 0);
     assert_kind(listen_here(LPORT_STREAM, -1, LPORT_UNLINK), LPORT_ADDRESS_IN_USE);
@@ -450,11 +452,11 @@ SOCKET_TEST(local, a_datagram_socket_that_finds_no_peer_leaves_no_file) {
     enter_place("mine");
     cr_assert_eq(lport_address_local("/nobody/there", 13, nobody), LPORT_LOCAL);
     for (int i = 0; i < 2; i++) {
-        assert_kind(undisturbed(lport_datagram_open(place.address, nobody, 0)),
+        assert_kind(undisturbed(lport_datagram_open(place.address, nobody, 0, NULL, 0)),
                     LPORT_PATH_NOT_FOUND);
         cr_assert(!exists());
     }
-    int64_t socket = undisturbed(lport_datagram_open(place.address, NULL, 0));
+    int64_t socket = undisturbed(lport_datagram_open(place.address, NULL, 0, NULL, 0));
     assert_closes(socket);
     cr_assert(exists());
     cr_assert_eq(unlink(place.path), 0);
@@ -465,7 +467,8 @@ SOCKET_TEST(local, a_datagram_socket_that_finds_no_peer_leaves_no_file) {
 SOCKET_TEST(local, a_datagram_socket_takes_no_stale_name) {
     enter_place("s");
     leave_stale(SOCK_DGRAM);
-    assert_kind(undisturbed(lport_datagram_open(place.address, NULL, 0)), LPORT_ADDRESS_IN_USE);
+    assert_kind(undisturbed(lport_datagram_open(place.address, NULL, 0, NULL, 0)),
+                LPORT_ADDRESS_IN_USE);
     cr_assert(exists());
     cr_assert_eq(unlink(place.path), 0);
     leave_place();
@@ -508,7 +511,7 @@ SOCKET_TEST(local, an_attempt_that_is_given_up_leaves_no_file) {
     enter_place("mine");
     int len = snprintf(name, sizeof name, "@port-full-%ld", (long)getpid());
     cr_assert_eq(lport_address_local(name, (size_t)len, address), LPORT_LOCAL);
-    listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0);
+    listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0, NULL, 0);
     cr_assert_gt(listener, 0);
     do {
         fillers[count] = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);
@@ -531,7 +534,7 @@ SOCKET_TEST(local, paths_that_cannot_hold_a_socket) {
     static const char *const unusable[] = {"/nowhere/s", "/dev/null/s"};
     for (int i = 0; i < 2; i++) {
         cr_assert_gt(lport_address_local(unusable[i], strlen(unusable[i]), address), 0);
-        assert_kind(lport_local_listen(address, LPORT_STREAM, -1, -1, LPORT_UNLINK),
+        assert_kind(lport_local_listen(address, LPORT_STREAM, -1, -1, LPORT_UNLINK, NULL, 0),
                     LPORT_PATH_UNUSABLE);
     }
 }

@@ -96,7 +96,7 @@ SOCKET_TEST(option, flags_that_mean_nothing_to_a_socket_are_passed_over) {
 /* Design: options are set once, on the listener, and inherited. */
 SOCKET_TEST(option, connections_inherit_the_listeners_options) {
     uint8_t address[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
-    int64_t listener = lport_socket_listen(address, -1, LPORT_NODELAY | LPORT_KEEPALIVE);
+    int64_t listener = lport_socket_listen(address, -1, LPORT_NODELAY | LPORT_KEEPALIVE, NULL, 0);
     cr_assert_gt(lport_socket_name(listener, address), 0);
     loopback(LPORT_INET, lport_address_port(address), address);
     int64_t client = connect_to(address);

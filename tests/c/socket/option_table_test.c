@@ -28,6 +28,7 @@ static const struct {
     {"reuse-port", "boolean", "", IP, 1},
     {"v6-only", "boolean", "", TCP6 | UDP6, 1},
     {"free-bind", "boolean", "", IP, 1},
+    {"transparent", "boolean", "", IP, PRIVILEGED},
     {"receive-buffer", "integer", "octets", ALL, 20000},
     {"send-buffer", "integer", "octets", ALL, 20000},
     {"receive-low-water", "integer", "octets", ALL, 17},

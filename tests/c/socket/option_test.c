@@ -150,9 +150,9 @@ SOCKET_TEST(option, an_error_that_was_reported_wakes_nobody_again) {
     for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
         uint8_t own[LPORT_ADDRESS_SIZE], nobody[LPORT_ADDRESS_SIZE];
         loopback(families[i], 0, own);
-        int64_t gone = lport_datagram_open(own, NULL, 0);
+        int64_t gone = lport_datagram_open(own, NULL, 0, NULL, 0);
         cr_assert_eq(lport_socket_name(gone, nobody), families[i]);
-        int64_t socket = lport_datagram_open(own, NULL, 0);
+        int64_t socket = lport_datagram_open(own, NULL, 0, NULL, 0);
         cr_assert_eq(lport_socket_close(gone, 0), 0);
         cr_assert_eq(set(socket, "receive-errors", 1), 0);
         assert_reported_once(socket, nobody);

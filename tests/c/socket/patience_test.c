@@ -330,10 +330,10 @@ static void make_messengers(int32_t kind, int64_t ends[2]) {
         return;
     }
     loopback(LPORT_INET, 0, own);
-    ends[0] = lport_datagram_open(own, NULL, 0);
+    ends[0] = lport_datagram_open(own, NULL, 0, NULL, 0);
     cr_assert_gt(ends[0], 0);
     cr_assert_eq(lport_socket_name(ends[0], at), LPORT_INET);
-    ends[1] = lport_datagram_open(own, at, 0);
+    ends[1] = lport_datagram_open(own, at, 0, NULL, 0);
     cr_assert_gt(ends[1], 0);
 }
 
@@ -417,8 +417,8 @@ SOCKET_TEST(patience, a_message_for_a_name_without_room_is_not_waited_for) {
     int64_t length = 1, sent;
     faults_watch();
     cr_assert_eq(lport_address_local("@patience-without-room", 22, at), LPORT_LOCAL);
-    int64_t server = lport_datagram_open(at, NULL, 0);
-    int64_t client = lport_datagram_open(unnamed, NULL, 0);
+    int64_t server = lport_datagram_open(at, NULL, 0, NULL, 0);
+    int64_t client = lport_datagram_open(unnamed, NULL, 0, NULL, 0);
     cr_assert(server > 0 && client > 0);
     assert_kind(receive_message_patiently(client, &octet), LPORT_WOULD_BLOCK);
     do {

@@ -23,6 +23,24 @@ int64_t set(int64_t socket, const char *name, int64_t value) {
     return lport_option_set(socket, index_of(name), value);
 }
 
+static void put(uint8_t *octets, uint64_t number, int count) {
+    for (int i = 0; i < count; i++) {
+        octets[i] = (uint8_t)(number >> (8 * (count - 1 - i)) & 0xff);
+    }
+}
+
+void put_setting(uint8_t *row, const char *name, int64_t value) {
+    memset(row, 0, LPORT_SETTING_SIZE);
+    put(row, (uint64_t)index_of(name), 4);
+    put(row + 8, (uint64_t)value, 8);
+}
+
+void put_text_setting(uint8_t *row, const char *name, const char *text, size_t len) {
+    put_setting(row, name, 0);
+    put(row + 4, len, 4);
+    memcpy(row + 8, text, len < LPORT_SETTING_SIZE - 8 ? len : LPORT_SETTING_SIZE - 8);
+}
+
 const struct sort sorts[SORTS] = {
     {TCP4, LPORT_INET, LPORT_STREAM},      {TCP6, LPORT_INET6, LPORT_STREAM},
     {UDP4, LPORT_INET, LPORT_DATAGRAM},    {UDP6, LPORT_INET6, LPORT_DATAGRAM},

@@ -3,6 +3,7 @@
 #ifndef SETTING_H
 #define SETTING_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define SECOND INT64_C(1000000000)
@@ -11,6 +12,10 @@
 int32_t index_of(const char *name);
 int64_t get(int64_t socket, const char *name);
 int64_t set(int64_t socket, const char *name, int64_t value);
+
+/* Makes ROW the setting of option NAME to VALUE, or to the LEN octets at TEXT. */
+void put_setting(uint8_t *row, const char *name, int64_t value);
+void put_text_setting(uint8_t *row, const char *name, const char *text, size_t len);
 
 /* The sockets that an option may be for; they add up. */
 enum {

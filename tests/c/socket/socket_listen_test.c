@@ -12,12 +12,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int32_t port_of(int64_t socket) {
-    uint8_t address[LPORT_ADDRESS_SIZE];
-    cr_assert_gt(lport_socket_name(socket, address), 0);
-    return lport_address_port(address);
-}
-
 /* ---- listening ------------------------------------------------------------------------------- */
 
 /* Behaviour 54. */
@@ -26,8 +20,9 @@ SOCKET_TEST(socket, port_0_becomes_a_real_one_and_is_then_taken) {
         uint8_t address[LPORT_ADDRESS_SIZE];
         int64_t listener = listen_on_loopback(inets[i], address);
         cr_assert_gt(lport_address_port(address), 0);
-        assert_kind(lport_socket_listen(address, -1, LPORT_REUSE_ADDRESS), LPORT_ADDRESS_IN_USE);
-        assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_IN_USE);
+        assert_kind(lport_socket_listen(address, -1, LPORT_REUSE_ADDRESS, NULL, 0),
+                    LPORT_ADDRESS_IN_USE);
+        assert_kind(lport_socket_listen(address, -1, 0, NULL, 0), LPORT_ADDRESS_IN_USE);
         assert_closes(listener);
     }
 }
@@ -44,8 +39,9 @@ SOCKET_TEST(socket, a_port_with_connections_in_time_wait_can_be_listened_on) {
         cr_assert_eq(receive_some(client, &octet, 1, soon()), 0);
         assert_closes(client);
         assert_closes(listener);
-        assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_IN_USE); /* it is there */
-        listener = lport_socket_listen(address, -1, LPORT_REUSE_ADDRESS);
+        assert_kind(lport_socket_listen(address, -1, 0, NULL, 0),
+                    LPORT_ADDRESS_IN_USE); /* it is there */
+        listener = lport_socket_listen(address, -1, LPORT_REUSE_ADDRESS, NULL, 0);
         cr_assert_gt(listener, 0, "%lld", (long long)listener);
         assert_closes(listener);
     }
@@ -54,9 +50,9 @@ SOCKET_TEST(socket, a_port_with_connections_in_time_wait_can_be_listened_on) {
 SOCKET_TEST(socket, reuse_port_lets_two_listeners_share) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     loopback(LPORT_INET, 0, address);
-    int64_t first = lport_socket_listen(address, -1, LPORT_REUSE_PORT);
+    int64_t first = lport_socket_listen(address, -1, LPORT_REUSE_PORT, NULL, 0);
     lport_address_set_port(address, port_of(first));
-    int64_t second = lport_socket_listen(address, -1, LPORT_REUSE_PORT);
+    int64_t second = lport_socket_listen(address, -1, LPORT_REUSE_PORT, NULL, 0);
     cr_assert(first > 0 && second > 0);
     assert_closes(first);
     assert_closes(second);
@@ -65,11 +61,11 @@ SOCKET_TEST(socket, reuse_port_lets_two_listeners_share) {
 SOCKET_TEST(socket, addresses_that_cannot_be_listened_on_are_refused) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     cr_assert_gt(lport_address_parse("192.0.2.1", 9, 0, address), 0);
-    assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_NOT_AVAILABLE);
+    assert_kind(lport_socket_listen(address, -1, 0, NULL, 0), LPORT_ADDRESS_NOT_AVAILABLE);
     cr_assert_gt(lport_address_parse("2001:db8::1", 11, 0, address), 0);
-    assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_NOT_AVAILABLE);
+    assert_kind(lport_socket_listen(address, -1, 0, NULL, 0), LPORT_ADDRESS_NOT_AVAILABLE);
     cr_assert_gt(lport_address_local("@x", 2, address), 0);
-    assert_kind(lport_socket_listen(address, -1, 0), LPORT_INVALID);
+    assert_kind(lport_socket_listen(address, -1, 0, NULL, 0), LPORT_INVALID);
     for (int family = 0; family < 256; family++) {
         if (family != LPORT_ANY && family != LPORT_INET && family != LPORT_INET6) {
             assert_kind(listen_at(family, 0, 0), LPORT_INVALID);
@@ -162,7 +158,7 @@ SOCKET_TEST(socket, ipv6_listeners_are_ipv6_only) {
 SOCKET_TEST(socket, a_mapped_address_is_listened_on_as_the_ipv4_one) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     cr_assert_eq(lport_address_parse("::ffff:127.0.0.1", 16, 0, address), LPORT_INET6);
-    int64_t listener = lport_socket_listen(address, -1, 0);
+    int64_t listener = lport_socket_listen(address, -1, 0, NULL, 0);
     cr_assert_gt(listener, 0, "%lld", (long long)listener);
     cr_assert_eq(lport_socket_name(listener, address), LPORT_INET);
     int64_t client = connect_to(address);
@@ -314,7 +310,7 @@ SOCKET_TEST(socket, accept_at_the_descriptor_limit_loses_nobody) {
         statuses[i] = undisturbed(lport_socket_accept(listener, NULL));
     }
     int64_t opened = lport_socket_open(LPORT_INET, LPORT_STREAM, 0);
-    int64_t listening = lport_socket_listen(address, -1, 0);
+    int64_t listening = lport_socket_listen(address, -1, 0, NULL, 0);
     int64_t count = lport_socket_count();
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     for (int i = 0; i < 20; i++) {

@@ -79,7 +79,7 @@ SOCKET_TEST(socket, a_local_listener_whose_queue_is_full_is_tried_again_on_the_s
     char name[64];
     int len = snprintf(name, sizeof name, "@port-test-full-%d", (int)getpid());
     cr_assert_gt(lport_address_local(name, (size_t)len, address), 0);
-    int64_t listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0);
+    int64_t listener = lport_local_listen(address, LPORT_STREAM, 0, -1, 0, NULL, 0);
     int64_t first = connect_to(address);
     int64_t second = lport_socket_open(LPORT_LOCAL, LPORT_STREAM, 0);
     assert_kind(lport_socket_connect_start(second, address), LPORT_BACKLOG_FULL);
@@ -229,7 +229,7 @@ SOCKET_TEST(socket, every_descriptor_is_close_on_exec_and_non_blocking) {
         sockets[count++] = lport_socket_open(LPORT_LOCAL, kinds[i], 0);
         cr_assert_gt(lport_address_local((const char *[]){"@pt1", "@pt2", "@pt3"}[i], 4, address),
                      0);
-        sockets[count++] = lport_local_listen(address, kinds[i], 1, -1, 0);
+        sockets[count++] = lport_local_listen(address, kinds[i], 1, -1, 0, NULL, 0);
     }
     for (size_t i = 0; i < FAMILIES_HERE(inets); i++) {
         sockets[count++] = listen_on_loopback(inets[i], address);
@@ -328,7 +328,7 @@ SOCKET_TEST(socket, an_address_that_is_in_use_only_for_listening_is_told) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     loopback(LPORT_INET, 0, address);
     faults_fail(CALL_LISTEN, 1, 1, EADDRINUSE);
-    assert_kind(lport_socket_listen(address, -1, 0), LPORT_ADDRESS_IN_USE);
+    assert_kind(lport_socket_listen(address, -1, 0, NULL, 0), LPORT_ADDRESS_IN_USE);
     faults_clear();
 }
 

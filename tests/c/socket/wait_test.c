@@ -98,8 +98,8 @@ SOCKET_TEST(wait, close_wakes_an_accept_and_frees_the_address_at_once) {
         assert_close_wakes(listener, accepting);
         assert_kind(connect_to(address), LPORT_CONNECTION_REFUSED);
         int64_t again = families[i] == LPORT_LOCAL
-                            ? lport_local_listen(address, LPORT_STREAM, -1, -1, 0)
-                            : lport_socket_listen(address, -1, LPORT_REUSE_ADDRESS);
+                            ? lport_local_listen(address, LPORT_STREAM, -1, -1, 0, NULL, 0)
+                            : lport_socket_listen(address, -1, LPORT_REUSE_ADDRESS, NULL, 0);
         cr_assert_gt(again, 0, "cannot listen again: %lld", (long long)again);
         int64_t next = connect_to(address);
         cr_assert_gt(next, 0);
@@ -125,7 +125,7 @@ SOCKET_TEST(wait, close_wakes_a_datagram_receive) {
 SOCKET_TEST(wait, close_wakes_a_connect_in_progress) {
     uint8_t address[LPORT_ADDRESS_SIZE];
     loopback(LPORT_INET, 0, address);
-    int64_t listener = lport_socket_listen(address, 0, 0);
+    int64_t listener = lport_socket_listen(address, 0, 0, NULL, 0);
     cr_assert_eq(lport_socket_name(listener, address), LPORT_INET);
     int64_t first = connect_to(address);
     cr_assert_eq(wait_for(listener, LPORT_INPUT, soon()), LPORT_INPUT, "the queue is not full yet");

@@ -40,6 +40,8 @@ n until no call is left to fail. A failure is a NETWORK with a report and leaves
 
 (define-test faults.servers (:behaviour 64 :faults t)
   (check-every-call "a TCP server" (lambda () (list (open-socket-server 0))))
+  (check-every-call "a TCP server with options"
+                    (lambda () (list (open-socket-server 0 :options '(:device "lo" :ttl 9)))))
   (check-every-call "an IPv4 server" (lambda ()
                                        (list (open-socket-server 0 :host "127.0.0.1"))))
   (when (inet6-p)
@@ -65,7 +67,9 @@ n until no call is left to fail. A failure is a NETWORK with a report and leaves
 (define-test faults.connections (:behaviour 64 :faults t)
   (dolist (host (available '("127.0.0.1" "::1")))
     (with-socket-server (server 0 :host host)
-      (check-every-call host (lambda () (list (open-socket host (port-of server) :timeout 5))))
+      (check-every-call host (lambda ()
+                               (list (open-socket host (port-of server) :timeout 5
+                                                                        :options '(:ttl 9)))))
       (take-all server)))
   (let ((path (temporary-path)))
     (with-open-stream (server (open-unix-server path))

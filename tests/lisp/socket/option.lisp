@@ -216,3 +216,148 @@ the names of those that it does not have, in alphabetical order."
         (is (typep (list writable none) '(cons boolean (cons boolean))))
         (is (eq (eq kind :choice) (and choices (every #'keywordp choices) t)))
         (is (search (if (search "name for" note) "name for" "(") note))))))
+
+(define-test option.before-the-connect ()
+  "What has no effect on a connection that is there has one on the socket that connects."
+  (with-socket-server (server 0 :host "127.0.0.1" :options '(:ttl 77 :nodelay nil))
+    (let ((port (port-of server)))
+      (with-open-socket (client "127.0.0.1" port)
+        (with-open-stream (peer (socket-accept server))
+          (is (< 700 (socket-option client :max-segment)))
+          (is (null (socket-option peer :nodelay))) ; the listener's, which is set after its keyword
+          (is (= 77 (socket-option peer :ttl)))))
+      (with-open-socket (client "127.0.0.1" port
+                                :options '(:max-segment 700 :device "lo" :keepalive-idle 3/2
+                                           :nodelay nil :mtu-discovery :always :nodelay t))
+        (with-open-stream (peer (socket-accept server))
+          (is (>= 700 (socket-option client :max-segment)))
+          (is (>= 700 (socket-option peer :max-segment)))
+          (is (equal '("lo" 2 nil :always)
+                     (mapcar (lambda (name) (socket-option client name))
+                             '(:device :keepalive-idle :nodelay :mtu-discovery)))))))))
+
+(define-test option.before-the-bind ()
+  (dolist (host (available '("192.0.2.1" "2001:db8::1")))
+    (with-socket-server (server 0 :host host :options '(:free-bind t))
+      (is (equal host (socket-server-host/port server))))
+    (with-datagram-socket (socket :host host :options '(:free-bind t))
+      (is (equal host (nth-value 2 (socket-host/port socket))))))
+  (with-inet6 ()
+    (with-socket-server (server 0 :options '(:v6-only t))
+      (close (open-socket "::1" (port-of server)))
+      (is (typep (failure-of (open-socket "127.0.0.1" (port-of server))) 'connection-refused)))
+    (with-datagram-socket (socket :options '(:v6-only t))
+      (is (eq t (socket-option socket :v6-only))))))
+
+(define-test option.before-anything-else-of-local-sockets ()
+  (let ((path (temporary-path)))
+    (dolist (kind '(:stream :seqpacket :datagram))
+      (with-open-stream (server (open-unix-server path :kind kind :options '(:priority 4)))
+        (let ((client (open-unix-socket path :kind kind :options '(:priority 5))))
+          (is (= 4 (socket-option server :priority)))
+          (is (= 5 (socket-option client :priority)))
+          (close client)))
+      (is (not (probe-file path))))))
+
+(defun openers ()
+  "Functions of OPTIONS that open each kind of socket, with ends that are not to be had: what is
+said of the options comes before."
+  (list (lambda (options) (open-socket "nobody.invalid" 1 :options options))
+        (lambda (options) (open-socket-server 0 :host "192.0.2.1" :options options))
+        (lambda (options) (open-datagram-socket :host "192.0.2.1" :options options))
+        (lambda (options)
+          (open-datagram-socket :remote-host "nobody.invalid" :remote-port 1 :options options))
+        (lambda (options) (open-unix-socket "/no-such/socket" :options options))
+        (lambda (options) (open-unix-server "/no-such/socket" :options options))))
+
+(define-test option.those-to-begin-with-are-checked-before-anything-is-opened ()
+  (loop for (options . parts)
+          in '(((:no-such-option t) ":NODELAY" ":NO-SUCH-OPTION") ((:priority) "in pairs")
+               ((:priority 5 . 7) "in pairs") (:priority "in pairs")
+               ((:priority 5 :linger :long) "seconds" "or NIL" ":LINGER" ":LONG")
+               ((:device 5) "a string") ((:type :stream) ":TYPE can only be read"))
+        do (dolist (open (openers))
+             (apply #'is-report
+                    (is-failure (usage-error :invalid "socket option failed")
+                      (funcall open options))
+                    parts)))
+  (is-failure (usage-error :invalid "T or NIL")
+    (serve #'identity 0 :options '(:free-bind 1)))
+  (is-failure (address-not-available :address-not-available "the name of an interface" "no-such-0")
+    (open-socket "nobody.invalid" 1 :options '(:multicast-interface "no-such-0"))))
+
+(define-test option.those-that-cannot-be-had-are-told-as-when-they-are-set ()
+  "And nothing is left, and nothing was sent."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (loop with port = (port-of server)
+          for (class code part . options)
+            in '((not-supported :not-supported ":V6-ONLY is an option of IPv6 sockets" :v6-only t)
+                 (not-supported :not-supported ":BROADCAST is an option of UDP" :broadcast nil)
+                 (usage-error :invalid "the system does not take 1000 hops for :TTL" :ttl 1000)
+                 (usage-error :invalid "take \"nobodys\" for :CONGESTION-CONTROL"
+                  :congestion-control "nobodys")
+                 (usage-error :invalid "take \"a-name-that-is-as-long-as-none-can-be\" for :DEVICE"
+                  :device "a-name-that-is-as-long-as-none-can-be")
+                 (address-not-available :address-not-available
+                  "expected an interface that exists for :DEVICE, got \"no-such-0\""
+                  :device "no-such-0"))
+          do (dolist (open (list (lambda () (open-socket "127.0.0.1" port :options options))
+                                 (lambda () (open-socket-server 0 :host "127.0.0.1"
+                                                                  :options options))
+                                 (lambda () (serve #'identity 0 :host "127.0.0.1"
+                                                                :options options))))
+               (let ((failure (failure-of (funcall open))))
+                 (is (typep failure class) "~S: ~A" options failure)
+                 (is (eq code (network-code failure)))
+                 (is-report failure part)
+                 (is (eq :option (network-operation failure))))))
+    (is (null (socket-accept server :wait 0))))
+  (dolist (arguments '(() (:remote-host "127.0.0.1" :remote-port 9)))
+    (is-failure (not-supported :not-supported ":NODELAY is an option of TCP sockets")
+      (apply #'open-datagram-socket :options '(:nodelay t) arguments)))
+  (let ((path (temporary-path)))
+    (is-failure (not-supported :not-supported ":TTL is an option of TCP and UDP")
+      (open-unix-server path :options '(:ttl 5)))
+    (is (not (probe-file path)))))
+
+(define-test option.addresses-whose-sockets-cannot-have-one-are-no-attempts-of-others ()
+  "With one that is for IPv6 alone a name is reached over IPv6, and what it met is told of each."
+  (with-names ()
+    (with-inet6 ()
+      (with-socket-server (server 0)
+        (with-open-socket (client "many.test" (port-of server) :options '(:v6-only t))
+          (is (equal "::1" (socket-host/port client)))))
+      (let ((failure (failure-of (open-socket "many.test" (unused-port)
+                                              :options '(:v6-only t)))))
+        (is (typep failure 'connection-refused))
+        (is-report failure "::1 connection refused"
+                   "127.0.0.2 :V6-ONLY is an option of IPv6 sockets")))))
+
+(define-test option.that-a-privilege-is-missing-for (:faults t)
+  "The condition is that of the option, whichever call of the system has said it."
+  (let ((failures (loop for number from 1 to 12
+                        do (faults-fail number 1) ; EPERM
+                        when (unwind-protect
+                                  (failure-of
+                                    (close (open-socket-server 0 :host "127.0.0.1"
+                                                                 :options '(:priority 5))))
+                               (faults-clear))
+                          collect it)))
+    (is (find-if (lambda (failure)
+                   (and (typep failure 'permission-denied)
+                        (equal "socket option failed: :PRIORITY: permission denied"
+                               (princ-to-string failure))))
+                 failures))))
+
+(define-test option.a-protocol-without-a-name ()
+  "UDP-Lite, which is no protocol of ours; and Multipath TCP, which has a name."
+  (loop for (type protocol) in '((1 262) (2 136))
+        for fd = (cffi:foreign-funcall "socket" :int 2 :int type :int protocol :int)
+        do (unless (minusp fd)          ; this system does not have it
+             (when (= protocol 262)
+               (cffi:foreign-funcall "listen" :int fd :int 1 :int))
+             (with-open-stream (socket (adopt-descriptor fd))
+               (if (= protocol 262)
+                   (is (eq :mptcp (socket-option socket :protocol)))
+                   (is-failure (network :other ":PROTOCOL is none of :DEFAULT :TCP :UDP :MPTCP")
+                     (socket-option socket :protocol)))))))
