@@ -447,12 +447,21 @@ LPORT_API int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remot
  * to if that is NULL; LEN. LPORT_WOULD_BLOCK: wait for LPORT_OUTPUT. LPORT_BACKLOG_FULL: the
  * receiver of a local name has no room, which no wait tells: try again a little later.
  * LPORT_MESSAGE_TOO_LONG. LPORT_NOT_CONNECTED: ADDRESS is NULL, and it is not. Sequenced packets go
- * to their peer, whatever ADDRESS is. A connected socket reports here or at a receive what ICMP
- * said of an earlier message (LPORT_CONNECTION_REFUSED, LPORT_HOST_UNREACHABLE ...), once; then
- * this message was not sent, and the socket works on.
+ * to their peer, whatever ADDRESS is. A connected socket, and any one with option `receive-errors`,
+ * reports here or at a receive what ICMP said of an earlier message (LPORT_CONNECTION_REFUSED,
+ * LPORT_HOST_UNREACHABLE ...), once; then this message was not sent, and the socket works on. See
+ * lport_datagram_undelivered.
  * Source: send(2), sendto(2). */
 LPORT_API int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
                                       const uint8_t *address);
+
+/* [nowait] Where the last call of this thread that failed on SOCKET, a send or a receive of
+ * whatever kind, was told of an earlier message, to whomever: where that went, into ADDRESS.
+ * Returns the family, LPORT_ANY where it is not known, and from the second time on. It is known
+ * where the system queues what ICMP says, as option `receive-errors` asks for. There each call
+ * tells of one message, and nothing else has happened; a call that has failed for a reason of its
+ * own says so when it is made again. Source: MSG_ERRQUEUE of recvmsg(2), IP_RECVERR of ip(7). */
+LPORT_API int64_t lport_datagram_undelivered(int64_t socket, uint8_t *address);
 
 /* [nowait] Receives the next message, at most LEN octets of it, into OCTETS. Returns its full
  * length: above LEN it was cut off, and the rest is gone. Its sender's address goes into SENDER

@@ -129,6 +129,7 @@ FUNCTION(int64_t, lport_socket_name, (int64_t, uint8_t *))
 FUNCTION(int64_t, lport_socket_peer, (int64_t, uint8_t *))
 FUNCTION(int64_t, lport_datagram_open, (const uint8_t *, const uint8_t *, int32_t, const uint8_t *, int32_t))
 FUNCTION(int64_t, lport_datagram_send, (int64_t, const uint8_t *, size_t, const uint8_t *))
+FUNCTION(int64_t, lport_datagram_undelivered, (int64_t, uint8_t *))
 FUNCTION(int64_t, lport_datagram_receive, (int64_t, uint8_t *, size_t, uint8_t *, int32_t))
 FUNCTION(int64_t, lport_datagram_send_batch,
          (int64_t, const uint8_t *, size_t, const int64_t *, const uint8_t *, int32_t))

@@ -41,7 +41,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:%lport-datagram-receive #:%lport-datagram-send
    ;; datagram
    #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive #:lport-datagram-join
-   #:lport-datagram-send-batch #:lport-datagram-receive-batch
+   #:lport-datagram-send-batch #:lport-datagram-receive-batch #:lport-datagram-undelivered
    #:lport-datagram-leave #:lport-local-credentials #:lport-local-send #:lport-local-receive
    #:lport-local-receive-from
    ;; info, adopt

@@ -155,6 +155,17 @@ int64_t lport_datagram_send(int64_t socket, const uint8_t *octets, size_t len,
     return result;
 }
 
+int64_t lport_datagram_undelivered(int64_t socket, uint8_t *address) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t family = lport_transfer_undelivered(slot, address);
+    lport_handle_leave(slot);
+    return family;
+}
+
 /* ---- receiving ------------------------------------------------------------------------------- */
 
 static int64_t receive_connected(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,

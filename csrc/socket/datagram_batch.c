@@ -162,6 +162,9 @@ static int64_t send_piece(struct lport_slot *slot, int fd, const struct batch *b
     if (sent < 0) {
         return lport_transfer_message_failed(slot, errno);
     }
+    if (sent < piece.group_count && (atomic_load(&slot->flags) & LPORT_SLOT_QUEUES) != 0) {
+        atomic_fetch_or(&slot->flags, LPORT_SLOT_UNTOLD); /* it does not say why it ended there */
+    }
     for (int i = 0; i < sent; i++) {
         messages += piece.sizes[i];
     }

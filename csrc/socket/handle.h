@@ -65,6 +65,7 @@ enum {
     LPORT_SLOT_NEVER_BLOCKS = 1 << 21, /* and never will be */
     LPORT_SLOT_JOINED = 1 << 22,       /* what is received may be several messages, UDP_GRO */
     LPORT_SLOT_QUEUES = 1 << 23,       /* the system may queue errors, IP_RECVERR */
+    LPORT_SLOT_UNTOLD = 1 << 24,       /* and may have queued one that no call was told of */
 };
 
 /* [nowait] A free slot into *SLOT, invisible to everybody else. 0 or LPORT_MEMORY_EXHAUSTED. */

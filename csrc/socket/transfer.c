@@ -13,16 +13,6 @@
 #include <errno.h>
 #include <sys/uio.h>
 
-/* Where the system queues errors (IP_RECVERR) it reports each of them to one call, and the socket
- * is ready until the queue is empty. This takes the first error out of it, which has been reported;
- * the next call is told the next one. */
-static void take_queued_error(struct lport_slot *slot) {
-    struct msghdr message = {0};
-    while (lport_os.recvmsg(slot->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0 &&
-           errno == EINTR) {
-    }
-}
-
 /* True if STATUS says that the connection is dead. */
 static bool is_broken(int64_t status) {
     int32_t kind = lport_status_kind(status);
@@ -42,7 +32,7 @@ bool lport_transfer_again(struct lport_slot *slot, int64_t result) {
 
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status) {
     if (status < 0 && (atomic_load(&slot->flags) & LPORT_SLOT_QUEUES) != 0) {
-        take_queued_error(slot);
+        status = lport_transfer_queued(slot, status);
     }
     if (is_broken(status) && slot->kind != LPORT_DATAGRAM) {
         int64_t none = 0;
@@ -105,6 +95,10 @@ int64_t lport_transfer_forbidden(struct lport_slot *slot) {
     if ((flags & (LPORT_STATE_OUTPUT_SHUT | LPORT_STATE_LISTENING)) != 0) {
         return lport_status_make((flags & LPORT_STATE_LISTENING) != 0 ? LPORT_NOT_CONNECTED
                                                                       : LPORT_OUTPUT_SHUT);
+    }
+    if ((flags & LPORT_SLOT_UNTOLD) != 0) {
+        atomic_fetch_and(&slot->flags, ~(uint32_t)LPORT_SLOT_UNTOLD);
+        return lport_transfer_queued(slot, 0);
     }
     return atomic_load(&slot->broken);
 }

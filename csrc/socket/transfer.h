@@ -10,9 +10,15 @@
 #include <sys/time.h>
 
 /* Returns STATUS, of a call on SLOT that receives or sends, and remembers it in SLOT if it says
- * that the connection is dead. Every such call that failed has to come here: it also takes the next
- * of the errors that the system queues. */
+ * that the connection is dead. Every such call that failed has to come here: where the system has
+ * queued an error it is that which is returned. */
 int64_t lport_transfer_note_broken(struct lport_slot *slot, int64_t status);
+
+/* Takes the first error that the system has queued for SLOT: its status; STATUS where there is
+ * none. The second tells where the message went that this thread was told of so last: its address
+ * into ADDRESS and the family, once; LPORT_ANY: it is not known. */
+int64_t lport_transfer_queued(struct lport_slot *slot, int64_t status);
+int64_t lport_transfer_undelivered(struct lport_slot *slot, uint8_t *address);
 
 /* True if a receive on SLOT that gave RESULT is to be made once more: of packets the system tells
  * that the connection is dead, once, before it gives what had arrived earlier. */

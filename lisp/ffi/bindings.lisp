@@ -98,6 +98,7 @@ has to have them."
                          (settings :pointer) (count :int32))
   ("lport_datagram_send" :nowait result (socket handle) (octets :pointer) (len :size)
                          (address :pointer))
+  ("lport_datagram_undelivered" :nowait result (socket handle) (address :pointer))
   ("lport_datagram_receive" :nowait result (socket handle) (octets :pointer) (len :size)
                             (sender :pointer) (flags :int32))
   ("lport_datagram_send_batch" :nowait result (socket handle) (octets :pointer) (room :size)

@@ -201,7 +201,8 @@ each to its end (after RECEIVE-BATCH: to whom it came from), and return how many
 go by one system call; those that follow each other with one length and one end go as one, which the
 system or the network card takes apart, and so fast (UDP_SEGMENT).
 On a failure NETWORK-OCTETS tells how many messages were sent, not octets: who goes on does so from
-START plus that. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
+START plus that, with the same message where NETWORK-HOST and NETWORK-PORT are another one's, as of
+SOCKET-SEND. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
   (let* ((messenger (messenger-of socket :send))
          (end (check-batch-bounds batch start end))
          (limit (call-limit messenger :output))
@@ -233,10 +234,8 @@ the reverse."
                :arguments (list local-p index
                                 (endpoint-text (block-address block) (block-port block)))))))
 
-(defun fail-send-batch (messenger status batch start end moved)
-  "Signal what STATUS of sending the messages of BATCH from START below END says, the first of which
-has met it, after MOVED of them were sent."
-  (check-batch-end messenger batch start moved)
+(defun check-batch-lengths (messenger batch start end moved)
+  "Signal USAGE-ERROR if one of the messages of BATCH from START below END is not whole."
   (loop for index from start below end
         for length = (aref (datagram-batch-lengths batch) index)
         when (> length (datagram-batch-size batch))
@@ -244,7 +243,14 @@ has met it, after MOVED of them were sent."
                       :socket (channel-socket messenger) :octets moved
                       :message "expected messages of at most ~D octets, got number ~D, cut off ~
                                 from ~D octets when it was received"
-                      :arguments (list (datagram-batch-size batch) index length)))
+                      :arguments (list (datagram-batch-size batch) index length))))
+
+(defun fail-send-batch (messenger status batch start end moved)
+  "Signal what STATUS of sending the messages of BATCH from START below END says, the first of which
+has met it, after MOVED of them were sent."
+  (check-earlier messenger status :send moved)
+  (check-batch-end messenger batch start moved)
+  (check-batch-lengths messenger batch start end moved)
   (apply #'fail-of-kind (channel-socket messenger) status :send *kinds-for-batches*
          :octets moved (batch-facts batch start end)))
 
@@ -294,4 +300,5 @@ sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
              :message "expected room for at least 128 messages and 65536 octets, as messages may ~
                        come joined, got ~D of ~D"
              :arguments (list (datagram-batch-capacity batch) (datagram-batch-size batch))))
+  (check-earlier messenger status :receive)
   (fail-of-kind (channel-socket messenger) status :receive *kinds-for-batches*))

@@ -232,6 +232,33 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
   (fail-as 'usage-error :send :invalid
            :socket (channel-socket messenger) :message message :arguments arguments))
 
+;;; What became of an earlier message
+
+(defun undelivered-end (messenger)
+  "Values: host and port that the earlier message was for of which the failure is that this thread
+has just met on MESSENGER; NIL where that is not known, or of none."
+  (multiple-value-bind (block family)
+      (block-from (pointer)
+        (lport-datagram-undelivered (channel-handle messenger) pointer))
+    (when (plusp family)
+      (host-and-port block))))
+
+(defun check-earlier (messenger status operation &optional (octets 0))
+  "Signal what STATUS, which OPERATION on MESSENGER has just met, says, if it is of an earlier
+message whose end is known. OCTETS: how many were moved before."
+  (multiple-value-bind (host port) (undelivered-end messenger)
+    (when host
+      (apply #'fail-on messenger status operation
+             :octets octets :host host :port port
+             (when (eq operation :receive)
+               (list :message "~A, of a message to ~A port ~D"
+                     :arguments (list (status-text status) host port)))))))
+
+(defun fail-message (messenger status operation &rest facts &key (octets 0) &allow-other-keys)
+  "As FAIL-ON; of an earlier message with its end in place of that in FACTS."
+  (check-earlier messenger status operation octets)
+  (apply #'fail-on messenger status operation facts))
+
 ;;; Sending
 
 (defparameter *full-receiver-piece* 1000000
@@ -296,7 +323,7 @@ MOVED: what a condition says was sent before."
     (cond ((typep result 'index) result)
           ((or (null result) (repeatable-p messenger result))
            (send-message-slowly messenger octets start end block host port moved))
-          (t (fail-on messenger result :send :octets moved :host host :port port)))))
+          (t (fail-message messenger result :send :octets moved :host host :port port)))))
 
 (defun repeatable-p (messenger status)
   "True if STATUS, of a send, says nothing that another attempt would not say again."
@@ -315,7 +342,10 @@ MOVED: what a condition says was sent before."
                                     (fail-parted messenger moved)))
                     limit))))
       (values (trying (messenger :output :send (call-limit messenger :output)
-                       :moved moved :facts facts :again #'again)
+                       :moved moved :facts facts :again #'again
+                       :fail (lambda (status)
+                               (apply #'fail-message messenger status :send
+                                      :octets moved facts)))
                 (send-now messenger octets start end block))))))
 
 (defun socket-send (socket octets &key (start 0) end host port)
@@ -328,6 +358,9 @@ A message of no octets is one. That it was sent says nothing about its arrival.
 Conditions: MESSAGE-TOO-LONG; CONNECTION-REFUSED, HOST-UNREACHABLE and their kin, what is known by
 now of an earlier message, or, of a local name, of this one: this message was not sent, and SOCKET
 works on; PATH-NOT-FOUND; TIMEOUT; SOCKET-CLOSED; of sequenced packets CONNECTION-LOST.
+An unconnected socket is told of earlier messages only with the option :RECEIVE-ERRORS. Then
+NETWORK-HOST and NETWORK-PORT are where that message went, which may be another host than this one
+is for: who sends to many sends this message again.
 Source: send(2), sendto(2)."
   (let ((messenger (messenger-of socket :send)))
     (check-destination messenger host port)
@@ -375,7 +408,7 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
            (fail-as 'usage-error :receive :invalid
                     :socket (channel-socket messenger)
                     :message "expected a call of RECEIVE-BATCH, as messages may come joined"))
-          (t (fail-on messenger status :receive)))))
+          (t (fail-message messenger status :receive)))))
 
 (declaim (inline message-values))
 (defun message-values (messenger block length room)
@@ -418,7 +451,8 @@ SOCKET: a DATAGRAM-SOCKET. A message of no octets is 0, and no end of file; the 
 of sequenced packets is the standard END-OF-FILE. Of several threads in this call each gets a
 message of its own.
 Conditions: TIMEOUT; SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTION-REFUSED,
-HOST-UNREACHABLE and their kin, when a connected socket is told so of an earlier message: it works
+HOST-UNREACHABLE and their kin, when a connected socket, or one with the option :RECEIVE-ERRORS, is
+told so of an earlier message, with the host and port that it went to in the latter case: it works
 on; of sequenced packets CONNECTION-LOST; NOT-SUPPORTED, CREDENTIALS of a socket that is not local.
 Restart: WAIT-LONGER. Source: recv(2), recvfrom(2), SCM_CREDENTIALS of unix(7)."
   (let ((messenger (messenger-of socket :receive)))

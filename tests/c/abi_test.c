@@ -314,6 +314,7 @@ static const struct row rows[] = {
     ROW("lport_socket_peer", FAILS, LPORT_CLOSED, GONE, P(space)),
     ROW("lport_datagram_open", FAILS, LPORT_INVALID, P(loopback), P(nonsense), N(0), P(NULL), N(0)),
     ROW("lport_datagram_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(loopback)),
+    ROW("lport_datagram_undelivered", FAILS, LPORT_CLOSED, GONE, P(space)),
     ROW("lport_datagram_receive", FAILS, LPORT_CLOSED, GONE, P(space), N(sizeof space), P(NULL),
         N(0)),
     ROW("lport_datagram_send_batch", FAILS, LPORT_CLOSED, GONE, P(octets), N(16), P(numbers),

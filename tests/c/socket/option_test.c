@@ -1,4 +1,5 @@
 /* option: what is set and read again, number by number. */
+#include "address/address.h"
 #include "base/os.h"
 #include "setting.h"
 #include "socket/socket.h"
@@ -108,7 +109,8 @@ static void meet_refusal(int64_t socket, const uint8_t *nobody) {
     cr_assert_gt(wait_for(socket, LPORT_INPUT, soon()), 0);
 }
 
-/* Each way to come upon the error, by number; the last one sees that it is gone already. */
+/* Each way to come upon the error, by number. The last one has read it before, as an option, which
+ * does not say of whom it is. */
 static int64_t meet_again(int64_t socket, const uint8_t *nobody, int way) {
     uint8_t octet, sender[LPORT_ADDRESS_SIZE];
     int64_t length = 1;
@@ -133,12 +135,20 @@ static int64_t meet_again(int64_t socket, const uint8_t *nobody, int way) {
 
 enum { WAYS = 7 };
 
+/* The last failure on SOCKET was of a message to ADDRESS, which is told once. */
+static void assert_was_for(int64_t socket, const uint8_t *address) {
+    uint8_t at[LPORT_ADDRESS_SIZE];
+    cr_assert_eq(lport_datagram_undelivered(socket, at), address[LPORT_AT_FAMILY]);
+    cr_assert_eq(lport_address_equal(at, address), 1);
+    cr_assert_eq(lport_datagram_undelivered(socket, at), LPORT_ANY);
+}
+
 /* The system keeps a copy of each error, and the socket looks ready as long as it has one. */
 static void assert_reported_once(int64_t socket, const uint8_t *nobody) {
     for (int way = 0; way < WAYS; way++) {
         meet_refusal(socket, nobody);
-        assert_kind(meet_again(socket, nobody, way),
-                    way < WAYS - 1 ? LPORT_CONNECTION_REFUSED : LPORT_WOULD_BLOCK);
+        assert_kind(meet_again(socket, nobody, way), LPORT_CONNECTION_REFUSED);
+        assert_was_for(socket, nobody);
         assert_kind(wait_for(socket, LPORT_INPUT, lport_clock_after(SECOND / 100)),
                     LPORT_TIMED_OUT);
     }
@@ -162,6 +172,81 @@ SOCKET_TEST(option, an_error_that_was_reported_wakes_nobody_again) {
         assert_reported_once(socket, nobody);
         cr_assert_eq(lport_socket_close(socket, 0), 0);
     }
+    faults_resume();
+}
+
+/* A closed port, and one that SOCKET receives on. */
+static int64_t open_beside_nobody(int32_t family, uint8_t *nobody, uint8_t *somebody) {
+    loopback(family, 0, nobody);
+    memcpy(somebody, nobody, LPORT_ADDRESS_SIZE);
+    int64_t gone = lport_datagram_open(nobody, NULL, 0);
+    int64_t socket = lport_datagram_open(somebody, NULL, 0);
+    cr_assert_eq(lport_socket_name(gone, nobody), family);
+    cr_assert_eq(lport_socket_name(socket, somebody), family);
+    cr_assert_eq(lport_socket_close(gone, 0), 0);
+    return socket;
+}
+
+static int64_t send_octet(int64_t socket, const uint8_t *address) {
+    return lport_datagram_send(socket, (const uint8_t *)"x", 1, address);
+}
+
+/* Opens an unconnected socket that is told of errors, for both families where there are two. */
+static int64_t open_told(void) {
+    uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
+    int64_t socket = lport_datagram_open(any, NULL, 0);
+    cr_assert_eq(set(socket, "receive-errors", 1), 0);
+    return socket;
+}
+
+SOCKET_TEST(option, an_error_is_told_with_the_destination_of_its_message) {
+    static const int32_t families[] = {LPORT_INET, LPORT_INET6};
+    faults_watch();
+    for (size_t i = 0; i < FAMILIES_HERE(families); i++) {
+        uint8_t nobody[LPORT_ADDRESS_SIZE], somebody[LPORT_ADDRESS_SIZE], octet;
+        int64_t other = open_beside_nobody(families[i], nobody, somebody), socket = open_told();
+        meet_refusal(socket, nobody);
+        assert_kind(send_octet(socket, somebody), LPORT_CONNECTION_REFUSED);
+        assert_was_for(socket, nobody);
+        assert_kind(lport_datagram_receive(other, &octet, 1, NULL, 0), LPORT_WOULD_BLOCK);
+        cr_assert_eq(send_octet(socket, somebody), 1);
+        cr_assert_eq(lport_datagram_undelivered(socket, nobody), LPORT_ANY);
+        cr_assert_eq(lport_socket_close(other, 0), 0);
+        cr_assert_eq(lport_socket_close(socket, 0), 0);
+    }
+    faults_resume();
+}
+
+/* It says so itself the next time, when the earlier message has been told of. */
+SOCKET_TEST(option, a_failure_of_its_own_comes_after_that_of_an_earlier_message) {
+    static uint8_t most[65508];
+    uint8_t nobody[LPORT_ADDRESS_SIZE], somebody[LPORT_ADDRESS_SIZE], at[LPORT_ADDRESS_SIZE];
+    faults_watch();
+    int64_t other = open_beside_nobody(LPORT_INET, nobody, somebody), socket = open_told();
+    meet_refusal(socket, nobody);
+    assert_kind(lport_datagram_send(socket, most, sizeof most, somebody), LPORT_CONNECTION_REFUSED);
+    assert_kind(lport_datagram_send(socket, most, sizeof most, somebody), LPORT_MESSAGE_TOO_LONG);
+    cr_assert_eq(lport_datagram_undelivered(socket, at), LPORT_ANY);
+    cr_assert_eq(lport_socket_close(other, 0), 0);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
+    faults_resume();
+}
+
+/* The system takes the first message of a batch, and forgets why it did not take the second. */
+SOCKET_TEST(option, an_error_in_the_middle_of_a_batch_is_told) {
+    uint8_t ends[2][LPORT_ADDRESS_SIZE], octets[2] = {1, 2};
+    int64_t lengths[2] = {1, 1};
+    faults_watch();
+    int64_t other = open_beside_nobody(LPORT_INET, ends[0], ends[1]), socket = open_told();
+    int64_t sent = lport_datagram_send_batch(socket, octets, 1, lengths, ends[0], 2);
+    if (sent == 1) { /* ICMP may also come later */
+        assert_kind(lport_datagram_send_batch(socket, octets, 1, lengths, ends[1], 1),
+                    LPORT_CONNECTION_REFUSED);
+        assert_was_for(socket, ends[0]);
+        cr_assert_eq(lport_datagram_send_batch(socket, octets, 1, lengths, ends[1], 1), 1);
+    }
+    cr_assert_eq(lport_socket_close(other, 0), 0);
+    cr_assert_eq(lport_socket_close(socket, 0), 0);
     faults_resume();
 }
 
