@@ -126,6 +126,7 @@ enum {
     LPORT_BROADCAST = 64,    /* SO_BROADCAST */
     LPORT_JOINED = 128,      /* UDP_GRO: see lport_datagram_open */
     LPORT_TWO_LOCALS = 256,  /* see lport_dial_open */
+    LPORT_PACKET_INFO = 512, /* IP_PKTINFO, IPV6_RECVPKTINFO: see lport_datagram_receive_at */
 };
 
 /* Flags of lport_socket_receive, lport_datagram_receive and lport_socket_close */
@@ -433,13 +434,12 @@ LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
  * is one IPv6 socket for IPv4 too, or an IPv4 one where the system has no IPv6. An IPv6 address,
  * `::` among them, is for IPv6 alone; IPv4-mapped addresses are IPv4. A local name of length 0 lets
  * the system pick an abstract one. FLAGS: LPORT_REUSE_ADDRESS _REUSE_PORT _V6_ONLY _BROADCAST
- * _JOINED. The last lets the system hand over messages of one length from one sender as one, where
- * it knows how to, which lport_datagram_receive_batch takes apart; no other function receives on
- * such a socket. COUNT settings are at SETTINGS.
- * LPORT_INVALID: LOCAL and REMOTE are of different families. Else as lport_socket_listen, and what
- * a connect may meet (LPORT_NETWORK_UNREACHABLE ...); nothing is left behind. For a local name with
- * a mode and without stale files see lport_local_listen. Source: socket(2) bind(2) connect(2)
- * udp(7). */
+ * _PACKET_INFO _JOINED. The last lets the system hand over messages of one length from one sender
+ * as one, where it knows how to, which lport_datagram_receive_batch takes apart; no other function
+ * receives on such a socket. COUNT settings are at SETTINGS. LPORT_INVALID: LOCAL and REMOTE are of
+ * different families. Else as lport_socket_listen, and what a connect may meet
+ * (LPORT_NETWORK_UNREACHABLE ...); nothing is left behind. For a local name with a mode and without
+ * stale files see lport_local_listen. Source: socket(2) bind(2) connect(2) udp(7). */
 LPORT_API int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags,
                                       const uint8_t *settings, int32_t count);
 
@@ -491,6 +491,32 @@ LPORT_API int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octet
  * of udp(7). */
 LPORT_API int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room,
                                                int64_t *lengths, uint8_t *senders, int32_t count);
+
+/* [nowait] The first sends as lport_datagram_send, from the end OWN, whatever SOCKET is bound to,
+ * by the way that the routes say. The second receives as lport_datagram_receive, and tells in OWN
+ * which of the addresses of this host the message was sent to, if SOCKET was opened with
+ * LPORT_PACKET_INFO: else its family is LPORT_ANY. OWN is an address block with port 0; its octets
+ * 4-7 are the index of the interface by which the message came, of IPv4, too (of which a send makes
+ * use for a link-local address alone); octet 1 is 1 where the address is one of many, a group or a
+ * broadcast address, from which nothing can be sent, else 0. Neither ADDRESS nor SENDER may be
+ * NULL. LPORT_ADDRESS_NOT_AVAILABLE: OWN is no address of this host, or one of many. LPORT_INVALID:
+ * OWN and ADDRESS are of different families. LPORT_NOT_SUPPORTED: not a UDP socket. Source:
+ * IP_PKTINFO of ip(7), IPV6_PKTINFO of RFC 3542. */
+LPORT_API int64_t lport_datagram_send_from(int64_t socket, const uint8_t *octets, size_t len,
+                                           const uint8_t *address, const uint8_t *own);
+LPORT_API int64_t lport_datagram_receive_at(int64_t socket, uint8_t *octets, size_t len,
+                                            uint8_t *sender, uint8_t *own, int32_t flags);
+
+/* [nowait] As lport_datagram_send_batch and _receive_batch, with an own end of each message at OWNS
+ * + I * LPORT_ADDRESS_SIZE; OWNS may be NULL. A message is sent from where the system picks if its
+ * own end has family LPORT_ANY or is one of many: what was received can be sent back as it stands.
+ * LPORT_ADDRESS_NOT_AVAILABLE and LPORT_INVALID as above. */
+LPORT_API int64_t lport_datagram_send_batch_from(int64_t socket, const uint8_t *octets, size_t room,
+                                                 const int64_t *lengths, const uint8_t *addresses,
+                                                 const uint8_t *owns, int32_t count);
+LPORT_API int64_t lport_datagram_receive_batch_at(int64_t socket, uint8_t *octets, size_t room,
+                                                  int64_t *lengths, uint8_t *senders, uint8_t *owns,
+                                                  int32_t count);
 
 /* [nowait] Receives on SOCKET, a UDP one, what is sent to GROUP, a multicast address, on the
  * interface of index INTERFACE (0: the system picks by its routes); with a SOURCE, unless that is

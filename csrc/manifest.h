@@ -30,6 +30,7 @@ CONSTANT(LPORT_UNLINK, 32)
 CONSTANT(LPORT_BROADCAST, 64)
 CONSTANT(LPORT_JOINED, 128)
 CONSTANT(LPORT_TWO_LOCALS, 256)
+CONSTANT(LPORT_PACKET_INFO, 512)
 CONSTANT(LPORT_PEEK, 2)
 CONSTANT(LPORT_PATIENT, 4)
 CONSTANT(LPORT_RESET, 1)
@@ -135,6 +136,15 @@ FUNCTION(int64_t, lport_datagram_send_batch,
          (int64_t, const uint8_t *, size_t, const int64_t *, const uint8_t *, int32_t))
 FUNCTION(int64_t, lport_datagram_receive_batch,
          (int64_t, uint8_t *, size_t, int64_t *, uint8_t *, int32_t))
+FUNCTION(int64_t, lport_datagram_send_from,
+         (int64_t, const uint8_t *, size_t, const uint8_t *, const uint8_t *))
+FUNCTION(int64_t, lport_datagram_receive_at,
+         (int64_t, uint8_t *, size_t, uint8_t *, uint8_t *, int32_t))
+FUNCTION(int64_t, lport_datagram_send_batch_from,
+         (int64_t, const uint8_t *, size_t, const int64_t *, const uint8_t *, const uint8_t *,
+          int32_t))
+FUNCTION(int64_t, lport_datagram_receive_batch_at,
+         (int64_t, uint8_t *, size_t, int64_t *, uint8_t *, uint8_t *, int32_t))
 FUNCTION(int64_t, lport_datagram_join, (int64_t, const uint8_t *, int32_t, const uint8_t *))
 FUNCTION(int64_t, lport_datagram_leave, (int64_t, const uint8_t *, int32_t, const uint8_t *))
 FUNCTION(int64_t, lport_local_listen, (const uint8_t *, int32_t, int32_t, int32_t, int32_t, const uint8_t *, int32_t))

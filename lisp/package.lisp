@@ -39,9 +39,12 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; those of every message and every piece, which are called with interrupts deferred already
    #:%lport-socket-receive #:%lport-socket-send #:%lport-socket-send2
    #:%lport-datagram-receive #:%lport-datagram-send
+   #:%lport-datagram-receive-at #:%lport-datagram-send-from
    ;; datagram
    #:lport-datagram-open #:lport-datagram-send #:lport-datagram-receive #:lport-datagram-join
    #:lport-datagram-send-batch #:lport-datagram-receive-batch #:lport-datagram-undelivered
+   #:lport-datagram-send-from #:lport-datagram-receive-at
+   #:lport-datagram-send-batch-from #:lport-datagram-receive-batch-at
    #:lport-datagram-leave #:lport-local-credentials #:lport-local-send #:lport-local-receive
    #:lport-local-receive-from
    ;; info, adopt
@@ -77,7 +80,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-poller-poll+ #:+lport-event-size+ #:+lport-socket-index+
    #:+lport-nodelay+ #:+lport-keepalive+ #:+lport-reuse-address+ #:+lport-reuse-port+
    #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-joined+
-   #:+lport-two-locals+ #:+lport-peek+ #:+lport-patient+ #:+lport-patience-ns+ #:+lport-reset+
+   #:+lport-two-locals+ #:+lport-packet-info+
+   #:+lport-peek+ #:+lport-patient+ #:+lport-patience-ns+ #:+lport-reset+
    #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
    #:+lport-state-broken+ #:+lport-state-listening+ #:+lport-state-connected+
    #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+
@@ -128,7 +132,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:join-multicast #:leave-multicast
            #:datagram-batch #:datagram-batch-p #:make-datagram-batch #:datagram-batch-octets
            #:datagram-batch-size #:datagram-batch-capacity #:datagram-batch-count #:clear-batch
-           #:batch-add #:batch-message #:batch-end #:send-batch #:receive-batch)
+           #:batch-add #:batch-message #:batch-end #:batch-own-end #:send-batch #:receive-batch)
   ;; local sockets
   (:export #:open-unix-socket #:open-unix-server
            #:socket-peer-credentials #:send-descriptors #:receive-descriptors)

@@ -31,6 +31,10 @@ void lport_address_set_port(uint8_t *address, int32_t port) {
     address[LPORT_AT_PORT + 1] = (uint8_t)(port & 0xff);
 }
 
+void lport_address_set_scope(uint8_t *address, uint32_t scope) {
+    set_scope(address, scope);
+}
+
 void lport_address_set(uint8_t *address, int32_t family, const uint8_t *octets, size_t len,
                        int32_t port) {
     set_block(address, family, octets, len);

@@ -22,6 +22,8 @@ enum { LPORT_LOCAL_MAX = 108 }; /* octets of a local name; a path has a terminat
 int32_t lport_address_port(const uint8_t *address);
 void lport_address_set_port(uint8_t *address, int32_t port);
 
+void lport_address_set_scope(uint8_t *address, uint32_t scope);
+
 /* Makes ADDRESS the block of FAMILY with the LEN octets at OCTETS and PORT, no scope. */
 void lport_address_set(uint8_t *address, int32_t family, const uint8_t *octets, size_t len,
                        int32_t port);

@@ -69,7 +69,8 @@ static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
 }
 
 /* A datagram socket of FAMILY, or a status and nothing left behind. To ask for joined messages
- * comes last: those that have arrived by then are just not joined. */
+ * comes last: those that have arrived by then are just not joined. But none must have arrived that
+ * does not tell where it was sent to. */
 static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remote, int32_t flags,
                        const struct lport_settings *settings) {
     uint8_t room[LPORT_ADDRESS_SIZE];
@@ -77,7 +78,10 @@ static int64_t open_in(int32_t family, const uint8_t *local, const uint8_t *remo
     if (socket < 0) {
         return socket;
     }
-    int64_t status = set_ends(socket, family, lport_address_in_family(local, family, room), remote);
+    int64_t status = (flags & LPORT_PACKET_INFO) != 0 ? lport_datagram_ask_for_arrivals(socket) : 0;
+    if (status == 0) {
+        status = set_ends(socket, family, lport_address_in_family(local, family, room), remote);
+    }
     if (status < 0) {
         lport_socket_close(socket, 0);
         return status;

@@ -35,6 +35,7 @@ struct batch {
     size_t room;
     int64_t *lengths;
     uint8_t *addresses;
+    uint8_t *owns; /* or NULL */
     int32_t count;
 };
 
@@ -42,9 +43,14 @@ static uint8_t *address_at(const struct batch *batch, int32_t index) {
     return batch->addresses + (size_t)index * LPORT_ADDRESS_SIZE;
 }
 
+/* Where message INDEX was sent to, or is sent from; NULL where that is not said. */
+static uint8_t *own_at(const struct batch *batch, int32_t index) {
+    return batch->owns == NULL ? NULL : batch->owns + (size_t)index * LPORT_ADDRESS_SIZE;
+}
+
 union control {
     struct cmsghdr header; /* for its alignment */
-    char octets[CMSG_SPACE(sizeof(int))];
+    char octets[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
 };
 
 /* What one system call is given: groups of messages, each a message to the kernel. */
@@ -59,6 +65,13 @@ struct piece {
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* True if messages A and B of BATCH have the same ends. */
+static bool same_ends(const struct batch *batch, int32_t a, int32_t b) {
+    return memcmp(address_at(batch, a), address_at(batch, b), LPORT_ADDRESS_SIZE) == 0 &&
+           (batch->owns == NULL ||
+            memcmp(own_at(batch, a), own_at(batch, b), LPORT_ADDRESS_SIZE) == 0);
+}
+
 /* How many messages of BATCH from FIRST below END can go as one. Only the last of them may be
  * shorter, and none of them empty but one that goes alone. */
 static int32_t together(const struct batch *batch, int32_t first, int32_t end) {
@@ -67,7 +80,7 @@ static int32_t together(const struct batch *batch, int32_t first, int32_t end) {
     while (next < end && batch->lengths[next - 1] == length) {
         total += batch->lengths[next];
         if (batch->lengths[next] > length || batch->lengths[next] == 0 || total > TOGETHER_MAX ||
-            memcmp(address_at(batch, first), address_at(batch, next), LPORT_ADDRESS_SIZE) != 0) {
+            !same_ends(batch, first, next)) {
             break;
         }
         next++;
@@ -78,13 +91,29 @@ static int32_t together(const struct batch *batch, int32_t first, int32_t end) {
 /* Tells the kernel to take GROUP apart into messages of LENGTH. */
 static void ask_for_segments(struct msghdr *group, union control *control, int64_t length) {
     uint16_t size = (uint16_t)length;
-    memset(control, 0, sizeof *control);
     control->header.cmsg_level = IPPROTO_UDP;
     control->header.cmsg_type = SEGMENT_OPTION;
     control->header.cmsg_len = CMSG_LEN(sizeof size);
     memcpy(CMSG_DATA(&control->header), &size, sizeof size);
-    group->msg_control = control;
-    group->msg_controllen = sizeof *control;
+    group->msg_controllen = CMSG_SPACE(sizeof size);
+}
+
+/* True if messages go from OWN, and not from where the system picks: so do answers to what was sent
+ * to many. */
+static bool is_source(const uint8_t *own) {
+    return own != NULL && own[LPORT_AT_FAMILY] != LPORT_ANY && own[LPORT_AT_LENGTH] == 0;
+}
+
+/* Has GROUP, for ADDRESS, go from OWN, if there is one. 0 or a status. */
+static int64_t ask_for_own(struct msghdr *group, union control *control, const uint8_t *own,
+                           const uint8_t *address, bool mapped) {
+    if (!is_source(own)) {
+        return 0;
+    }
+    struct cmsghdr *row = (struct cmsghdr *)(void *)(control->octets + group->msg_controllen);
+    int64_t length = lport_datagram_put_own(row, own, address, mapped);
+    group->msg_controllen += length > 0 ? (size_t)length : 0;
+    return length < 0 ? length : 0;
 }
 
 /* Adds the COUNT messages of BATCH from FIRST to PIECE as one group; 0 or a status. */
@@ -108,9 +137,16 @@ static int64_t add_group(struct piece *piece, const struct batch *batch, int32_t
         piece->pieces[piece->used++] =
             (struct iovec){batch->octets + (size_t)i * batch->room, (size_t)batch->lengths[i]};
     }
+    memset(&piece->controls[index], 0, sizeof piece->controls[index]);
     if (count > 1) {
         ask_for_segments(group, &piece->controls[index], batch->lengths[first]);
     }
+    int64_t status =
+        ask_for_own(group, &piece->controls[index], own_at(batch, first), address, mapped);
+    if (status < 0) {
+        return status;
+    }
+    group->msg_control = group->msg_controllen > 0 ? &piece->controls[index] : NULL;
     piece->sizes[piece->group_count++] = count;
     return 0;
 }
@@ -160,7 +196,10 @@ static int64_t send_piece(struct lport_slot *slot, int fd, const struct batch *b
         return 0; /* again, and this time nothing is joined */
     }
     if (sent < 0) {
-        return lport_transfer_message_failed(slot, errno);
+        return lport_transfer_message_failed(
+            slot, is_source(own_at(batch, first))
+                      ? lport_datagram_own_error(errno, address_at(batch, first))
+                      : errno);
     }
     if (sent < piece.group_count && (atomic_load(&slot->flags) & LPORT_SLOT_QUEUES) != 0) {
         atomic_fetch_or(&slot->flags, LPORT_SLOT_UNTOLD); /* it does not say why it ended there */
@@ -224,9 +263,16 @@ static int64_t move_batch(int64_t socket, const struct batch *batch, move_all *m
 
 int64_t lport_datagram_send_batch(int64_t socket, const uint8_t *octets, size_t room,
                                   const int64_t *lengths, const uint8_t *addresses, int32_t count) {
+    return lport_datagram_send_batch_from(socket, octets, room, lengths, addresses, NULL, count);
+}
+
+int64_t lport_datagram_send_batch_from(int64_t socket, const uint8_t *octets, size_t room,
+                                       const int64_t *lengths, const uint8_t *addresses,
+                                       const uint8_t *owns, int32_t count) {
     /* The kernel's structures are not const, though sendmmsg only reads what they point to. */
-    struct batch batch = {(uint8_t *)(uintptr_t)octets, room, (int64_t *)(uintptr_t)lengths,
-                          (uint8_t *)(uintptr_t)addresses, count};
+    struct batch batch = {(uint8_t *)(uintptr_t)octets,  room,
+                          (int64_t *)(uintptr_t)lengths, (uint8_t *)(uintptr_t)addresses,
+                          (uint8_t *)(uintptr_t)owns,    count};
     return is_batch(&batch, true) ? move_batch(socket, &batch, send_all, lport_transfer_forbidden)
                                   : lport_status_make(LPORT_INVALID);
 }
@@ -252,6 +298,12 @@ static void offer(struct piece *piece, int32_t index, uint8_t *octets, size_t le
                                                    .msg_iovlen = 1};
 }
 
+/* Offers ROWS for what comes with that. */
+static void offer_rows(struct piece *piece, int32_t index, union lport_datagram_rows *rows) {
+    piece->groups[index].msg_hdr.msg_control = rows;
+    piece->groups[index].msg_hdr.msg_controllen = sizeof *rows;
+}
+
 static uint8_t *place(const struct batch *batch, int32_t index) {
     return batch->octets + (size_t)index * batch->room;
 }
@@ -262,14 +314,21 @@ static int64_t receive_piece(struct lport_slot *slot, int fd, const struct batch
     struct piece piece;
     int32_t left = batch->count - first;
     int32_t count = left < PIECE ? left : PIECE;
+    union lport_datagram_rows rows[PIECE];
     for (int32_t i = 0; i < count; i++) {
         offer(&piece, i, place(batch, first + i), batch->room);
+        if (batch->owns != NULL) {
+            offer_rows(&piece, i, &rows[i]);
+        }
     }
     int64_t got = receive_groups(slot, fd, &piece, count);
     for (int i = 0; i < got; i++) {
         batch->lengths[first + i] = piece.groups[i].msg_len;
         lport_address_from_kernel(&piece.ends[i], piece.groups[i].msg_hdr.msg_namelen,
                                   address_at(batch, first + i));
+        if (batch->owns != NULL) {
+            lport_datagram_arrival_in(&piece.groups[i].msg_hdr, own_at(batch, first + i));
+        }
     }
     return got;
 }
@@ -286,13 +345,6 @@ static int32_t region_of(const struct batch *batch) {
     places = places < JOINED_MAX ? JOINED_MAX : places;
     return batch->room > 0 && places <= (size_t)batch->count ? (int32_t)places : 0;
 }
-
-/* What comes with a message: the length of those that it was made of, and before or behind it what
- * somebody may have asked for on an adopted descriptor, such as its time. */
-union rows {
-    struct cmsghdr header; /* for its alignment */
-    char octets[512];
-};
 
 /* The length of the messages in MESSAGE, of LENGTH octets in all; the last may be shorter. */
 static int64_t segment_of(struct msghdr *message, int64_t length) {
@@ -336,15 +388,21 @@ static int32_t take_apart(const struct batch *batch, int32_t from, int32_t to,
                           struct msghdr *message, int64_t length) {
     int64_t segment = segment_of(message, length);
     int32_t count = length == 0 ? 1 : (int32_t)((length + segment - 1) / segment);
-    uint8_t *sender = address_at(batch, to);
+    uint8_t *sender = address_at(batch, to), *own = own_at(batch, to);
     if (count > batch->count - from) {
         count = batch->count - from; /* more than JOINED_MAX, which no system does */
     }
     lport_address_from_kernel(message->msg_name, message->msg_namelen, sender);
+    if (own != NULL) {
+        lport_datagram_arrival_in(message, own);
+    }
     for (int32_t i = 0; i < count; i++) {
         int64_t left = length - i * segment;
         batch->lengths[to + i] = left < segment ? left : segment;
-        memmove(sender + (size_t)i * LPORT_ADDRESS_SIZE, sender, LPORT_ADDRESS_SIZE);
+        memmove(address_at(batch, to + i), sender, LPORT_ADDRESS_SIZE);
+        if (own != NULL) {
+            memmove(own_at(batch, to + i), own, LPORT_ADDRESS_SIZE);
+        }
     }
     spread(batch, from, count, segment, batch->lengths + to);
     move_down(batch, from, to, count);
@@ -356,15 +414,14 @@ static int32_t take_apart(const struct batch *batch, int32_t from, int32_t to,
 static int64_t receive_regions(struct lport_slot *slot, int fd, const struct batch *batch,
                                int32_t first, bool *full) {
     struct piece piece;
-    union rows rows[PIECE];
+    union lport_datagram_rows rows[PIECE];
     int32_t region = region_of(batch), done = first;
     int32_t count = (batch->count - first) / region;
     count = count < PIECE ? count : PIECE;
     for (int32_t i = 0; i < count; i++) {
         offer(&piece, i, place(batch, first + i * region), (size_t)region * batch->room);
         if (slot->family != LPORT_LOCAL) { /* whose messages are never joined */
-            piece.groups[i].msg_hdr.msg_control = &rows[i];
-            piece.groups[i].msg_hdr.msg_controllen = sizeof rows[i];
+            offer_rows(&piece, i, &rows[i]);
         }
     }
     int64_t got = count == 0 ? 0 : receive_groups(slot, fd, &piece, count);
@@ -399,7 +456,13 @@ static int64_t receive_all(struct lport_slot *slot, int fd, const struct batch *
 
 int64_t lport_datagram_receive_batch(int64_t socket, uint8_t *octets, size_t room, int64_t *lengths,
                                      uint8_t *senders, int32_t count) {
-    struct batch batch = {octets, room, lengths, senders, count};
+    return lport_datagram_receive_batch_at(socket, octets, room, lengths, senders, NULL, count);
+}
+
+int64_t lport_datagram_receive_batch_at(int64_t socket, uint8_t *octets, size_t room,
+                                        int64_t *lengths, uint8_t *senders, uint8_t *owns,
+                                        int32_t count) {
+    struct batch batch = {octets, room, lengths, senders, owns, count};
     return is_batch(&batch, false) ? move_batch(socket, &batch, receive_all, lport_transfer_ended)
                                    : lport_status_make(LPORT_INVALID);
 }

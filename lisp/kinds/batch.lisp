@@ -2,7 +2,8 @@
 ;;;;
 ;;;; A batch has places of one size in one vector, so nothing is copied between a receive and the
 ;;;; send of an answer, and nothing is consed. Invariant: the places below USED have messages, each
-;;;; with its length and the address block of the end that it came from or goes to.
+;;;; with its length and the address block of the end that it came from or goes to; where own ends
+;;;; are known, too, OWNED is true, and OWNS has a block of each, of no family for none.
 
 (in-package :port)
 
@@ -14,7 +15,9 @@ for one thread at a time."
   (blocks (octets-of-size 0) :type octets :read-only t)
   (size 0 :type index :read-only t)
   (capacity 0 :type index :read-only t)
-  (used 0 :type index))
+  (used 0 :type index)
+  (owned nil)
+  (owns (octets-of-size 0) :type octets)) ; of no size until there was need
 
 (document-functions
  '((datagram-batch-p "Return true if OBJECT is a DATAGRAM-BATCH.")
@@ -63,7 +66,8 @@ BATCH-MESSAGE. Its contents may be read and changed.")
 (defun clear-batch (batch)
   "Forget the messages in BATCH; return it."
   (check-batch batch :batch)
-  (setf (datagram-batch-used batch) 0)
+  (setf (datagram-batch-used batch) 0
+        (datagram-batch-owned batch) nil)
   batch)
 
 (defun batch-message (batch index)
@@ -77,18 +81,37 @@ full length if it was cut off, else NIL."
     (values (datagram-batch-octets batch) start (+ start stored)
             (and (> length stored) length))))
 
-(defun batch-block (batch index)
-  "A copy of the address block of message INDEX."
+(defun batch-block (blocks index)
+  "A copy of the address block of message INDEX among BLOCKS."
   (let ((start (* index +lport-address-size+)))
-    (subseq (datagram-batch-blocks batch) start (+ start +lport-address-size+))))
+    (subseq blocks start (+ start +lport-address-size+))))
+
+(defun batch-destination-block (batch index)
+  (batch-block (datagram-batch-blocks batch) index))
+
+(defun batch-own-block (batch index)
+  "A copy of the block of the own end of message INDEX of BATCH, or NIL."
+  (when (datagram-batch-owned batch)
+    (let ((block (batch-block (datagram-batch-owns batch) index)))
+      (and (block-family block) block))))
 
 (defun batch-end (batch index)
   "Return the end that message INDEX of BATCH came from or goes to as 2 values: host, a string, and
 port; NIL and NIL for that which the socket is connected to."
   (check-batch-index batch index)
-  (let ((block (batch-block batch index)))
+  (let ((block (batch-destination-block batch index)))
     (if (block-family block)
         (host-and-port block)
+        (values nil nil))))
+
+(defun batch-own-end (batch index)
+  "Return the address of this machine that message INDEX of BATCH was sent to, if it was received on
+a socket opened with :PACKET-INFO, or goes from, and the name of the interface by which it came, 2
+values as of SOCKET-RECEIVE; NIL for what is not known, or left to the system."
+  (check-batch-index batch index)
+  (let ((block (batch-own-block batch index)))
+    (if block
+        (own-values block)
         (values nil nil))))
 
 (defun path-given-p (host port)
@@ -119,23 +142,52 @@ or one with the 0 that BATCH-END has beside a path."
                                 (first (resolve target)))
                             number)))))
 
-(defun batch-add (batch octets &key (start 0) end host port)
+;;; Own ends
+
+(defun ensure-owns (batch)
+  "See to it that BATCH has room for own ends."
+  (when (zerop (length (datagram-batch-owns batch)))
+    (setf (datagram-batch-owns batch)
+          (octets-of-size (* (datagram-batch-capacity batch) +lport-address-size+)))))
+
+(defun put-own (batch index block)
+  "Make BLOCK, or NIL, the own end of message INDEX of BATCH, which is added."
+  (when (and block (not (datagram-batch-owned batch)))
+    (ensure-owns batch)
+    (fill (datagram-batch-owns batch) 0)
+    (setf (datagram-batch-owned batch) t))
+  (when (datagram-batch-owned batch)
+    (replace (datagram-batch-owns batch) (or block (make-block))
+             :start1 (* index +lport-address-size+))))
+
+(defun batch-source (from destination)
+  "The block for FROM, as the user gave it, of a message to DESTINATION, a block; NIL for NIL."
+  (when from
+    (let ((family (block-family destination)))
+      (unless (member family '(:inet :inet6))
+        (fail-as 'usage-error :batch :invalid :message "expected :FROM beside :HOST and :PORT"))
+      (own-block from family :batch))))
+
+(defun batch-add (batch octets &key (start 0) end host port from)
   "Add the OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) to
 BATCH as one more message, to HOST and PORT as of SOCKET-SEND (NIL: where the socket is connected
 to). Without a PORT, HOST is the path of a local socket: a pathname, or a string with a slash, or of
-an abstract one, with a leading @. Returns its index.
+an abstract one, with a leading @. FROM, beside HOST and PORT: as of SOCKET-SEND. Returns its index.
 Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, RESOLVE-ERROR."
   (let ((index (datagram-batch-count batch))
         (size (datagram-batch-size batch)))
-    (with-octets-of (vector from to) octets (start end) :batch
-      (unless (and (< index (datagram-batch-capacity batch)) (<= (- to from) size))
+    (with-octets-of (vector first last) octets (start end) :batch
+      (unless (and (< index (datagram-batch-capacity batch)) (<= (- last first) size))
         (fail-as 'usage-error :batch :invalid
                  :message "expected at most ~D message~:P of at most ~D octets, got number ~D of ~D"
-                 :arguments (list (datagram-batch-capacity batch) size (1+ index) (- to from))))
-      (replace (datagram-batch-blocks batch) (batch-destination host port)
-               :start1 (* index +lport-address-size+))
-      (copy-octets (datagram-batch-octets batch) (* index size) vector from to)
-      (setf (aref (datagram-batch-lengths batch) index) (- to from)
+                 :arguments (list (datagram-batch-capacity batch) size (1+ index) (- last first))))
+      (let* ((destination (batch-destination host port))
+             (source (batch-source from destination)))
+        (replace (datagram-batch-blocks batch) destination
+                 :start1 (* index +lport-address-size+))
+        (put-own batch index source))
+      (copy-octets (datagram-batch-octets batch) (* index size) vector first last)
+      (setf (aref (datagram-batch-lengths batch) index) (- last first)
             (datagram-batch-used batch) (1+ index)))
     index))
 
@@ -149,20 +201,26 @@ Conditions: USAGE-ERROR, BATCH is full or OCTETS have no room; ADDRESS-SYNTAX, R
           of-type index))
 
 (declaim (inline move-batch))           ; so that no pointer is consed
-(defun move-batch (move messenger batch start count)
-  "Call MOVE, the library's function, for COUNT messages of BATCH from START: how many, or a
-status."
-  (let ((size (datagram-batch-size batch)))
+(defun move-batch (move move-owned messenger batch start count owned)
+  "Call MOVE, the library's function, for COUNT messages of BATCH from START, or if OWNED
+MOVE-OWNED, the one that moves own ends, too: how many, or a status."
+  (let ((size (datagram-batch-size batch)) (place (* start +lport-address-size+)))
     (with-octets (octets (datagram-batch-octets batch) (* start size))
       (with-int64s (lengths (datagram-batch-lengths batch) start)
-        (with-octets (blocks (datagram-batch-blocks batch) (* start +lport-address-size+))
-          (funcall move (channel-handle messenger) octets size lengths blocks count))))))
+        (with-octets (blocks (datagram-batch-blocks batch) place)
+          (if owned
+              (with-octets (owns (datagram-batch-owns batch) place)
+                (funcall move-owned (channel-handle messenger) octets size lengths blocks owns
+                         count))
+              (funcall move (channel-handle messenger) octets size lengths blocks count)))))))
 
 (defun send-batch-now (messenger batch start count)
   "Send COUNT messages of BATCH from START without blocking: how many, or a status, which is
 LPORT-BACKLOG-FULL, as of a single message, where the receiver of a local name has no room."
   (call-deferred
-    (let ((sent (move-batch #'lport-datagram-send-batch messenger batch start count)))
+    (let ((sent (move-batch #'lport-datagram-send-batch #'lport-datagram-send-batch-from
+                            messenger batch start count
+                            (datagram-batch-owned batch))))
       (when (plusp sent)
         (%add-atomically (messenger-octets-out messenger)
                          (batch-octets-moved batch start (+ start sent)))
@@ -197,9 +255,10 @@ later one that the user asked for. MOVED: how many were sent before."
 
 (defun send-batch (socket batch &key (start 0) end)
   "Send the messages of BATCH from index START below END (NIL: all) over SOCKET, a DATAGRAM-SOCKET,
-each to its end (after RECEIVE-BATCH: to whom it came from), and return how many that were. Several
-go by one system call; those that follow each other with one length and one end go as one, which the
-system or the network card takes apart, and so fast (UDP_SEGMENT).
+each to its end (after RECEIVE-BATCH: to whom it came from, and if that was on a socket with
+:PACKET-INFO from the address that it was sent to, unless that is one of many), and return how many
+that were. Several go by one system call; those that follow each other with one length and one end
+go as one, which the system or the network card takes apart, and so fast (UDP_SEGMENT).
 On a failure NETWORK-OCTETS tells how many messages were sent, not octets: who goes on does so from
 START plus that, with the same message where NETWORK-HOST and NETWORK-PORT are another one's, as of
 SOCKET-SEND. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
@@ -223,7 +282,7 @@ SOCKET-SEND. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
 (defun check-batch-end (messenger batch index moved)
   "Signal USAGE-ERROR if message INDEX of BATCH goes to a path, and those of MESSENGER to hosts, or
 the reverse."
-  (let* ((block (batch-block batch index))
+  (let* ((block (batch-destination-block batch index))
          (family (block-family block))
          (local-p (eq (messenger-family messenger) :local)))
     (unless (or (null family) (eq local-p (eq family :local)))
@@ -245,12 +304,20 @@ the reverse."
                                 from ~D octets when it was received"
                       :arguments (list (datagram-batch-size batch) index length))))
 
+(defun check-batch-source (messenger status batch index moved)
+  "As CHECK-SOURCE, of message INDEX of BATCH."
+  (let ((own (batch-own-block batch index)))
+    (when own
+      (apply #'check-source messenger status (own-values own)
+             :octets moved (batch-facts batch index (1+ index))))))
+
 (defun fail-send-batch (messenger status batch start end moved)
   "Signal what STATUS of sending the messages of BATCH from START below END says, the first of which
 has met it, after MOVED of them were sent."
   (check-earlier messenger status :send moved)
   (check-batch-end messenger batch start moved)
   (check-batch-lengths messenger batch start end moved)
+  (check-batch-source messenger status batch start moved)
   (apply #'fail-of-kind (channel-socket messenger) status :send *kinds-for-batches*
          :octets moved (batch-facts batch start end)))
 
@@ -269,18 +336,21 @@ END do not bound a part of it."
 (defun receive-batch-now (messenger batch)
   "Receive what is there into BATCH without blocking: how many messages, or a status."
   (call-deferred
-    (let ((count (move-batch #'lport-datagram-receive-batch messenger batch 0
-                             (datagram-batch-capacity batch))))
+    (let ((count (move-batch #'lport-datagram-receive-batch #'lport-datagram-receive-batch-at
+                             messenger batch 0 (datagram-batch-capacity batch)
+                             (messenger-packet-info messenger))))
       (note-answer messenger count)
       (when (plusp count)
-        (setf (datagram-batch-used batch) count)
+        (setf (datagram-batch-used batch) count
+              (datagram-batch-owned batch) (messenger-packet-info messenger))
         (%add-atomically (messenger-octets-in messenger) (batch-octets-moved batch 0 count)))
       count)))
 
 (defun receive-batch (socket batch)
   "Wait for messages on SOCKET, a DATAGRAM-SOCKET, put those that are there into BATCH in place of
 what it had, at most as many as it has room for, and return how many: one or more. BATCH-MESSAGE and
-BATCH-END tell of each. On a socket opened with :JOINED true BATCH has to have room for at least 128
+BATCH-END tell of each, and BATCH-OWN-END where SOCKET was opened with :PACKET-INFO true. On a
+socket opened with :JOINED true BATCH has to have room for at least 128
 messages and 65536 octets; each 128 of them take what comes as one, so ten times that is better. It
 pays where senders send as SEND-BATCH does or a network card joins what it gets; of messages that
 come one by one a call gets fewer then, and costs more.
@@ -288,6 +358,8 @@ Conditions: those of SOCKET-RECEIVE; USAGE-ERROR, BATCH is too small for that; N
 sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
   (let ((messenger (messenger-of socket :receive)))
     (check-batch batch :receive)
+    (when (messenger-packet-info messenger)
+      (ensure-owns batch))
     (values (trying (messenger :input :receive (call-limit messenger :input)
                      :fail (lambda (status) (fail-receive-batch messenger status batch)))
               (receive-batch-now messenger batch)))))

@@ -20,6 +20,9 @@
   (peer nil :type (or null end) :read-only t) ; the end that it is connected to
   (sender nil :type (or null end))      ; of the last message
   (destination nil :type (or null end)) ; of the last message sent to a literal
+  (packet-info nil :read-only t)        ; true if it is told where messages were sent to
+  (arrival nil :type (or null end))     ; where the last one was sent to, see arrival.lisp
+  (source nil :type (or null end))      ; from where the last one went that said so
   (octets-in 0 :type (unsigned-byte 64))
   (octets-out 0 :type (unsigned-byte 64)))
 
@@ -46,23 +49,25 @@
   (multiple-value-bind (host port) (host-and-port block)
     (make-end block host port)))
 
-(defun make-datagram-socket (handle settings remote family)
+(defun make-datagram-socket (handle settings remote family &optional packet-info)
   "The datagram socket around HANDLE, for messages of FAMILY; REMOTE is the block of its peer, or
-NIL."
+NIL. PACKET-INFO true: it is told where messages were sent to."
   (make-instance 'datagram-socket
                  :remote remote
                  :channel (make-messenger :handle handle
                                           :family family
+                                          :packet-info packet-info
                                           :peer (and remote (block-end remote))
                                           :input-timeout (settings-input-timeout settings)
                                           :output-timeout (settings-output-timeout settings))))
 
-(defun adopt-datagram (open settings remote family)
+(defun adopt-datagram (open settings remote family &optional packet-info)
   "The datagram socket around the handle that OPEN returns, or its status."
   (open-endpoint open
                  (lambda (handle)
                    (make-datagram-socket handle settings
-                                         (and remote (peer-block handle remote)) family))))
+                                         (and remote (peer-block handle remote)) family
+                                         packet-info))))
 
 (defun open-datagram (local remote flags settings family presets)
   "A datagram socket with the blocks LOCAL and REMOTE (or NIL) for its ends, and with PRESETS, or a
@@ -72,11 +77,12 @@ status."
                       (with-optional-octets (peer remote)
                         (with-presets (rows count presets)
                           (lport-datagram-open own peer flags rows count)))))
-                  settings remote family))
+                  settings remote family (logtest +lport-packet-info+ flags)))
 
 (defun open-datagram-socket (&rest keywords
                              &key host port remote-host remote-port family broadcast
-                               reuse-address reuse-port joined input-timeout output-timeout options
+                               reuse-address reuse-port joined packet-info input-timeout
+                               output-timeout options
                              &allow-other-keys)
   "Open a UDP socket and return it, a DATAGRAM-SOCKET.
 HOST and PORT are its own end: an address of this machine (NIL or \"::\": every one), and 1 to 65535
@@ -88,18 +94,20 @@ side says so (ICMP), once, at the next send or receive, and works on.
 BROADCAST true: may send to broadcast addresses. REUSE-ADDRESS, REUSE-PORT: share the port with
 sockets that do so too, as receivers of multicast do. JOINED true: only RECEIVE-BATCH receives on
 it, and the system may hand over to that as one what came from one sender in messages of one length
-(UDP_GRO), for half the time a message; see there. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see
-SOCKET-TIMEOUT. OPTIONS: as for OPEN-SOCKET, set before the bind.
+(UDP_GRO), for half the time a message; see there. PACKET-INFO true: SOCKET-RECEIVE and
+RECEIVE-BATCH also tell which address of this machine each message was sent to (IP_PKTINFO), which a
+server without HOST answers from. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see SOCKET-TIMEOUT. OPTIONS: as for
+OPEN-SOCKET, set before the bind.
 Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
 NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED; those of (SETF SOCKET-OPTION) for OPTIONS.
-Restarts: RETRY; USE-VALUE, another remote
-host or, without one, another port; where REMOTE-PORT, HOST or PORT is what is wrong, another one of
-that. Source: socket(2), bind(2), connect(2), udp(7)."
+Restarts: RETRY; USE-VALUE, another remote host or, without one, another port; where REMOTE-PORT,
+HOST or PORT is what is wrong, another one of that. Source: socket(2), bind(2), connect(2), udp(7)."
   (check-own-keywords 'open-datagram-socket :open keywords)
   (let ((presets (parse-presets options))
         (settings (parse-settings :input-timeout input-timeout :output-timeout output-timeout))
         (flags (flags-of +lport-broadcast+ broadcast +lport-reuse-address+ reuse-address
-                         +lport-reuse-port+ reuse-port +lport-joined+ joined)))
+                         +lport-reuse-port+ reuse-port +lport-joined+ joined
+                         +lport-packet-info+ packet-info)))
     (check-remote-end remote-host remote-port)
     (if remote-host
         (with-retry (remote-host "connect" "host")
@@ -348,12 +356,15 @@ MOVED: what a condition says was sent before."
                                       :octets moved facts)))
                 (send-now messenger octets start end block))))))
 
-(defun socket-send (socket octets &key (start 0) end host port)
+(defun socket-send (socket octets &key (start 0) end host port from)
   "Send OCTETS, a vector of (unsigned-byte 8), from index START below END (NIL: its length) as one
 message, and return how many octets that were: all. SOCKET: a DATAGRAM-SOCKET. HOST and PORT: where
 to, a host as for OPEN-SOCKET and a port or a service, or the path of a local socket; NIL: where
 SOCKET is connected to. A name is looked up at each call, its first address is taken. Sequenced
 packets go to their one peer, whatever HOST is.
+FROM, beside HOST: the address of this machine that the message comes from, a string or an address
+object, such as the fifth value of SOCKET-RECEIVE on a socket with :PACKET-INFO (NIL: what SOCKET is
+bound to, or else what the system picks by its routes).
 A message of no octets is one. That it was sent says nothing about its arrival.
 Conditions: MESSAGE-TOO-LONG; CONNECTION-REFUSED, HOST-UNREACHABLE and their kin, what is known by
 now of an earlier message, or, of a local name, of this one: this message was not sent, and SOCKET
@@ -361,13 +372,18 @@ works on; PATH-NOT-FOUND; TIMEOUT; SOCKET-CLOSED; of sequenced packets CONNECTIO
 An unconnected socket is told of earlier messages only with the option :RECEIVE-ERRORS. Then
 NETWORK-HOST and NETWORK-PORT are where that message went, which may be another host than this one
 is for: who sends to many sends this message again.
+With FROM: ADDRESS-NOT-AVAILABLE, this machine has no such address, or it is that of a group or of
+a broadcast; USAGE-ERROR, HOST is of another family.
 Source: send(2), sendto(2)."
   (let ((messenger (messenger-of socket :send)))
     (check-destination messenger host port)
-    (with-octets-of (vector from to) octets (start end) :send
-      (send-message messenger vector from to
-                    (and host (destination-block messenger host (or port 0)))
-                    host port))))
+    (when from
+      (check-from messenger host))
+    (with-octets-of (vector first last) octets (start end) :send
+      (let ((block (and host (destination-block messenger host (or port 0)))))
+        (if from
+            (send-message-from messenger vector first last block host port from)
+            (send-message messenger vector first last block host port))))))
 
 ;;; Receiving
 
@@ -443,6 +459,9 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
 below END (NIL: its length), and return 4 values: how many octets were stored; its sender's host, a
 string, and port (of a local socket the path, \"\" for an unnamed one, and 0); its full length if
 that is more and the rest was cut off, else NIL. The string is not to be changed.
+On a socket opened with :PACKET-INFO return 2 values more: the address that the message was sent to,
+a string, and the name of the interface by which it came. The first is FROM for an answer, unless it
+is a group or a broadcast address, from which nothing can be sent.
 CREDENTIALS true, of a local socket: return 3 values more, the ids of the process that has sent this
 message and of its real user and group, for which the system vouches, if option :PASS-CREDENTIALS of
 SOCKET is on; else NIL thrice. A message that came before it was on is from process 0, and user and
@@ -457,6 +476,6 @@ on; of sequenced packets CONNECTION-LOST; NOT-SUPPORTED, CREDENTIALS of a socket
 Restart: WAIT-LONGER. Source: recv(2), recvfrom(2), SCM_CREDENTIALS of unix(7)."
   (let ((messenger (messenger-of socket :receive)))
     (with-octets-of (vector from to) octets (start end) :receive
-      (if credentials
-          (receive-from messenger vector from to)
-          (receive-message messenger vector from to)))))
+      (cond (credentials (receive-from messenger vector from to))
+            ((messenger-packet-info messenger) (receive-arrival messenger vector from to))
+            (t (receive-message messenger vector from to))))))

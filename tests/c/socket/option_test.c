@@ -179,8 +179,8 @@ SOCKET_TEST(option, an_error_that_was_reported_wakes_nobody_again) {
 static int64_t open_beside_nobody(int32_t family, uint8_t *nobody, uint8_t *somebody) {
     loopback(family, 0, nobody);
     memcpy(somebody, nobody, LPORT_ADDRESS_SIZE);
-    int64_t gone = lport_datagram_open(nobody, NULL, 0);
-    int64_t socket = lport_datagram_open(somebody, NULL, 0);
+    int64_t gone = lport_datagram_open(nobody, NULL, 0, NULL, 0);
+    int64_t socket = lport_datagram_open(somebody, NULL, 0, NULL, 0);
     cr_assert_eq(lport_socket_name(gone, nobody), family);
     cr_assert_eq(lport_socket_name(socket, somebody), family);
     cr_assert_eq(lport_socket_close(gone, 0), 0);
@@ -194,7 +194,7 @@ static int64_t send_octet(int64_t socket, const uint8_t *address) {
 /* Opens an unconnected socket that is told of errors, for both families where there are two. */
 static int64_t open_told(void) {
     uint8_t any[LPORT_ADDRESS_SIZE] = {LPORT_ANY};
-    int64_t socket = lport_datagram_open(any, NULL, 0);
+    int64_t socket = lport_datagram_open(any, NULL, 0, NULL, 0);
     cr_assert_eq(set(socket, "receive-errors", 1), 0);
     return socket;
 }

@@ -12,7 +12,7 @@
 (setf *unfit*
       '(("it counts what is consed by a function of SBCL"
          "stream.no-consing-per-element" "batch.no-consing" "datagram.no-consing"
-         "octets.nothing-consed" "poller.consing")
+         "arrival.no-consing" "octets.nothing-consed" "poller.consing")
         ("it measures memory by a function of SBCL"
          "stream.an-idle-one-is-small" "service.many-idle-connections")
         ("it runs programs by functions of SBCL"
