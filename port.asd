@@ -90,7 +90,9 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "octets")))
                (:module "kinds"
                 :serial t
-                :components ((:file "client")
+                :components ((:file "ends")
+                             (:file "dial")
+                             (:file "client")
                              (:file "proxy")
                              (:file "server")
                              (:file "datagram")

@@ -1,0 +1,145 @@
+;;;; dial - a dial of the library from Lisp: opened, driven until it has a connection, and what it
+;;;; tells of its attempts.
+;;;;
+;;;; Invariant: a dial is closed on every exit, and with it whatever it has not handed out.
+
+(in-package :port)
+
+;;; Opening one
+
+(defun in-a-row (blocks)
+  "The octets of BLOCKS, a list of at least one, one after the other."
+  (if (rest blocks)
+      (loop with octets = (octets-of-size (* +lport-address-size+ (length blocks)))
+            for block in blocks
+            for at from 0 by +lport-address-size+
+            do (replace octets block :start1 at)
+            finally (return octets))
+      (first blocks)))
+
+(defun open-dial (target port family own flags)
+  "Begin to connect to TARGET, a name or a list of addresses, from OWN, an own end or NIL: the dial,
+or a status."
+  (let* ((locals (and own (origin-blocks own)))
+         (flags (logior flags (flags-of +lport-two-locals+ (rest locals)))))
+    (with-optional-octets (local (and locals (in-a-row locals)))
+      (if (stringp target)
+          (with-text (name length target)
+            (lport-dial-open name length port family local flags))
+          (with-octets (addresses (in-a-row (loop for address in target
+                                                  collect (address-block address port))))
+            (lport-dial-open-addresses addresses (length target) +lport-stream+ local flags))))))
+
+(defun open-path-dial (block kind)
+  "Begin to connect to the local name in BLOCK: the dial, or a status."
+  (with-octets (pointer block)
+    (lport-dial-open-addresses pointer 1 kind (null-pointer) 0)))
+
+;;; Driving a dial
+
+(defun dial-to (open host port limit timeout settings
+                &key own (kind :stream) (presets (make-presets)))
+  "Open a dial with OPEN and step it until there is a connection, by LIMIT; the socket with SETTINGS
+around it, which has PRESETS. The dial is closed on every exit, and the attempts that still go on
+with it. HOST, PORT and TIMEOUT, as the caller gave them, OWN, an own end or NIL, and the attempts
+are for the condition."
+  (declare (type moment limit))
+  (%close-lost)
+  (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil)
+        (seconds (limit-in-seconds timeout limit)))
+    (labels ((failed (status)
+               (or (preset-failure presets status :host host :port port)
+                   (apply #'status-condition status
+                          (append (facts-of-dial dial status own host port)
+                                  (list :seconds (seconds-to-tell status seconds begun)
+                                        :attempts (attempts-of dial own presets))))))
+             (later ()
+               (multiple-value-setq (limit seconds) (check-moment limit #'failed seconds))))
+      (with-cleanup
+           (progn
+             (later)
+             (call-deferred (setf dial (funcall open)))
+             (when (minusp dial)
+               (signal-failure (failed dial)))
+             (let ((status (with-presets (pointer count presets)
+                             (lport-dial-set dial pointer count))))
+               (when (minusp status)
+                 (signal-failure (failed status))))
+             (loop
+               (let ((result 0))
+                 (call-deferred
+                   (setf result (lport-dial-step dial))
+                   (when (plusp result)
+                     (setf socket (adopt-handle result
+                                                (lambda (handle)
+                                                  (make-link kind handle settings
+                                                             (peer-block handle (reached dial))))))
+                     (lport-dial-close (shiftf dial 0))))
+                 (cond (socket (setf kept t)
+                               (return socket))
+                       ((= (lport-status-kind result) +lport-in-progress+)
+                        (lport-dial-wait dial limit)
+                        (later))
+                       (t (signal-failure (failed result)))))))
+        (when (plusp dial)
+          (lport-dial-close dial))
+        (unless (or kept (null socket)) ; an interrupt that has come meanwhile has unwound this
+          (close socket :abort t))))))
+
+(defun attempt-block (dial index)
+  "Values: the address block of attempt INDEX of DIAL; its status."
+  (block-from (place)
+    (lport-dial-attempt dial index place)))
+
+(defun reached (dial)
+  "The block of the address that DIAL has reached."
+  (loop for index from (1- (lport-dial-count dial)) downto 0
+        do (multiple-value-bind (block status) (attempt-block dial index)
+             (when (zerop status)
+               (return block)))))
+
+(defun facts-of-dial (dial status own host port)
+  "The operation of DIAL that came to STATUS, then the initargs that tell its ends: those of OWN, an
+own end or NIL, or HOST and PORT."
+  (let ((count (if (plusp dial) (lport-dial-count dial) 0)))
+    (cond ((loop for index below count
+                 when (= status (nth-value 1 (attempt-block dial index)))
+                   return (facts-of-attempt dial index own host port)))
+          ((and own
+                (zerop count)
+                (= (lport-status-kind status) +lport-address-not-available+))
+           (list :connect :host host :port port
+                 :message "no address of family ~{~S~^ or ~}, that of the own end ~A"
+                 :arguments (list (mapcar #'block-family (origin-blocks own))
+                                  (origin-host own))))
+          (t (list :connect :host host :port port)))))
+
+(defun facts-of-attempt (dial index own host port)
+  "As FACTS-OF-DIAL, of attempt INDEX."
+  (flet ((text (block)
+           (endpoint-text (block-address block) (block-port block))))
+    (multiple-value-bind (local failed) (block-from (place)
+                                          (lport-dial-attempt-own dial index place))
+      (if (plusp failed)
+          (list :bind :host (origin-host own) :port (origin-port own)
+                      :local (text local) :remote (text (attempt-block dial index)))
+          (list :connect :host host :port port)))))
+
+(defun attempts-of (dial own presets)
+  "The failures of DIAL, from OWN with PRESETS, so far, a list of (address . condition) in the order
+tried. An attempt that goes on has timed out, since nobody waits for it any longer."
+  (when (plusp dial)
+    (loop for index from 0 below (lport-dial-count dial)
+          collect (attempt-of dial index own presets))))
+
+(defun attempt-of (dial index own presets)
+  (multiple-value-bind (block status) (attempt-block dial index)
+    (let ((address (block-address block)))
+      (cons address
+            (or (preset-failure presets status)
+                (apply #'status-condition
+                       (if (= (lport-status-kind status) +lport-in-progress+)
+                           (lport-status-make +lport-timed-out+)
+                           status)
+                       (facts-of-attempt dial index own
+                                         (princ-to-string address) (block-port block))))))))

@@ -1,0 +1,90 @@
+;;;; ends - where a connection is to come from, and where it is to go: what the user says, checked
+;;;; and looked up before anything is opened.
+
+(in-package :port)
+
+;;; The own end
+
+(defun local-port-number (port protocol)
+  "The number of PORT, as the user gave it, the own port of a connect over PROTOCOL; 0 for NIL."
+  (with-retry (port "connect" "local port")
+    (port-designator (or port 0) protocol :bind :minimum 0)))
+
+(defstruct (origin (:copier nil) (:predicate nil)
+                   (:constructor make-origin (host port blocks)))
+  "Where a connect is to come from: HOST and PORT, as the caller gave them, and what to bind to, one
+block for each family; BLOCKS has at least one."
+  (host nil :read-only t)
+  (port nil :read-only t)
+  (blocks '() :type list :read-only t))
+
+(defun find-origin (host port family timeout)
+  "The own end HOST and PORT, either of which may be NIL; NIL where both are. TIMEOUT, in seconds,
+holds for the look-up of HOST."
+  (when (or host port)
+    (let ((number (local-port-number port "tcp")))
+      (make-origin host port
+                   (if host
+                       (loop for address in (own-addresses host family timeout)
+                             collect (address-block address number))
+                       (list (make-block +lport-any+ number)))))))
+
+(defun own-addresses (host family timeout)
+  "The addresses that HOST, an own end, stands for: the first of each family."
+  (flet ((family-of (address) (address-family (unmapped address))))
+    (let ((addresses (with-deadline (timeout) (addresses-of host family :bind))))
+      (unless (member family (list nil (family-of (first addresses))))
+        (fail-as 'address-not-available :bind :address-not-available
+                 :host host :message "expected an address of family ~S, got ~A"
+                 :arguments (list family (first addresses))))
+      (remove-duplicates addresses :key #'family-of :from-end t))))
+
+(defun addresses-of (host family operation)
+  "The addresses that HOST names, at least one. Restarts: those of RESOLVE."
+  (with-retry (host "resolve the host" "host")
+    (let ((target (host-designator host operation)))
+      (cond ((address-p target)
+             (check-zone target host operation)
+             (list target))
+            (t (resolve-name target family nil))))))
+
+(defun one-address (host family operation)
+  "The address that HOST names, the first where there are several. Restarts: those of RESOLVE."
+  (first (addresses-of host family operation)))
+
+;;; What is dialled
+
+(defun dial-target (host)
+  "What HOST stands for: a name, a string, or the list of the addresses to try."
+  (typecase host
+    (null (fail-type :connect :host host '(or host-designator cons)
+                     "a host: a name, an address, an ipaddr or a list of addresses"))
+    (cons (check-argument :connect host 'proper-list "a proper list of addresses")
+     (mapcar #'listed-address host))
+    (t (let ((target (host-designator host :connect)))
+         (if (stringp target) target (list target))))))
+
+(defun listed-address (host)
+  "The address that HOST, in a list of them, is or spells. An integer is none here, as a list of
+octets was not meant as many hosts."
+  (check-argument :connect host '(or string address) "an address in a list of them")
+  (let ((target (host-designator host :connect)))
+    (if (stringp target)
+        (fail-syntax :connect host "an address in a list of them")
+        target)))
+
+(defun check-zones (addresses host own)
+  "As CHECK-ZONE for each of ADDRESSES, which HOST stands for, from OWN, an own end or NIL."
+  (let ((zoned (and own (find-if #'plusp (origin-blocks own) :key #'block-scope))))
+    (loop for address in addresses
+          for given in (if (listp host) host (list host))
+          do (check-zone address given :connect zoned))))
+
+(defun addresses-of-family (addresses family host)
+  "Those of ADDRESSES, given as HOST, that are of FAMILY, a keyword or NIL; signals HOST-NOT-FOUND
+if none is."
+  (or (remove-if-not (lambda (address) (member family (list nil (address-family address))))
+                     addresses)
+      (fail-as 'host-not-found :connect :host-not-found
+               :host host :message "expected an address of family ~S, got ~{~A~^, ~}"
+               :arguments (list family addresses))))
