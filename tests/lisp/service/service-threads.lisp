@@ -250,6 +250,14 @@ semaphore that counts them."
                 (funcall function killed))
       (sb-int:unencapsulate 'port::work 'test))))
 
+(defun await-stillborn (server killed)
+  "Wait until another thread of SERVER has been killed before it began, and is dead: one that is
+dying still looks as if it came."
+  (is-true (sb-thread:wait-on-semaphore killed :timeout 10))
+  (is-true (wait-until (lambda ()
+                         (notany #'sb-thread:thread-alive-p
+                                 (port::service-starting (service-of server)))))))
+
 (define-test service.killed-before-they-began (:limit 60)
   "Nobody waits for a thread that is killed before it has begun, neither clients nor who stops."
   (dolist (go-on '(t nil))
@@ -260,7 +268,7 @@ semaphore that counts them."
                                  (let ((socket (open-socket "127.0.0.1" number
                                                             :input-timeout 10)))
                                    (say socket "wait")
-                                   (sb-thread:wait-on-semaphore killed :timeout 10)
+                                   (await-stillborn server killed)
                                    socket))))
         (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
         (sb-thread:signal-semaphore gate)
@@ -281,10 +289,7 @@ it."
       (call-with-stillborn-threads (lambda (killed)
                                      (port::%with-lock ((port::service-lock service))
                                        (port::add-thread service))
-                                     (sb-thread:wait-on-semaphore killed :timeout 10)))
-      (is-true (wait-until (lambda ()
-                             (notany #'sb-thread:thread-alive-p
-                                     (port::service-starting service))))))))
+                                     (await-stillborn server killed))))))
 
 (define-test service.killed-while-idle (:behaviour 26)
   "Threads that are killed while they have nothing to do are missed by nobody."
