@@ -4,6 +4,7 @@
 #include "libport.h"
 
 #include "address/address.h"
+#include "checking.h"
 #include "name/resolve.h"
 
 #include <arpa/inet.h>
@@ -11,10 +12,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PLACES = 8, NAMES = 4, SECONDS = 2, EACH = 3 };
@@ -30,29 +29,12 @@ static struct place {
 static struct {
     atomic_bool stop;
     _Atomic uint32_t draw;
-    _Atomic int64_t passed, failed;
     _Atomic int64_t asked, looked_up, answered, told;
 } test;
-
-static void check(bool holds, const char *what, int64_t status) {
-    atomic_fetch_add(holds ? &test.passed : &test.failed, 1);
-    if (!holds) {
-        fprintf(stderr, "lookups: %s: %lld\n", what, (long long)status);
-    }
-}
-
-static bool is_kind(int64_t status, int32_t kind) {
-    return lport_status_kind(status) == kind;
-}
 
 static uint32_t draw(void) {
     uint32_t next = atomic_fetch_add(&test.draw, 0x9e3779b9) * UINT32_C(0x85ebca6b);
     return next ^ next >> 15;
-}
-
-static void pause_ns(int64_t ns) {
-    struct timespec pause = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-    nanosleep(&pause, NULL);
 }
 
 /* ---- the system's resolver: 127.0.0.N for the name N, after a while; or nothing -------------- */
@@ -207,7 +189,5 @@ int main(void) {
         pthread_join(threads[i], NULL);
     }
     end();
-    printf("tsan: %lld passed, %lld failed\n", (long long)atomic_load(&test.passed),
-           (long long)atomic_load(&test.failed));
-    return atomic_load(&test.failed) != 0;
+    return report();
 }

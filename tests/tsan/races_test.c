@@ -9,14 +9,13 @@
 #include "libport.h"
 
 #include "address/address.h"
+#include "checking.h"
 #include "socket/socket.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { PLACES = 12, SECONDS = 3, PAIRS = 2 };
 
@@ -41,20 +40,8 @@ static struct {
     uint8_t address[LPORT_ADDRESS_SIZE];
     int32_t option; /* one that sockets of every family have */
     atomic_bool stop;
-    _Atomic int64_t passed, failed;
     _Atomic int64_t moved, waited, closed, polled;
 } test;
-
-static void check(bool holds, const char *what, int64_t status) {
-    atomic_fetch_add(holds ? &test.passed : &test.failed, 1);
-    if (!holds) {
-        fprintf(stderr, "races: %s: %lld\n", what, (long long)status);
-    }
-}
-
-static bool is_kind(int64_t status, int32_t kind) {
-    return lport_status_kind(status) == kind;
-}
 
 /* What a use of a socket may say when its owner closes it meanwhile, or its peer does. */
 static bool is_expected(int64_t status) {
@@ -321,19 +308,16 @@ int main(void) {
     enum { ROLES = sizeof roles / sizeof *roles, THREADS = ROLES * PAIRS };
     pthread_t threads[THREADS];
     struct self selves[THREADS];
-    struct timespec pause = {.tv_sec = SECONDS};
     begin();
     for (int i = 0; i < THREADS; i++) {
         selves[i] = (struct self){.draw = (uint32_t)lport_clock_now() * 2 + 1 + (uint32_t)i * 7919};
         pthread_create(&threads[i], NULL, roles[i % ROLES], &selves[i]);
     }
-    nanosleep(&pause, NULL);
+    pause_ns(SECONDS * 1000 * MS);
     atomic_store(&test.stop, true);
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }
     end();
-    printf("tsan: %lld passed, %lld failed\n", (long long)atomic_load(&test.passed),
-           (long long)atomic_load(&test.failed));
-    return atomic_load(&test.failed) != 0;
+    return report();
 }

@@ -389,13 +389,17 @@ one sends. (In bad weather that is much to read.)"
         (is (= 3 (read-octets b three)))
         (is (equalp (octets 1 2 3) three))))))
 
+(defun close-with-unread (a b text)
+  "Send TEXT from B to A, and close B with octets of A unread, for which the system resets."
+  (send-octets a "unread by the peer")
+  (wait-for-stream b)
+  (send-octets b text)
+  (wait-for-stream a)
+  (close b))
+
 (define-test closing.octets-first-then-the-reset (:behaviour 32)
   (with-pair (a b :inet)
-    (send-octets a "unread by the peer")
-    (wait-for-stream b)
-    (send-octets b "last words")
-    (wait-for-stream a)
-    (close b)                       ; with our octets unread: the system resets
+    (close-with-unread a b "last words")
     (is (string= "last words" (let ((ten (make-string 10))) (read-sequence ten a) ten)))
     (dotimes (i 2)
       (is (typep (failure-of (read-char a)) 'connection-reset)))))
@@ -484,11 +488,7 @@ one sends. (In bad weather that is much to read.)"
 (define-test closing.the-state-of-a-lost-connection (:behaviour (31 32))
   "What had arrived is there first."
   (with-pair (a b :inet)
-    (send-octets a "unread by the peer")
-    (wait-for-stream b)
-    (send-octets b "x")
-    (wait-for-stream a)
-    (close b)                       ; with our octets unread: the system resets
+    (close-with-unread a b "x")
     (is (char= #\x (peek-char nil a)))
     (is (eq :input (socket-state a)))   ; in the buffer
     (read-char a)

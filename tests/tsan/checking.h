@@ -1,0 +1,19 @@
+/* checking - what holds and what does not, counted by many threads, for the programs beside this.
+ */
+#ifndef CHECKING_H
+#define CHECKING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Counts whether it HOLDS; else says WHAT does not, and STATUS. */
+void check(bool holds, const char *what, int64_t status);
+
+bool is_kind(int64_t status, int32_t kind);
+
+void pause_ns(int64_t ns);
+
+/* Prints one line, `tsan: N passed, N failed`; the exit status of the program. */
+int report(void);
+
+#endif
