@@ -143,13 +143,13 @@ by octet no buffer is full in good time."
   (clear-output socket))
 
 (defun start-blocked (function)
-  "Start a thread that calls FUNCTION, which blocks, and return it once it does. The thread's value
-is that of FUNCTION, or the condition that ended it."
+  "Start a thread that calls FUNCTION, which blocks on a socket, and return it once it does. The
+thread's value is that of FUNCTION, or the condition that ended it."
   (let* ((before (lport-wait-count))
          (thread (in-thread (lambda ()
                               (handler-case (funcall function)
                                 (error (condition) condition))))))
-    (wait-until (lambda () (> (lport-wait-count) before)))
+    (is-true (wait-until (lambda () (> (lport-wait-count) before))))
     thread))
 
 ;;; What a filter of system calls forbids, seccomp(2), with EPERM, as old container runtimes do. It

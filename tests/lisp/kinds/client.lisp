@@ -151,7 +151,7 @@ those of WAIT-LONGER once they were asked for."
     (let ((first (first (resolve "many.test"))))
       (call-with-black-hole
        (lambda (port open)
-         (let ((dialer (start-blocked (lambda () (open-socket "many.test" port :timeout 15)))))
+         (let ((dialer (in-thread (lambda () (open-socket "many.test" port :timeout 15)))))
            (sleep 0.7)                  ; an attempt each quarter of a second, RFC 8305
            (funcall open)
            (let ((client (join dialer)))

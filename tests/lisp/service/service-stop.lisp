@@ -505,14 +505,15 @@ one."
       (close second))))
 
 (defun stop-unwound-in (name server)
-  "Stop SERVER and unwind that while it is in the function NAME."
-  (let* ((inside (sb-thread:make-semaphore)) (interrupted (sb-thread:make-semaphore))
+  "Stop SERVER and unwind that while it is in the function NAME, the first time."
+  (let* ((inside (sb-thread:make-semaphore)) (interrupted (sb-thread:make-semaphore)) (met nil)
          (stopping (in-thread (lambda ()
                                 (let ((self sb-thread:*current-thread*))
                                   (sb-int:encapsulate
                                    name 'test
                                    (lambda (function &rest arguments)
-                                     (when (eq self sb-thread:*current-thread*)
+                                     (when (and (eq self sb-thread:*current-thread*)
+                                                (not (shiftf met t)))
                                        (sb-thread:signal-semaphore inside)
                                        (sb-thread:wait-on-semaphore interrupted :timeout 10))
                                      (apply function arguments))))
