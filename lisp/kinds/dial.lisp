@@ -38,7 +38,7 @@ or a status."
 ;;; Driving a dial
 
 (defun dial-to (open host port limit timeout settings
-                &key own (kind :stream) (presets (make-presets)))
+                &key own (kind :stream) (presets *no-presets*))
   "Open a dial with OPEN and step it until there is a connection, by LIMIT; the socket with SETTINGS
 around it, which has PRESETS. The dial is closed on every exit, and the attempts that still go on
 with it. HOST, PORT and TIMEOUT, as the caller gave them, OWN, an own end or NIL, and the attempts

@@ -237,9 +237,17 @@ SOCKET-CLOSED. Source: getsockopt(2), setsockopt(2)."
           (replace row text :start1 8))
         (put-number value row 8 8))))
 
+(defvar *no-presets* (make-presets))
+
 (defun parse-presets (plist)
   "The presets that PLIST, of names of options and values, asks for, checked before anything is
 opened; the first of several values of a name counts."
+  (if plist
+      (parse-some-presets plist)
+      *no-presets*))
+
+(defun parse-some-presets (plist)
+  "As PARSE-PRESETS, of a PLIST that is not empty."
   (check-argument :option plist 'property-list "names of options and values in pairs")
   (let ((values (loop for (name value) on plist by #'cddr
                       for option = (writable-option name)
