@@ -20,16 +20,8 @@ list of NIL, the wildcard of FAMILY."
   (if (null host)
       '(nil)
       (with-retry (host "resolve the host" "host")
-        (let ((target (host-designator host :listen)))
-          (when (address-p target)
-            (check-zone target host :listen))
-          (mapcan (lambda (address)
-                    (if (and (null family) (everywhere-p address))
-                        (list nil)
-                        (check-family (unmapped address) family host)))
-                  (if (address-p target)
-                      (list target)
-                      (resolve-name target family nil)))))))
+        (loop for address in (addresses-of host family :listen)
+              collect (listening-address address family host)))))
 
 (defun absent-p (status)
   "True if STATUS says that this machine has not the address, or nothing of its family."
@@ -64,9 +56,7 @@ or the status why there is none. Its port is that of OPENED, the first time NUMB
                       (nth-value 1 (socket-server-host/port (cdr (first opened))))
                       number)))
         (apply #'listen-at
-               (if address
-                   (address-block address port)
-                   (make-block (family-designator family :listen) port))
+               (bound-block address port (family-designator family :listen))
                options))))
 
 (defun listen-on-hosts (hosts port number again family options)
