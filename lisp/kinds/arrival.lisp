@@ -55,16 +55,13 @@ tells it, says; NIL and NIL for none."
   (declare (type octets octets block own) (type index start end) (type fixnum flags))
   (let ((room (- end start)))
     (call-nowait
-      (let ((length (with-octets (pointer octets start end :out)
-                      (with-octets (sender block)
-                        (with-octets (arrival own)
-                          (%lport-datagram-receive-at (channel-handle messenger) pointer room
-                                                      sender arrival flags))))))
-        (declare (type (signed-byte 64) length))
-        (note-answer messenger length)
-        (when (>= length 0)
-          (%add-atomically (messenger-octets-in messenger) (min length room)))
-        length))))
+      (message-received messenger
+                        (with-octets (pointer octets start end :out)
+                          (with-octets (sender block)
+                            (with-octets (arrival own)
+                              (%lport-datagram-receive-at (channel-handle messenger) pointer room
+                                                          sender arrival flags))))
+                        room))))
 
 (defun receive-arrival (messenger octets start end)
   "What SOCKET-RECEIVE returns on a socket with :PACKET-INFO."
@@ -123,16 +120,12 @@ tells it, says; NIL and NIL for none."
   "As SEND-NOW, from OWN."
   (declare (type octets octets block own) (type index start end))
   (call-nowait
-    (let ((count (with-octets (pointer octets start end :in)
-                   (with-octets (address block 0 nil :in)
-                     (with-octets (source own 0 nil :in)
-                       (%lport-datagram-send-from (channel-handle messenger) pointer (- end start)
-                                                  address source))))))
-      (declare (type (signed-byte 64) count))
-      (when (>= count 0)
-        (%add-atomically (messenger-octets-out messenger) count)
-        (setf (messenger-expecting messenger) t))
-      count)))
+    (message-sent messenger
+                  (with-octets (pointer octets start end :in)
+                    (with-octets (address block 0 nil :in)
+                      (with-octets (source own 0 nil :in)
+                        (%lport-datagram-send-from (channel-handle messenger) pointer (- end start)
+                                                   address source)))))))
 
 (defun check-source (messenger status from &rest facts)
   "Signal ADDRESS-NOT-AVAILABLE, with FACTS in it, if that is what STATUS says of a message from

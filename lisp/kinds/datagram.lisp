@@ -285,24 +285,29 @@ LIMIT has passed."
                                   (moment-in *full-receiver-piece*)))
       limit)))
 
+(declaim (inline message-sent))
+(defun message-sent (messenger count)
+  "COUNT, of a send, or a status; octets that were sent are counted, and an answer is expected."
+  (declare (type (signed-byte 64) count))
+  (when (>= count 0)
+    (%add-atomically (messenger-octets-out messenger) count)
+    (setf (messenger-expecting messenger) t))
+  count)
+
 (declaim (inline send-now))             ; into those two that call it
 (defun send-now (messenger octets start end block)
   "Send OCTETS from START to END as one message to BLOCK, or NIL, without blocking: the count or a
 status."
   (declare (type octets octets) (type index start end))
   (call-nowait
-    (let ((count (with-octets (pointer octets start end :in)
-                   (if block
-                       (with-octets (address block 0 nil :in)
-                         (%lport-datagram-send (channel-handle messenger) pointer (- end start)
-                                               address))
-                       (%lport-datagram-send (channel-handle messenger) pointer (- end start)
-                                             (null-pointer))))))
-      (declare (type (signed-byte 64) count))
-      (when (>= count 0)
-        (%add-atomically (messenger-octets-out messenger) count)
-        (setf (messenger-expecting messenger) t))
-      count)))
+    (message-sent messenger
+                  (with-octets (pointer octets start end :in)
+                    (if block
+                        (with-octets (address block 0 nil :in)
+                          (%lport-datagram-send (channel-handle messenger) pointer (- end start)
+                                                address))
+                        (%lport-datagram-send (channel-handle messenger) pointer (- end start)
+                                              (null-pointer)))))))
 
 (defun parted-p (messenger status)
   "True if STATUS of a send to the peer of MESSENGER, a local one, says that there is none: the
@@ -396,6 +401,16 @@ Source: send(2), sendto(2)."
         known
         (setf (messenger-sender messenger) (block-end (copy-seq block))))))
 
+(declaim (inline message-received))
+(defun message-received (messenger length room)
+  "LENGTH, of a message that was received into ROOM octets, or a status; what was stored is
+counted."
+  (declare (type (signed-byte 64) length) (type index room))
+  (note-answer messenger length)
+  (when (>= length 0)
+    (%add-atomically (messenger-octets-in messenger) (min length room)))
+  length)
+
 (declaim (inline receive-now))          ; likewise
 (defun receive-now (messenger octets start end block flags)
   "Receive a message into OCTETS from START below END, and its sender into BLOCK if there is no
@@ -403,18 +418,15 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
   (declare (type octets octets block) (type index start end) (type fixnum flags))
   (let ((room (- end start)))
     (call-nowait
-      (let ((length (with-octets (pointer octets start end :out)
-                      (if (messenger-peer messenger)
-                          (%lport-datagram-receive (channel-handle messenger) pointer room
-                                                   (null-pointer) flags)
-                          (with-octets (sender block)
-                            (%lport-datagram-receive (channel-handle messenger) pointer room
-                                                     sender flags))))))
-        (declare (type (signed-byte 64) length))
-        (note-answer messenger length)
-        (when (>= length 0)
-          (%add-atomically (messenger-octets-in messenger) (min length room)))
-        length))))
+      (message-received messenger
+                        (with-octets (pointer octets start end :out)
+                          (if (messenger-peer messenger)
+                              (%lport-datagram-receive (channel-handle messenger) pointer room
+                                                       (null-pointer) flags)
+                              (with-octets (sender block)
+                                (%lport-datagram-receive (channel-handle messenger) pointer room
+                                                         sender flags))))
+                        room))))
 
 (defun fail-receive (messenger status)
   "Signal what STATUS of a receive says: END-OF-FILE, or its own condition."
