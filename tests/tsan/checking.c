@@ -4,7 +4,6 @@
 #include "libport.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -24,6 +23,14 @@ bool is_kind(int64_t status, int32_t kind) {
 void pause_ns(int64_t ns) {
     struct timespec pause = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
     nanosleep(&pause, NULL);
+}
+
+void stop_after(int seconds, atomic_bool *stop, const pthread_t *threads, int count) {
+    pause_ns(seconds * INT64_C(1000000000));
+    atomic_store(stop, true);
+    for (int i = 0; i < count; i++) {
+        pthread_join(threads[i], NULL);
+    }
 }
 
 int report(void) {

@@ -3,6 +3,8 @@
 #ifndef CHECKING_H
 #define CHECKING_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -12,6 +14,9 @@ void check(bool holds, const char *what, int64_t status);
 bool is_kind(int64_t status, int32_t kind);
 
 void pause_ns(int64_t ns);
+
+/* Lets the COUNT threads at THREADS run for SECONDS, sets *STOP, and waits for their end. */
+void stop_after(int seconds, atomic_bool *stop, const pthread_t *threads, int count);
 
 /* Prints one line, `tsan: N passed, N failed`; the exit status of the program. */
 int report(void);

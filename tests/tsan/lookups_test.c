@@ -183,11 +183,7 @@ int main(void) {
     for (int i = 0; i < THREADS; i++) {
         pthread_create(&threads[i], NULL, roles[i % ROLES], NULL);
     }
-    pause_ns(SECONDS * 1000 * MS);
-    atomic_store(&test.stop, true);
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
-    }
+    stop_after(SECONDS, &test.stop, threads, THREADS);
     end();
     return report();
 }

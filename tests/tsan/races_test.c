@@ -313,11 +313,7 @@ int main(void) {
         selves[i] = (struct self){.draw = (uint32_t)lport_clock_now() * 2 + 1 + (uint32_t)i * 7919};
         pthread_create(&threads[i], NULL, roles[i % ROLES], &selves[i]);
     }
-    pause_ns(SECONDS * 1000 * MS);
-    atomic_store(&test.stop, true);
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
-    }
+    stop_after(SECONDS, &test.stop, threads, THREADS);
     end();
     return report();
 }
