@@ -56,6 +56,8 @@ what happened, nothing hangs for ever and nothing is lost."
                 :components ((:file "address")
                              (:file "servents")
                              (:file "designators")
+                             (:file "endpoint")
+                             (:file "prefix")
                              (:file "interface")
                              (:file "resolver")))
                (:module "channel"
@@ -187,6 +189,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:module "address"
                 :serial t
                 :components ((:file "address")
+                             (:file "endpoint")
+                             (:file "prefix")
                              (:file "resolver")
                              (:file "interface")))
                (:module "channel"

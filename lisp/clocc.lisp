@@ -65,7 +65,7 @@ See gethostbyname(3), gethostbyaddr(3)."
     (let ((target (host-designator host :resolve)))
       (if (stringp target)
           (name-hostent target)
-          (let ((address (ip-address target)))
+          (let ((address (ip-address target :resolve)))
             (hostent-of (names-of address host nil) (list address)))))))
 
 (defun related-hosts (hostent)

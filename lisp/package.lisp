@@ -153,7 +153,10 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:socket-deadline)
   ;; addresses
   (:export #:address #:address-p #:parse-address #:make-address
-           #:address-family #:address-octets #:address-scope
+           #:address-family #:address-octets #:address-scope #:address-kind
+           #:parse-endpoint #:endpoint-string
+           #:address-prefix #:address-prefix-p #:parse-address-prefix #:make-address-prefix
+           #:address-prefix-address #:address-prefix-length #:address-in-prefix-p
            #:ipaddr-to-dotted #:dotted-to-ipaddr #:ipaddr-closure)
   ;; names
   (:export #:resolve #:reverse-resolve #:resolve-host-ipaddr

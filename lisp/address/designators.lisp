@@ -53,6 +53,14 @@ is wrong."
     (t (fail-type operation :host host 'host-designator
                   "a host: a name, an address or an ipaddr"))))
 
+(defun ip-address (host operation)
+  "The address object that HOST is or spells. Signals ADDRESS-SYNTAX of OPERATION, a keyword, for a
+name and for the path of a local socket."
+  (let ((address (host-designator host operation)))
+    (if (and (address-p address) (not (eq (address-family address) :local)))
+        address
+        (fail-syntax operation host "an IPv4 or IPv6 address"))))
+
 (defun check-zone (address host operation &optional own)
   "Signal ADDRESS-SYNTAX of OPERATION, a connect or a bind, if ADDRESS, which HOST is, is of
 link-local scope and has no zone, unless OWN, the block of the own end, has one."

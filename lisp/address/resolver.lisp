@@ -129,16 +129,6 @@ Wraps getaddrinfo(3)."
 
 ;;; Addresses to names
 
-(defun ip-address (address)
-  "The address object for ADDRESS, which may be a literal or an ipaddr. Signals ADDRESS-SYNTAX for a
-name and for a path."
-  (let ((target (host-designator address :resolve)))
-    (cond ((stringp target)
-           (fail-syntax :resolve address "an IPv4 or IPv6 address"))
-          ((eq (address-family target) :local)
-           (fail-syntax :resolve address "the address of a host, as a local socket has no name"))
-          (t target))))
-
 (defun names-of (address host timeout)
   "The names of ADDRESS, an address object of a host, which was given as HOST: the canonical one,
 then the aliases."
@@ -156,6 +146,6 @@ ADDRESS-SYNTAX, TIMEOUT.
 Restarts: RETRY; USE-VALUE, another address; WAIT-LONGER. Wraps getnameinfo(3)."
   (check-own-keywords 'reverse-resolve :resolve options)
   (with-retry (address "look the address up" "address")
-    (first (names-of (ip-address address) address timeout))))
+    (first (names-of (ip-address address :resolve) address timeout))))
 
 (note-keywords 'reverse-resolve)
