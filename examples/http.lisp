@@ -376,30 +376,19 @@ that nobody may read."
         (t (write-body socket keep body-p body (or type (and (stringp body) *text*))))))
     keep))
 
-(defun hang-up (socket)
-  "End the output, and read for a while what the client is still sending: a close with unread input
-would reset the connection, and the client might lose the response. RFC 9112, 9.6."
-  (port:socket-shutdown socket :output)
-  (let ((room (make-array +line-room+ :element-type '(unsigned-byte 8))))
-    (handler-case
-        (port:with-deadline (1)
-          (loop with left = 1000000
-                for count = (port:read-some socket room)
-                until (or (zerop count) (minusp (decf left count)))))
-      (port:network () nil))))
-
 (defun answer (socket handler)
-  "Answer one request of SOCKET; :AGAIN if the connection is to be kept."
+  "Answer one request of SOCKET; :AGAIN if the connection is to be kept. Else its close lingers, as
+the client may still be sending: RFC 9112, 9.6."
   (handler-case
       (let ((request (handler-case (port:with-deadline (*head-seconds*) (read-request socket))
                        (port:timeout () (refuse 408)))))
         (cond ((null request) nil)
               ((respond socket request handler) :again)
-              (t (hang-up socket))))
+              (t (port:lingering-close socket))))
     (refusal (refusal)
       (write-status socket (refusal-status refusal) nil t
                     (and (= 405 (refusal-status refusal)) *allow-field*) "GET, HEAD")
-      (hang-up socket))))
+      (port:lingering-close socket))))
 
 ;;; What is served
 
