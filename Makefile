@@ -105,13 +105,14 @@ check-deps:
 
 # ---- using it from Lisp ---------------------------------------------------------------------------
 
-LOAD_PORT = --eval '(setf *compile-verbose* nil)' --eval '(push (truename "./") asdf:*central-registry*)' --eval '(asdf:load-system "port")'
+# The system $(1), without the compiler's notes on what other systems could do better.
+LOADING = --eval '(setf *compile-verbose* nil)' --eval '(push (truename "./") asdf:*central-registry*)' \
+    --eval '(handler-bind ((sb-ext:compiler-note (function muffle-warning))) (asdf:load-system "$(1)"))'
 
 ## demo: a narrated session: a file server, clients, errors, a name with several addresses
 demo: writable deps
 	@$(MAKE) -s --no-print-directory all
-	@PORT_DEMO_NAME=many.test $(TEST_ENV) $(LISP) $(LOAD_PORT) \
-	    --eval '(asdf:load-system "port/examples")' \
+	@PORT_DEMO_NAME=many.test $(TEST_ENV) $(LISP) $(call LOADING,port/examples) \
 	    --eval '(uiop:quit (uiop:symbol-call :port-example/demo :run))'
 
 # The port is that of the example unless PORT is given; that of `make http' needs a DIRECTORY too.
@@ -120,13 +121,13 @@ EXAMPLE_KEYS = $(if $(PORT),:port $(PORT)) $(if $(DIRECTORY),:directory "$(DIREC
 ## echo, chat, http [PORT=8080] [DIRECTORY=docs]: the example of that name, until Ctrl-C
 echo chat http: writable deps
 	@$(MAKE) -s --no-print-directory all
-	@$(LISP) $(LOAD_PORT) --eval '(asdf:load-system "port/examples")' \
+	@$(LISP) $(call LOADING,port/examples) \
 	    --eval '(port-example/$@:run $(EXAMPLE_KEYS))'
 
 ## repl: a Lisp with port loaded
 repl: writable deps
 	@$(MAKE) -s --no-print-directory all
-	@$(SBCL) --noinform --eval '(require :asdf)' $(LOAD_PORT) --load examples/repl.lisp
+	@$(SBCL) --noinform --eval '(require :asdf)' $(call LOADING,port) --load examples/repl.lisp
 
 # ---- tests ----------------------------------------------------------------------------------------
 
