@@ -244,6 +244,10 @@ LPORT_API int32_t lport_status_errno(int64_t status);
  * every other status. */
 LPORT_API int32_t lport_status_option(int64_t status);
 
+/* [pure] 1 where STATUS is that of a function which binds and connects, lport_datagram_open, and it
+ * was the bind that failed: the own end is not to be had. 0 for every other status. */
+LPORT_API int32_t lport_status_own(int64_t status);
+
 /* [pure] One short phrase in lower case for STATUS, such as "connection refused", into TEXT. For
  * LPORT_OTHER, LPORT_CONNECTION_LOST, LPORT_CONNECT_FAILED and LPORT_BUFFERS_EXHAUSTED the system's
  * own text (strerror). LPORT_INVALID: STATUS is a result. */
@@ -437,9 +441,10 @@ LPORT_API int64_t lport_socket_peer(int64_t socket, uint8_t *address);
  * _PACKET_INFO _JOINED. The last lets the system hand over messages of one length from one sender
  * as one, where it knows how to, which lport_datagram_receive_batch takes apart; no other function
  * receives on such a socket. COUNT settings are at SETTINGS. LPORT_INVALID: LOCAL and REMOTE are of
- * different families. Else as lport_socket_listen, and what a connect may meet
- * (LPORT_NETWORK_UNREACHABLE ...); nothing is left behind. For a local name with a mode and without
- * stale files see lport_local_listen. Source: socket(2) bind(2) connect(2) udp(7). */
+ * different families. Else as lport_socket_listen, where lport_status_own tells that LOCAL is not
+ * to be had, and what a connect may meet (LPORT_NETWORK_UNREACHABLE ...); nothing is left behind.
+ * For a local name with a mode and without stale files see lport_local_listen. Source: socket(2)
+ * bind(2) connect(2) udp(7). */
 LPORT_API int64_t lport_datagram_open(const uint8_t *local, const uint8_t *remote, int32_t flags,
                                       const uint8_t *settings, int32_t count);
 

@@ -16,6 +16,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; abi, status, clock, fence
    #:lport-version #:lport-abi #:lport-manifest
    #:lport-status-make #:lport-status-kind #:lport-status-errno #:lport-status-option
+   #:lport-status-own
    #:lport-status-text
    #:lport-kind-name #:lport-kind-condition #:lport-clock-now #:lport-clock-after
    #:lport-fence #:lport-fence-prepare

@@ -1,8 +1,9 @@
 /* status - kinds, and the system's numbers mapped to them (layer 0). Stands on sink.
  * See libport.h.
  *
- * A status is -(option << 32 | kind << 24 | domain << 16 | number). The domain says whose number it
- * is: an errno, or an EAI_ code without its sign. The option is an index from 1 on, 0 for none.
+ * A status is -(own << 48 | option << 32 | kind << 24 | domain << 16 | number). The domain says
+ * whose number it is: an errno, or an EAI_ code without its sign. The option is an index from 1 on,
+ * 0 for none. Own is 1 where it is the own end that failed, else 0.
  *
  * Invariant: every kind has one row in `kinds`, and no number of the system gets its meaning
  * anywhere but in `errnos`, `gais` and `hosts`. */
@@ -26,6 +27,7 @@ enum {
     KIND_MASK = 0xff,
     OPTION_SHIFT = 32,
     OPTION_MAX = 0xffff,
+    OWN_SHIFT = 48,
     CONTEXTS = LPORT_IN_TCP + 1
 };
 
@@ -247,7 +249,7 @@ static int64_t pack(int32_t kind, int domain, int number) {
 static uint64_t unpack(int64_t status) {
     uint64_t bits = status < 0 ? 0 - (uint64_t)status : 0;
     uint64_t kind = bits >> KIND_SHIFT & KIND_MASK;
-    bool whole = bits >> OPTION_SHIFT <= OPTION_MAX;
+    bool whole = bits >> OWN_SHIFT <= 1;
     return whole && kind > 0 && kind < LPORT_KIND_END ? bits : 0;
 }
 
@@ -310,6 +312,11 @@ int64_t lport_status_of_option(int64_t status, int32_t index) {
     return fits ? status - ((int64_t)index + 1) * ((int64_t)1 << OPTION_SHIFT) : status;
 }
 
+int64_t lport_status_of_own_end(int64_t status) {
+    bool marked = unpack(status) == 0 || lport_status_own(status);
+    return marked ? status : status - (INT64_C(1) << OWN_SHIFT);
+}
+
 /* ---- taking apart ---------------------------------------------------------------------------- */
 
 /* A negative number that is no status of ours is still a failure: it counts as LPORT_OTHER. */
@@ -332,7 +339,11 @@ int32_t lport_status_errno(int64_t status) {
 }
 
 int32_t lport_status_option(int64_t status) {
-    return (int32_t)(unpack(status) >> OPTION_SHIFT) - 1;
+    return (int32_t)(unpack(status) >> OPTION_SHIFT & OPTION_MAX) - 1;
+}
+
+int32_t lport_status_own(int64_t status) {
+    return (int32_t)(unpack(status) >> OWN_SHIFT);
 }
 
 /* The system's text for NUMBER into TEXT, safe with threads; false if there is none. */

@@ -24,6 +24,9 @@ int64_t lport_status_from_errno(enum lport_context context, int errno_value);
 /* STATUS, which has none yet, as that of a setting of option INDEX, see lport_status_option. */
 int64_t lport_status_of_option(int64_t status, int32_t index);
 
+/* STATUS, if it is none of a result, as that of an own end, see lport_status_own. */
+int64_t lport_status_of_own_end(int64_t status);
+
 /* For functions of libc that open descriptors of their own, and report that nothing was found where
  * they could not open them. If ERRNO_VALUE says that descriptors or memory ran out: the status for
  * it. Otherwise the first returns 0, the second the status of KIND. */

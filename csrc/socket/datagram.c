@@ -61,7 +61,7 @@ static int64_t set_deaf(int64_t socket, int option) {
 static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
                         const uint8_t *remote) {
     bool deaf = remote != NULL && family != LPORT_LOCAL && set_deaf(socket, SO_ATTACH_FILTER) == 0;
-    int64_t status = lport_local_bind(socket, local);
+    int64_t status = lport_status_of_own_end(lport_local_bind(socket, local));
     if (status == 0 && remote != NULL) {
         status = lport_socket_connect_start(socket, remote);
     }

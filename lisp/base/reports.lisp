@@ -187,7 +187,7 @@ here. A path has no port."
 
 (defun host-denied-p (condition)
   "True if the system itself denied something to do with a host: to send a broadcast from this
-socket, or to connect from a privileged port."
+socket."
   (and (network-port condition)
        (eql (network-errno condition) +access-denied+)))
 
@@ -203,7 +203,6 @@ socket, or to connect from a privileged port."
 
 (defparameter *hints*
   '((:permission-denied (:listen :bind) low-port-p "ports below 1024 need a privilege")
-    (:permission-denied (:connect) host-denied-p "own ports below 1024 need a privilege")
     (:permission-denied (:send) host-denied-p "a broadcast needs :BROADCAST T")
     (:connect-denied (:connect) unicast-denied-p "a broadcast needs :BROADCAST T")
     (:host-not-found (:resolve :connect :listen :bind :send) beyond-ascii-p

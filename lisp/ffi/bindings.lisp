@@ -48,6 +48,7 @@ has to have them."
   ("lport_status_kind" :pure :int32 (status result))
   ("lport_status_errno" :pure :int32 (status result))
   ("lport_status_option" :pure :int32 (status result))
+  ("lport_status_own" :pure :int32 (status result))
   ("lport_status_text" :pure result (status result) (text :pointer) (cap :size))
   ("lport_kind_name" :pure :string (kind :int32))
   ("lport_kind_condition" :pure :string (kind :int32))

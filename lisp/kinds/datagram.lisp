@@ -100,6 +100,7 @@ server without HOST answers from. INPUT-TIMEOUT, OUTPUT-TIMEOUT: see SOCKET-TIME
 OPEN-SOCKET, set before the bind.
 Conditions: ADDRESS-IN-USE, ADDRESS-NOT-AVAILABLE, PERMISSION-DENIED, ADDRESS-SYNTAX, RESOLVE-ERROR,
 NETWORK-UNREACHABLE, USAGE-ERROR, RESOURCE-EXHAUSTED; those of (SETF SOCKET-OPTION) for OPTIONS.
+Where it is the own end beside a remote one that is not to be had, they tell it as of OPEN-SOCKET.
 Restarts: RETRY; USE-VALUE, another remote host or, without one, another port; where REMOTE-PORT,
 HOST or PORT is what is wrong, another one of that. Source: socket(2), bind(2), connect(2), udp(7)."
   (check-own-keywords 'open-datagram-socket :open keywords)
@@ -112,7 +113,7 @@ HOST or PORT is what is wrong, another one of that. Source: socket(2), bind(2), 
     (if remote-host
         (with-retry (remote-host "connect" "host")
           (with-own-end-retry (host port)
-            (open-connected (own-end host (local-port-number port "udp") family)
+            (open-connected (udp-origin host port family)
                             remote-host remote-port flags settings presets)))
         (with-retry (port "bind" "port")
           (with-retry (host "bind" "host" 'address-not-available)
@@ -130,31 +131,61 @@ HOST or PORT is what is wrong, another one of that. Source: socket(2), bind(2), 
   "The block to bind to: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
   (listening-block host (or port 0) family :protocol "udp" :operation :bind))
 
+(defun udp-origin (host port family)
+  "The own end of a socket that is connected: HOST and PORT as the user gave them, NIL for none."
+  (make-origin host port (list (own-end host (local-port-number port "udp") family))))
+
 (defun open-bound (local host port flags settings presets)
   (opened-with presets
                (open-datagram local nil flags settings (block-family local) presets)
                :bind :host host :port port))
 
-(defun open-connected (local host port flags settings presets)
-  "A socket connected to the first address of HOST to which there is a way from LOCAL."
-  (let ((number (with-retry (port "connect" "port")
+(defun open-connected (own host port flags settings presets)
+  "A socket connected to the first address of HOST to which there is a way from OWN, an own end."
+  (let ((local (first (origin-blocks own)))
+        (number (with-retry (port "connect" "port")
                   (port-designator port "udp" :connect)))
-        (attempts '())
-        (status 0))
+        (failures '()))
     (dolist (address (remote-addresses host local))
       (let* ((block (address-block address number))
              (socket (open-datagram local block flags settings (address-family address)
                                     presets)))
         (unless (integerp socket)
           (return-from open-connected socket))
-        (when (zerop status)
-          (setf status socket))
-        (push (cons address (or (preset-failure presets socket)
-                                (status-condition socket :connect :host (princ-to-string address)
-                                                                  :port number)))
-              attempts)))
-    (opened-with presets status :connect :host host :port port :attempts (reverse attempts)
-                                         :unicast (not (logtest +lport-broadcast+ flags)))))
+        (push (cons block socket) failures)))
+    (fail-connected (reverse failures) own host port flags presets)))
+
+(defun fail-connected (failures own host port flags presets)
+  "Signal what the first of FAILURES, each (block . status), says of a connect from OWN to HOST and
+PORT."
+  (destructuring-bind (block . status) (first failures)
+    (apply #'opened-with presets status
+           (append (facts-of-connect status own block host port)
+                   (list :attempts (loop for (block . status) in failures
+                                         collect (attempt-at block status own presets))
+                         :unicast (not (logtest +lport-broadcast+ flags)))))))
+
+(defun attempt-at (block status own presets)
+  "(address . condition) of the attempt from OWN to BLOCK, with PRESETS, that came to STATUS."
+  (let ((address (block-address block)))
+    (cons address
+          (or (preset-failure presets status)
+              (apply #'status-condition status
+                     (facts-of-connect status own block
+                                       (princ-to-string address) (block-port block)))))))
+
+(defun facts-of-connect (status own block host port)
+  "The operation of an attempt from OWN to BLOCK that came to STATUS, then the initargs that tell
+its ends: those of OWN, or HOST and PORT."
+  (if (= 1 (lport-status-own status))
+      (own-end-facts own (block-in-family (first (origin-blocks own)) block) block)
+      (list :connect :host host :port port)))
+
+(defun block-in-family (local remote)
+  "LOCAL, an own end, or where that is the wildcard of no family, that of the family of REMOTE."
+  (if (block-family local)
+      local
+      (make-block (family-number (block-family remote)) (block-port local))))
 
 (defun remote-addresses (host local)
   "The addresses of HOST, at least one, for a socket whose own end is in the block LOCAL."

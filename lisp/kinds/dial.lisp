@@ -116,14 +116,11 @@ own end or NIL, or HOST and PORT."
 
 (defun facts-of-attempt (dial index own host port)
   "As FACTS-OF-DIAL, of attempt INDEX."
-  (flet ((text (block)
-           (endpoint-text (block-address block) (block-port block))))
-    (multiple-value-bind (local failed) (block-from (place)
-                                          (lport-dial-attempt-own dial index place))
-      (if (plusp failed)
-          (list :bind :host (origin-host own) :port (origin-port own)
-                      :local (text local) :remote (text (attempt-block dial index)))
-          (list :connect :host host :port port)))))
+  (multiple-value-bind (local failed) (block-from (place)
+                                        (lport-dial-attempt-own dial index place))
+    (if (plusp failed)
+        (own-end-facts own local (attempt-block dial index))
+        (list :connect :host host :port port))))
 
 (defun attempts-of (dial own presets)
   "The failures of DIAL, from OWN with PRESETS, so far, a list of (address . condition) in the order

@@ -39,6 +39,14 @@ holds for the look-up of HOST."
                  :arguments (list family (first addresses))))
       (remove-duplicates addresses :key #'family-of :from-end t))))
 
+(defun own-end-facts (own local remote)
+  "The operation of what failed at OWN, an own end, which is in the block LOCAL, on the way to the
+one in REMOTE, and then the initargs that tell both."
+  (flet ((text (block)
+           (endpoint-text (block-address block) (block-port block))))
+    (list :bind :host (origin-host own) :port (origin-port own)
+                :local (text local) :remote (text remote))))
+
 (defun addresses-of (host family operation)
   "The addresses that HOST names, at least one. Restarts: those of RESOLVE."
   (with-retry (host "resolve the host" "host")

@@ -267,6 +267,7 @@ static const struct row rows[] = {
     ROW("lport_status_kind", IS, 0, N(17)),
     ROW("lport_status_errno", IS, 0, N(0)),
     ROW("lport_status_option", IS, -1, N(-1)),
+    ROW("lport_status_own", IS, 0, N(-1)),
     ROW("lport_status_text", AT_LEAST, 1, N(-1), P(NULL), N(0)),
     TEXT_ROW("lport_kind_name", SPELLS, "timed-out", N(LPORT_TIMED_OUT)),
     TEXT_ROW("lport_kind_name", NOTHING, NULL, N(LPORT_KIND_END)),

@@ -211,8 +211,25 @@ Test(status, one_of_a_setting_names_its_option_and_is_else_as_it_was) {
     }
     cr_assert_eq(lport_status_option(0), -1);
     cr_assert_eq(lport_status_option(INT64_MIN), -1);
-    cr_assert_eq(lport_status_option(-(INT64_C(1) << 48) - (INT64_C(1) << 24)), -1);
-    cr_assert_eq(lport_status_kind(-(INT64_C(1) << 48) - (INT64_C(1) << 24)), LPORT_OTHER);
+    cr_assert_eq(lport_status_option(-(INT64_C(1) << 49) - (INT64_C(1) << 24)), -1);
+    cr_assert_eq(lport_status_kind(-(INT64_C(1) << 49) - (INT64_C(1) << 24)), LPORT_OTHER);
+}
+
+Test(status, one_of_an_own_end_says_so_and_is_else_as_it_was) {
+    int64_t plain = lport_status_from_errno(LPORT_IN_BIND, EADDRINUSE);
+    int64_t own = lport_status_of_own_end(plain);
+    cr_assert_eq(lport_status_own(plain), 0);
+    cr_assert_eq(lport_status_own(own), 1);
+    cr_assert_eq(lport_status_of_own_end(own), own);
+    cr_assert_eq(lport_status_kind(own), LPORT_ADDRESS_IN_USE);
+    cr_assert_eq(lport_status_errno(own), EADDRINUSE);
+    cr_assert_eq(lport_status_option(own), -1);
+    cr_assert_eq(lport_status_own(lport_status_of_option(plain, 0xfffe)), 0);
+    for (int64_t result = 0; result < 3; result++) {
+        cr_assert_eq(lport_status_of_own_end(result), result);
+        cr_assert_eq(lport_status_own(result), 0);
+    }
+    cr_assert_eq(lport_status_own(INT64_MIN), 0);
 }
 
 Test(status, numbers_that_no_row_knows_are_other_or_connect_failed) {

@@ -266,6 +266,21 @@ SOCKET_TEST(datagram, ends_that_do_not_fit_are_refused) {
     close_both(ends);
 }
 
+SOCKET_TEST(datagram, which_end_failed_is_told) {
+    uint8_t taken[LPORT_ADDRESS_SIZE], other[LPORT_ADDRESS_SIZE], all[LPORT_ADDRESS_SIZE];
+    int64_t socket = open_udp(LPORT_INET, NULL, taken);
+    loopback(LPORT_INET, 9, other);
+    int64_t bound = lport_datagram_open(taken, other, 0, NULL, 0);
+    assert_kind(bound, LPORT_ADDRESS_IN_USE);
+    cr_assert_eq(lport_status_own(bound), 1);
+    loopback(LPORT_INET, 0, taken);
+    cr_assert_gt(lport_address_parse("127.255.255.255", 15, 9, all), 0);
+    int64_t connected = lport_datagram_open(taken, all, 0, NULL, 0);
+    assert_kind(connected, LPORT_CONNECT_DENIED);
+    cr_assert_eq(lport_status_own(connected), 0);
+    assert_closes(socket);
+}
+
 /* Behaviour 63: empty is a message, and what is cut off is told; by name and without. */
 SOCKET_TEST(datagram, empty_messages_and_messages_cut_off) {
     uint8_t server_at[LPORT_ADDRESS_SIZE], client_at[LPORT_ADDRESS_SIZE], sender[120];

@@ -334,7 +334,7 @@ those of WAIT-LONGER once they were asked for."
               in (list (list* "bind to port 81 failed: permission denied (ports below 1024"
                               (lambda ()
                                 (open-socket "127.0.0.1" (port-of server) :local-port 81)))
-                       (list* "own ports below 1024 need a privilege"
+                       (list* "bind to port 81 failed: permission denied (ports below 1024"
                               (lambda ()
                                 (open-datagram-socket :port 81 :remote-host "127.0.0.1"
                                                       :remote-port (own-port peer)))))

@@ -438,6 +438,26 @@ port; the full length if it was cut off."
         (is (equal "127.0.0.1" (socket-host/port client)))
         (close client)))))
 
+(define-test datagram.an-own-end-that-is-not-ours-beside-a-remote-end (:behaviour (53 62))
+  "The own end is told, as of a connection, and the remote one as well."
+  (with-datagram-socket (busy :host "127.0.0.1")
+    (let ((number (own-port busy)))
+      (loop for (class line host port local)
+              in `((address-not-available "bind to 192.0.2.9 failed: address not available"
+                                          "192.0.2.9" nil "192.0.2.9:0")
+                   (address-in-use ,(format nil "bind to 127.0.0.1 port ~D failed: address in use"
+                                            number)
+                                   "127.0.0.1" ,number ,(format nil "127.0.0.1:~D" number))
+                   (address-in-use ,(format nil "bind to port ~D failed: address in use" number)
+                                   nil ,number ,(format nil "0.0.0.0:~D" number)))
+            do (let ((condition (failure-of (open-datagram-socket
+                                             :host host :port port
+                                             :remote-host "127.0.0.1" :remote-port 9))))
+                 (is-own-failure class line host port local "127.0.0.1:9" condition)
+                 (destructuring-bind ((address . failure)) (network-attempts condition)
+                   (is (equal "127.0.0.1" (princ-to-string address)))
+                   (is-own-failure class line host port local "127.0.0.1:9" failure)))))))
+
 (define-test datagram.bad-arguments ()
   (let ((before (lport-socket-count)))
     (dolist (arguments '((:remote-host "127.0.0.1") (:remote-port 9) (:family :inet7)
