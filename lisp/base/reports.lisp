@@ -121,6 +121,11 @@ signalled it."
   "True if CONDITION, of a connect, is of a bind that came before."
   (eq (network-operation condition) :bind))
 
+(defun of-the-connect-p (condition)
+  "True if CONDITION, of a connect, is what the system said of that itself: the own end was to be
+had."
+  (and (eq (network-operation condition) :connect) (network-errno condition) t))
+
 (defun attempt-text (attempt condition)
   "\"192.0.2.1 connection refused\" for ATTEMPT; without the address if the caller gave just that
 one. With the own end, \"192.0.2.1 from 127.0.0.1:80 address in use\", where that is what failed."

@@ -74,16 +74,21 @@ one."
   "Run BODY with VARIABLE, which has a value already; see CALL-WITH-RETRY-RESTARTS."
   `(call-with-retry-restarts (lambda (,variable) ,@body) ,variable ,doing ,what ,for))
 
-(defmacro with-own-end-retry ((host port) &body body)
+(defmacro with-own-end-retry ((host port &optional at-connect) &body body)
   "Run BODY, which connects, with HOST and PORT, variables that have the own end as it was given, or
-NIL: where that end is not to be had, the one or the other can be replaced."
+NIL: where that end is not to be had, the one or the other can be replaced. AT-CONNECT, a type, says
+which failures of the connect itself can be about PORT, too."
   (let ((connect (gensym "CONNECT")))
     `(flet ((,connect (,host ,port) ,@body))
        (if (or ,host ,port)
            (with-retry (,port "connect" "local port"
-                              (and ,port '(or address-in-use address-not-available
-                                           permission-denied)))
-             (with-retry (,host "connect" "local host" (and ,host 'address-not-available))
+                              (and ,port '(and (or address-in-use address-not-available
+                                                   permission-denied)
+                                               (or ,at-connect
+                                                   (not (satisfies of-the-connect-p))))))
+             (with-retry (,host "connect" "local host"
+                                (and ,host '(and address-not-available
+                                                 (not (satisfies of-the-connect-p)))))
                (,connect ,host ,port)))
            (,connect nil nil)))))
 

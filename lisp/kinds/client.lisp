@@ -49,7 +49,8 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
         (presets (parse-presets options)))
     (check-timeout timeout)
     (with-retry (host "connect" "host")
-      (with-own-end-retry (local-host local-port)
+      ;; A connection from the one end to the other may exist already.
+      (with-own-end-retry (local-host local-port address-not-available)
         (let* ((target (dial-target host))
                (number (with-retry (port "connect" "port")
                          (port-designator port "tcp" :connect)))

@@ -295,8 +295,9 @@ int32_t faults_call(const char *name) {
         const char *name;
         enum call call;
     } calls[] = {
-        {"any", CALL_ANY},         {"accept4", CALL_ACCEPT4},   {"calloc", CALL_CALLOC},
-        {"eventfd", CALL_EVENTFD}, {"recvmmsg", CALL_RECVMMSG}, {"sendmmsg", CALL_SENDMMSG},
+        {"any", CALL_ANY},           {"accept4", CALL_ACCEPT4}, {"calloc", CALL_CALLOC},
+        {"connect", CALL_CONNECT},   {"eventfd", CALL_EVENTFD}, {"recvmmsg", CALL_RECVMMSG},
+        {"sendmmsg", CALL_SENDMMSG},
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         if (strcmp(name, calls[i].name) == 0) {

@@ -207,3 +207,16 @@ without it."
         (dolist (name '(:congestion-control :send-buffer))
           (check errno (lambda () (socket-option a name)))))
       (check 71 (lambda () (setf (socket-option a :send-buffer) 5000))))))
+
+(define-test faults.a-remote-end-that-is-not-available (:faults t)
+  "Of what is wrong with that another own end would change nothing."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (dolist (connect (list (lambda ()
+                             (open-socket "127.0.0.1" (port-of server) :local-host "127.0.0.1"))
+                           (lambda ()
+                             (open-datagram-socket :host "127.0.0.1" :port (unused-port)
+                                                   :remote-host "127.0.0.1" :remote-port 9))))
+      (faults-fail 1 99 :call "connect") ; EADDRNOTAVAIL
+      (unwind-protect
+           (is (equal '("Try again to connect." "Use another host.") (offered connect)))
+        (faults-clear)))))

@@ -373,26 +373,35 @@ those of WAIT-LONGER once they were asked for."
         (is (equal "127.0.0.7" (socket-server-host/port other)))))))
 
 (define-test client.the-part-of-its-own-end-that-is-wrong ()
-  "Of the host and the port that were given it is the one that the failure can be about."
-  (flet ((part (host port class)
-           (handler-case
-               (handler-bind ((network (lambda (condition)
-                                         (let ((restart (find-restart 'use-value condition)))
-                                           (when restart
-                                             (return-from part (princ-to-string restart)))))))
-                 (port::with-own-end-retry (host port)
-                   (fail-as class :connect :other :host host :port port)))
-             (network () nil))))
-    (loop for (class host port part)
-            in '((address-not-available "h" 9 "Use another local host.")
-                 (address-in-use "h" 9 "Use another local port.")
-                 (permission-denied "h" 9 "Use another local port.")
-                 (address-not-available nil 9 "Use another local port.")
-                 (address-not-available "h" nil "Use another local host.")
-                 (address-in-use "h" nil nil)
-                 (connection-refused "h" 9 nil)
-                 (address-in-use nil nil nil))
-          do (is (equal part (part host port class)) "~S ~S ~S" class host port))))
+  "Of the host and the port that were given it is the one that the failure can be about: of a bind,
+or of the connect itself, where ends that do not go together have no number of the system."
+  (flet ((part (host port class operation errno)
+           (second (offered (lambda ()
+                              (port::with-own-end-retry (host port address-not-available)
+                                (fail-as class operation :other
+                                         :host host :port port :errno errno)))))))
+    (loop for (class operation errno host port part)
+            in '((address-not-available :bind 99 "h" 9 "Use another local host.")
+                 (address-in-use :bind 98 "h" 9 "Use another local port.")
+                 (permission-denied :bind 13 "h" 9 "Use another local port.")
+                 (address-not-available :bind 99 nil 9 "Use another local port.")
+                 (address-not-available :bind 99 "h" nil "Use another local host.")
+                 (address-not-available :connect nil "h" 9 "Use another local host.")
+                 (address-not-available :connect 99 "h" 9 "Use another local port.")
+                 (address-not-available :connect 99 "h" nil nil)
+                 (address-in-use :bind 98 "h" nil nil)
+                 (connection-refused :connect 111 "h" 9 nil)
+                 (address-in-use :bind 98 nil nil nil))
+          do (is (equal part (part host port class operation errno))
+                 "~S ~S ~S ~S" class operation host port))))
+
+(define-test client.an-own-port-that-is-connected-there-already ()
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (with-open-socket (client "127.0.0.1" (port-of server))
+      (flet ((connect ()
+               (open-socket "127.0.0.1" (port-of server)
+                            :local-host "127.0.0.1" :local-port (own-port client))))
+        (is (equal "Use another local port." (second (offered #'connect))))))))
 
 (define-test client.restarts-within-a-handler ()
   "A handler that tries something else meanwhile still has the restarts of what it handles."
