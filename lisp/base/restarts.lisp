@@ -47,20 +47,26 @@ one."
         (let ((*retriable* (cons (make-retriable #'again doing what for) *retriable*)))
           (return-from call-with-retry-restarts (funcall function value)))))))
 
+(defun signal-with-retry (condition call function)
+  "Call FUNCTION, which signals CONDITION, with the restart RETRY of CALL, a RETRIABLE."
+  (restart-case (with-condition-restarts condition (list (find-restart 'retry))
+                  (funcall function))
+    (retry ()
+      :report (lambda (stream)
+                (format stream "Try again to ~A." (safe-line (retriable-doing call))))
+      (funcall (retriable-again call)))))
+
 (defun signal-retriable (condition call function)
-  "Call FUNCTION, which signals CONDITION, with the restarts of CALL, a RETRIABLE."
-  (let ((again (retriable-again call)))
-    (restart-case (with-condition-restarts condition
-                      (list (find-restart 'retry) (find-restart 'use-value))
-                    (funcall function))
-      (retry ()
-        :report (lambda (stream)
-                  (format stream "Try again to ~A." (safe-line (retriable-doing call))))
-        (funcall again))
-      (use-value (new)
-        :report (lambda (stream) (format stream "Use another ~A." (retriable-what call)))
-        :interactive (lambda () (read-new-value (retriable-what call)))
-        (funcall again new)))))
+  "Call FUNCTION, which signals CONDITION, with the restarts of CALL, a RETRIABLE. An option that
+cannot be set is not for want of another host or port."
+  (if (eq (network-operation condition) :option)
+      (signal-with-retry condition call function)
+      (restart-case (with-condition-restarts condition (list (find-restart 'use-value))
+                      (signal-with-retry condition call function))
+        (use-value (new)
+          :report (lambda (stream) (format stream "Use another ~A." (retriable-what call)))
+          :interactive (lambda () (read-new-value (retriable-what call)))
+          (funcall (retriable-again call) new)))))
 
 (defun call-with-restarts-for (condition function)
   "Call FUNCTION, which signals CONDITION, with the restarts of what can be tried again."

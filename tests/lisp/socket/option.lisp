@@ -333,6 +333,22 @@ said of the options comes before."
         (is-report failure "::1 connection refused"
                    "127.0.0.2 :V6-ONLY is an option of IPv6 sockets")))))
 
+(define-test option.that-cannot-be-set-is-not-for-want-of-another-host-or-port ()
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((options '(:device "no-such")))
+      (loop for (doing . call)
+              in (list (list "connect" 'open-socket "127.0.0.1" (port-of server))
+                       (list "connect" 'open-socket "127.0.0.1" (port-of server)
+                             :local-host "127.0.0.1" :local-port (unused-port))
+                       (list "listen" 'open-socket-server 0 :host "127.0.0.1")
+                       (list "bind" 'open-datagram-socket :host "127.0.0.1")
+                       (list "connect" 'open-datagram-socket :host "127.0.0.1" :port (unused-port)
+                                       :remote-host "127.0.0.1" :remote-port 9))
+            do (is (equal (list (format nil "Try again to ~A." doing))
+                          (offered (lambda () (apply (first call)
+                                                     (append (rest call)
+                                                             (list :options options)))))))))))
+
 (define-test option.that-a-privilege-is-missing-for (:faults t)
   "The condition is that of the option, whichever call of the system has said it."
   (let ((failures (loop for number from 1 to 12
