@@ -90,14 +90,19 @@ nothing is asked, even if the answer would come at once."
 
 ;;; Names to addresses
 
-(defun check-family (address family host &optional (operation :resolve))
-  "A list of ADDRESS, which was given as HOST; signals HOST-NOT-FOUND of OPERATION, a keyword, if it
-is not of FAMILY."
+(defun fail-family (addresses family operation &rest facts)
+  "Signal the HOST-NOT-FOUND of OPERATION, a keyword, that ADDRESSES, a list, are of another family
+than FAMILY, with FACTS in it."
+  (apply #'fail-as 'host-not-found operation :host-not-found
+         :message "expected an address of family ~S, got ~{~A~^, ~} of family ~S"
+         :arguments (list family addresses (address-family (unmapped (first addresses))))
+         facts))
+
+(defun check-family (address family operation &rest facts)
+  "A list of ADDRESS; signals what FAIL-FAMILY does if it is not of FAMILY, or NIL for any."
   (if (member family (list nil (address-family address)))
       (list address)
-      (fail-as 'host-not-found operation :host-not-found
-               :host host :message "expected an address of family ~S, got ~A"
-               :arguments (list family address))))
+      (apply #'fail-family (list address) family operation facts)))
 
 (defun resolve-name (name family timeout)
   (call-with-answer (opener name (family-designator family) 0) name timeout #'answer-addresses))
@@ -107,7 +112,7 @@ is not of FAMILY."
   (check-timeout timeout)
   (let ((target (host-designator host :resolve)))
     (if (address-p target)
-        (check-family target family host)
+        (check-family target family :resolve :host host)
         (resolve-name target family timeout))))
 
 (defun resolve (host &rest options &key family timeout &allow-other-keys)

@@ -281,17 +281,22 @@ SOCKET-SEND. Conditions: those of SOCKET-SEND. Source: sendmmsg(2), udp(7)."
 
 (defun check-batch-end (messenger batch index moved)
   "Signal USAGE-ERROR if message INDEX of BATCH goes to a path, and those of MESSENGER to hosts, or
-the reverse."
+the reverse; HOST-NOT-FOUND if they go to hosts of another family."
   (let* ((block (batch-destination-block batch index))
          (family (block-family block))
-         (local-p (eq (messenger-family messenger) :local)))
-    (unless (or (null family) (eq local-p (eq family :local)))
-      (fail-as 'usage-error :send :invalid
-               :socket (channel-socket messenger) :octets moved
-               :message "expected messages to ~:[hosts and ports~;paths of local sockets~], got ~
-                         number ~D to ~A"
-               :arguments (list local-p index
-                                (endpoint-text (block-address block) (block-port block)))))))
+         (wanted (messenger-family messenger))
+         (local-p (eq wanted :local)))
+    (cond ((null family))
+          ((not (eq local-p (eq family :local)))
+           (fail-as 'usage-error :send :invalid
+                    :socket (channel-socket messenger) :octets moved
+                    :message "expected messages to ~:[hosts and ports~;paths of local sockets~], ~
+                              got number ~D to ~A"
+                    :arguments (list local-p index
+                                     (endpoint-text (block-address block) (block-port block)))))
+          (t (apply #'check-family (block-address block) wanted :send
+                    :socket (channel-socket messenger) :octets moved
+                    (batch-facts batch index (1+ index)))))))
 
 (defun check-batch-lengths (messenger batch start end moved)
   "Signal USAGE-ERROR if one of the messages of BATCH from START below END is not whole."

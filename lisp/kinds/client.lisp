@@ -60,7 +60,7 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
                (flags (flags-of +lport-nodelay+ nodelay +lport-keepalive+ keepalive)))
           (when (listp target)
             (check-zones target host own)
-            (setf target (addresses-of-family target family host)))
+            (setf target (addresses-of-family target family host :connect)))
           (dial-to (lambda () (open-dial target number family-number own flags))
                    host port limit timeout settings :own own :presets presets))))))
 

@@ -192,7 +192,7 @@ its ends: those of OWN, or HOST and PORT."
   (let ((target (host-designator host :connect)) (family (block-family local)))
     (cond ((address-p target)
            (check-zone target host :connect local)
-           (check-family (unmapped target) family host))
+           (check-family (unmapped target) family :connect :host host))
           (t (resolve-name target family nil)))))
 
 (defun call-with-datagram-socket (function socket)
@@ -243,7 +243,9 @@ OPTIONS), and close it on every exit. Returns the values of BODY."
              (target (host-designator host :send))
              (family (messenger-family messenger)))
         (if (address-p target)
-            (let ((address (first (check-family (unmapped target) family host))))
+            (let ((address (first (check-family (unmapped target) family :send
+                                                :socket (channel-socket messenger)
+                                                :host host :port port))))
               (remember-destination messenger (address-block address number) host port))
             (address-block (first (resolve target :family family
                                                   :timeout (look-up-seconds messenger)))

@@ -31,13 +31,8 @@ holds for the look-up of HOST."
 
 (defun own-addresses (host family timeout)
   "The addresses that HOST, an own end, stands for: the first of each family."
-  (flet ((family-of (address) (address-family (unmapped address))))
-    (let ((addresses (with-deadline (timeout) (addresses-of host family :bind))))
-      (unless (member family (list nil (family-of (first addresses))))
-        (fail-as 'address-not-available :bind :address-not-available
-                 :host host :message "expected an address of family ~S, got ~A"
-                 :arguments (list family (first addresses))))
-      (remove-duplicates addresses :key #'family-of :from-end t))))
+  (remove-duplicates (with-deadline (timeout) (addresses-of host family :bind))
+                     :key #'address-family :from-end t))
 
 (defun own-end-facts (own local remote)
   "The operation of what failed at OWN, an own end, which is in the block LOCAL, on the way to the
@@ -47,14 +42,25 @@ one in REMOTE, and then the initargs that tell both."
     (list :bind :host (origin-host own) :port (origin-port own)
                 :local (text local) :remote (text remote))))
 
+(defun addresses-of-family (addresses family host operation)
+  "Those of ADDRESSES, given as HOST, that are of FAMILY, a keyword or NIL for any; signals what
+FAIL-FAMILY does if none is."
+  (or (remove-if-not (lambda (address)
+                       (member family (list nil (address-family (unmapped address)))))
+                     addresses)
+      (fail-family addresses family operation :host host)))
+
 (defun addresses-of (host family operation)
-  "The addresses that HOST names, at least one. Restarts: those of RESOLVE."
+  "The addresses of FAMILY, or NIL for any, that HOST names, at least one. Restarts: those of
+RESOLVE."
   (with-retry (host "resolve the host" "host")
     (let ((target (host-designator host operation)))
-      (cond ((address-p target)
-             (check-zone target host operation)
-             (list target))
-            (t (resolve-name target family nil))))))
+      (when (address-p target)
+        (check-zone target host operation))
+      (addresses-of-family (mapcar #'unmapped (if (address-p target)
+                                                  (list target)
+                                                  (resolve-name target family nil)))
+                           family host operation))))
 
 (defun one-address (host family operation)
   "The address that HOST names, the first where there are several. Restarts: those of RESOLVE."
@@ -87,12 +93,3 @@ octets was not meant as many hosts."
     (loop for address in addresses
           for given in (if (listp host) host (list host))
           do (check-zone address given :connect zoned))))
-
-(defun addresses-of-family (addresses family host)
-  "Those of ADDRESSES, given as HOST, that are of FAMILY, a keyword or NIL; signals HOST-NOT-FOUND
-if none is."
-  (or (remove-if-not (lambda (address) (member family (list nil (address-family address))))
-                     addresses)
-      (fail-as 'host-not-found :connect :host-not-found
-               :host host :message "expected an address of family ~S, got ~{~A~^, ~}"
-               :arguments (list family addresses))))

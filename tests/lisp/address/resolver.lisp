@@ -184,13 +184,18 @@ one that was used before."
 (define-test "resolve.host-as-given" ()
   "A condition has the host as the caller gave it, were it a literal, a number or a pathname."
   (dolist (host (list "::1" "[::1]" (parse-address "::1") 1))
-    (let ((family (if (eql host 1) :inet6 :inet)))
+    (destructuring-bind (family other) (if (eql host 1) '(:inet6 :inet) '(:inet :inet6))
       (dolist (call (list (lambda () (resolve host :family family))
                           (lambda () (open-socket host 1 :family family))
+                          (lambda () (open-socket "127.0.0.1" 1 :local-host host :family family))
                           (lambda () (open-socket-server 0 :host host :family family))
+                          (lambda () (open-datagram-socket :host host :family family))
                           (lambda () (open-datagram-socket :remote-host host :remote-port 1
                                                            :family family))))
-        (is (eq host (network-host (is-failure (host-not-found :host-not-found "family")
+        (is (eq host (network-host (is-failure (host-not-found
+                                                :host-not-found
+                                                (format nil "of family ~S, got" family)
+                                                (format nil "of family ~S" other))
                                      (funcall call))))))))
   (with-datagram-socket (socket :family :inet)
     (let ((host "::1"))

@@ -166,6 +166,18 @@ is where an answer goes."
       (is-failure (usage-error :invalid "paths of local sockets, got number 0 to 127.0.0.1:")
         (send-batch server out)))))
 
+(define-test batch.ends-of-another-family ()
+  (loop for (family host others) in '((:inet "::1" ":INET6") (:inet6 "127.0.0.1" ":INET"))
+        do (let ((out (make-datagram-batch 1)))
+             (batch-add out (octets 1) :host host :port 9)
+             (with-datagram-socket (socket :family family)
+               (is-failure (host-not-found
+                            :host-not-found
+                            (format nil "send to ~A port 9 failed: expected an address of family ~S"
+                                    host family)
+                            (format nil "got ~A of family ~A" host others))
+                 (send-batch socket out))))))
+
 (define-test batch.limits-and-closing (:behaviour (4 16 63))
   (with-udp (server client)
     (let ((batch (make-datagram-batch 4)))

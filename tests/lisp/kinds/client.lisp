@@ -253,8 +253,10 @@ those of WAIT-LONGER once they were asked for."
               ("connect" "local host" (open-socket "127.0.0.1" 80 :local-host "192.0.2.77"
                                                                   :local-port ,(unused-port)))
               ("connect" "local host" (open-socket "::1" 80 :local-host "127.0.0.1"))
-              ("connect" "local host" (open-socket "::1" 80 :local-host "127.0.0.1"
-                                                            :family :inet6))
+              ("resolve the host" "host" (open-socket "::1" 80 :local-host "127.0.0.1"
+                                                               :family :inet6))
+              ("resolve the host" "host" (open-socket-server 0 :host "127.0.0.1" :family :inet6))
+              ("resolve the host" "host" (open-datagram-socket :host "127.0.0.1" :family :inet6))
               ("connect" "local port" (open-socket "127.0.0.1" 80 :local-host "127.0.0.1"
                                                                   :local-port ,(port-of taken)))
               ("connect" "host" (open-socket '("127.0.0.1" "nobody.invalid") 80))
@@ -656,15 +658,24 @@ all of them."
                                      "connect to ::1 port 80 failed: no address of family :INET, "
                                      "that of the own end 127.0.0.1")
     (open-socket "::1" 80 :local-host "127.0.0.1"))
-  (is-failure (address-not-available :address-not-available
-                                     "bind to 127.0.0.1 failed: expected an address of family "
-                                     ":INET6, got 127.0.0.1")
+  (is-failure (host-not-found :host-not-found
+                              "bind to 127.0.0.1 failed: expected an address of family :INET6, got "
+                              "127.0.0.1 of family :INET")
     (open-socket "::1" 80 :local-host "127.0.0.1" :family :inet6))
   (with-names ()
     (is-failure (address-not-available :address-not-available
                                        "connect to one.test port 80 failed: no address of family "
                                        ":INET6, that of the own end six.test")
       (open-socket "one.test" 80 :local-host "six.test"))))
+
+(define-test client.a-mapped-address-is-of-ipv4 (:behaviour 53)
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (flet ((connect (family)
+             (open-socket "::ffff:127.0.0.1" (port-of server) :family family)))
+      (close (connect :inet))
+      (is-failure (host-not-found :host-not-found "expected an address of family :INET6, got "
+                                                  "::ffff:127.0.0.1 of family :INET")
+        (connect :inet6)))))
 
 (define-test client.local-host-by-name-is-for-each-family (:behaviour 53)
   (with-names ()
@@ -717,7 +728,8 @@ all of them."
     (is-failure (address-syntax :address-syntax "connect to fe80::1 failed" "the zone")
       (open-socket '("127.0.0.1" "fe80::1") 80))
     (is-failure (host-not-found :host-not-found
-                                "expected an address of family :INET6, got 127.0.0.1, 127.0.0.2")
+                                "expected an address of family :INET6, got 127.0.0.1, 127.0.0.2 of "
+                                "family :INET")
       (open-socket '("127.0.0.1" "127.0.0.2") 80 :family :inet6))
     (let ((circular (list "127.0.0.1")))
       (dolist (hosts (list '("127.0.0.1" . "::1") (setf (cdr circular) circular)

@@ -176,8 +176,12 @@ port; the full length if it was cut off."
 
 (define-test datagram.a-socket-of-one-family-sends-to-no-other ()
   (with-datagram-socket (server :family :inet6)
-    (is-failure (host-not-found :host-not-found "expected an address of family :INET6")
-      (send-message server "x" :host "127.0.0.1" :port 9)))
+    (let ((failure (is-failure (host-not-found :host-not-found
+                                               "send to 127.0.0.1 port 9 failed: expected an "
+                                               "address of family :INET6, got 127.0.0.1 of family "
+                                               ":INET")
+                     (send-message server "x" :host "127.0.0.1" :port 9))))
+      (is (eq server (network-socket failure)))))
   (with-datagram-socket (server :family :inet)
     (is (string= "0.0.0.0" (nth-value 2 (socket-host/port server))))
     (is (typep (failure-of (send-message server "x" :host "::1" :port 9)) 'host-not-found))
