@@ -111,7 +111,8 @@ static const struct lport_option options[] = {
      "Whether the way's MTU is found out, and packets are not fragmented (IP_MTU_DISCOVER, "
      "IPV6_MTU_DISCOVER)."},
     {"mtu", "octets", INTEGER, IP, READ_ONLY, 0, {IPPROTO_IP, IP_MTU}, {IPPROTO_IPV6, IPV6_MTU},
-     NULL, "The MTU of the way, as far as known; of connected sockets (IP_MTU, IPV6_MTU)."},
+     NULL, "The MTU of the way, as far as known; of connected sockets, and where an option has changed "
+     "the way since, as device does, once they have sent (IP_MTU, IPV6_MTU)."},
     /* datagrams */
     {"broadcast", "", BOOLEAN, UDP, 0, 0, {SOL_SOCKET, SO_BROADCAST}, {0, 0}, NULL,
      "Datagrams may go to broadcast addresses (SO_BROADCAST)."},

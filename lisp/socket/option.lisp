@@ -148,6 +148,10 @@ of STATUS-CONDITION."
             ((and value (= code +lport-address-not-available+))
              (condition-with "expected an interface that exists for ~S, got ~S"
                              name (first value)))
+            ;; To the system what has no way is not connected, even one whose way it forgot.
+            ((= code +lport-not-connected+)
+             (condition-with "expected a connected socket for ~S, and one that has sent since an ~
+                              option changed its way, if one did" name))
             ;; A name of what there is not, an algorithm.
             ((and value (eq (option-kind option) :text) (= code +lport-other+))
              (apply #'failure 'usage-error :option :invalid

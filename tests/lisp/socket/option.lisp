@@ -111,6 +111,22 @@ the names of those that it does not have, in alphabetical order."
     (with-pair (a b :local)
       (is (equal '(:stream :local :default nil nil) (facts a))))))
 
+(define-test option.mtu-of-a-way-that-is-known ()
+  "Of no way before a connect, and of none that DEVICE has made the system forget, until one sends."
+  (flet ((is-unknown (socket)
+           (is-failure (usage-error :not-connected "expected a connected socket for :MTU"
+                                    "has sent since")
+             (socket-option socket :mtu))))
+    (with-udp (server client)
+      (is-unknown server)
+      (setf (socket-option server :device) "lo")
+      (is-unknown server)
+      (is (< 1000 (socket-option client :mtu)))
+      (setf (socket-option client :device) "lo")
+      (is-unknown client)
+      (send-message client "x")
+      (is (< 1000 (socket-option client :mtu))))))
+
 (define-test option.buffers ()
   "The system doubles what it is given."
   (do-pairs (a b)
