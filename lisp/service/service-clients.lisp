@@ -153,30 +153,30 @@ to be told it goes into the queue for that, so that it is a thread of the servic
 (defun report-error (service condition socket)
   "Call the hook. What it signals itself is not allowed to end the service; a line says it."
   (handler-case (%interruptible (funcall (service-on-error service) condition socket))
-    (serious-condition (failure) (log-hook-failure failure condition))))
+    (serious-condition (failure) (log-hook-failure (service-name service) failure condition))))
 
-(defun log-hook-failure (failure condition)
-  "A line that the hook, told of CONDITION, has signalled FAILURE. Their own reports may be what
-fails, so they are named by their classes."
+(defun log-hook-failure (name failure condition)
+  "A line that the hook of the service NAME, told of CONDITION, has signalled FAILURE. Their own
+reports may be what fails, so they are named by their classes."
   (handler-case
       (with-plain-printer ()
-        (format *error-output* "~&The error hook of a service, told of ~S, signalled ~S.~%"
-                (type-of condition) (type-of failure))
+        (format *error-output* "~&~A: the error hook, told of ~S, signalled ~S.~%"
+                (safe-line name) (type-of condition) (type-of failure))
         (finish-output *error-output*))
     (stream-error () nil)))
 
-(defun error-line (condition socket)
-  "One line of bounded length for CONDITION, of whatever class, and SOCKET."
+(defun error-line (name condition socket)
+  "One line of bounded length for CONDITION, of whatever class, and SOCKET of the service NAME."
   (with-short-printer ()
-    (safe-line (format nil "~A: ~A" socket condition))))
+    (safe-line (format nil "~A: ~A: ~A" name socket condition))))
 
-(defun log-error (condition socket)
-  "The hook of a service that has none: a line for each error, but none for peers that went away or
-were silent for too long."
+(defun log-error (name condition socket)
+  "The hook of a service, NAME, that has none: a line for each error, but none for peers that went
+away or were silent for too long."
   (unless (or (typep condition '(or end-of-file connection-lost timeout socket-closed))
               (and (typep condition 'proxy-error)
                    (not (eq (network-code condition) :proxy-syntax))))
-    (format *error-output* "~&~A~%" (error-line condition socket))
+    (format *error-output* "~&~A~%" (error-line name condition socket))
     (finish-output *error-output*)))
 
 (defun end-client (service client abort)

@@ -87,7 +87,7 @@ that it names when it is called: what is defined anew holds for the services tha
 THREADS: how many there are at the most (64); they are made as they are needed. A connection that
 finds none waits its turn. MAX-CONNECTIONS: how many connections are open at the most (NIL: as many
 as there are descriptors); the others stay in the system's queue, see BACKLOG. NAME: a string that
-the names of the threads begin with.
+the names of the threads begin with, and the lines that tell of errors.
 TIMEOUT: seconds that a connection may be idle (NIL: no limit): it is the INPUT-TIMEOUT and the
 OUTPUT-TIMEOUT of its socket, if these are not given, and a connection that waits for input so long
 is closed.
@@ -143,7 +143,8 @@ without threads."
       (start-service
        (lambda (set)
          (make-service :function function
-                       :on-error (or on-error #'log-error)
+                       :on-error (or on-error (lambda (condition socket)
+                                                (log-error name condition socket)))
                        :on-close on-close
                        :name name :thread-limit threads :connection-limit max-connections
                        :timeout span :await-input await-input :set set

@@ -269,29 +269,33 @@ not; what came without a line's end before that is served."
   "Errors are told on *error-output*, peers that leave are not."
   (let ((text (make-string-output-stream)))
     (let ((*error-output* text))
-      (port::log-error (make-condition 'simple-error :format-control "odd") "socket")
+      (port::log-error "name" (make-condition 'simple-error :format-control "odd") "socket")
       (dolist (condition (list (make-condition 'connection-reset)
                                (make-condition 'end-of-file :stream *standard-input*)
                                (make-condition 'timeout) (make-condition 'socket-closed)
                                (make-condition 'proxy-error :code :timed-out)
                                (make-condition 'proxy-error :code :connection-truncated)))
-        (port::log-error condition "socket"))
-      (port::log-error (make-condition 'proxy-error :operation :proxy :code :proxy-syntax)
+        (port::log-error "name" condition "socket"))
+      (port::log-error "name" (make-condition 'proxy-error :operation :proxy :code :proxy-syntax)
                        "socket"))
-    (is (equal (format nil "socket: odd~%socket: PROXY header failed: proxy syntax~%")
+    (is (equal (format nil "name: socket: odd~%~
+                            name: socket: PROXY header failed: proxy syntax~%")
                (get-output-stream-string text)))))
 
 (define-test service.without-a-hook-there-is-a-line ()
-  "Of what the function signals, with the socket."
+  "Of what the function signals, with the service and the socket."
   (let ((text (make-string-output-stream)))
     (call-with-errors-in text
                          (lambda ()
                            (with-service (server number (lambda (socket)
                                                           (read-line socket)
-                                                          (error "as was asked")))
+                                                          (error "as was asked"))
+                                                 :name "an oracle")
                              (is (null (ignore-errors (ask-once number "odd"))))
                              (is-true (wait-until (lambda () (zerop (client-count server))))))))
-    (is (search ": as was asked" (get-output-stream-string text)))))
+    (let ((line (get-output-stream-string text)))
+      (is (eql 0 (search "an oracle: " line)) "~A" line)
+      (is (search ": as was asked" line) "~A" line))))
 
 (define-test service.a-close-that-fails-is-told ()
   "What a function has written, and cannot be sent any more, is an error of its connection."
@@ -316,17 +320,18 @@ not; what came without a line's end before that is served."
   (let ((text (make-string-output-stream)))
     (let ((*error-output* text))
       (let ((report (format nil "a~%b~Cc" (code-char 27))))
-        (port::log-error (make-condition 'simple-error :format-control "~A"
-                                                       :format-arguments (list report))
+        (port::log-error "name" (make-condition 'simple-error :format-control "~A"
+                                                              :format-arguments (list report))
                          "socket"))
-      (is (equal (format nil "socket: a\\nb\\x1Bc~%") (get-output-stream-string text)))
-      (port::log-error (make-condition 'type-error :datum (make-list 100000 :initial-element 1)
+      (is (equal (format nil "name: socket: a\\nb\\x1Bc~%") (get-output-stream-string text)))
+      (port::log-error "name"
+                       (make-condition 'type-error :datum (make-list 100000 :initial-element 1)
                                                    :expected-type 'string)
                        (make-string 100000 :initial-element #\s))
       (is (> 3000 (length (get-output-stream-string text))))
       (let ((circle (list 1)) (*print-length* nil))
         (setf (rest circle) circle)
-        (port::log-error (make-condition 'type-error :datum circle :expected-type 'string)
+        (port::log-error "name" (make-condition 'type-error :datum circle :expected-type 'string)
                          "socket"))
       (is (> 3000 (length (get-output-stream-string text)))))))
 
@@ -373,9 +378,9 @@ not; what came without a line's end before that is served."
   (multiple-value-bind (log reader) (make-pair :inet) ; a local one has little room for octets
     (setf (socket-timeout reader :input) 5)
     (let ((*error-output* log) (condition (make-condition 'simple-error :format-control "odd")))
-      (port::log-error condition "socket")
-      (is (equal "socket: odd" (read-line reader)))
-      (port::log-hook-failure condition condition)
+      (port::log-error "name" condition "socket")
+      (is (equal "name: socket: odd" (read-line reader)))
+      (port::log-hook-failure "name" condition condition)
       (is (search "told of" (read-line reader))))
     (close log)
     (close reader)))
