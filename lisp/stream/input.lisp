@@ -311,9 +311,9 @@ how many. To be called with interrupts deferred."
 (defconstant +direct-size+ 32768
   "A transfer of at least so many octets goes past the buffer.")
 
-(defun read-octets-into (connection octets start end)
+(defun read-octets-into (connection octets start end &optional whole)
   "Fill OCTETS from START to END; the index of the first that was not filled, END unless end of file
-came."
+came. WHOLE true: then what came is unread again."
   (declare (type connection connection) (type octets octets) (type index start end))
   (let ((wanted (- end start)))
     (or (with-input-now (connection)
@@ -324,9 +324,9 @@ came."
                          (<= wanted (buffered-input connection))))
             (take-octets connection octets start end)
             end))
-        (read-octets-slowly connection octets start end))))
+        (read-octets-slowly connection octets start end whole))))
 
-(defun read-octets-slowly (connection octets start end)
+(defun read-octets-slowly (connection octets start end whole)
   (declare (type octets octets) (type index start end))
   (with-input (connection)
     (let ((position start) (done nil) (count 0) (limit (begin-call connection :input)))
@@ -348,7 +348,7 @@ came."
                          count)))
                    (fill-input connection limit (- position start))))
              (when (zerop count)
-               (setf done t)
+               (setf done (not whole))
                (return position)))
         (release-idle-input connection)
         (unless done
