@@ -162,7 +162,8 @@ enum {
     LPORT_STATE_OUTPUT_SHUT = 2,
     LPORT_STATE_BROKEN = 4,
     LPORT_STATE_LISTENING = 8,
-    LPORT_STATE_CONNECTED = 16, /* lport_descriptor_inspect only */
+    LPORT_STATE_CONNECTED = 16,   /* lport_descriptor_inspect only */
+    LPORT_STATE_PACKET_INFO = 32, /* likewise */
 };
 
 /* Bits of lport_option_access */
@@ -646,13 +647,15 @@ LPORT_API int64_t lport_info_read(int64_t socket, int64_t *values, int32_t count
 /* ---- adopt: descriptors that somebody else has made ------------------------------------------ */
 
 /* [nowait] What the descriptor FD is: family + 256 * kind + 65536 * state, where state has
- * LPORT_STATE_LISTENING and LPORT_STATE_CONNECTED. LPORT_INVALID with the system's number: it is
+ * LPORT_STATE_LISTENING and LPORT_STATE_CONNECTED, and LPORT_STATE_PACKET_INFO of a UDP socket that
+ * has IP_PKTINFO or IPV6_RECVPKTINFO on. LPORT_INVALID with the system's number: it is
  * closed (EBADF) or no socket (ENOTSOCK); without one: it belongs to a socket of this library.
  * LPORT_NOT_SUPPORTED: a socket of another family or kind. Source: socket(7), getpeername(2). */
 LPORT_API int64_t lport_descriptor_inspect(int32_t fd);
 
 /* [nowait] Makes FD a socket here, close-on-exec and non-blocking; FD is the socket's own from then
- * on. (Non-blocking holds for every process that shares it: fcntl(2).) Statuses as above, and
+ * on. (Non-blocking holds for every process that shares it: fcntl(2).) With LPORT_STATE_PACKET_INFO
+ * it is as one opened with LPORT_PACKET_INFO. Statuses as above, and
  * LPORT_MEMORY_EXHAUSTED; then FD is the caller's still, and as it was. */
 LPORT_API int64_t lport_descriptor_adopt(int32_t fd);
 

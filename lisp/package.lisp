@@ -85,6 +85,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-peek+ #:+lport-patient+ #:+lport-patience-ns+ #:+lport-reset+
    #:+lport-aliases+ #:+lport-state-input-shut+ #:+lport-state-output-shut+
    #:+lport-state-broken+ #:+lport-state-listening+ #:+lport-state-connected+
+   #:+lport-state-packet-info+
    #:+lport-would-block+ #:+lport-in-progress+ #:+lport-timed-out+ #:+lport-closed+
    #:+lport-connection-reset+ #:+lport-connection-refused+ #:+lport-not-connected+
    #:+lport-interrupted+ #:+lport-output-shut+ #:+lport-other+

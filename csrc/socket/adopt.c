@@ -44,6 +44,12 @@ static bool has_on(int fd, int level, int name) {
     return lport_os.getsockopt(fd, level, name, &value, &len) == 0 && value != 0;
 }
 
+/* True if FD, of FAMILY, is told which address each message was sent to. */
+static bool is_told_of_arrivals(int fd, int32_t family) {
+    return has_on(fd, IPPROTO_IP, IP_PKTINFO) ||
+           (family == LPORT_INET6 && has_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO));
+}
+
 /* What FD is, into FOUND; 0 or a status. */
 static int64_t look_at(int fd, struct found *found) {
     int domain = 0, type = 0, listening = 0;
@@ -68,6 +74,10 @@ static int64_t look_at(int fd, struct found *found) {
     }
     if (lport_os.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &linger_len) < 0) {
         return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    }
+    if (found->kind == LPORT_DATAGRAM && found->family != LPORT_LOCAL &&
+        is_told_of_arrivals(fd, found->family)) {
+        found->state |= LPORT_STATE_PACKET_INFO;
     }
     found->lingers = linger.l_onoff && linger.l_linger > 0;
     found->joined = has_on(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN);
@@ -125,6 +135,11 @@ static int64_t adopt(int32_t fd) {
                                       (found.joined ? LPORT_SLOT_JOINED : 0) |
                                       (found.queues ? LPORT_SLOT_QUEUES : 0));
     lport_patience_end(slot, fd); /* others may have it too */
+    if ((found.state & LPORT_STATE_PACKET_INFO) != 0) {
+        /* One of IPv6 may have asked for its own level alone; else messages of IPv4 tell nothing.
+         */
+        (void)lport_datagram_ask_for_arrivals(socket);
+    }
     return socket;
 }
 

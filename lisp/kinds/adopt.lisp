@@ -88,7 +88,8 @@ PARSED."
            (make-listener handle kind settings parsed))
           ((eq kind :stream)
            (make-connected-socket handle parsed peer))
-          (t (make-datagram-socket handle parsed peer (messages-family handle family))))))
+          (t (make-datagram-socket handle parsed peer (messages-family handle family)
+                                   (logtest state +lport-state-packet-info+))))))
 
 (defun messages-family (handle family)
   "The family of the messages of HANDLE, of FAMILY; NIL for IPv6 and IPv4 alike."
@@ -115,8 +116,10 @@ listens, a DATAGRAM-SOCKET if it is of messages. It is checked to be what FAMILY
 :LOCAL; NIL: any), KIND (:STREAM, :DATAGRAM, :SEQPACKET; NIL: any) and LISTENING (T, NIL or :ANY)
 say. BIN, ELEMENT-TYPE, EXTERNAL-FORMAT, INPUT-TIMEOUT and OUTPUT-TIMEOUT as for OPEN-SOCKET; of a
 server they are those of its connections. PROXY-PROTOCOL as for OPEN-SOCKET-SERVER, of a listening
-stream only. From then on FD is the socket's own, close-on-exec and
-non-blocking, and closed with it; after a failure it is the caller's still, and unchanged.
+stream only. A UDP socket is as one opened with :PACKET-INFO if FD has IP_PKTINFO of ip(7), or
+IPV6_RECVPKTINFO, on, as with PassPacketInfo of systemd.socket(5).
+From then on FD is the socket's own, close-on-exec and non-blocking, and closed with it; after a
+failure it is the caller's still, and unchanged.
 Conditions: USAGE-ERROR for a descriptor that is closed, no socket, not as wanted, or that a socket
 of PORT has already; NOT-SUPPORTED for one of another family or kind, and for PROXY-PROTOCOL of what
 does not listen for streams. Source: fcntl(2), socket(7)."

@@ -504,9 +504,9 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
 below END (NIL: its length), and return 4 values: how many octets were stored; its sender's host, a
 string, and port (of a local socket the path, \"\" for an unnamed one, and 0); its full length if
 that is more and the rest was cut off, else NIL. The string is not to be changed.
-On a socket opened with :PACKET-INFO return 2 values more: the address that the message was sent to,
-a string, and the name of the interface by which it came. The first is FROM for an answer, unless it
-is a group or a broadcast address, from which nothing can be sent.
+On a socket opened with :PACKET-INFO, or adopted with it, return 2 values more: the address that the
+message was sent to, a string, and the name of the interface by which it came. The first is FROM for
+an answer, unless it is a group or a broadcast address, from which nothing can be sent.
 CREDENTIALS true, of a local socket: return 3 values more, the ids of the process that has sent this
 message and of its real user and group, for which the system vouches, if option :PASS-CREDENTIALS of
 SOCKET is on; else NIL thrice. A message that came before it was on is from process 0, and user and

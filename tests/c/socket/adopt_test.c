@@ -65,6 +65,29 @@ SOCKET_TEST(adopt, a_descriptor_is_seen_for_what_it_is) {
     close(fd);
 }
 
+SOCKET_TEST(adopt, one_that_is_told_where_messages_go_is_seen_to_be) {
+    static const struct {
+        int domain, type, level, name;
+        int32_t state;
+    } sorts[] = {
+        {AF_INET, SOCK_DGRAM, IPPROTO_IP, IP_PKTINFO, LPORT_STATE_PACKET_INFO},
+        {AF_INET6, SOCK_DGRAM, IPPROTO_IP, IP_PKTINFO, LPORT_STATE_PACKET_INFO},
+        {AF_INET6, SOCK_DGRAM, IPPROTO_IPV6, IPV6_RECVPKTINFO, LPORT_STATE_PACKET_INFO},
+        {AF_INET, SOCK_STREAM, IPPROTO_IP, IP_PKTINFO, 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(sorts); i++) {
+        int on = 1, inet = 0;
+        socklen_t len = sizeof inet;
+        int fd = plain_socket(sorts[i].domain, sorts[i].type);
+        cr_assert_eq(setsockopt(fd, sorts[i].level, sorts[i].name, &on, sizeof on), 0);
+        cr_assert_eq(lport_descriptor_inspect(fd) >> 16, sorts[i].state, "row %zu", i);
+        int64_t socket = lport_descriptor_adopt(fd);
+        cr_assert_eq(getsockopt(fd, IPPROTO_IP, IP_PKTINFO, &inet, &len), 0);
+        cr_assert_eq(inet, 1, "row %zu: of IPv4, too", i);
+        assert_closes(socket);
+    }
+}
+
 /* Behaviours 60 and 61. */
 SOCKET_TEST(adopt, an_adopted_listener_and_its_client_work) {
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};

@@ -39,6 +39,32 @@ CLIENT, connected to it at HOST, one of this machine's addresses."
                (is (equal (list text host (own-port server) nil)
                           (multiple-value-list (received client))))))))
 
+(defun ask-for-arrivals (fd level name)
+  "Turn option NAME of LEVEL, by which the system tells of them, on for FD."
+  (cffi:with-foreign-object (on :int)
+    (setf (cffi:mem-ref on :int) 1)
+    (is (zerop (cffi:foreign-funcall "setsockopt" :int fd :int level :int name :pointer on
+                                                  :uint32 4 :int)))))
+
+(define-test arrival.of-an-adopted-socket ()
+  "One that whoever made it has asked the system of, be it of IPv6 alone."
+  (loop for (host family level name) in (if (inet6-p)
+                                            '(("127.0.0.5" :inet 0 8)  ; IPPROTO_IP, IP_PKTINFO
+                                              ("127.0.0.5" nil 41 49)  ; IPPROTO_IPV6,
+                                              ("::1" :inet6 41 49))    ; IPV6_RECVPKTINFO
+                                            '(("127.0.0.5" :inet 0 8)))
+        do (with-datagram-socket (made :family family)
+             (let ((fd (duplicate made)))
+               (ask-for-arrivals fd level name)
+               (with-open-stream (server (adopt-descriptor fd :input-timeout 10))
+                 (with-datagram-socket (client :remote-host host :remote-port (own-port server)
+                                               :input-timeout 10)
+                   (send-message client "question")
+                   (is (equal (list host "lo")
+                              (nthcdr 4 (multiple-value-list (answer-one server)))))
+                   (is (equal (list "question" host)
+                              (subseq (multiple-value-list (received client)) 0 2)))))))))
+
 (define-test arrival.each-message-has-its-own ()
   "What is remembered of the last one is told from the next; without :FROM the system picks."
   (with-wildcard (server five "127.0.0.5")
