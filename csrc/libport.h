@@ -149,6 +149,7 @@ enum {
 };
 
 #define LPORT_EVENT_SIZE   2        /* integers of an event */
+#define LPORT_SECOND_WAIT  256      /* times the bits of the second of two waits */
 #define LPORT_SOCKET_INDEX 16777215 /* the bits of a socket that are its place in the table */
 
 /* Flags of lport_resolve_open */
@@ -384,6 +385,12 @@ LPORT_API int64_t lport_wait_begin(int64_t socket, int32_t interest);
  * LPORT_CLOSED: closed by somebody. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is not
  * 0; else signals are waited out. Source: poll(2). */
 LPORT_API int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible);
+
+/* [waits] As lport_wait_poll, for whichever comes first of two waits, each with a socket and an
+ * interest of its own: the bits of FIRST, and LPORT_SECOND_WAIT times those of SECOND. 0: one of
+ * them was woken. LPORT_CLOSED: one of the sockets was closed. */
+LPORT_API int64_t lport_wait_poll2(int64_t first, int64_t second, int64_t deadline,
+                                   int32_t interruptible);
 
 /* [nowait] Ends WAIT. Always, once, whatever happened in between. 0. */
 LPORT_API int64_t lport_wait_end(int64_t wait);

@@ -30,7 +30,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; handle and wait
    #:lport-socket-close #:lport-socket-gone #:lport-socket-descriptor #:lport-socket-state
    #:lport-socket-count #:lport-wait-count
-   #:lport-wait-begin #:lport-wait-poll #:lport-wait-end #:lport-wait-wake
+   #:lport-wait-begin #:lport-wait-poll #:lport-wait-poll2 #:lport-wait-end #:lport-wait-wake
    ;; socket, local, option
    #:lport-socket-listen #:lport-socket-accept #:lport-socket-pair #:lport-socket-shutdown
    #:lport-socket-name #:lport-socket-peer #:lport-local-listen
@@ -78,7 +78,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-stream+ #:+lport-datagram+ #:+lport-seqpacket+
    #:+lport-input+ #:+lport-output+ #:+lport-hangup+
    #:+lport-ended+ #:+lport-failed+ #:+lport-poller-best+ #:+lport-poller-epoll+
-   #:+lport-poller-poll+ #:+lport-event-size+ #:+lport-socket-index+
+   #:+lport-poller-poll+ #:+lport-event-size+ #:+lport-second-wait+ #:+lport-socket-index+
    #:+lport-nodelay+ #:+lport-keepalive+ #:+lport-reuse-address+ #:+lport-reuse-port+
    #:+lport-v6-only+ #:+lport-unlink+ #:+lport-broadcast+ #:+lport-joined+
    #:+lport-two-locals+ #:+lport-packet-info+

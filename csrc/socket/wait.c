@@ -158,16 +158,38 @@ static int64_t ready_bits(short events, uint32_t interest) {
     return bits;
 }
 
-/* poll(2) without an eventfd: in slices. */
-static int poll_in_slices(struct lport_waiter *waiter, struct pollfd *fds, nfds_t count,
+/* Several waits are polled at once: the eventfd of each is in every second place of a vector, its
+ * socket behind it. */
+
+enum { MOST_WAITS = 2 };
+
+struct waits {
+    struct lport_waiter *waiters[MOST_WAITS];
+    int count;
+};
+
+/* True if one of WAITS that has no eventfd has been woken; its place in FDS says so then. */
+static bool note_woken(const struct waits *waits, struct pollfd *fds) {
+    bool woken = false;
+    for (int i = 0; i < waits->count; i++) {
+        const struct lport_waiter *waiter = waits->waiters[i];
+        if (waiter->event < 0 && atomic_load(&waiter->woken)) {
+            fds[2 * i].revents = POLLIN;
+            woken = true;
+        }
+    }
+    return woken;
+}
+
+/* poll(2) where a wait has no eventfd: in slices. */
+static int poll_in_slices(const struct waits *waits, struct pollfd *fds, nfds_t count,
                           int64_t deadline) {
     for (;;) {
-        bool woken = atomic_load(&waiter->woken);
+        bool woken = note_woken(waits, fds);
         int64_t slice = woken ? 0 : lport_clock_now() + SLICE;
         int64_t until = slice < deadline ? slice : deadline;
         int ready = lport_os_poll(fds, count, until);
-        if (woken && ready >= 0) {
-            fds[0].revents = POLLIN;
+        if (ready >= 0 && note_woken(waits, fds)) {
             return ready + 1;
         }
         if (ready != 0 || until == deadline) {
@@ -176,46 +198,88 @@ static int poll_in_slices(struct lport_waiter *waiter, struct pollfd *fds, nfds_
     }
 }
 
-static int poll_with(struct lport_waiter *waiter, struct pollfd *fds, nfds_t count,
+static int poll_with(const struct waits *waits, struct pollfd *fds, nfds_t count,
                      int64_t deadline) {
-    fds[0] = (struct pollfd){.fd = waiter->event, .events = POLLIN};
-    return waiter->event < 0 ? poll_in_slices(waiter, fds, count, deadline)
-                             : lport_os_poll(fds, count, deadline);
+    bool slices = false;
+    for (int i = 0; i < waits->count; i++) {
+        int event = waits->waiters[i]->event;
+        fds[2 * i] = (struct pollfd){.fd = event, .events = POLLIN}; /* below 0: left out */
+        slices = slices || event < 0;
+    }
+    return slices ? poll_in_slices(waits, fds, count, deadline)
+                  : lport_os_poll(fds, count, deadline);
 }
 
 int lport_wait_with(int64_t wait, struct pollfd *fds, nfds_t count, int64_t deadline) {
-    return poll_with(waiter_of(wait), fds, count, deadline);
+    struct waits waits = {{waiter_of(wait)}, 1};
+    return poll_with(&waits, fds, count, deadline);
 }
 
-int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible) {
-    struct lport_waiter *waiter = waiter_of(wait);
-    if (waiter == NULL) {
-        return lport_status_make(LPORT_INVALID);
+static bool any_closing(const struct waits *waits) {
+    bool closing = false;
+    for (int i = 0; i < waits->count; i++) {
+        closing = closing || lport_handle_is_closing(waits->waiters[i]->slot);
     }
+    return closing;
+}
+
+/* What poll(2) said in FDS, where it said something, of WAITS. */
+static int64_t outcome(const struct waits *waits, const struct pollfd *fds) {
+    int64_t bits = 0;
+    bool woken = false;
+    for (int i = waits->count - 1; i >= 0; i--) {
+        bits = bits * LPORT_SECOND_WAIT +
+               ready_bits(fds[2 * i + 1].revents, waits->waiters[i]->interest);
+        woken = woken || fds[2 * i].revents != 0;
+    }
+    if (woken) {
+        return any_closing(waits) ? lport_status_make(LPORT_CLOSED) : 0;
+    }
+    return bits;
+}
+
+static int64_t poll_waits(const struct waits *waits, int64_t deadline, int32_t interruptible) {
     for (;;) {
-        struct pollfd fds[2];
-        fds[1] = (struct pollfd){
-            .fd = waiter->slot->fd,
-            .events = poll_events(waiter->interest),
-        };
-        if (lport_handle_is_closing(waiter->slot)) {
+        struct pollfd fds[2 * MOST_WAITS];
+        for (int i = 0; i < waits->count; i++) {
+            const struct lport_waiter *waiter = waits->waiters[i];
+            /* A wait for nothing is for its wake alone: a hangup of the socket would end it at
+             * once. */
+            fds[2 * i + 1] = (struct pollfd){
+                .fd = waiter->interest == 0 ? -1 : waiter->slot->fd,
+                .events = poll_events(waiter->interest),
+            };
+        }
+        if (any_closing(waits)) {
             return lport_status_make(LPORT_CLOSED);
         }
-        /* A wait for nothing is for its wake alone: a hangup of the socket would end it at once. */
-        int ready = poll_with(waiter, fds, waiter->interest == 0 ? 1 : 2, deadline);
+        int ready = poll_with(waits, fds, 2 * (nfds_t)waits->count, deadline);
         if (ready == 0) {
             return lport_status_make(LPORT_TIMED_OUT);
         }
         if (ready > 0) {
-            if (fds[0].revents == 0) {
-                return ready_bits(fds[1].revents, waiter->interest);
-            }
-            return lport_handle_is_closing(waiter->slot) ? lport_status_make(LPORT_CLOSED) : 0;
+            return outcome(waits, fds);
         }
         if (errno != EINTR || interruptible != 0) {
             return lport_status_from_errno(LPORT_IN_GENERAL, errno);
         }
     }
+}
+
+int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible) {
+    struct waits waits = {{waiter_of(wait)}, 1};
+    if (waits.waiters[0] == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return poll_waits(&waits, deadline, interruptible);
+}
+
+int64_t lport_wait_poll2(int64_t first, int64_t second, int64_t deadline, int32_t interruptible) {
+    struct waits waits = {{waiter_of(first), waiter_of(second)}, 2};
+    if (waits.waiters[0] == NULL || waits.waiters[1] == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return poll_waits(&waits, deadline, interruptible);
 }
 
 int64_t lport_wait_end(int64_t wait) {

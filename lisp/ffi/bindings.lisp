@@ -84,6 +84,8 @@ has to have them."
   ;; wait
   ("lport_wait_begin" :nowait result (socket handle) (interest :int32))
   ("lport_wait_poll" :waits result (wait handle) (deadline :int64) (interruptible :int32))
+  ("lport_wait_poll2" :waits result (first handle) (second handle) (deadline :int64)
+                      (interruptible :int32))
   ("lport_wait_end" :nowait result (wait handle))
   ("lport_wait_wake" :nowait result (socket handle) (interest :int32))
   ;; socket

@@ -304,6 +304,7 @@ static const struct row rows[] = {
     ROW("lport_wait_count", IS, 0),
     ROW("lport_wait_begin", FAILS, LPORT_CLOSED, GONE, N(LPORT_INPUT)),
     ROW("lport_wait_poll", REFUSES, 0, GONE, N(0), N(1)),
+    ROW("lport_wait_poll2", REFUSES, 0, GONE, GONE, N(0), N(1)),
     ROW("lport_wait_end", REFUSES, 0, GONE),
     ROW("lport_wait_wake", FAILS, LPORT_CLOSED, GONE, N(LPORT_INPUT | LPORT_OUTPUT)),
     ROW("lport_socket_listen", FAILS, LPORT_INVALID, P(nonsense), N(-1), N(0), P(NULL), N(0)),
@@ -639,6 +640,18 @@ Test(abi, a_wait_is_woken_and_times_out) {
     cr_assert_eq(CALL("lport_wait_wake", N(pair[0]), N(LPORT_INPUT)), 1);
     cr_assert_eq(CALL("lport_wait_poll", N(wait), N(soon()), N(0)), 0);
     cr_assert_eq(CALL("lport_wait_end", N(wait)), 0);
+    close_all(pair, 2);
+}
+
+Test(abi, two_waits_tell_which_is_ready) {
+    cr_assert_eq(CALL("lport_socket_pair", N(LPORT_STREAM), P(pair)), 0);
+    int64_t first = CALL("lport_wait_begin", N(pair[0]), N(LPORT_INPUT));
+    int64_t second = CALL("lport_wait_begin", N(pair[1]), N(LPORT_OUTPUT));
+    cr_assert_eq(CALL("lport_wait_poll2", N(first), N(second), N(soon()), N(0)),
+                 LPORT_OUTPUT * LPORT_SECOND_WAIT);
+    assert_kind(CALL("lport_wait_poll2", N(first), N(0), N(soon()), N(0)), LPORT_INVALID);
+    cr_assert_eq(CALL("lport_wait_end", N(first)), 0);
+    cr_assert_eq(CALL("lport_wait_end", N(second)), 0);
     close_all(pair, 2);
 }
 

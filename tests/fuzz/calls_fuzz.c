@@ -316,6 +316,7 @@ static void wait_once(void) {
         *wait = known(lport_wait_begin(handle, next() % 5));
     } else if (next() % 2 == 0) {
         known(lport_wait_poll(*wait, PAST, 0));
+        known(lport_wait_poll2(*wait, waits[next() % WAITS], PAST, 0));
     } else {
         must(lport_wait_end(*wait) == 0);
         must(lport_status_kind(lport_wait_poll(*wait, PAST, 0)) == LPORT_INVALID);

@@ -518,6 +518,118 @@ SOCKET_TEST(wait, a_thread_that_is_killed_while_it_waits_for_a_close_leaves_noth
     cr_assert_eq(lport_socket_close(ends[1], 0), 0);
 }
 
+/* ---- two at once ----------------------------------------------------------------------------- */
+
+struct two {
+    int64_t sockets[2];
+    int32_t interests[2];
+    int64_t deadline;
+};
+
+/* What lport_wait_poll2 says of new waits on both; or the status of one that did not begin. */
+static int64_t wait_for_two(void *data) {
+    const struct two *two = data;
+    int64_t first = lport_wait_begin(two->sockets[0], two->interests[0]);
+    if (first < 0) {
+        return first;
+    }
+    int64_t second = lport_wait_begin(two->sockets[1], two->interests[1]);
+    int64_t result = second;
+    if (second > 0) {
+        result = lport_wait_poll2(first, second, two->deadline, 0);
+        lport_wait_end(second);
+    }
+    lport_wait_end(first);
+    return result;
+}
+
+static void make_two(int64_t ends[2], int64_t others[2], struct two *two) {
+    make_connection(LPORT_INET, ends);
+    make_connection(LPORT_INET, others);
+    *two = (struct two){{ends[0], others[0]}, {LPORT_INPUT, LPORT_INPUT}, soon()};
+}
+
+SOCKET_TEST(wait, of_two_it_is_told_which_is_ready) {
+    int64_t ends[2], others[2];
+    struct two two;
+    make_two(ends, others, &two);
+    two.interests[1] = LPORT_INPUT | LPORT_OUTPUT;
+    cr_assert_eq(wait_for_two(&two), LPORT_OUTPUT * LPORT_SECOND_WAIT);
+    cr_assert_eq(undisturbed(lport_socket_send(ends[1], (const uint8_t *)"x", 1)), 1);
+    cr_assert_eq(wait_for(ends[0], LPORT_INPUT, soon()), LPORT_INPUT);
+    cr_assert_eq(wait_for_two(&two), LPORT_INPUT + LPORT_OUTPUT * LPORT_SECOND_WAIT);
+    two.interests[1] = LPORT_INPUT;
+    cr_assert_eq(wait_for_two(&two), LPORT_INPUT);
+    two.interests[0] = 0;
+    two.deadline = lport_clock_after(5 * MS);
+    assert_kind(wait_for_two(&two), LPORT_TIMED_OUT);
+    cr_assert_eq(lport_socket_close(others[1], LPORT_RESET), 0);
+    two.deadline = soon();
+    cr_assert_eq(wait_for_two(&two), (LPORT_INPUT | LPORT_HANGUP) * LPORT_SECOND_WAIT);
+    two.interests[1] = 0; /* and so it is not seen */
+    two.deadline = lport_clock_after(5 * MS);
+    assert_kind(wait_for_two(&two), LPORT_TIMED_OUT);
+    cr_assert_eq(lport_socket_close(others[0], 0), 0);
+    close_both(ends);
+}
+
+SOCKET_TEST(wait, of_two_each_can_be_woken_and_closed) {
+    for (int which = 0; which < 2; which++) {
+        int64_t ends[2], others[2];
+        struct two two;
+        struct task task;
+        make_two(ends, others, &two);
+        task_start(&task, wait_for_two, &two);
+        task_until_asleep(&task, 2);
+        cr_assert_eq(lport_wait_wake(two.sockets[which], LPORT_INPUT), 1);
+        cr_assert_eq(task_join(&task), 0);
+        task_start(&task, wait_for_two, &two);
+        task_until_asleep(&task, 2);
+        cr_assert_geq(lport_socket_close(two.sockets[which], 0), 0);
+        assert_kind(task_join(&task), LPORT_CLOSED);
+        assert_kind(wait_for_two(&two), LPORT_CLOSED);
+        cr_assert_eq(lport_wait_count(), 0);
+        cr_assert_eq(lport_socket_close(two.sockets[1 - which], 0), 0);
+        cr_assert_eq(lport_socket_close(ends[1], 0), 0);
+        cr_assert_eq(lport_socket_close(others[1], 0), 0);
+    }
+}
+
+/* Behaviour 57. A wait that is held takes the eventfd that is in the pool. */
+SOCKET_TEST(wait, of_two_each_does_without_a_descriptor) {
+    for (int first = 1; first <= 2; first++) {
+        int64_t ends[2], others[2];
+        struct two two;
+        struct task task;
+        make_two(ends, others, &two);
+        int64_t held[] = {lport_wait_begin(ends[1], 0), lport_wait_begin(ends[1], 0)};
+        if (first == 2) {
+            cr_assert_eq(lport_wait_end(held[1]), 0); /* the first of the two has this one's */
+        }
+        faults_fail(CALL_EVENTFD, 1, 2, EMFILE);
+        two.deadline = lport_clock_after(30 * MS);
+        assert_kind(wait_for_two(&two), LPORT_TIMED_OUT);
+        cr_assert_geq(lport_clock_now(), two.deadline);
+        two.deadline = soon();
+        for (int which = 0; which < 2; which++) {
+            faults_fail(CALL_EVENTFD, 1, 2, EMFILE);
+            task_start(&task, wait_for_two, &two);
+            task_until_asleep(&task, 3 - first + 2);
+            cr_assert_eq(lport_wait_wake(two.sockets[which], LPORT_INPUT), 1);
+            cr_assert_eq(task_join(&task), 0);
+        }
+        faults_fail(CALL_EVENTFD, 1, 2, EMFILE);
+        cr_assert_eq(lport_socket_send(others[1], (const uint8_t *)"x", 1), 1);
+        cr_assert_eq(wait_for_two(&two), LPORT_INPUT * LPORT_SECOND_WAIT);
+        faults_watch();
+        for (int i = 0; i < 3 - first; i++) {
+            cr_assert_eq(lport_wait_end(held[i]), 0);
+        }
+        close_both(ends);
+        close_both(others);
+    }
+}
+
 /* ---- without resources ----------------------------------------------------------------------- */
 
 /* Behaviour 57. */
