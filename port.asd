@@ -89,7 +89,8 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "option")
                              (:file "gray")
                              #+clisp (:file "gray-clisp")
-                             (:file "octets")))
+                             (:file "octets")
+                             (:file "relay")))
                (:module "kinds"
                 :serial t
                 :components ((:file "ends")
@@ -220,7 +221,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:module "socket"
                 :serial t
                 :components ((:file "closing")
-                             (:file "option")))
+                             (:file "option")
+                             (:file "relay")))
                (:module "poller"
                 :serial t
                 :components ((:file "poller")))

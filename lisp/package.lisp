@@ -143,7 +143,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:wait-for-stream)
   ;; octets
   (:export #:read-octets #:read-some #:peek-octets #:read-line-octets #:write-octets
-           #:buffered-octets #:send-file)
+           #:buffered-octets #:send-file #:relay)
   ;; many sockets at once
   (:export #:poller #:make-poller #:poller-add #:poller-modify #:poller-remove #:poller-wait
            #:poller-wake #:wait-for-input)

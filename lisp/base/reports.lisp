@@ -25,6 +25,7 @@
     (:batch "use a batch" "for" :given)
     (:join "join" nil :given (:local "on"))
     (:leave "leave" nil :given (:local "on"))
+    (:relay "relay" "from" :remote :local)
     (:close "close" nil :remote :local :given)
     (:shutdown "shut down" nil :remote :local)
     (:wait "wait" "for" :remote :local)

@@ -70,6 +70,22 @@ evaluated once the wait has begun, so that whoever changes what is in it also wa
        (when (plusp ,wait)
          (lport-wait-end ,wait)))))
 
+(defmacro wait-for-two (first first-interest second second-interest deadline)
+  "As WAIT-ONCE, for whichever of two channels comes first: what lport_wait_poll2 says, or the
+status why there was no wait."
+  (let ((wait (gensym "WAIT")) (other (gensym "WAIT")))
+    `(with-waiting (,wait (lport-wait-begin (channel-handle ,first) ,first-interest))
+         (if (plusp ,wait)
+             (with-waiting (,other (lport-wait-begin (channel-handle ,second) ,second-interest))
+                 (if (plusp ,other)
+                     (lport-wait-poll2 ,wait ,other ,deadline 0)
+                     ,other)
+               (when (plusp ,other)
+                 (lport-wait-end ,other)))
+             ,wait)
+       (when (plusp ,wait)
+         (lport-wait-end ,wait)))))
+
 (defun await (channel direction operation limit octets &key closing facts)
   "Wait until CHANNEL is ready in DIRECTION; return LIMIT or a later one. Signals TIMEOUT after
 LIMIT or the socket's own deadline, SOCKET-CLOSED when somebody closes it; CLOSING is true for the

@@ -294,8 +294,8 @@ socket's own: do not close it, and do not keep it longer than the socket. Signal
   "Return the seconds that each blocking call on SOCKET in DIRECTION (:INPUT or :OUTPUT) may take,
 NIL for no limit. Settable: a non-negative real or NIL. A call that takes longer signals TIMEOUT;
 the socket stays usable. With 0 a call does what can be done at once, and no more. On a
-SOCKET-SERVER :INPUT is for SOCKET-ACCEPT. It is not for WAIT-FOR-STREAM, WAIT-FOR-INPUT and
-POLLER-WAIT, which have a timeout of their own."
+SOCKET-SERVER :INPUT is for SOCKET-ACCEPT. It is not for WAIT-FOR-STREAM, WAIT-FOR-INPUT,
+POLLER-WAIT and RELAY, which have a timeout of their own."
   (check-endpoint socket :limit)
   (check-direction direction)
   (span-seconds (endpoint-channel socket) direction))

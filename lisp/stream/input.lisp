@@ -295,6 +295,17 @@ in it, or no whole one; NIL if that needs a wait."
   (let ((from (connection-in-start connection)))
     (copy-octets octets start (connection-in connection) from (+ from count))))
 
+(declaim (inline octets-taken))
+(defun octets-taken (connection count)
+  "The first COUNT unread octets were taken: give back a buffer that this has emptied. To be called
+with interrupts deferred."
+  (declare (type index count))
+  (let ((start (+ (connection-in-start connection) count)))
+    (setf (connection-in-start connection) start
+          (connection-last-width connection) 0)
+    (when (and (plusp count) (= start (connection-in-end connection)))
+      (forget-input connection))))
+
 (defun take-octets (connection octets start end)
   "Move what is buffered into OCTETS from START below END, and give back a buffer that this empties;
 how many. To be called with interrupts deferred."
@@ -302,10 +313,7 @@ how many. To be called with interrupts deferred."
   (let* ((from (connection-in-start connection))
          (count (min (- end start) (- (connection-in-end connection) from))))
     (copy-unread connection octets start count)
-    (setf (connection-in-start connection) (+ from count)
-          (connection-last-width connection) 0)
-    (when (and (plusp count) (= (+ from count) (connection-in-end connection)))
-      (forget-input connection))
+    (octets-taken connection count)
     count))
 
 (defconstant +direct-size+ 32768

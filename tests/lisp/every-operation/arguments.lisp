@@ -80,6 +80,7 @@ Returns the condition."
                         (peek-octets ,messages ,room) (read-line-octets ,messages ,room)
                         (write-octets ,messages ,room) (buffered-octets ,server)
                         (send-file ,server "/etc/hosts") (wait-for-stream ,server)
+                        (relay ,server ,a) (relay ,a ,messages)
                         (socket-state ,server)
                         (set-socket-stream-format ,server :text)
                         (socket-proxy-host/port ,server))

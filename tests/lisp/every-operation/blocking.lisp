@@ -68,6 +68,10 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
   (declare (ignore socket))
   (send-octets peer "0123456789" 10))
 
+(defun end-peer (socket peer)
+  (declare (ignore socket))
+  (socket-shutdown peer :output))
+
 (defun swallow (socket peer)
   "Read all that comes to PEER until SOCKET is closed, on a thread that nobody waits for."
   (setf (socket-option socket :send-buffer) 1000000)
@@ -122,6 +126,12 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
 (defun a-file-of (socket)
   (send-file socket "/proc/self/status"))
 
+(defun relay-to-nobody (socket)
+  "RELAY between SOCKET and one from which nothing comes."
+  (with-pair (other server)
+    (socket-shutdown server :output)
+    (relay socket other)))
+
 (defun overfill (socket write)
   "Call WRITE, which writes an octet, a little more often than the buffer of SOCKET has room for."
   (loop repeat (- (+ port::+buffer-size+ 10) (nth-value 1 (buffered-octets socket)))
@@ -143,6 +153,8 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
          (list "peek-octets" (lambda (socket) (peek-octets socket (octets 0 0 0))))
          (list "read-line-octets" (lambda (socket) (read-line-octets socket (blank 20))))
          (list "wait-for-stream" #'wait-for-stream :timeout-p nil))
+   (rows :input *pair-kinds* #'end-peer nil
+         (list "relay" #'relay-to-nobody :timeout-p nil))
    (rows :input '(:local) #'pass-descriptor nil
          (list "receive-descriptors" (lambda (socket)
                                        (close-received (receive-descriptors socket 1)))))

@@ -35,6 +35,7 @@
         ("an interrupt that a test makes is not held back here"
          "direction.an-interrupt-that-reads-within-a-line"
          "direction.an-interrupt-that-reads-as-a-character-is-taken-back"
+         "relay.thrown-out-between-two-steps"
          "unwinding.what-was-just-made" "unwinding.what-was-just-received"
          "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"

@@ -12,7 +12,7 @@
 (setf *unfit*
       '(("it counts what is consed by a function of SBCL"
          "stream.no-consing-per-element" "batch.no-consing" "datagram.no-consing"
-         "arrival.no-consing" "octets.nothing-consed" "poller.consing")
+         "arrival.no-consing" "octets.nothing-consed" "poller.consing" "relay.nothing-consed")
         ("it measures memory by a function of SBCL"
          "stream.an-idle-one-is-small" "service.many-idle-connections")
         ("it runs programs by functions of SBCL"
@@ -59,6 +59,8 @@
          "service.stop-unwound-as-it-begins-to-wait"
          "unwinding.ten-thousand-blows" "unwinding.what-was-just-made"
          "unwinding.what-was-just-received" "unwinding.zones"
+         "relay.thrown-out-again-and-again-nothing-is-lost"
+         "relay.thrown-out-between-two-steps"
          "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"
          "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"

@@ -151,7 +151,12 @@
     (is (null (sb-gray:stream-line-column a)))
     (is-true (fresh-line a))
     (write-string "ab" a)
-    (is (= 2 (sb-gray:stream-line-column a)))))
+    (is (= 2 (sb-gray:stream-line-column a)))
+    (with-pair (other server)
+      (send-octets server "cd")
+      (socket-shutdown server :output)
+      (signals timeout (relay other a :timeout 0))
+      (is (null (sb-gray:stream-line-column a))))))
 
 (define-test columns.of-what-was-forgotten (:weather nil)
   "What has been sent counts, what was forgotten does not: of one flush the system takes a part."
