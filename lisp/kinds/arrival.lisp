@@ -3,7 +3,7 @@
 ;;;;
 ;;;; A server on the wildcard is asked at any of them, and the system would answer from the one that
 ;;;; its routes say; who asked then does not know the answer for one. Invariant: what is remembered
-;;;; is an END, as in datagram.lisp; for a message that comes as the last one did nothing is
+;;;; is an END, as in message.lisp; for a message that comes as the last one did nothing is
 ;;;; allocated.
 
 (in-package :port)
