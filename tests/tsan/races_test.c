@@ -99,6 +99,19 @@ static int64_t wait_for(int64_t socket, int32_t interest, int64_t ns) {
     return ready;
 }
 
+static int64_t wait_for_two(int64_t first, int64_t second, int64_t ns) {
+    int64_t waits[2] = {lport_wait_begin(first, LPORT_INPUT), lport_wait_begin(second, 0)};
+    int64_t ready = waits[0] < 0   ? waits[0]
+                    : waits[1] < 0 ? waits[1]
+                                   : lport_wait_poll2(waits[0], waits[1], lport_clock_after(ns), 0);
+    for (int i = 0; i < 2; i++) {
+        if (waits[i] > 0) {
+            lport_wait_end(waits[i]);
+        }
+    }
+    return ready;
+}
+
 /* A connection over TCP through the listener that all builders share, one of them at a time. */
 static bool connect_pair(int64_t ends[2]) {
     uint8_t own[LPORT_ADDRESS_SIZE], peer[LPORT_ADDRESS_SIZE];
@@ -202,7 +215,7 @@ static void *meddle(void *data) {
     while (!atomic_load(&test.stop)) {
         struct view view = look(self);
         int64_t result = 0;
-        switch (next(self) % 8) {
+        switch (next(self) % 9) {
         case 0:
             result = lport_socket_close(view.end, 0);
             break;
@@ -223,6 +236,9 @@ static void *meddle(void *data) {
             break;
         case 6:
             result = lport_option_get(view.end, test.option);
+            break;
+        case 7:
+            result = wait_for_two(view.end, look(self).end, MS / 10);
             break;
         default:
             result = wait_for(view.end, 0, MS / 10);
