@@ -58,7 +58,7 @@ BUILD_LIBRARY = mkdir -p "$$OUT" && new="$$OUT/libport.so.1.$$$$" && \
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all library writable deps check-deps demo echo chat http repl test test-c test-tsan test-lisp \
+.PHONY: all library writable deps check-deps demo echo chat http socks repl test test-c test-tsan test-lisp \
         test-ecl test-clisp test-browser test-arm64 test-faults stress fuzz check bench docs docs-html install \
         uninstall clean help
 
@@ -118,8 +118,8 @@ demo: writable deps
 # The port is that of the example unless PORT is given; that of `make http' needs a DIRECTORY too.
 EXAMPLE_KEYS = $(if $(PORT),:port $(PORT)) $(if $(DIRECTORY),:directory "$(DIRECTORY)")
 
-## echo, chat, http [PORT=8080] [DIRECTORY=docs]: the example of that name, until Ctrl-C
-echo chat http: writable deps
+## echo, chat, http, socks [PORT=8080] [DIRECTORY=docs]: the example of that name, until Ctrl-C
+echo chat http socks: writable deps
 	@$(MAKE) -s --no-print-directory all
 	@$(LISP) $(call LOADING,port/examples) \
 	    --eval '(port-example/$@:run $(EXAMPLE_KEYS))'

@@ -142,6 +142,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "echo")
                (:file "chat")
                (:file "http")
+               (:file "socks")
                (:file "dns")
                (:file "demo")))
 

@@ -1,4 +1,4 @@
-;;;; run - what `make echo`, `make chat`, `make http` and `make demo` share.
+;;;; run - what `make echo`, `make chat`, `make http`, `make socks` and `make demo` share.
 
 (defpackage :port-example/run
   (:use :common-lisp)

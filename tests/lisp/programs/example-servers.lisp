@@ -2,7 +2,7 @@
 
 (in-package :port/test)
 
-(define-suite example-servers "Echo, chat, HTTP.")
+(define-suite example-servers "Echo, chat, HTTP, SOCKS.")
 
 (defmacro with-example ((number start &rest arguments) &body body)
   "Run BODY with NUMBER, the port of the server that START, called with 0 and ARGUMENTS, returns."
@@ -253,3 +253,116 @@
       (is (search "requests in" output) output)
       (is (null (search "Socket errors" output)) output)
       (is (null (search "Non-2xx" output)) output))))
+
+;;; SOCKS
+
+(defmacro with-socks ((number &rest targets) &body body)
+  "Run BODY with NUMBER, the port of a SOCKS proxy to whatever is one of TARGETS."
+  `(with-example (,number port-example/socks:start (port-example/socks:allowing ,@targets))
+     ,@body))
+
+(defun socks-request (number &key (command 1) (type 1) (host '(127 0 0 1)))
+  "The octets of a greeting and a request for port NUMBER of HOST, sent at once."
+  (apply #'octets (append (list 5 1 0 5 command 0 type) host
+                          (list (ldb (byte 8 8) number) (ldb (byte 8 0) number)))))
+
+(defun octets-back (number request)
+  "What the proxy at port NUMBER sends for REQUEST, up to its end."
+  (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+    (write-octets socket request)
+    (finish-output socket)
+    (loop for octet = (read-byte socket nil)
+          while octet
+          collect octet)))
+
+(define-test example-servers.socks-curl ()
+  "curl gets a file by the name of the host and by its address, and is told what went wrong."
+  (with-web (web)
+    (with-socks (number "127.0.0.1")
+      (flet ((get-by (way host &optional (port web))
+               (multiple-value-list
+                (output-of "curl" "-s" "--max-time" "10" way (format nil "127.0.0.1:~D" number)
+                           "-w" "%{errormsg}" (format nil "http://~A:~D/" host port)))))
+        (is (equal '("<p>index</p>" 0) (get-by "--socks5-hostname" "127.0.0.1")))
+        (is (equal '("<p>index</p>" 0) (get-by "--socks5" "127.0.0.1")))
+        (loop for (reply host port) in `((2 "127.0.0.2" ,web) (5 "127.0.0.1" ,(unused-port))
+                                         (4 "nobody.invalid" 80))
+              for (text status) = (get-by "--socks5-hostname" host port)
+              do (is (eql 97 status))
+                 (is (search (format nil "(~D)" reply) text) "~A: ~A" host text))))))
+
+(defun reply-for-name (number name port)
+  "What the proxy at port NUMBER replies to a request for PORT of NAME."
+  (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+    (write-octets socket (socks-request port :type 3 :host (list* (length name)
+                                                                  (coerce name 'list))))
+    (finish-output socket)
+    (read-octets socket (blank 3) :whole t)
+    (read-byte socket)))
+
+(define-test example-servers.socks-names ()
+  "Of the addresses of a name those that are allowed are dialled, and no others."
+  (with-names ()
+    (with-example (echo port-example/echo:start :host "127.0.0.3")
+      (loop for (reply . targets) in '((0 "127.0.0.3") (0 :loopback) (5 "127.0.0.2")
+                                       (2 "127.0.0.0/31") (2 :global :private))
+            do (with-example (number port-example/socks:start
+                                     (apply #'port-example/socks:allowing targets))
+                 (is (eql reply (reply-for-name number (octets-like "many.test") echo))
+                     "~S" targets))))))
+
+(define-test example-servers.socks-requests ()
+  "Requests that no connection comes of, and what each is told."
+  (with-socks (number :loopback)
+    (flet ((reply (number) (list 5 0 5 number 0 1 0 0 0 0 0 0)))
+      (loop for (back request)
+              in `((,(reply 2) ,(socks-request 80 :host '(192 0 2 1)))
+                   (,(reply 2) ,(socks-request 80 :type 4 :host (loop repeat 16 collect 0)))
+                   (,(reply 1) ,(socks-request 0))
+                   (,(reply 1) ,(socks-request 80 :type 3 :host '(0)))
+                   (,(reply 5) ,(socks-request (unused-port)))
+                   (,(reply 7) ,(socks-request 80 :command 2))
+                   (,(reply 8) ,(socks-request 80 :type 2))
+                   ((5 255) ,(octets 5 0))
+                   ((5 255) ,(octets 5 2 1 2))
+                   (() ,(octets 4 1 0 80 127 0 0 1 0)))
+            do (is (equal back (octets-back number request)) "~S" request)))))
+
+(define-test example-servers.socks-refusals-arrive ()
+  "Who has sent more than the proxy takes is told all the same, and not reset."
+  (with-socks (number :loopback)
+    (loop for (back request) in `(((5 255) ,(octets 5 1 2))
+                                  ((5 0 5 8 0 1 0 0 0 0 0 0) ,(socks-request 80 :type 2)))
+          do (is (equal back (octets-back number (concatenate '(vector (unsigned-byte 8)) request
+                                                              (blank (amount 200000)))))))))
+
+(define-test example-servers.socks-tunnel ()
+  "What was sent along with the request arrives too, and the end of either side at the other."
+  (with-example (echo port-example/echo:start)
+    (with-socks (number :loopback)
+      (with-open-socket (socket "127.0.0.1" number :input-timeout 10)
+        (write-octets socket (socks-request echo))
+        (write-line "at once" socket)
+        (finish-output socket)
+        (let ((replies (blank 12)))
+          (read-octets socket replies :whole t)
+          (is (equalp #(5 0 5 0 0 1 127 0 0 1) (subseq replies 0 10))))
+        (is (equal "at once" (read-line socket)))
+        (is (equal "later" (ask socket "later")))
+        (socket-shutdown socket :output)
+        (is (null (read-line socket nil)))))))
+
+(define-test example-servers.socks-late ()
+  "Who does not come to the end of his request is reset, however it trickles."
+  (let ((seconds port-example/socks:*connect-seconds*))
+    (setf port-example/socks:*connect-seconds* 0.2) ; seen by the threads of the service
+    (unwind-protect
+         (with-socks (number :loopback)
+           (signals connection-lost
+             (with-open-socket (socket "127.0.0.1" number)
+               (write-octets socket (octets 5 255))
+               (loop repeat 60
+                     do (write-byte 2 socket)
+                        (finish-output socket)
+                        (sleep 0.05)))))
+      (setf port-example/socks:*connect-seconds* seconds))))
