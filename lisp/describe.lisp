@@ -83,12 +83,6 @@ whose value is NIL are left out."
                           collect (entry-socket entry))
                   stream))))
 
-(defun service-state-text (service)
-  (cond ((not (service-stopping service))
-         (if (service-paused service) "serving, accepts no more for now" "serving"))
-        ((plusp (service-thread-count service)) "stopping")
-        (t "stopped")))
-
 (defmethod describe-object ((server server) stream)
   "Say what SERVER listens on, how many connections it has, and what its threads do."
   (let ((service (server-service server)))

@@ -13,14 +13,21 @@
   (:documentation "A running service. Made by SERVE; STOP-SERVER stops it, WAIT-FOR-SERVER waits for
 its end."))
 
+(defun service-state-text (service)
+  (cond ((not (service-stopping service))
+         (if (service-paused service) "serving, accepts no more for now" "serving"))
+        ((plusp (service-thread-count service)) "stopping")
+        (t "stopped")))
+
 (defmethod print-object ((server server) stream)
   (let ((service (server-service server)))
     (print-plainly server stream
-                   (plain-format "~A~{ ~A~}, ~D connection~:P~@[ (stopped)~]"
+                   (plain-format "~A~{ ~A~}, ~D connection~:P~@[ (~A)~]"
                                  (service-name service)
                                  (mapcar (lambda (listener) (nth-value 0 (socket-ends listener)))
                                          (server-listeners server))
-                                 (service-client-count service) (service-stopping service))
+                                 (service-client-count service)
+                                 (and (service-stopping service) (service-state-text service)))
                    :identity t)))
 
 (defun check-service (object operation)

@@ -91,9 +91,11 @@
         (is-true (becomes-p server "serving, accepts no more for now"))
         (let ((stopping (in-thread (lambda () (stop-server server :drain nil)))))
           (is-true (becomes-p server "stopping"))
+          (is (search ", 1 connection (stopping)" (prin1-to-string server)))
           (sb-thread:signal-semaphore gate)
           (is-true (join stopping))
-          (is-true (becomes-p server "stopped")))))))
+          (is-true (becomes-p server "stopped"))
+          (is (search ", 0 connections (stopped)" (prin1-to-string server))))))))
 
 (define-test "describe.condition" ()
   "The facts of a condition under the names of their readers, and every attempt."
