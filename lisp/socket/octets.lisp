@@ -44,12 +44,13 @@ and END to the bounds in it of the part from FROM to TO. A simple vector is not 
 (defun read-octets (socket octets &key (start 0) end whole)
   "Fill OCTETS, a vector of (unsigned-byte 8), from index START to END (NIL: its length) with octets
 of SOCKET, waiting for all of them. Returns the index of the first that was not filled: END, or less
-at end of file. A call that ends early leaves all the octets for the next one. Conditions: TIMEOUT,
-SOCKET-CLOSED, CONNECTION-LOST. As READ-SEQUENCE, without a generic call. Source: recv(2).
+at end of file. A call that ends early leaves all the octets for the next one. As READ-SEQUENCE,
+without a generic call.
 WHOLE, for messages of a known length: NIL, as above; T, an end of file before END is signalled, as
 END-OF-FILE where it came before the first octet, between two messages, and else as
 CONNECTION-TRUNCATED with NETWORK-OCTETS, how many came, which are unread again; :REST, what is read
-is the rest of a message that has begun, and its end of file always CONNECTION-TRUNCATED."
+is the rest of a message that has begun, and its end of file always CONNECTION-TRUNCATED.
+Conditions: TIMEOUT, SOCKET-CLOSED, CONNECTION-LOST; with WHOLE also END-OF-FILE. Source: recv(2)."
   (check-socket socket :read)
   (check-argument :read whole '(member nil t :rest) "T, NIL or :REST for WHOLE")
   (with-octets-of (vector from to) octets (start end) :read
