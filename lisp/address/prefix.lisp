@@ -93,7 +93,8 @@ bits. Conditions: ADDRESS-SYNTAX."
 (defun address-in-prefix-p (address prefix)
   "Return true if ADDRESS, an address object, a string that is one or an ipaddr, is in PREFIX, an
 ADDRESS-PREFIX. Conditions: ADDRESS-SYNTAX, a name for example; USAGE-ERROR."
-  (check-argument :address prefix 'address-prefix "an ADDRESS-PREFIX")
+  (check-argument :address prefix 'address-prefix
+                  "an ADDRESS-PREFIX, as PARSE-ADDRESS-PREFIX returns it")
   (in-prefix-p (plain-address address) prefix))
 
 (defun in-prefix-p (address prefix)

@@ -90,7 +90,8 @@
     (is-failure (address-syntax :address-syntax "expected an IPv4 or IPv6 address")
       (address-in-prefix-p "localhost" prefix)))
   (is-true (address-in-prefix-p "fe80::1%4000000001" (parse-address-prefix "fe80::/10")))
-  (is-failure (usage-error :invalid "expected an ADDRESS-PREFIX" "got")
+  (is-failure (usage-error :invalid
+               "expected an ADDRESS-PREFIX, as PARSE-ADDRESS-PREFIX returns it, got")
     (address-in-prefix-p "10.0.0.1" "10.0.0.0/8")))
 
 (define-test "prefix.kinds-of-addresses" ()
