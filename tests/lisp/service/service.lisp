@@ -266,7 +266,7 @@ not; what came without a line's end before that is served."
           (is (equal "1" (read-line client))))))))
 
 (define-test service.default-hook ()
-  "Errors are told on *error-output*, peers that leave are not."
+  "Errors are told on *error-output*, peers that leave are not; those that are not reached are."
   (let ((text (make-string-output-stream)))
     (let ((*error-output* text))
       (port::log-error "name" (make-condition 'simple-error :format-control "odd") "socket")
@@ -276,10 +276,14 @@ not; what came without a line's end before that is served."
                                (make-condition 'proxy-error :code :timed-out)
                                (make-condition 'proxy-error :code :connection-truncated)))
         (port::log-error "name" condition "socket"))
-      (port::log-error "name" (make-condition 'proxy-error :operation :proxy :code :proxy-syntax)
-                       "socket"))
+      (dolist (condition (list (make-condition 'proxy-error :operation :proxy :code :proxy-syntax)
+                               (failure-of (with-deadline (0) (open-socket "127.0.0.1" 9)))
+                               (failure-of (resolve "nobody.invalid" :timeout 0))))
+        (port::log-error "name" condition "socket")))
     (is (equal (format nil "name: socket: odd~%~
-                            name: socket: PROXY header failed: proxy syntax~%")
+                            name: socket: PROXY header failed: proxy syntax~%~
+                            name: socket: connect to 127.0.0.1 port 9 failed: timed out~%~
+                            name: socket: resolve nobody.invalid failed: timed out~%")
                (get-output-stream-string text)))))
 
 (define-test service.without-a-hook-there-is-a-line ()
