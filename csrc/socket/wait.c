@@ -2,10 +2,11 @@
  * clock, pool, handle.
  *
  * A wait is a user of its slot, so the descriptor it polls cannot be closed or reused under it. Its
- * eventfd is how close and lport_wait_wake reach it. Waits are pooled, eventfd included, and their
- * memory is never freed, so that a stale one is recognised by its generation. A wait for which
- * there was no descriptor does without: it looks for its wake every few milliseconds, so that a
- * program at its limit goes on with the sockets it has.
+ * eventfd is how close and lport_wait_wake reach it. Waits are pooled, and their memory is never
+ * freed, so that a stale one is recognised by its generation. Their eventfds are used again, but
+ * only some are kept for that, so that a crowd of waits does not hold descriptors once it is over.
+ * A wait for which there was no descriptor does without: it looks for its wake every few
+ * milliseconds, so that a program at its limit goes on with the sockets it has.
  *
  * Invariant: a wait is woken only under the lock of the slot it is linked to, and only once, its
  * eventfd written last; after it has been unlinked under that lock nobody touches it any more. */
@@ -28,6 +29,12 @@ struct lport_waiter {
     void *data; /* see lport_wait_data */
 };
 
+/* Eventfds that no wait has, none of them readable. Guarded by the lock of the pool. */
+static struct {
+    int count;
+    int events[64];
+} spare;
+
 /* Nanoseconds from look to look of a wait without an eventfd. */
 #define SLICE INT64_C(4000000)
 
@@ -43,8 +50,26 @@ static struct lport_waiter *waiter_of(int64_t wait) {
     return lport_pool_find(&waiters, wait);
 }
 
-/* Forks. The eventfds are shared with the parent, whose threads wait on them: the child closes them
- * all and begins anew with its pool. Only the generations stay, so that old waits stay stale. */
+/* ---- eventfds, with the lock of the pool held ------------------------------------------------ */
+
+/* An eventfd, or -1. */
+static int take_event(void) {
+    return spare.count > 0 ? spare.events[--spare.count]
+                           : lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static void give_back_event(int event) {
+    if (event >= 0 && spare.count < (int)(sizeof spare.events / sizeof *spare.events)) {
+        spare.events[spare.count++] = event;
+    } else if (event >= 0) {
+        lport_os.close(event);
+    }
+}
+
+/* ---- forks ----------------------------------------------------------------------------------- */
+
+/* The eventfds are shared with the parent, whose threads wait on them: the child closes them all
+ * and begins anew with its pool. Only the generations stay, so that old waits stay stale. */
 
 static void before_fork(void) {
     pthread_mutex_lock(&waiters.lock);
@@ -62,6 +87,9 @@ static void after_fork_in_child(void) {
             waiter->event = -1;
         }
     }
+    while (spare.count > 0) {
+        lport_os.close(take_event());
+    }
     lport_pool_take_back(&waiters);
 }
 
@@ -69,14 +97,16 @@ static void watch_forks(void) {
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
+/* ---- waits ----------------------------------------------------------------------------------- */
+
 /* A wait that nothing names yet, or NULL. */
 static struct lport_waiter *take_waiter(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&waiters.lock);
     struct lport_waiter *waiter = lport_pool_take(&waiters);
-    if (waiter != NULL && waiter->event < 0) {
-        waiter->event = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (waiter != NULL) {
+        waiter->event = take_event();
     }
     pthread_mutex_unlock(&waiters.lock);
     return waiter;
@@ -85,6 +115,8 @@ static struct lport_waiter *take_waiter(void) {
 static void give_back_waiter(struct lport_waiter *waiter) {
     pthread_mutex_lock(&waiters.lock);
     lport_pool_unname(waiter);
+    give_back_event(waiter->event);
+    waiter->event = -1;
     lport_pool_give_back(&waiters, waiter);
     pthread_mutex_unlock(&waiters.lock);
 }

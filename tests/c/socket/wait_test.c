@@ -632,6 +632,31 @@ SOCKET_TEST(wait, of_two_each_does_without_a_descriptor) {
 
 /* ---- without resources ----------------------------------------------------------------------- */
 
+SOCKET_TEST(wait, a_crowd_of_waits_keeps_few_descriptors) {
+    enum { CROWD = 300, KEPT = 64 };
+    int had = count_descriptors(EVENTFD);
+    int64_t ends[2], waits[CROWD];
+    make_connection(LPORT_INET, ends);
+    for (int i = 0; i < CROWD; i++) {
+        waits[i] = lport_wait_begin(ends[0], LPORT_INPUT);
+        cr_assert_gt(waits[i], 0);
+    }
+    cr_assert_geq(count_descriptors(EVENTFD), CROWD);
+    cr_assert_eq(lport_wait_wake(ends[0], LPORT_INPUT), CROWD);
+    for (int i = 0; i < CROWD; i++) {
+        cr_assert_eq(lport_wait_end(waits[i]), 0);
+    }
+    cr_assert_leq(count_descriptors(EVENTFD), had + KEPT);
+    for (int i = 0; i <= KEPT; i++) { /* none of them is readable still */
+        waits[i] = lport_wait_begin(ends[0], LPORT_INPUT);
+        assert_kind(lport_wait_poll(waits[i], lport_clock_now(), 0), LPORT_TIMED_OUT);
+    }
+    for (int i = 0; i <= KEPT; i++) {
+        cr_assert_eq(lport_wait_end(waits[i]), 0);
+    }
+    close_both(ends);
+}
+
 /* Behaviour 57. */
 SOCKET_TEST(wait, a_wait_does_without_a_descriptor) {
     int64_t ends[2];
