@@ -170,18 +170,18 @@ reports may be what fails, so they are named by their classes."
   (with-short-printer ()
     (safe-line (format nil "~A: ~A: ~A" name socket condition))))
 
-(defun no-news-p (condition)
-  "True if CONDITION says that a peer went away or was silent for too long. One that was never
-reached, as the target of a proxy, is news."
+(defun no-news-p (condition socket)
+  "True if CONDITION says that the peer of SOCKET, a client, went away or was silent for too long.
+What befell another socket or stream of the function, as the target of a proxy, is news."
   (typecase condition
-    (timeout (not (member (network-operation condition) '(:connect :resolve))))
-    ((or end-of-file connection-lost socket-closed) t)
-    (proxy-error (not (eq (network-code condition) :proxy-syntax)))))
+    (proxy-error (not (eq (network-code condition) :proxy-syntax)))
+    ((or timeout connection-lost socket-closed) (eq socket (network-socket condition)))
+    (end-of-file (eq socket (stream-error-stream condition)))))
 
 (defun log-error (name condition socket)
-  "The hook of a service, NAME, that has none: a line for each error, but none for peers that went
+  "The hook of a service, NAME, that has none: a line for each error, but none for clients that went
 away or were silent for too long."
-  (unless (no-news-p condition)
+  (unless (no-news-p condition socket)
     (format *error-output* "~&~A~%" (error-line name condition socket))
     (finish-output *error-output*)))
 

@@ -266,25 +266,31 @@ not; what came without a line's end before that is served."
           (is (equal "1" (read-line client))))))))
 
 (define-test service.default-hook ()
-  "Errors are told on *error-output*, peers that leave are not; those that are not reached are."
+  "Errors are told on *error-output*; that the client has left or is silent is not, but of another
+socket or stream it is."
+  (with-pair (client other)
+    (flet ((lines-of (conditions)
+             (let ((text (make-string-output-stream)))
+               (let ((*error-output* text))
+                 (dolist (condition conditions)
+                   (port::log-error "name" condition client)))
+               (count #\Newline (get-output-stream-string text))))
+           (told-of (socket)
+             (list (make-condition 'connection-reset :socket socket)
+                   (make-condition 'timeout :socket socket)
+                   (make-condition 'socket-closed :socket socket)
+                   (make-condition 'end-of-file :stream socket))))
+      (is (= 0 (lines-of (told-of client))))
+      (is (= 4 (lines-of (told-of other))))
+      (is (= 0 (lines-of (list (make-condition 'proxy-error :code :timed-out)
+                               (make-condition 'proxy-error :code :connection-truncated)))))
+      (is (= 3 (lines-of (list (make-condition 'proxy-error :code :proxy-syntax)
+                               (failure-of (with-deadline (0) (open-socket "127.0.0.1" 9)))
+                               (failure-of (resolve "nobody.invalid" :timeout 0))))))))
   (let ((text (make-string-output-stream)))
     (let ((*error-output* text))
-      (port::log-error "name" (make-condition 'simple-error :format-control "odd") "socket")
-      (dolist (condition (list (make-condition 'connection-reset)
-                               (make-condition 'end-of-file :stream *standard-input*)
-                               (make-condition 'timeout) (make-condition 'socket-closed)
-                               (make-condition 'proxy-error :code :timed-out)
-                               (make-condition 'proxy-error :code :connection-truncated)))
-        (port::log-error "name" condition "socket"))
-      (dolist (condition (list (make-condition 'proxy-error :operation :proxy :code :proxy-syntax)
-                               (failure-of (with-deadline (0) (open-socket "127.0.0.1" 9)))
-                               (failure-of (resolve "nobody.invalid" :timeout 0))))
-        (port::log-error "name" condition "socket")))
-    (is (equal (format nil "name: socket: odd~%~
-                            name: socket: PROXY header failed: proxy syntax~%~
-                            name: socket: connect to 127.0.0.1 port 9 failed: timed out~%~
-                            name: socket: resolve nobody.invalid failed: timed out~%")
-               (get-output-stream-string text)))))
+      (port::log-error "name" (make-condition 'simple-error :format-control "odd") "socket"))
+    (is (equal (format nil "name: socket: odd~%") (get-output-stream-string text)))))
 
 (define-test service.without-a-hook-there-is-a-line ()
   "Of what the function signals, with the service and the socket."
@@ -300,6 +306,22 @@ not; what came without a line's end before that is served."
     (let ((line (get-output-stream-string text)))
       (is (eql 0 (search "an oracle: " line)) "~A" line)
       (is (search ": as was asked" line) "~A" line))))
+
+(define-test service.a-client-that-leaves-or-is-silent-is-no-line ()
+  (let ((text (make-string-output-stream)) (closed 0))
+    (call-with-errors-in
+     text
+     (lambda ()
+       (with-service (server number #'read-line :input-timeout 0.2
+                                                :on-close (lambda (socket)
+                                                            (declare (ignore socket))
+                                                            (incf closed)))
+         (loop for leave in (list #'close (lambda (client) (close client :abort t)) #'identity)
+               for count from 1
+               do (with-open-socket (client "127.0.0.1" number)
+                    (funcall leave client)
+                    (is-true (wait-until (lambda () (= count closed)))))))))
+    (is (equal "" (get-output-stream-string text)))))
 
 (define-test service.a-close-that-fails-is-told ()
   "What a function has written, and cannot be sent any more, is an error of its connection."
