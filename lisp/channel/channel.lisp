@@ -29,7 +29,7 @@
   (output-deadline +never+ :type moment)
   (input-deadline-seconds nil)          ; as given for the deadlines, for conditions
   (output-deadline-seconds nil)
-  (input-granted '() :type list)        ; what WAIT-LONGER gave: (moment . seconds), the last first
+  (input-granted '() :type list)        ; what a call was given: (moment . seconds), the last first
   (output-granted '() :type list)
   (socket nil)                          ; the object users see, for conditions
   (keeper nil))                         ; a function to call once it is closed, or NIL
@@ -70,7 +70,8 @@ it."
       (setf (channel-output-timeout channel) span)))
 
 (defun channel-granted (channel direction)
-  "What WAIT-LONGER has given to calls in DIRECTION, a list of (moment . seconds)."
+  "What WAIT-LONGER, or a timeout of their own, has given to calls in DIRECTION, a list of (moment .
+seconds)."
   (if (eq direction :input) (channel-input-granted channel) (channel-output-granted channel)))
 
 (defun (setf channel-granted) (granted channel direction)
@@ -134,7 +135,7 @@ deadline, which can change while the call is blocked."
 
 (defun fired-seconds (channel direction limit)
   "The seconds that were given for what ended a call with LIMIT in DIRECTION: the socket's deadline,
-WITH-DEADLINE, WAIT-LONGER, or the timeout."
+WITH-DEADLINE, WAIT-LONGER, a timeout of the call, or that of the socket."
   (cond ((< (channel-deadline channel direction) limit)
          (if (eq direction :input)
              (channel-input-deadline-seconds channel)
@@ -152,7 +153,7 @@ WITH-DEADLINE, WAIT-LONGER, or the timeout."
       (/ span +second+))))
 
 (defconstant +granted+ 16
-  "How many limits that WAIT-LONGER gave are remembered, as several calls may be given some.")
+  "How many limits that calls were given are remembered, as several calls may be given some.")
 
 (defun note-granted (channel direction limit seconds)
   (let ((granted (channel-granted channel direction)))

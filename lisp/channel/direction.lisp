@@ -55,9 +55,10 @@ unwinds it gives the place back, so neither may come while a resident is inside 
           (when (channel-contended ,channel)
             (release-contended ,channel))))
 
-(defmacro with-direction ((channel direction) &body body)
-  "Run BODY while this thread owns DIRECTION. Waits for other threads within the limits of time that
-hold for CHANNEL."
+(defmacro with-direction ((channel direction &optional limit) &body body)
+  "Run BODY while this thread owns DIRECTION. Waits for other threads until the deadline of CHANNEL
+or LIMIT, a form that is evaluated where it has to; without one, within the limits of time that hold
+for CHANNEL."
   (let ((place (gensym "CHANNEL")) (run (gensym "BODY")))
     `(let ((,place ,channel))
        (flet ((,run () ,@body))
@@ -69,7 +70,8 @@ hold for CHANNEL."
                     (unless (call-nowait (take-direction ,place ,direction))
                       (take-contended ,place ,direction
                                       (lambda () (call-nowait (take-direction ,place ,direction)))
-                                      (lambda () (owner ,place ,direction))))
+                                      (lambda () (owner ,place ,direction))
+                                      ,@(and limit (list limit))))
                     (,run))
                (when (eq (owner ,place ,direction) (%current-thread))
                  (leave-direction ,place ,direction))))))))
@@ -77,22 +79,22 @@ hold for CHANNEL."
 (defparameter *contended-piece* 5000000
   "Nanoseconds after which a thread that waits for a direction looks again, woken or not.")
 
-(defun take-contended (channel direction take owner)
-  "Call TAKE until it is true, waiting in between to be woken by RELEASE-CONTENDED. The owner stores
-and then looks at the mark CONTENDED without a fence, so it can miss a mark set at that moment: a
-wait is therefore cut into pieces."
-  (declare (type function take owner))
-  (let ((limit (call-limit channel direction)))
-    (loop
-      (check-open channel (operation-of direction))
-      (setf limit (check-limit channel direction (operation-of direction) limit 0)
-            (channel-contended channel) t)
-      (when (funcall take)
-        (return))
-      (when (funcall owner)
-        (wait-once channel 0 (min limit
-                                  (channel-deadline channel direction)
-                                  (moment-in *contended-piece*)))))))
+(defun take-contended (channel direction take owner
+                       &optional (limit (call-limit channel direction)))
+  "Call TAKE until it is true, waiting in between to be woken by RELEASE-CONTENDED, until LIMIT. The
+owner stores and then looks at the mark CONTENDED without a fence, so it can miss a mark set at that
+moment: a wait is therefore cut into pieces."
+  (declare (type moment limit) (type function take owner))
+  (loop
+    (check-open channel (operation-of direction))
+    (setf limit (check-limit channel direction (operation-of direction) limit 0)
+          (channel-contended channel) t)
+    (when (funcall take)
+      (return))
+    (when (funcall owner)
+      (wait-once channel 0 (min limit
+                                (channel-deadline channel direction)
+                                (moment-in *contended-piece*))))))
 
 (defun release-contended (channel)
   (setf (channel-contended channel) nil)

@@ -214,25 +214,31 @@ move, is up."
             (moved (setf (exchange-moved exchange) t))
             (t (await-flows exchange))))))
 
-(defun call-owning (first second function)
-  (declare (type function function))
-  (with-input (first)
-    (with-output (first)
-      (with-input (second)
-        (with-output (second)
-          (funcall function))))))
+(defun owning-limit (exchange connection direction)
+  "The moment until which to wait for another thread that has DIRECTION of CONNECTION."
+  (let ((limit (moment-in (exchange-span exchange))))
+    (cond ((< limit *deadline*)
+           (note-granted connection direction limit (exchange-timeout exchange))
+           limit)
+          (t *deadline*))))
 
-(defun call-owning-both (one other timeout function)
-  "Call FUNCTION while this thread has all directions of ONE and OTHER, for which it waits at most
-TIMEOUT. The order is the same for all, so that two threads do not wait for each other."
-  (declare (type function function))
-  (let ((deadline *deadline*) (seconds *deadline-seconds*))
-    (with-deadline (timeout)
-      (call-owning (if (< (channel-handle one) (channel-handle other)) one other)
-                   (if (< (channel-handle one) (channel-handle other)) other one)
-                   (lambda ()
-                     (let ((*deadline* deadline) (*deadline-seconds* seconds))
-                       (funcall function)))))))
+(defmacro with-both-directions ((connection exchange) &body body)
+  "Run BODY while this thread owns both directions of CONNECTION."
+  `(with-direction (,connection :input (owning-limit ,exchange ,connection :input))
+     (with-direction (,connection :output (owning-limit ,exchange ,connection :output))
+       ,@body)))
+
+(defun run-owning (exchange)
+  "Run EXCHANGE while this thread has all directions of its sockets. The order in which it takes
+them is the same for all, so that two threads do not wait for each other."
+  (let* ((one (exchange-one exchange))
+         (other (exchange-other exchange))
+         (one-first-p (< (channel-handle one) (channel-handle other)))
+         (first (if one-first-p one other))
+         (second (if one-first-p other one)))
+    (with-both-directions (first exchange)
+      (with-both-directions (second exchange)
+        (run-exchange exchange)))))
 
 (defun relay (one other &key timeout)
   "Hand octets from ONE, a SOCKET, to OTHER, another, and back, until both have ended. Returns two
@@ -254,6 +260,5 @@ Restart: WAIT-LONGER. Source: recv(2), send(2), shutdown(2), poll(2)."
   (when (eq one other)
     (fail-argument :relay other `(not (eql ,one)) "two different sockets"))
   (let ((exchange (make-exchange (socket-connection one) (socket-connection other) timeout)))
-    (call-owning-both (exchange-one exchange) (exchange-other exchange) timeout
-                      (lambda () (run-exchange exchange)))
+    (run-owning exchange)
     (values-list (mapcar #'flow-count (exchange-flows exchange)))))

@@ -415,6 +415,38 @@ SERVER."
         (is (equal '(12 0) (join relay)))
         (is (equalp (octets-like "and the rest") (everything server)))))))
 
+(define-test relay.waits-longer-for-each-of-two-readers (:behaviour 20)
+  "Whatever timeouts the sockets have; meanwhile a handler is under no limit of the relay's."
+  (with-relay-ends (client one other server)
+    (let ((readers (list (start-blocked (lambda () (read-line one)))
+                         (start-blocked (lambda () (read-line other)))))
+          (timed-out '()))
+      (dolist (socket (list one other))
+        (setf (socket-timeout socket :input) 1/1000))
+      (is (equal '(0 0)
+                 (handler-bind
+                     ((timeout (lambda (condition)
+                                 (is (= *relay-limit* (timeout-time condition)))
+                                 (is (null (current-deadline)))
+                                 (let ((socket (network-socket condition)))
+                                   (push socket timed-out)
+                                   (send-octets (if (eq socket one) client server) "line" 10)
+                                   (when (rest timed-out)
+                                     (end-all client server)))
+                                 (wait-longer 10 condition))))
+                   (relayed one other :timeout *relay-limit*))))
+      (is (null (set-exclusive-or (list one other) timed-out)))
+      (is (equal '("line" "line") (mapcar #'join readers)))))
+  (with-relay-ends (client one other server)
+    (let ((reader (start-blocked (lambda () (read-line one)))))
+      (setf (socket-timeout one :input) 1/1000)
+      (let ((relay (start-relay one other)))
+        (is (null (wait-until (lambda () (not (sb-thread:thread-alive-p relay))) 1/20)))
+        (send-octets client 10)
+        (is (equal "" (join reader)))
+        (end-all client server)
+        (is (equal '(0 0) (join relay)))))))
+
 ;;; Arguments
 
 (define-test relay.wrong-arguments ()
