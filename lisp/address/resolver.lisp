@@ -112,13 +112,14 @@ than FAMILY, with FACTS in it."
   (check-timeout timeout)
   (let ((target (host-designator host :resolve)))
     (if (address-p target)
-        (check-family target family :resolve :host host)
+        (check-family (if (eq family :inet) (unmapped target) target) family :resolve :host host)
         (resolve-name target family timeout))))
 
 (defun resolve (host &rest options &key family timeout &allow-other-keys)
   "Look HOST up and return the list of its address objects, in order of preference.
 HOST: a name; a literal, an integer ipaddr or an address object comes back as it is, without a
-query; letters outside ASCII in its IDNA form, xn--... FAMILY: :INET, :INET6, or NIL for both.
+query; letters outside ASCII in its IDNA form, xn--... FAMILY: :INET, for which an IPv4-mapped
+literal is the IPv4 address, :INET6, or NIL for both.
 TIMEOUT: seconds, a non-negative real; NIL: no limit but that of WITH-DEADLINE.
 Up to 256 names are looked up at a time; what a timeout has abandoned counts until the system gives
 it up, and more wait their turn. Who asks the same as another did less than a second before, and has

@@ -25,7 +25,7 @@
   (let ((target (host-designator source operation))
         (family (address-family group)))
     (first (if (address-p target)
-               (check-family target family operation :host source)
+               (check-family (unmapped target) family operation :host source)
                (resolve target :family family)))))
 
 (defun group-interface (interface group address operation)

@@ -19,6 +19,12 @@
     (resolve "127.0.0.1" :family :inet6))
   (is-failure (host-not-found :host-not-found) (resolve "::1" :family :inet)))
 
+(define-test "resolve.a-mapped-literal-is-of-either-family" ()
+  "As getaddrinfo has it."
+  (loop for (family text) in '((nil "::ffff:127.0.0.1") (:inet6 "::ffff:127.0.0.1")
+                               (:inet "127.0.0.1"))
+        do (is (equal (list text) (texts (resolve "::ffff:127.0.0.1" :family family))))))
+
 (define-test "resolve.arguments-that-are-none-are-refused" (:behaviour (9 56))
   (is-failure (address-syntax :address-syntax "resolve 127.1 failed: expected") (resolve "127.1"))
   (is-failure (usage-error :invalid "family") (resolve "one.test" :family :ipv4))

@@ -63,6 +63,16 @@
       (is-failure (address-not-available :address-not-available "leave 232.1.2.3")
         (leave-multicast receiver *group* :interface "lo" :source "127.0.0.9")))))
 
+(define-test multicast.a-mapped-source-is-of-ipv4 (:behaviour 53)
+  (with-datagram-socket (receiver :family :inet)
+    (join-multicast receiver *group* :interface "lo" :source "::ffff:127.0.0.9")
+    (leave-multicast receiver *group* :interface "lo" :source "127.0.0.9"))
+  (with-inet6 ()
+    (with-datagram-socket (receiver :family :inet6)
+      (is-failure (host-not-found :host-not-found "expected an address of family :INET6, got "
+                                                  "127.0.0.9 of family :INET")
+        (join-multicast receiver "ff31::8000:1234" :interface "lo" :source "::ffff:127.0.0.9")))))
+
 (define-test multicast.interface-beside-a-zone ()
   "They say the same, or the user is told."
   (with-inet6 ()
