@@ -43,6 +43,8 @@ SERVER."
   (let ((connection (channel-of socket)))
     (list (length (port::connection-in connection)) (length (port::connection-out connection)))))
 
+(defparameter *relay-limit* 1/100)
+
 ;;; What comes out
 
 (define-test relay.both-ways-at-once (:limit 60)
@@ -106,6 +108,16 @@ SERVER."
     (is (equalp (octets-like "200") (everything client)))
     (is (equal '(0 0) (multiple-value-list (buffered-octets one))))
     (is (equal '(0 0) (multiple-value-list (buffered-octets other))))))
+
+(define-test relay.what-comes-in-between-leaves-no-column ()
+  "A fresh line after it is one whatever it ended with."
+  (with-relay-ends (client one other server)
+    (write-line "ours" other)
+    (send-octets client "theirs")
+    (is (typep (failure-of (relay one other :timeout *relay-limit*)) 'timeout))
+    (is-true (fresh-line other))
+    (close other)
+    (is (equalp (octets-like (format nil "ours~%theirs~%")) (everything server)))))
 
 (define-test relay.more-read-ahead-than-a-buffer ()
   (with-relay-ends (client one other server)
@@ -200,8 +212,6 @@ SERVER."
 
 ;;; Limits of time
 
-(defparameter *relay-limit* 1/100)
-
 (define-test relay.a-timeout-is-for-what-does-not-move (:behaviour (4 62))
   (with-relay-ends (client one other server)
     (setf (socket-timeout one :input) 0.001) ; not for this
@@ -220,6 +230,19 @@ SERVER."
     (send-octets server "there")
     (end-all client server)
     (is (equal '(0 5) (relayed one other :timeout 5)))))
+
+(define-test relay.a-wake-up-is-nothing-that-moves (:behaviour 4)
+  "However often a deadline is set."
+  (with-relay-ends (client one other server)
+    (let* ((relay (start-relay one other :timeout 0.3))
+           (end (+ (get-internal-real-time) (* 5 internal-time-units-per-second))))
+      (loop while (and (sb-thread:thread-alive-p relay) (< (get-internal-real-time) end))
+            do (setf (socket-deadline one :input) 60)
+               (sleep 0.01))
+      (is (< (get-internal-real-time) end))
+      (close client)
+      (close server)
+      (is (typep (join relay) 'timeout)))))
 
 (defun relay-limited (limit one other)
   (ecase limit
