@@ -241,7 +241,7 @@ static bool parse_inet6(const char *text, size_t len, uint8_t octets[INET6_OCTET
 static bool is_zone_name(const char *name, size_t len) {
     bool digits = true;
     for (size_t i = 0; i < len; i++) {
-        if (memchr("%[]:", name[i], 4) != NULL) {
+        if (strchr("%[]:", name[i]) != NULL) {
             return false;
         }
         digits = digits && is_digit(name[i]);
