@@ -34,8 +34,8 @@
   "TEXT if it has the form of a name."
   (cond ((string= text "")
          (fail-syntax operation text "the name or the address of a host"))
-        ((find (code-char 0) text)
-         (fail-syntax operation text "a name without zero octets"))
+        ((find-if (lambda (char) (or (<= (char-code char) 32) (= (char-code char) 127))) text)
+         (fail-syntax operation text "a name without blanks and control characters"))
         ((> (octets-in text) +longest-name+)
          (fail-syntax operation text (format nil "a name of at most ~D octets" +longest-name+)))
         (t text)))

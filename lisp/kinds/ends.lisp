@@ -5,6 +5,19 @@
 
 ;;; The own end
 
+(defun own-address (address family)
+  "ADDRESS, asked for in FAMILY, as an own end; NIL for the wildcard of both families, which :: is
+without a FAMILY."
+  (unless (and (null family) (everywhere-p address))
+    address))
+
+(defun bound-block (address number family-number)
+  "The block of ADDRESS, or for NIL of the wildcard of the family with FAMILY-NUMBER, and of port
+NUMBER."
+  (if address
+      (address-block address number)
+      (make-block family-number number)))
+
 (defun local-port-number (port protocol)
   "The number of PORT, as the user gave it, the own port of a connect over PROTOCOL; 0 for NIL."
   (with-retry (port "connect" "local port")
@@ -26,7 +39,8 @@ holds for the look-up of HOST."
       (make-origin host port
                    (if host
                        (loop for address in (own-addresses host family timeout)
-                             collect (address-block address number))
+                             collect (bound-block (own-address address family) number
+                                                  +lport-any+))
                        (list (make-block +lport-any+ number)))))))
 
 (defun own-addresses (host family timeout)

@@ -63,24 +63,12 @@ port. An even one that does has a mistake in what follows the port, which is fou
   (check-argument :listen backlog '(or null (unsigned-byte 31))
                   "a backlog, 0 to 2147483647 connections, or NIL"))
 
-(defun listening-address (address family)
-  "ADDRESS, asked for in FAMILY, as what to listen on; NIL for every interface and both families."
-  (unless (and (null family) (everywhere-p address))
-    address))
-
-(defun bound-block (address number family-number)
-  "The block of ADDRESS, or for NIL of the wildcard of the family with FAMILY-NUMBER, and of port
-NUMBER."
-  (if address
-      (address-block address number)
-      (make-block family-number number)))
-
 (defun listening-block (host port family &key (protocol "tcp") (operation :listen))
   "The block to listen on: HOST and PORT as the user gave them; no HOST: the wildcard of FAMILY."
   (let ((number (port-designator port protocol operation :minimum 0))
         (family-number (family-designator family operation)))
     (bound-block (and host
-                      (listening-address (one-address host family operation) family))
+                      (own-address (one-address host family operation) family))
                  number family-number)))
 
 (defun make-listener (handle kind settings parsed)

@@ -21,7 +21,7 @@ list of NIL, the wildcard of FAMILY."
       '(nil)
       (with-retry (host "resolve the host" "host")
         (loop for address in (addresses-of host family :listen)
-              collect (listening-address address family)))))
+              collect (own-address address family)))))
 
 (defun absent-p (status)
   "True if STATUS says that this machine has not the address, or nothing of its family."

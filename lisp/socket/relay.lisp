@@ -240,7 +240,7 @@ them is the same for all, so that two threads do not wait for each other."
       (with-both-directions (second exchange)
         (run-exchange exchange)))))
 
-(defun relay (one other &key timeout)
+(defun relay (one other &rest options &key timeout &allow-other-keys)
   "Hand octets from ONE, a SOCKET, to OTHER, another, and back, until both have ended. Returns two
 values: how many octets of ONE went to OTHER, how many of OTHER to ONE. Both ways are served at once
 in this thread; who receives slowly slows down who sends to him, and not the other way. What has
@@ -255,6 +255,7 @@ Conditions: TIMEOUT; SOCKET-CLOSED, when one of them is closed, by whomever, or 
 one whose output has been shut down; CONNECTION-LOST, of the one that NETWORK-SOCKET tells, the
 other can be used. NETWORK-OCTETS is how many octets went, both ways together.
 Restart: WAIT-LONGER. Source: recv(2), send(2), shutdown(2), poll(2)."
+  (check-own-keywords 'relay :relay options)
   (check-socket one :relay)
   (check-socket other :relay)
   (when (eq one other)
@@ -262,3 +263,5 @@ Restart: WAIT-LONGER. Source: recv(2), send(2), shutdown(2), poll(2)."
   (let ((exchange (make-exchange (socket-connection one) (socket-connection other) timeout)))
     (run-owning exchange)
     (values-list (mapcar #'flow-count (exchange-flows exchange)))))
+
+(note-keywords 'relay)

@@ -209,6 +209,22 @@ those of WAIT-LONGER once they were asked for."
     (is (typep (failure-of (open-socket "127.0.0.1" (port-of server) :local-host "::1"))
                'network))))
 
+(define-test client.an-own-end-of-all-addresses-is-of-either-family ()
+  "As UDP sockets and servers have it, and as a server shows itself."
+  (flet ((connect-from-everywhere (host)
+           (with-socket-server (server 0 :host host)
+             (dolist (number (list nil (unused-port)))
+               (with-open-socket (client host (port-of server)
+                                         :local-host "::" :local-port number)
+                 (is (equal host (nth-value 2 (socket-host/port client))))
+                 (when number
+                   (is (= number (own-port client)))))))))
+    (connect-from-everywhere "127.0.0.1")
+    (with-inet6 ()
+      (connect-from-everywhere "::1")))
+  (is (typep (failure-of (open-socket "127.0.0.1" 80 :local-host "::" :family :inet6))
+             'host-not-found)))
+
 (define-test client.restarts ()
   (with-socket-server (server 0 :host "127.0.0.1")
     (let ((tries 0))
@@ -594,7 +610,11 @@ them agree, and fails for a reason where they do not."
                                      :family family :local-host local
                                      :local-port own-port :timeout 10)
              (nthcdr 2 (multiple-value-list (socket-host/port client))))))
-    (if (agree-p (families-of target) (or family :any) (families-of local))
+    (if (agree-p (families-of target)
+                 (or family :any)
+                 (if (or family (not (equal "::" local))) ; that is both families
+                     (families-of local)
+                     :any))
         (destructuring-bind (host port) (connect)
           (is (string= (if (member local '(nil "0.0.0.0" "::") :test #'equal) target local) host))
           (is (if own-port (= own-port port) (plusp port))))
