@@ -75,7 +75,8 @@
   (stoppers '() :type list)             ; those of its threads that are in STOP-SERVER
   (stopping nil)                        ; set once; read without the lock; nobody parks any more
   (ending nil)                          ; set once, after that: threads end with the queue
-  (failure nil))                        ; of an accept, see ACCEPT-FAILED; without the lock
+  (failure nil)                         ; of an accept, see ACCEPT-FAILED; without the lock
+  (refusal nil))                        ; the status of that, until one succeeds; the leader's
 
 (defvar *client* nil
   "The client that this thread's function has, within a service.")
@@ -313,6 +314,7 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
                    (accept-failed service listener result))
                  (return))
                (incf count)
+               (setf (service-refusal service) nil)
                (let ((client (new-client result settings)))
                  (add-client service client)
                  (setf (channel-keeper (client-connection client))
@@ -333,12 +335,14 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
                  span (if span (moment-in span) +never+))))
 
 (defun accept-failed (service listener status)
-  "LISTENER could not accept: wait, and see to it that the hook is told, unless it is just being
-told of another such failure; nothing of that for a listener that was closed."
+  "LISTENER could not accept: wait, and see to it that the hook is told, unless it has been told of
+just that since an accept succeeded, or is being told of such a failure; nothing of that for a
+listener that was closed."
   (unless (or (service-stopping service) (= (lport-status-kind status) +lport-closed+))
     (pause-listeners service (moment-in *exhaustion-pause*))
-    (unless (service-failure service)
-      (setf (service-failure service)
+    (unless (or (service-failure service) (eql status (service-refusal service)))
+      (setf (service-refusal service) status
+            (service-failure service)
             (cons (status-condition status :accept :socket listener) listener)))))
 
 ;;; Parking
