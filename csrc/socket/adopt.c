@@ -44,10 +44,9 @@ static bool has_on(int fd, int level, int name) {
     return lport_os.getsockopt(fd, level, name, &value, &len) == 0 && value != 0;
 }
 
-/* True if FD, of FAMILY, is told which address each message was sent to. */
-static bool is_told_of_arrivals(int fd, int32_t family) {
-    return has_on(fd, IPPROTO_IP, IP_PKTINFO) ||
-           (family == LPORT_INET6 && has_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO));
+/* The same of an option that IPv4 and IPv6 have each. */
+static bool has_either_on(int fd, int inet, int inet6) {
+    return has_on(fd, IPPROTO_IP, inet) || has_on(fd, IPPROTO_IPV6, inet6);
 }
 
 /* What FD is, into FOUND; 0 or a status. */
@@ -75,13 +74,12 @@ static int64_t look_at(int fd, struct found *found) {
     if (lport_os.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &linger_len) < 0) {
         return lport_status_from_errno(LPORT_IN_GENERAL, errno);
     }
-    if (found->kind == LPORT_DATAGRAM && found->family != LPORT_LOCAL &&
-        is_told_of_arrivals(fd, found->family)) {
+    if (found->kind == LPORT_DATAGRAM && has_either_on(fd, IP_PKTINFO, IPV6_RECVPKTINFO)) {
         found->state |= LPORT_STATE_PACKET_INFO;
     }
     found->lingers = linger.l_onoff && linger.l_linger > 0;
     found->joined = has_on(fd, IPPROTO_UDP, LPORT_DATAGRAM_JOIN);
-    found->queues = has_on(fd, IPPROTO_IP, IP_RECVERR) || has_on(fd, IPPROTO_IPV6, IPV6_RECVERR);
+    found->queues = has_either_on(fd, IP_RECVERR, IPV6_RECVERR);
     return 0;
 }
 
@@ -136,8 +134,7 @@ static int64_t adopt(int32_t fd) {
                                       (found.queues ? LPORT_SLOT_QUEUES : 0));
     lport_patience_end(slot, fd); /* others may have it too */
     if ((found.state & LPORT_STATE_PACKET_INFO) != 0) {
-        /* One of IPv6 may have asked for its own level alone; else messages of IPv4 tell nothing.
-         */
+        /* IPv6 may have been asked alone; then messages of IPv4 would tell nothing. */
         (void)lport_datagram_ask_for_arrivals(socket);
     }
     return socket;

@@ -271,6 +271,11 @@ static int64_t outcome(const struct waits *waits, const struct pollfd *fds) {
 }
 
 static int64_t poll_waits(const struct waits *waits, int64_t deadline, int32_t interruptible) {
+    for (int i = 0; i < waits->count; i++) {
+        if (waits->waiters[i] == NULL) {
+            return lport_status_make(LPORT_INVALID);
+        }
+    }
     for (;;) {
         struct pollfd fds[2 * MOST_WAITS];
         for (int i = 0; i < waits->count; i++) {
@@ -300,17 +305,11 @@ static int64_t poll_waits(const struct waits *waits, int64_t deadline, int32_t i
 
 int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible) {
     struct waits waits = {{waiter_of(wait)}, 1};
-    if (waits.waiters[0] == NULL) {
-        return lport_status_make(LPORT_INVALID);
-    }
     return poll_waits(&waits, deadline, interruptible);
 }
 
 int64_t lport_wait_poll2(int64_t first, int64_t second, int64_t deadline, int32_t interruptible) {
     struct waits waits = {{waiter_of(first), waiter_of(second)}, 2};
-    if (waits.waiters[0] == NULL || waits.waiters[1] == NULL) {
-        return lport_status_make(LPORT_INVALID);
-    }
     return poll_waits(&waits, deadline, interruptible);
 }
 
