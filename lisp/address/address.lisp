@@ -169,10 +169,7 @@ than a link."
         (lport-address-print place pointer cap)))))
 
 (defmethod print-object ((address address) stream)
-  "Print the text of ADDRESS, with and without escape."
-  (if *print-readably*
-      (error 'print-not-readable :object address)
-      (write-string (address-text address) stream)))
+  (print-as-text address stream (address-text address)))
 
 (defun endpoint-text (address port)
   "The text of both: \"127.0.0.1:80\", \"[::1]:80\"; of a local socket its path alone."
@@ -222,13 +219,17 @@ keyword, where the name of a zone could not be looked up."
            which datum :datum datum :expected-type type
            :message "expected ~A, got ~S" :arguments (list expected datum)))
 
+(defun check-text (text)
+  "Signal ADDRESS-SYNTAX that is a TYPE-ERROR if TEXT, which is to be parsed, is no string."
+  (unless (stringp text)
+    (fail-type :parse :host text 'string "a string")))
+
 (defun parse-address (text)
   "Parse TEXT, a string that is an IPv4 or IPv6 address, and return the address object.
 IPv4: 4 decimal octets, no leading zeros, no short forms. IPv6: RFC 4291, in brackets or not, with a
 zone where the scope is link-local. Nothing is looked up but the name of a zone.
 Conditions: ADDRESS-SYNTAX; RESOURCE-EXHAUSTED of a zone. Wraps lport_address_parse."
-  (unless (stringp text)
-    (fail-type :parse :host text 'string "a string"))
+  (check-text text)
   (or (literal-address text :parse)
       (fail-syntax :parse text (if (literal-only-p text)
                                    (expected-literal text)

@@ -27,8 +27,7 @@ NIL that is an error.
   (parse-endpoint \"[::1]:8080\") => \"::1\", 8080
   (parse-endpoint \"host.test\" :default-port \"https\") => \"host.test\", 443
 Conditions: ADDRESS-SYNTAX, SERVICE-NOT-FOUND."
-  (unless (stringp text)
-    (fail-type :parse :host text 'string "a string"))
+  (check-text text)
   (flet ((number (port) (port-designator port "" :parse :minimum 0)))
     (let ((default (and default-port (number default-port))))
       (multiple-value-bind (host port) (split-endpoint text)

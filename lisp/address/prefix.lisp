@@ -20,10 +20,9 @@ MAKE-ADDRESS-PREFIX."
 IPv4, 0 to 128 for IPv6.")))
 
 (defmethod print-object ((prefix address-prefix) stream)
-  "Print the text of PREFIX, with and without escape."
-  (if *print-readably*
-      (error 'print-not-readable :object prefix)
-      (format stream "~A/~D" (address-prefix-address prefix) (address-prefix-length prefix))))
+  (print-as-text prefix stream
+                 (plain-format "~A/~D" (address-prefix-address prefix)
+                               (address-prefix-length prefix))))
 
 ;;; Making
 
@@ -78,8 +77,7 @@ length."
 zone, a slash and a number of bits behind which the address has none set, such as \"10.0.0.0/8\" or
 \"2001:db8::/32\" (RFC 4632 3.1, RFC 4291 2.3); or an address alone, which is a prefix of all its
 bits. Conditions: ADDRESS-SYNTAX."
-  (unless (stringp text)
-    (fail-type :parse :host text 'string "a string"))
+  (check-text text)
   (multiple-value-bind (address length) (split-prefix text)
     (let ((first (first-of-prefix address length)) (plain (unmapped address)))
       (unless (equalp first address)

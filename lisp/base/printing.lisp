@@ -37,6 +37,12 @@ language has for that prints the type in lower case on some Lisps."
     (write-string (plain-format (if *print-escape* "~S ~A" "~A ~A") (type-of object) text)
                   stream)))
 
+(defun print-as-text (object stream text)
+  "What a method of PRINT-OBJECT does for OBJECT that prints as TEXT, with and without escape."
+  (if *print-readably*
+      (error 'print-not-readable :object object)
+      (write-string text stream)))
+
 ;;; Safe text
 
 (defconstant +longest-report+ 2000 "Characters of a report; more are cut off.")

@@ -59,32 +59,29 @@ is buffered."
   (when *before-wait*
     (funcall (the function *before-wait*))))
 
+(defmacro with-wait ((wait channel interest) &body body)
+  "The value of BODY, with WAIT bound to a wait of the library that has begun; or the status why
+there was none."
+  `(with-waiting (,wait (lport-wait-begin (channel-handle ,channel) ,interest))
+       (if (plusp ,wait)
+           (progn ,@body)
+           ,wait)
+     (when (plusp ,wait)
+       (lport-wait-end ,wait))))
+
 (defmacro wait-once (channel interest deadline)
   "One wait: what lport_wait_poll says, or the status why there was none. DEADLINE is a form that is
 evaluated once the wait has begun, so that whoever changes what is in it also wakes the wait."
   (let ((wait (gensym "WAIT")))
-    `(with-waiting (,wait (lport-wait-begin (channel-handle ,channel) ,interest))
-         (if (plusp ,wait)
-             (lport-wait-poll ,wait ,deadline 0)
-             ,wait)
-       (when (plusp ,wait)
-         (lport-wait-end ,wait)))))
+    `(with-wait (,wait ,channel ,interest)
+       (lport-wait-poll ,wait ,deadline 0))))
 
 (defmacro wait-for-two (first first-interest second second-interest deadline)
-  "As WAIT-ONCE, for whichever of two channels comes first: what lport_wait_poll2 says, or the
-status why there was no wait."
+  "As WAIT-ONCE, for whichever of two channels comes first: what lport_wait_poll2 says."
   (let ((wait (gensym "WAIT")) (other (gensym "WAIT")))
-    `(with-waiting (,wait (lport-wait-begin (channel-handle ,first) ,first-interest))
-         (if (plusp ,wait)
-             (with-waiting (,other (lport-wait-begin (channel-handle ,second) ,second-interest))
-                 (if (plusp ,other)
-                     (lport-wait-poll2 ,wait ,other ,deadline 0)
-                     ,other)
-               (when (plusp ,other)
-                 (lport-wait-end ,other)))
-             ,wait)
-       (when (plusp ,wait)
-         (lport-wait-end ,wait)))))
+    `(with-wait (,wait ,first ,first-interest)
+       (with-wait (,other ,second ,second-interest)
+         (lport-wait-poll2 ,wait ,other ,deadline 0)))))
 
 (defun await (channel direction operation limit octets &key closing facts)
   "Wait until CHANNEL is ready in DIRECTION; return LIMIT or a later one. Signals TIMEOUT after

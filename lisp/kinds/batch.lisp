@@ -292,8 +292,7 @@ the reverse; HOST-NOT-FOUND if they go to hosts of another family."
                     :socket (channel-socket messenger) :octets moved
                     :message "expected messages to ~:[hosts and ports~;paths of local sockets~], ~
                               got number ~D to ~A"
-                    :arguments (list local-p index
-                                     (endpoint-text (block-address block) (block-port block)))))
+                    :arguments (list local-p index (block-text block))))
           (t (apply #'check-family (block-address block) wanted :send
                     :socket (channel-socket messenger) :octets moved
                     (batch-facts batch index (1+ index)))))))

@@ -51,10 +51,8 @@ holds for the look-up of HOST."
 (defun own-end-facts (own local remote)
   "The operation of what failed at OWN, an own end, which is in the block LOCAL, on the way to the
 one in REMOTE, and then the initargs that tell both."
-  (flet ((text (block)
-           (endpoint-text (block-address block) (block-port block))))
-    (list :bind :host (origin-host own) :port (origin-port own)
-                :local (text local) :remote (text remote))))
+  (list :bind :host (origin-host own) :port (origin-port own)
+              :local (block-text local) :remote (block-text remote)))
 
 (defun addresses-of-family (addresses family host operation)
   "Those of ADDRESSES, given as HOST, that are of FAMILY, a keyword or NIL for any; signals what
