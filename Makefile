@@ -81,7 +81,7 @@ library:
 
 PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel cl-usocket \
                  libcriterion-dev libffi-dev libnss-wrapper netbase curl dnsmasq-base socat wrk \
-                 cl-bordeaux-threads systemd haproxy
+                 cl-bordeaux-threads systemd haproxy openssl libssl-dev
 CHECK_PACKAGES = iproute2 clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
 DOCS_PACKAGES  = pandoc
 BENCH_PACKAGES = nodejs cl-hunchentoot
@@ -133,13 +133,13 @@ repl: writable deps
 
 ## test: every test: test-c, test-tsan, test-lisp
 test: writable deps
-	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite $(TSAN)
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite $(TSAN) $(CERTIFICATES)
 	@$(MAKE) -s --no-print-directory test-c
 	@$(MAKE) -s --no-print-directory test-tsan
 	@$(MAKE) -s --no-print-directory test-lisp
 
 ## test-c: the C suite
-test-c: build/libport.so build/test/suite
+test-c: build/libport.so build/test/suite $(CERTIFICATES)
 	@$(TEST_ENV) $(WATCHDOG) build/test/suite $(CRITERION)
 
 ## test-tsan: the programs of tests/tsan under the thread sanitizer
@@ -150,8 +150,13 @@ test-tsan: $(TSAN)
 	done
 
 ## test-lisp: the Lisp suite
-test-lisp: build/libport.so
+test-lisp: build/libport.so $(CERTIFICATES)
 	@$(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+
+# Those that the tests of TLS use, an authority's and others.
+CERTIFICATES = build/tls/authority.pem
+$(CERTIFICATES): tests/tls/certificates
+	@tests/tls/certificates build/tls
 
 # The Lisp suite on another Lisp, $(1), its command. An error may end that with the status 0, so the
 # last line of the suite is looked for.
@@ -162,7 +167,7 @@ OTHER_LISP = $(TEST_ENV) timeout -k 10 2400 $(1) 2>&1 | tee build/$@.log && \
 ## test-ecl: the Lisp suite on ECL, which is installed where it is missing
 test-ecl: writable deps
 	@tests/checks/packages $(ECL_PACKAGES)
-	@$(MAKE) -s --no-print-directory all
+	@$(MAKE) -s --no-print-directory all $(CERTIFICATES)
 	@$(call OTHER_LISP,$(ECL) --norc --eval '(setf *compile-verbose* nil *load-verbose* nil)' \
 	    --load tests/lisp/run.lisp)
 
@@ -170,7 +175,7 @@ test-ecl: writable deps
 ## test-clisp: the Lisp suite on CLISP, which is installed where it is missing
 test-clisp: writable deps
 	@tests/checks/packages $(CLISP_PACKAGES)
-	@$(MAKE) -s --no-print-directory all
+	@$(MAKE) -s --no-print-directory all $(CERTIFICATES)
 	@$(call OTHER_LISP,$(CLISP) -q -norc -E UTF-8 -x '(setf *compile-verbose* nil *load-verbose* nil)' \
 	    -x '(load "tests/lisp/run.lisp")')
 
@@ -207,7 +212,7 @@ FAULTY_LISP = PORT_LIBRARY="$(CURDIR)/build/faults/libport.so.1" $(TEST_ENV)
 test-faults: FAULT_SEED := $(FAULT_SEED)
 test-faults: deps
 	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite \
-	    build/faults/libport.so.1
+	    build/faults/libport.so.1 $(CERTIFICATES)
 	@echo "faults: seed $(FAULT_SEED)"
 	@$(WEATHER) $(TEST_ENV) $(WATCHDOG) build/test/suite $(CRITERION)
 	@PORT_TEST=faults. $(FAULTY_LISP) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp

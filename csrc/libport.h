@@ -173,6 +173,28 @@ enum {
     LPORT_OPTION_NONE = 2, /* LPORT_NEVER, or a text of length 0, is a value */
 };
 
+/* TLS: sides of a session, sources of trust, whom a context verifies, what lport_tls_text tells */
+enum {
+    LPORT_TLS_CLIENT = 1,
+    LPORT_TLS_SERVER = 2,
+    LPORT_TLS_SYSTEM = 0,
+    LPORT_TLS_FILE = 1,
+    LPORT_TLS_DIRECTORY = 2,
+    LPORT_TLS_VERIFY_NOBODY = 0,
+    LPORT_TLS_VERIFY_SERVER = 1,
+    LPORT_TLS_VERIFY_GIVEN = 2,
+    LPORT_TLS_VERIFY = 3,
+    LPORT_TLS_VERSION = 1,
+    LPORT_TLS_CIPHER = 2,
+    LPORT_TLS_PROTOCOL = 3,
+    LPORT_TLS_SERVER_NAME = 4,
+    LPORT_TLS_PROBLEM = 5,
+    LPORT_TLS_SUBJECT = 6,
+    LPORT_TLS_ISSUER = 7,
+    LPORT_TLS_VALID_UNTIL = 8,
+    LPORT_TLS_CERTIFICATE = 9,
+};
+
 /* Kinds of status. The table in status.c gives each its name, its text and the condition that a
  * Lisp signals for it; lport_kind_name and its neighbours read it. */
 enum {
@@ -213,7 +235,10 @@ enum {
     LPORT_END,           /* sequenced packets: the peer has closed, and everything was received */
     LPORT_PROXY_SYNTAX,  /* octets that are no header of the PROXY protocol */
     LPORT_PATH_TAKEN,    /* EADDRINUSE of a bind to a path that a file holds which is no socket */
-    LPORT_THREADS_EXHAUSTED, /* a thread of the library's own could not be made */
+    LPORT_THREADS_EXHAUSTED,    /* a thread of the library's own could not be made */
+    LPORT_CONNECTION_TRUNCATED, /* it ended before the peer had said that it would */
+    LPORT_TLS_FAILED,           /* no TLS with this peer: no common version, an alert, no TLS */
+    LPORT_CERTIFICATE_REFUSED,  /* the peer's certificate does not show that it is who it should */
     LPORT_KIND_END,
 };
 
@@ -709,6 +734,11 @@ LPORT_API int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_
  * waited for. Source: sendfile(2). */
 LPORT_API int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, size_t len);
 
+/* [nowait] True (1) if a receive on SOCKET finds octets without asking the system, which then does
+ * not tell that there is input: part of a record of TLS. The waits above know of them, a poller
+ * does not. */
+LPORT_API int64_t lport_socket_buffered(int64_t socket);
+
 /* ---- poller: readiness of many sockets ---------------------------------------------------------
  *
  * A poller is a socket of the table (lport_socket_close closes it and wakes whoever waits in it;
@@ -915,6 +945,104 @@ LPORT_API int64_t lport_dial_attempt_own(int64_t dial, int32_t index, uint8_t *l
 
 /* [nowait] Closes DIAL: attempts that go on are closed, a query is abandoned. 0. */
 LPORT_API int64_t lport_dial_close(int64_t dial);
+
+/* ---- tls: TLS 1.2 and 1.3 on connections
+ * ---------------------------------------------------------
+ *
+ * A context says whom its sessions trust and who they are; a session is TLS on one connection, from
+ * lport_tls_start until that is closed. In between the handshake is driven by lport_tls_step, and
+ * after it octets are moved by lport_socket_receive, lport_socket_send and their neighbours, whose
+ * entries hold with these additions:
+ *
+ * - lport_socket_send returns octets that have been taken; some may be held in the process still.
+ *   With LEN 0 it hands them on: 0, once nothing is held, or LPORT_WOULD_BLOCK: wait for
+ *   LPORT_OUTPUT and call it again.
+ * - lport_socket_shutdown of LPORT_OUTPUT tells the peer of the end (close_notify), and may return
+ *   LPORT_WOULD_BLOCK: the same. A plain close tells nothing.
+ * - lport_socket_receive: 0 is the end that the peer has told of; LPORT_CONNECTION_TRUNCATED: the
+ *   connection ended without. LPORT_TLS_FAILED: what came is no TLS, or an alert. LPORT_PATIENT is
+ *   ignored. What is ready for LPORT_INPUT may turn out to be nothing for the user:
+ *   LPORT_WOULD_BLOCK.
+ * - Before the handshake is done: LPORT_NOT_CONNECTED.
+ *
+ * What has failed is returned by every later call; a problem's text tells more. OpenSSL 3, its
+ * libssl.so.3, is loaded by the first context: LPORT_NOT_SUPPORTED: it is not to be had. Source:
+ * RFC 8446, RFC 5246; SSL_read(3ssl), SSL_write(3ssl), SSL_get_error(3ssl). */
+
+/* [nowait] A context that trusts nobody, has no certificate and verifies nobody; a positive
+ * integer, to be closed. LPORT_NOT_SUPPORTED: see above. LPORT_MEMORY_EXHAUSTED. */
+LPORT_API int64_t lport_tls_context_open(void);
+
+/* [nowait] Closes CONTEXT; sessions that were started with it go on. 0. LPORT_CLOSED: it names
+ * none; so do the functions below. */
+LPORT_API int64_t lport_tls_context_close(int64_t context);
+
+/* The functions that change CONTEXT: not while another thread starts a session of it. They return
+ * 0; LPORT_INVALID: a path that is empty, too long or has a zero octet in it, or another argument
+ * outside what is said; LPORT_OTHER, LPORT_PERMISSION_DENIED and their kin, with the system's
+ * number: a file could not be read; LPORT_TLS_FAILED: what is in it will not do, and
+ * lport_tls_context_problem says why. Files are read during the call. */
+
+/* [nowait] Trusts, besides those it does, who is certified by SOURCE: LPORT_TLS_SYSTEM, the
+ * authorities that this system trusts, without a path; LPORT_TLS_FILE, those in the file at PATH,
+ * PEM; LPORT_TLS_DIRECTORY, those in the directory at PATH, as openssl-rehash(1) makes it. Source:
+ * SSL_CTX_load_verify_locations(3ssl). */
+LPORT_API int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *path,
+                                          size_t len);
+
+/* [nowait] Sessions show the certificate chain in the file at CHAIN, the own one first, whose
+ * private key is in the file at KEY; both PEM, and they may be one file. A key that needs a
+ * passphrase is LPORT_TLS_FAILED: nobody is asked for it. Source:
+ * SSL_CTX_use_certificate_chain_file(3ssl). */
+LPORT_API int64_t lport_tls_context_identity(int64_t context, const char *chain, size_t chain_len,
+                                             const char *key, size_t key_len);
+
+/* [nowait] Whose certificate has to be good: MODE is LPORT_TLS_VERIFY_NOBODY;
+ * LPORT_TLS_VERIFY_SERVER, that of a server, as it is where nothing is said; at a server also that
+ * of a client which shows one, LPORT_TLS_VERIFY_GIVEN; LPORT_TLS_VERIFY: and it has to show one.
+ * Source: SSL_set_verify(3ssl). */
+LPORT_API int64_t lport_tls_context_verify(int64_t context, int32_t mode);
+
+/* [nowait] Versions from TLS 1.LOWEST to TLS 1.HIGHEST, 2 or 3 each; both, if nothing is said. */
+LPORT_API int64_t lport_tls_context_versions(int64_t context, int32_t lowest, int32_t highest);
+
+/* [nowait] The protocols above TLS that sessions speak, the best first: NAMES with commas in
+ * between ("h2,http/1.1"), 254 octets at the most; none where LEN is 0. A server takes the first
+ * of its own that the client has; where it has none of them the handshake fails. Source:
+ * RFC 7301. */
+LPORT_API int64_t lport_tls_context_protocols(int64_t context, const char *names, size_t len);
+
+/* [nowait] What OpenSSL said when a change of CONTEXT was LPORT_TLS_FAILED last, into TEXT; its
+ * length. */
+LPORT_API int64_t lport_tls_context_problem(int64_t context, char *text, size_t cap);
+
+/* [nowait] Puts a session of CONTEXT on SOCKET, a connected stream socket; nothing is sent yet.
+ * SIDE is LPORT_TLS_CLIENT or LPORT_TLS_SERVER. NAME, at a client, is whom it expects: a host's
+ * name, which the server is told, or an address, which is not told; a server's certificate that is
+ * verified has to be for it. With LEN 0 it may be for anybody. EARLY: octets that have been
+ * received of SOCKET and are the beginning of TLS. 0, and SOCKET has TLS for good. LPORT_INVALID:
+ * it has already, NAME has a zero octet in it or is longer than 255, or SIDE is none.
+ * LPORT_ADDRESS_SYNTAX: NAME is none. LPORT_CLOSED: SOCKET or CONTEXT. LPORT_NOT_SUPPORTED: SOCKET
+ * is of messages. LPORT_NOT_CONNECTED: a listener. LPORT_MEMORY_EXHAUSTED. Source:
+ * SSL_set1_host(3ssl), RFC 6066 3. */
+LPORT_API int64_t lport_tls_start(int64_t socket, int64_t context, int32_t side, const char *name,
+                                  size_t len, const uint8_t *early, size_t early_len);
+
+/* [nowait] Goes on with the handshake of SOCKET as far as that can be done now. 0: it is done;
+ * LPORT_INPUT or LPORT_OUTPUT: wait for that and step again. LPORT_CERTIFICATE_REFUSED;
+ * LPORT_TLS_FAILED; LPORT_CONNECTION_TRUNCATED: the peer has left; LPORT_CONNECTION_RESET and its
+ * kin; LPORT_NOT_CONNECTED: SOCKET has no TLS. Source: SSL_do_handshake(3ssl). */
+LPORT_API int64_t lport_tls_step(int64_t socket);
+
+/* [nowait] What is known of the session of SOCKET, into TEXT; its length, 0 where there is nothing
+ * to tell. WHAT is LPORT_TLS_VERSION ("TLSv1.3"); LPORT_TLS_CIPHER ("TLS_AES_256_GCM_SHA384");
+ * LPORT_TLS_PROTOCOL, the protocol above that was agreed on; LPORT_TLS_SERVER_NAME, the name that
+ * the client asked for; LPORT_TLS_PROBLEM, why it failed ("certificate has expired"); and of the
+ * peer's certificate LPORT_TLS_SUBJECT and LPORT_TLS_ISSUER (RFC 2253), LPORT_TLS_VALID_UNTIL
+ * ("2027-01-31T12:00:00Z"), and LPORT_TLS_CERTIFICATE, which is no text but octets, its DER; where
+ * CAP is less than its length nothing is written of that. LPORT_NOT_CONNECTED: SOCKET has no
+ * TLS. */
+LPORT_API int64_t lport_tls_text(int64_t socket, int32_t what, char *text, size_t cap);
 
 #ifdef __cplusplus
 }

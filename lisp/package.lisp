@@ -54,7 +54,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-activation-name #:lport-activation-forget
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
-   #:lport-socket-send-file
+   #:lport-socket-send-file #:lport-socket-buffered
    #:lport-text-find-line #:lport-text-last-line #:lport-text-measure-line
    #:lport-text-from-utf8
    #:lport-text-from-latin1 #:lport-text-from-ascii
@@ -71,6 +71,11 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-dial-open #:lport-dial-open-addresses #:lport-dial-set #:lport-dial-step
    #:lport-dial-wait #:lport-dial-count #:lport-dial-attempt #:lport-dial-attempt-own
    #:lport-dial-close
+   ;; tls
+   #:lport-tls-context-open #:lport-tls-context-close #:lport-tls-context-trust
+   #:lport-tls-context-identity #:lport-tls-context-verify #:lport-tls-context-versions
+   #:lport-tls-context-protocols #:lport-tls-context-problem
+   #:lport-tls-start #:lport-tls-step #:lport-tls-text
    ;; constants
    #:+lport-abi+ #:+lport-never+ #:+lport-address-size+ #:+lport-text-size+ #:+lport-setting-size+
    #:+lport-text-scale+
@@ -92,7 +97,15 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-descriptors-exhausted+ #:+lport-backlog-full+ #:+lport-end+
    #:+lport-option-writable+ #:+lport-option-none+ #:+lport-invalid+ #:+lport-not-supported+
    #:+lport-address-syntax+ #:+lport-address-not-available+ #:+lport-address-in-use+
-   #:+lport-service-not-found+))
+   #:+lport-service-not-found+
+   #:+lport-tls-failed+ #:+lport-certificate-refused+
+   #:+lport-tls-client+ #:+lport-tls-server+
+   #:+lport-tls-system+ #:+lport-tls-file+ #:+lport-tls-directory+
+   #:+lport-tls-verify-nobody+ #:+lport-tls-verify-server+ #:+lport-tls-verify-given+
+   #:+lport-tls-verify+
+   #:+lport-tls-version+ #:+lport-tls-cipher+ #:+lport-tls-protocol+ #:+lport-tls-server-name+
+   #:+lport-tls-problem+ #:+lport-tls-subject+ #:+lport-tls-issuer+ #:+lport-tls-valid-until+
+   #:+lport-tls-certificate+))
 
 (defpackage :port
   (:documentation "Sockets for Common Lisp: connected sockets are streams, failures are conditions
@@ -144,6 +157,9 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; octets
   (:export #:read-octets #:read-some #:peek-octets #:read-line-octets #:write-octets
            #:buffered-octets #:send-file #:relay)
+  ;; TLS
+  (:export #:open-tls-socket #:start-tls #:tls-context #:tls-context-p #:make-tls-context
+           #:tls-info #:tls-peer-certificate)
   ;; many sockets at once
   (:export #:poller #:make-poller #:poller-add #:poller-modify #:poller-remove #:poller-wait
            #:poller-wake #:wait-for-input)
@@ -173,7 +189,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:timeout #:timeout-time #:login #:net-path
            #:socket-closed
            #:connection-lost #:connection-reset #:connection-aborted #:connection-truncated
-           #:proxy-error
+           #:tls-error #:certificate-error #:proxy-error
            #:connect-error #:connection-refused #:host-unreachable #:network-unreachable
            #:connect-denied #:connect-timed-out #:path-not-found
            #:address-error #:address-in-use #:address-not-available #:permission-denied

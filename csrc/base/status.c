@@ -82,6 +82,11 @@ static const struct kind kinds[LPORT_KIND_END] = {
     [LPORT_PATH_TAKEN] = {"path-taken", "address-in-use", "a file that is no socket is there"},
     [LPORT_THREADS_EXHAUSTED] = {"threads-exhausted", "resource-exhausted",
                                  "no thread could be made"},
+    [LPORT_CONNECTION_TRUNCATED] = {"connection-truncated", "connection-truncated",
+                                    "connection ended early"},
+    [LPORT_TLS_FAILED] = {"tls-failed", "tls-error", "TLS failed"},
+    [LPORT_CERTIFICATE_REFUSED] = {"certificate-refused", "certificate-error",
+                                   "certificate refused"},
 };
 
 /* ---- numbers of the system ------------------------------------------------------------------- */

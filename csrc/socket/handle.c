@@ -71,6 +71,7 @@ int64_t lport_handle_publish(struct lport_slot *slot, int fd, int32_t family, in
     pthread_mutex_unlock(&slot->lock);
     slot->owner = NULL;
     slot->retire = NULL;
+    atomic_store(&slot->transport, NULL);
     atomic_store(&slot->flags, 0);
     atomic_store(&slot->broken, 0);
     atomic_fetch_add(&open_count, 1);
@@ -148,6 +149,11 @@ bool lport_handle_has(int fd) {
     return found;
 }
 
+bool lport_handle_attach(struct lport_slot *slot, struct lport_transport *transport) {
+    struct lport_transport *none = NULL;
+    return atomic_compare_exchange_strong(&slot->transport, &none, transport);
+}
+
 bool lport_handle_is_closing(struct lport_slot *slot) {
     return (atomic_load(&slot->state) & CLOSING) != 0;
 }
@@ -187,6 +193,13 @@ static void prepare_close(struct lport_slot *slot) {
     }
 }
 
+static void free_transport(struct lport_slot *slot) {
+    struct lport_transport *transport = atomic_exchange(&slot->transport, NULL);
+    if (transport != NULL) {
+        transport->calls->free(transport);
+    }
+}
+
 /* Closes the descriptor of SLOT, which nobody uses any more, and frees the slot. */
 static void close_slot(struct lport_slot *slot) {
     prepare_close(slot);
@@ -194,6 +207,7 @@ static void close_slot(struct lport_slot *slot) {
     if (slot->retire != NULL) {
         slot->retire(slot);
     }
+    free_transport(slot);
     lport_os.close(slot->fd); /* EINTR too means closed on Linux: never twice */
     uint64_t generation = (generation_of(atomic_load(&slot->state)) + 1) & UINT32_MAX;
     atomic_store(&slot->state, (generation == 0 ? 1 : generation) << 32 | CLOSING);
@@ -234,12 +248,20 @@ static void forget_other_threads(struct lport_slot *slot) {
     }
 }
 
+static void tell_transport_of_fork(struct lport_slot *slot) {
+    struct lport_transport *transport = lport_handle_transport(slot);
+    if (transport != NULL) {
+        transport->calls->forked(transport);
+    }
+}
+
 static void after_fork_in_child(void) {
     lport_handle_process++;
     pthread_mutex_init(&slots.lock, NULL);
     for (uint32_t index = 0; index < slots.used; index++) {
         pthread_mutex_init(&slot_at(index)->lock, NULL);
         slot_at(index)->waiters = NULL;
+        tell_transport_of_fork(slot_at(index));
     }
     for (uint32_t index = 0; index < slots.used; index++) {
         forget_other_threads(slot_at(index));

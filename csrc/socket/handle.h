@@ -9,6 +9,7 @@
 #include "address/address.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "transport.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -51,9 +52,10 @@ struct lport_slot {
     pthread_mutex_t lock;       /* guards waiters and watches */
     struct lport_waiter *waiters;
     struct lport_watch *watches;
-    void *owner;                             /* what RETIRE frees, or NULL */
-    void (*retire)(struct lport_slot *slot); /* or NULL: called by the last one to leave */
-    struct lport_made_path *made_path;       /* or NULL */
+    void *owner;                               /* what RETIRE frees, or NULL */
+    void (*retire)(struct lport_slot *slot);   /* or NULL: called by the last one to leave */
+    struct lport_made_path *made_path;         /* or NULL */
+    struct lport_transport *_Atomic transport; /* or NULL */
 };
 
 enum {
@@ -86,6 +88,15 @@ void lport_handle_leave(struct lport_slot *slot);
 /* [nowait] True if FD is the descriptor of a socket here, one that is just being closed included.
  */
 bool lport_handle_has(int fd);
+
+/* [nowait] Makes TRANSPORT that of SLOT, a connection that the caller has entered: true unless it
+ * has one. */
+bool lport_handle_attach(struct lport_slot *slot, struct lport_transport *transport);
+
+/* The transport of SLOT, which the caller has entered, or NULL. */
+static inline struct lport_transport *lport_handle_transport(struct lport_slot *slot) {
+    return atomic_load_explicit(&slot->transport, memory_order_acquire);
+}
 
 /* True once the slot, which the caller has entered, is being closed. */
 bool lport_handle_is_closing(struct lport_slot *slot);

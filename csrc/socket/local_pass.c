@@ -81,6 +81,11 @@ static size_t put_descriptors(union control *control, const int64_t *descriptors
     return CMSG_SPACE(size);
 }
 
+/* Octets that go past a transport would be none of its own. */
+static int64_t forbidden_by_transport(struct lport_slot *slot) {
+    return lport_handle_transport(slot) != NULL ? lport_status_make(LPORT_NOT_SUPPORTED) : 0;
+}
+
 static int64_t send_with(struct lport_slot *slot, int fd, const uint8_t *octets, size_t len,
                          const int64_t *descriptors, int32_t count) {
     union control control;
@@ -112,6 +117,7 @@ int64_t lport_local_send(int64_t socket, const uint8_t *octets, size_t len,
     }
     int64_t result = slot->kind == LPORT_STREAM && len == 0 ? lport_status_make(LPORT_INVALID)
                                                             : lport_transfer_forbidden(slot);
+    result = result == 0 ? forbidden_by_transport(slot) : result;
     if (result == 0) {
         result = send_with(slot, (int)fd, octets, len, descriptors, count);
     }
@@ -218,6 +224,7 @@ int64_t lport_local_receive(int64_t socket, uint8_t *octets, size_t len, int64_t
     }
     int64_t result = slot->kind == LPORT_STREAM && len == 0 ? lport_status_make(LPORT_INVALID) : 0;
     result = result == 0 ? lport_transfer_ended(slot) : result;
+    result = result == 0 ? forbidden_by_transport(slot) : result;
     if (result == 0) {
         struct parcel parcel = {
             .octets = octets, .len = len, .descriptors = descriptors, .max = max};

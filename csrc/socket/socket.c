@@ -360,6 +360,30 @@ static int how_of(int32_t direction) {
     return how[direction];
 }
 
+/* ENOTCONN: reset or shut down before, so it is as it should be. */
+static int64_t shut_down_descriptor(int fd, int32_t direction) {
+    return lport_os.shutdown(fd, how_of(direction)) < 0 && errno != ENOTCONN
+               ? lport_status_from_errno(LPORT_IN_GENERAL, errno)
+               : 0;
+}
+
+/* The end of output is the transport's, where there is one: it may have to answer its peer still.
+ */
+static int64_t shut_down(struct lport_slot *slot, int fd, int32_t direction) {
+    struct lport_transport *transport = lport_handle_transport(slot);
+    if ((atomic_load(&slot->flags) & LPORT_STATE_LISTENING) != 0) {
+        return lport_status_make(LPORT_NOT_CONNECTED);
+    }
+    int64_t status = 0;
+    if (transport != NULL && (direction & LPORT_OUTPUT) != 0) {
+        status = transport->calls->end(transport, slot, fd);
+    }
+    if (status == 0 && (transport == NULL || direction != LPORT_OUTPUT)) {
+        status = shut_down_descriptor(fd, direction);
+    }
+    return status;
+}
+
 int64_t lport_socket_shutdown(int64_t socket, int32_t direction) {
     struct lport_slot *slot;
     if (direction < LPORT_INPUT || direction > (LPORT_INPUT | LPORT_OUTPUT)) {
@@ -369,14 +393,10 @@ int64_t lport_socket_shutdown(int64_t socket, int32_t direction) {
     if (fd < 0) {
         return fd;
     }
-    int64_t status = 0;
     uint32_t marks = ((direction & LPORT_INPUT) != 0 ? LPORT_STATE_INPUT_SHUT : 0) |
                      ((direction & LPORT_OUTPUT) != 0 ? LPORT_STATE_OUTPUT_SHUT : 0);
-    if ((atomic_load(&slot->flags) & LPORT_STATE_LISTENING) != 0) {
-        status = lport_status_make(LPORT_NOT_CONNECTED);
-    } else if (lport_os.shutdown((int)fd, how_of(direction)) < 0 && errno != ENOTCONN) {
-        status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
-    } else { /* ENOTCONN: reset or shut down before, so it is as it should be */
+    int64_t status = shut_down(slot, (int)fd, direction);
+    if (status == 0) {
         atomic_fetch_or(&slot->flags, marks);
     }
     lport_handle_leave(slot);

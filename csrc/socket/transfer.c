@@ -64,6 +64,18 @@ static int64_t receive_from(struct lport_slot *slot, int fd, uint8_t *octets, si
     return broken != 0 ? broken : lport_transfer_note_broken(slot, status);
 }
 
+int64_t lport_transfer_receive(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                               int32_t flags) {
+    int64_t result = receive_from(slot, fd, octets, len, flags);
+    return lport_transfer_again(slot, result) ? receive_from(slot, fd, octets, len, flags) : result;
+}
+
+/* What is received through a transport comes from it alone, which does not wait. */
+static int64_t receive_through(struct lport_transport *transport, struct lport_slot *slot, int fd,
+                               uint8_t *octets, size_t len, int32_t flags) {
+    return transport->calls->receive(transport, slot, fd, octets, len, (flags & LPORT_PEEK) != 0);
+}
+
 int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_t flags) {
     struct lport_slot *slot;
     int64_t result = 0;
@@ -75,10 +87,9 @@ int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_
     if ((not_now & LPORT_SLOT_JOINED) != 0) {
         result = lport_status_make(LPORT_NOT_SUPPORTED); /* what would come is several messages */
     } else if (len > 0 && not_now == 0) {
-        result = receive_from(slot, (int)fd, octets, len, flags);
-        if (lport_transfer_again(slot, result)) {
-            result = receive_from(slot, (int)fd, octets, len, flags);
-        }
+        struct lport_transport *transport = lport_handle_transport(slot);
+        result = transport == NULL ? lport_transfer_receive(slot, (int)fd, octets, len, flags)
+                                   : receive_through(transport, slot, (int)fd, octets, len, flags);
     }
     lport_handle_leave(slot);
     return result;
@@ -123,18 +134,48 @@ int64_t lport_transfer_sent(struct lport_slot *slot, ssize_t count) {
     return count >= 0 ? count : lport_transfer_note_broken(slot, failure_of(slot, errno));
 }
 
+int64_t lport_socket_buffered(int64_t socket) {
+    struct lport_slot *slot;
+    int64_t entered = lport_handle_enter(socket, &slot);
+    if (entered < 0) {
+        return entered;
+    }
+    struct lport_transport *transport = lport_handle_transport(slot);
+    bool ready = transport != NULL && atomic_load(&transport->ready);
+    lport_handle_leave(slot);
+    return ready;
+}
+
 int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
     struct lport_slot *slot;
     int64_t fd = lport_handle_enter(socket, &slot);
     if (fd < 0) {
         return fd;
     }
-    int64_t result = lport_transfer_forbidden(slot);
-    if (result == 0 && (len > 0 || slot->kind != LPORT_STREAM)) {
+    struct lport_transport *transport = lport_handle_transport(slot);
+    /* What a transport holds was taken before anything forbade to send. */
+    int64_t result = transport != NULL && len == 0 ? 0 : lport_transfer_forbidden(slot);
+    if (result == 0 && transport != NULL) {
+        result = transport->calls->send(transport, slot, (int)fd, octets, len);
+    } else if (result == 0 && (len > 0 || slot->kind != LPORT_STREAM)) {
         result = lport_transfer_sent(slot, lport_transfer_send((int)fd, octets, len));
     }
     lport_handle_leave(slot);
     return result;
+}
+
+/* Sends through TRANSPORT the octets at A, and those at B behind them. */
+static int64_t send2_through(struct lport_transport *transport, struct lport_slot *slot, int fd,
+                             const struct iovec *a, const struct iovec *b) {
+    int64_t first = transport->calls->send(transport, slot, fd, a->iov_base, a->iov_len);
+    if (first < 0 || (size_t)first < a->iov_len || b->iov_len == 0) {
+        return first;
+    }
+    int64_t second = transport->calls->send(transport, slot, fd, b->iov_base, b->iov_len);
+    if (second < 0) {
+        return first > 0 ? first : second;
+    }
+    return first + second;
 }
 
 int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len, const uint8_t *b,
@@ -147,8 +188,11 @@ int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_len, const
     if (fd < 0) {
         return fd;
     }
+    struct lport_transport *transport = lport_handle_transport(slot);
     int64_t result = lport_transfer_forbidden(slot);
-    if (result == 0 && (a_len > 0 || b_len > 0 || slot->kind != LPORT_STREAM)) {
+    if (result == 0 && transport != NULL) {
+        result = send2_through(transport, slot, (int)fd, &pieces[0], &pieces[1]);
+    } else if (result == 0 && (a_len > 0 || b_len > 0 || slot->kind != LPORT_STREAM)) {
         result = lport_transfer_sent(slot, lport_transfer_send_message((int)fd, &message));
     }
     lport_handle_leave(slot);

@@ -30,6 +30,10 @@ int64_t lport_transfer_ended(struct lport_slot *slot);
 /* What forbids to send on SLOT: a status, or 0. */
 int64_t lport_transfer_forbidden(struct lport_slot *slot);
 
+/* What lport_socket_receive does on FD, the descriptor of SLOT, past a transport. */
+int64_t lport_transfer_receive(struct lport_slot *slot, int fd, uint8_t *octets, size_t len,
+                               int32_t flags);
+
 /* send(2) and sendmsg(2) on FD, which neither block nor raise a signal, made again where one
  * interrupts them. */
 ssize_t lport_transfer_send(int fd, const void *octets, size_t len);

@@ -21,17 +21,20 @@ enum {
     PIECE = 1 << 15,   /* octets that are read at once where they are read */
 };
 
-/* As sendfile, with pread(2) and send(2). */
-static ssize_t read_and_send(int fd, int file, off_t offset, size_t len) {
-    uint8_t octets[PIECE];
+/* pread(2) into OCTETS, with room for PIECE. */
+static ssize_t read_piece(int file, uint8_t *octets, off_t offset, size_t len) {
     ssize_t count;
     do {
         count = lport_os.pread(file, octets, len < PIECE ? len : PIECE, offset);
     } while (count < 0 && errno == EINTR);
-    if (count <= 0) {
-        return count;
-    }
-    return lport_transfer_send(fd, octets, (size_t)count);
+    return count;
+}
+
+/* As sendfile, with pread(2) and send(2). */
+static ssize_t read_and_send(int fd, int file, off_t offset, size_t len) {
+    uint8_t octets[PIECE];
+    ssize_t count = read_piece(file, octets, offset, len);
+    return count <= 0 ? count : lport_transfer_send(fd, octets, (size_t)count);
 }
 
 #ifdef __linux__
@@ -74,13 +77,17 @@ static ssize_t send_piece(int fd, int file, off_t offset, size_t len) {
 }
 #endif
 
-/* As send_piece, and what the system says of the file is put as the header does: an OFFSET that no
- * file can have is past its end, and what has no offsets, such as a pipe, is none of those files.
- * LEN ends where offsets do, as the system insists. */
-static ssize_t send_some(int fd, int file, int64_t offset, size_t len) {
+/* LEN, or less: a call is not to be longer than LONGEST, and ends where offsets do, as the system
+ * insists. */
+static size_t length_at(int64_t offset, size_t len) {
     uint64_t most = (uint64_t)INT64_MAX - (uint64_t)offset;
     most = most < LONGEST ? most : LONGEST;
-    ssize_t count = send_piece(fd, file, (off_t)offset, len < most ? len : (size_t)most);
+    return len < most ? len : (size_t)most;
+}
+
+/* COUNT, with what the system says of the file put as the header does: an offset that no file can
+ * have is past its end, and what has no offsets, such as a pipe, is none of those files. */
+static ssize_t of_file(ssize_t count) {
     if (count < 0 && errno == EOVERFLOW) {
         return 0;
     }
@@ -88,6 +95,22 @@ static ssize_t send_some(int fd, int file, int64_t offset, size_t len) {
         errno = EINVAL;
     }
     return count;
+}
+
+/* What a call says that gave COUNT of SLOT; the number may be the file's. */
+static int64_t file_sent(struct lport_slot *slot, ssize_t count) {
+    return count >= 0 ? count
+                      : lport_transfer_note_broken(
+                            slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
+}
+
+/* A transport has to see the octets. */
+static int64_t send_through(struct lport_transport *transport, struct lport_slot *slot, int fd,
+                            int file, int64_t offset, size_t len) {
+    uint8_t octets[PIECE];
+    ssize_t count = of_file(read_piece(file, octets, (off_t)offset, length_at(offset, len)));
+    return count <= 0 ? file_sent(slot, count)
+                      : transport->calls->send(transport, slot, fd, octets, (size_t)count);
 }
 
 int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, size_t len) {
@@ -102,11 +125,13 @@ int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, siz
     int64_t result = slot->kind == LPORT_STREAM ? lport_transfer_forbidden(slot)
                                                 : lport_status_make(LPORT_NOT_SUPPORTED);
     if (result == 0 && len > 0) {
-        lport_patience_end(slot, (int)fd);
-        result = send_some((int)fd, file, offset, len);
-        if (result < 0) { /* the number may be the file's */
-            result =
-                lport_transfer_note_broken(slot, lport_status_from_errno(LPORT_IN_TRANSFER, errno));
+        struct lport_transport *transport = lport_handle_transport(slot);
+        if (transport != NULL) {
+            result = send_through(transport, slot, (int)fd, file, offset, len);
+        } else {
+            lport_patience_end(slot, (int)fd);
+            len = length_at(offset, len);
+            result = file_sent(slot, of_file(send_piece((int)fd, file, (off_t)offset, len)));
         }
     }
     lport_handle_leave(slot);

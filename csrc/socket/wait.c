@@ -200,6 +200,14 @@ struct waits {
     int count;
 };
 
+/* True if WAITER is for input, and the transport of its slot has some that the system does not know
+ * of. */
+static bool has_input(const struct lport_waiter *waiter) {
+    struct lport_transport *transport = lport_handle_transport(waiter->slot);
+    return (waiter->interest & LPORT_INPUT) != 0 && transport != NULL &&
+           atomic_load(&transport->ready);
+}
+
 /* True if one of WAITS that has no eventfd has been woken; its place in FDS says so then. */
 static bool note_woken(const struct waits *waits, struct pollfd *fds) {
     bool woken = false;
@@ -261,7 +269,8 @@ static int64_t outcome(const struct waits *waits, const struct pollfd *fds) {
     bool woken = false;
     for (int i = waits->count - 1; i >= 0; i--) {
         bits = bits * LPORT_SECOND_WAIT +
-               ready_bits(fds[2 * i + 1].revents, waits->waiters[i]->interest);
+               (ready_bits(fds[2 * i + 1].revents, waits->waiters[i]->interest) |
+                (has_input(waits->waiters[i]) ? LPORT_INPUT : 0));
         woken = woken || fds[2 * i].revents != 0;
     }
     if (woken) {
@@ -278,6 +287,7 @@ static int64_t poll_waits(const struct waits *waits, int64_t deadline, int32_t i
     }
     for (;;) {
         struct pollfd fds[2 * MOST_WAITS];
+        bool there = false;
         for (int i = 0; i < waits->count; i++) {
             const struct lport_waiter *waiter = waits->waiters[i];
             /* A wait for nothing is for its wake alone: a hangup of the socket would end it at
@@ -286,15 +296,16 @@ static int64_t poll_waits(const struct waits *waits, int64_t deadline, int32_t i
                 .fd = waiter->interest == 0 ? -1 : waiter->slot->fd,
                 .events = poll_events(waiter->interest),
             };
+            there = there || has_input(waiter);
         }
         if (any_closing(waits)) {
             return lport_status_make(LPORT_CLOSED);
         }
-        int ready = poll_with(waits, fds, 2 * (nfds_t)waits->count, deadline);
-        if (ready == 0) {
+        int ready = poll_with(waits, fds, 2 * (nfds_t)waits->count, there ? 0 : deadline);
+        if (ready == 0 && !there) {
             return lport_status_make(LPORT_TIMED_OUT);
         }
-        if (ready > 0) {
+        if (ready >= 0) {
             return outcome(waits, fds);
         }
         if (errno != EINTR || interruptible != 0) {

@@ -92,6 +92,12 @@ one that has all it needs in what arrived before.")
    "The system aborted the connection (ECONNABORTED).")
   (connection-truncated (connection-lost)
    "The peer's data ended where its protocol does not allow it.")
+  (tls-error (network)
+   "The other side and this one have no TLS in common, or what comes is none, or not what was sent.
+It stays so: every later operation signals this again.")
+  (certificate-error (tls-error)
+   "The other side has shown a certificate that does not prove that it is who it should be: of
+another name, expired, or certified by nobody who is trusted. The report says which.")
   (proxy-error (network)
    "A connection that should have begun with a header of the PROXY protocol did not, or not in time.
 It is closed; whoever accepts goes on. NETWORK-CODE says what came instead: :PROXY-SYNTAX for other

@@ -119,7 +119,8 @@ deadline, which can change while the call is blocked."
 
 (defun fail-on (channel status operation &rest facts &key (octets 0) &allow-other-keys)
   "Signal the condition for STATUS of OPERATION on CHANNEL, with FACTS in it."
-  (apply #'fail status operation :socket (channel-socket channel) :octets octets facts))
+  (apply #'fail status operation :socket (channel-socket channel) :octets octets
+         (append facts (tls-facts channel status))))
 
 (defun facts-of (facts)
   "The plist FACTS, or the one that it makes: nobody has to know what only a failure tells."

@@ -164,6 +164,7 @@ has to have them."
                         (b-len :size))
   ("lport_socket_send_file" :nowait result (socket handle) (file :int32) (offset :int64)
                             (len :size))
+  ("lport_socket_buffered" :nowait result (socket handle))
   ;; poller
   ("lport_poller_open" :nowait result (backend :int32))
   ("lport_poller_add" :nowait result (poller handle) (socket handle) (interest :int32))
@@ -209,7 +210,22 @@ has to have them."
   ("lport_dial_count" :nowait result (dial handle))
   ("lport_dial_attempt" :nowait result (dial handle) (index :int32) (address :pointer))
   ("lport_dial_attempt_own" :nowait result (dial handle) (index :int32) (local :pointer))
-  ("lport_dial_close" :nowait result (dial handle)))
+  ("lport_dial_close" :nowait result (dial handle))
+  ;; tls
+  ("lport_tls_context_open" :nowait result)
+  ("lport_tls_context_close" :nowait result (context handle))
+  ("lport_tls_context_trust" :nowait result (context handle) (source :int32) (path :pointer)
+                             (len :size))
+  ("lport_tls_context_identity" :nowait result (context handle) (chain :pointer) (chain-len :size)
+                                (key :pointer) (key-len :size))
+  ("lport_tls_context_verify" :nowait result (context handle) (mode :int32))
+  ("lport_tls_context_versions" :nowait result (context handle) (lowest :int32) (highest :int32))
+  ("lport_tls_context_protocols" :nowait result (context handle) (names :pointer) (len :size))
+  ("lport_tls_context_problem" :nowait result (context handle) (text :pointer) (cap :size))
+  ("lport_tls_start" :nowait result (socket handle) (context handle) (side :int32) (name :pointer)
+                     (len :size) (early :pointer) (early-len :size))
+  ("lport_tls_step" :nowait result (socket handle))
+  ("lport_tls_text" :nowait result (socket handle) (what :int32) (text :pointer) (cap :size)))
 
 (defun library-version ()
   "The version of the C library in use, a string such as \"0.1.0\"."

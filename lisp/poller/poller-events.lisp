@@ -86,6 +86,25 @@ told of."
   (when (channel-expecting channel)
     (setf (channel-expecting channel) nil)))
 
+(declaim (inline true-bits))
+(defun true-bits (entry bits)
+  "BITS of an event of ENTRY, as they are for the user."
+  (declare (type (unsigned-byte 5) bits))
+  (let ((channel (entry-channel entry)))
+    (if (and (logtest +lport-input+ bits)
+             (typep channel 'connection)
+             (connection-secure channel))
+        (secure-bits entry bits)
+        bits)))
+
+(defun secure-bits (entry bits)
+  "As TRUE-BITS, of one that has TLS: to look takes what has come out of the system."
+  (declare (type (unsigned-byte 5) bits))
+  (let ((channel (entry-channel entry)))
+    (cond ((vain-p channel) (logandc2 bits +lport-input+))
+          (t (call-nowait (note-entry entry))
+             bits))))
+
 (defun add-system-events (set batch found)
   "The FOUND events in the numbers of BATCH, but for those of sockets that have left SET."
   (declare (type poll-set set) (type event-batch batch) (type index found))
@@ -94,7 +113,9 @@ told of."
           do (let ((entry (entry-among entries (aref numbers index))))
                (when entry
                  (note-arrival (entry-channel entry))
-                 (add-event batch entry (logand 31 (aref numbers (1+ index)))))))))
+                 (let ((bits (true-bits entry (logand 31 (aref numbers (1+ index))))))
+                   (unless (zerop bits)
+                     (add-event batch entry bits))))))))
 
 (defun reported-p (batch entry)
   "True if ENTRY has an event in BATCH; it is at the place that the entry tells."

@@ -149,7 +149,7 @@ thread may still report it. Source: epoll_ctl(2)."
       t)))
 
 (defun input-buffered-p (channel)
-  (and (typep channel 'connection) (plusp (buffered-input channel))))
+  (and (typep channel 'connection) (has-input-p channel)))
 
 (defun note-if-buffered (channel)
   "To be called with interrupts deferred."

@@ -60,7 +60,9 @@ closed; RESOURCE-EXHAUSTED. Source: poll(2)."
       (let* ((buffered (some #'buffered-socket-p sockets))
              (result (wait-in-set set batch (if buffered 0 (min until limit)))))
         (cond ((or buffered (plusp result))
-               (return (ready-among sockets (event-batch-numbers batch) (max 0 result))))
+               (let ((ready (ready-among sockets (event-batch-numbers batch) (max 0 result))))
+                 (when ready
+                   (return ready))))
               ((or (zerop result) (= (lport-status-kind result) +lport-would-block+)))
               ((/= (lport-status-kind result) +lport-timed-out+)
                (fail result :wait))
@@ -76,6 +78,10 @@ closed; RESOURCE-EXHAUSTED. Source: poll(2)."
 (defun buffered-socket-p (socket)
   (input-buffered-p (endpoint-channel socket)))
 
+(defun vain-socket-p (socket)
+  (let ((channel (endpoint-channel socket)))
+    (and (typep channel 'connection) (vain-p channel))))
+
 (defun ready-among (sockets numbers count)
   "Those of SOCKETS that have buffered input or are in one of the COUNT events in NUMBERS."
   (let ((ready (make-hash-table)))
@@ -83,5 +89,6 @@ closed; RESOURCE-EXHAUSTED. Source: poll(2)."
       (setf (gethash (aref numbers (* index +lport-event-size+)) ready) t))
     (remove-if-not (lambda (socket)
                      (or (buffered-socket-p socket)
-                         (gethash (endpoint-handle socket) ready)))
+                         (and (gethash (endpoint-handle socket) ready)
+                              (not (vain-socket-p socket)))))
                    sockets)))

@@ -450,7 +450,7 @@ for ever."
            (%interruptible (end-client service client nil)))
           ((progn (unless (zerop (pending-output connection))
                     (%interruptible (flush-output connection)))
-                  (plusp (buffered-input connection)))
+                  (has-input-p connection))
            (enqueue-client service client))
           (t (drop-input connection)
              (park-or-end service client)))))

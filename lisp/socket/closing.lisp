@@ -27,7 +27,8 @@ there is no other limit."
 (defun finish-output-now (connection abort)
   "Give back the buffer if nothing has to be sent and no thread is just writing: true if so."
   (with-direction-now (connection :output)
-    (when (or abort (zerop (pending-output connection)))
+    (when (or abort (and (zerop (pending-output connection))
+                         (not (connection-secure connection))))
       (forget-output connection)
       t)))
 
@@ -41,12 +42,25 @@ LIMIT: it meets SOCKET-CLOSED at its next step."
                  (t (setf (channel-contended connection) t)
                     (wait-once connection 0 (min limit (moment-in *contended-piece*)))))))
 
+(defun finish-sending (connection limit)
+  "Send what is left by LIMIT, and tell the end where it has to be told."
+  (unless (all-sent-p connection)
+    (flush connection :limit limit :closing t))
+  (when (eq t (connection-secure connection))
+    (tell-end connection :close limit :closing t)))
+
+(defun tell-end (connection operation limit &key closing)
+  "Tell the other side of CONNECTION, which has TLS, that no more comes."
+  (unless (connection-output-shut connection)
+    (trying (connection :output operation limit :closing closing)
+      (lport-socket-shutdown (channel-handle connection) +lport-output+))))
+
 (defun finish-output-if-free (connection abort limit)
   "Flush by LIMIT unless ABORT, and give back the buffer; NIL if another thread is just writing."
   (with-free-direction (connection :output)
     (with-cleanup
-        (unless (or abort (zerop (pending-output connection)))
-          (flush connection :limit limit :closing t))
+        (unless abort
+          (finish-sending connection limit))
       (drop-output connection))
     t))
 
@@ -192,5 +206,7 @@ NIL. Conditions: those of a write, SOCKET-CLOSED, USAGE-ERROR. Source: shutdown(
   (with-output (connection)
     (unless (connection-output-shut connection)
       (flush connection)
-      (shut-down-with connection +lport-output+)
+      (if (connection-secure connection)
+          (tell-end connection :shutdown (call-limit connection :output))
+          (shut-down-with connection +lport-output+))
       (setf (connection-output-shut connection) t))))

@@ -273,7 +273,7 @@ Source: recv(2), MSG_PEEK."
         ((would-block-p result) :open)
         (t (let ((class (status-class result)))
              (cond ((eq class 'socket-closed) :closed)
-                   ((subtypep class 'connection-lost) :lost)
+                   ((subtypep class '(or connection-lost tls-error)) :lost)
                    (t (fail-on connection result :read)))))))
 
 (defun wait-for-stream (stream &optional timeout)

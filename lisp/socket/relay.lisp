@@ -41,7 +41,7 @@
 (defun to-send-p (flow)
   "True if there is something to send: what was read ahead, or written before, too."
   (or (plusp (buffered-input (flow-from flow)))
-      (plusp (pending-output (flow-to flow)))))
+      (not (all-sent-p (flow-to flow)))))
 
 (declaim (inline flow-at))
 (defun flow-at (flow)

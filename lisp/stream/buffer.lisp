@@ -92,6 +92,7 @@ two may be the same."
   (out-end 0 :type index)
   (taken 0 :type index)                 ; octets of the text that a call is writing, so far
   (output-shut nil)                     ; no more output: SOCKET-SHUTDOWN was here
+  (secure nil)                          ; it has TLS, or, :BEGINNING, will have; see tls.lisp
   (column 0 :type index)                ; where the octet at COUNTED is, see CURRENT-COLUMN
   (counted 0 :type index)               ; octets of the buffer before those of this format
   (octets-out 0 :type (unsigned-byte 62))
@@ -118,6 +119,24 @@ two may be the same."
 (defun pending-output (connection)
   "How many octets have been written and not yet been sent."
   (- (connection-out-end connection) (connection-out-start connection)))
+
+(defun has-input-p (connection)
+  "True if something that has arrived has not been read, in the buffer or in the library."
+  (declare (type connection connection))
+  (or (plusp (buffered-input connection))
+      (and (connection-secure connection)
+           (plusp (the (signed-byte 64) (lport-socket-buffered (connection-handle connection)))))))
+
+(defun holds-output-p (connection)
+  "True if octets that were sent are held in the library, which hands them on where it can."
+  (declare (type connection connection))
+  (and (connection-secure connection)
+       (would-block-p (lport-socket-send (connection-handle connection) (null-pointer) 0))))
+
+(defun all-sent-p (connection)
+  "True if nothing that was written is to be sent still."
+  (and (zerop (pending-output connection))
+       (not (holds-output-p connection))))
 
 (defun at-end-p (connection)
   "True if all of the peer's data has been read, and its end is known."

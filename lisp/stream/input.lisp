@@ -57,6 +57,11 @@ is too small."
         (give-buffer old)
         t))))
 
+(defun note-rest (connection)
+  "What the library has still of CONNECTION, which has TLS, no poller hears of by itself."
+  (when (plusp (lport-socket-buffered (connection-handle connection)))
+    (note-buffered connection)))
+
 (declaim (inline receive receive-behind))
 (defun receive (connection octets start end &optional (flags 0))
   "Receive into OCTETS from START below END: the count, 0 for end of file, or a status. Without
@@ -72,7 +77,9 @@ To be called with interrupts deferred until the count is noted."
     (note-answer connection count)
     (cond ((plusp count)
            (take-residence connection :input count)
-           (incf (connection-octets-in connection) count))
+           (incf (connection-octets-in connection) count)
+           (when (connection-secure connection)
+             (note-rest connection)))
           ((zerop count) (setf (connection-ended connection) t)))
     count))
 
@@ -390,6 +397,13 @@ status. Takes nothing, and owns nothing: another thread may read meanwhile."
     (with-octets (pointer room 0 1 :out)
       (lport-socket-receive (channel-handle connection) pointer 1 +lport-peek+))))
 
+(defun vain-p (connection)
+  "True if CONNECTION, which the system says is ready for input, has none for its user: what had come
+was for TLS itself."
+  (declare (type connection connection))
+  (and (connection-secure connection)
+       (would-block-p (arrived-octets connection))))
+
 (defun wait-for-octets (connection limit)
   "True when input or end of file is there or buffered, NIL once LIMIT has passed. Owns nothing:
 another thread may read meanwhile, and then may get what was seen here."
@@ -399,7 +413,8 @@ another thread may read meanwhile, and then may get what was seen here."
       (return t))
     (let ((result (wait-once connection +lport-input+
                              (min limit (connection-input-deadline connection)))))
-      (cond ((plusp result) (return t))
+      (cond ((plusp result) (unless (vain-p connection)
+                              (return t)))
             ((zerop result))
             ((/= (lport-status-kind result) +lport-timed-out+)
              (fail-on connection result :read))

@@ -1,0 +1,51 @@
+/* openssl - finds OpenSSL's libssl and its functions (layer 4). Stands on nothing.
+ *
+ * Invariant: either every row of the table has been found, or there is no table. */
+#include "openssl.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* The 3 is the ABI: versions 3.0 and later of OpenSSL have it. */
+const char *lport_openssl_library = "libssl.so.3";
+
+static struct lport_openssl functions;
+static const struct lport_openssl *found; /* FUNCTIONS, once all of them are there */
+
+/* POSIX gives functions as pointers to objects. */
+static bool find(void *library, const char *name, void *place, size_t size) {
+    void *symbol = dlsym(library, name);
+    memcpy(place, &symbol, size);
+    return symbol != NULL;
+}
+
+static bool find_all(void *library) {
+    bool all = true;
+#define FIND(result, name, arguments)                                                              \
+    all = find(library, #name, &functions.name, sizeof functions.name) && all;
+    LPORT_OPENSSL_ROWS(FIND)
+#undef FIND
+    return all;
+}
+
+/* The library is never closed. What it would do at the exit of the process is left out, as other
+ * threads may be in it still. */
+static void load(void) {
+    void *library = dlopen(lport_openssl_library, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        return;
+    }
+    if (!find_all(library)) {
+        (void)dlclose(library);
+    } else if (functions.OPENSSL_init_ssl(OPENSSL_NO_ATEXIT, NULL) == 1) {
+        found = &functions;
+    }
+}
+
+const struct lport_openssl *lport_openssl(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, load);
+    return found;
+}

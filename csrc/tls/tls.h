@@ -1,0 +1,39 @@
+/* tls - what contexts and sessions of TLS share (layer 4). The exported part is in libport.h. */
+#ifndef LPORT_TLS_H
+#define LPORT_TLS_H
+
+#include "openssl.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    LPORT_TLS_NAMES_MAX = 255, /* octets of the names of protocols, as the handshake has them */
+    LPORT_TLS_NAME_MAX = 255,  /* octets of a host's name */
+};
+
+/* What a session takes from its context. */
+struct lport_tls_settings {
+    struct ssl_ctx_st *context; /* the caller's: SSL_CTX_free */
+    int32_t verify;
+    uint8_t names_len;
+    uint8_t names[LPORT_TLS_NAMES_MAX]; /* each with its length before it */
+};
+
+/* [nowait] The settings of CONTEXT into SETTINGS: 0; LPORT_CLOSED: it names none. */
+int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settings);
+
+/* What OpenSSL asks a server: the first of its names of protocols that the client has too. */
+int lport_tls_select_name(struct ssl_st *ssl, const unsigned char **name, unsigned char *name_len,
+                          const unsigned char *offered, unsigned int offered_len, void *unused);
+
+/* A text that says why OpenSSL failed; for good what does not fit is left out. */
+struct lport_tls_problem {
+    char text[128];
+};
+
+/* [nowait] The status of what just failed in this thread, LPORT_TLS_FAILED or that of a number of
+ * the system, and its text into PROBLEM. Forgets it. */
+int64_t lport_tls_failed(const struct lport_openssl *openssl, struct lport_tls_problem *problem);
+
+#endif

@@ -1,0 +1,306 @@
+/* tls_context - what sessions of TLS have in common: whom they trust, who they are (layer 4). Part
+ * of tls; stands on status, sink, pool, openssl.
+ *
+ * Invariant: a context is changed by nobody while a session is made of it, as the header asks; what
+ * sessions have of it they keep, so it may be closed any time. */
+#include "base/pool.h"
+#include "base/sink.h"
+#include "base/status.h"
+#include "libport.h"
+#include "tls.h"
+
+#include <limits.h>
+#include <string.h>
+
+struct context {
+    struct lport_pooled pooled; /* first, see pool.h */
+    struct lport_tls_settings settings;
+    struct lport_tls_problem problem;
+};
+
+static struct lport_pool contexts = LPORT_POOL(struct context, NULL);
+
+int64_t lport_tls_failed(const struct lport_openssl *openssl, struct lport_tls_problem *problem) {
+    unsigned long error = openssl->ERR_get_error();
+    int number = (int)(error & INT_MAX);
+    const char *reason = openssl->ERR_reason_error_string(error);
+    bool systems = error > INT_MAX; /* ERR_SYSTEM_FLAG: NUMBER is an errno */
+    openssl->ERR_clear_error();
+    lport_sink_copy(reason == NULL ? "" : reason, problem->text, sizeof problem->text);
+    return systems ? lport_status_from_errno(LPORT_IN_GENERAL, number)
+                   : lport_status_make(LPORT_TLS_FAILED);
+}
+
+/* A connection of TLS 1.2 at least, which nobody negotiates anew, verifying the peer. No tickets: a
+ * client that has sent all it wants to and closes without reading would reset the connection by
+ * them. */
+static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
+    struct ssl_ctx_st *context = openssl->SSL_CTX_new(openssl->TLS_method());
+    if (context != NULL) {
+        long modes = OPENSSL_PARTIAL_WRITE | OPENSSL_MOVING_BUFFER | OPENSSL_RELEASE_BUFFERS;
+        openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_MODE, modes, NULL);
+        openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_MIN_VERSION, OPENSSL_TLS1_2, NULL);
+        openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSION_CACHE, 0, NULL);
+        openssl->SSL_CTX_set_options(context, OPENSSL_NO_RENEGOTIATION);
+        openssl->SSL_CTX_set_num_tickets(context, 0);
+    }
+    return context;
+}
+
+int64_t lport_tls_context_open(void) {
+    const struct lport_openssl *openssl = lport_openssl();
+    if (openssl == NULL) {
+        return lport_status_make(LPORT_NOT_SUPPORTED);
+    }
+    struct ssl_ctx_st *made = make_context(openssl);
+    int64_t result = lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    pthread_mutex_lock(&contexts.lock);
+    struct context *context = made == NULL ? NULL : lport_pool_take(&contexts);
+    if (context != NULL) {
+        context->settings =
+            (struct lport_tls_settings){.context = made, .verify = LPORT_TLS_VERIFY_SERVER};
+        context->problem.text[0] = '\0';
+        result = lport_pool_name(context);
+    }
+    pthread_mutex_unlock(&contexts.lock);
+    if (result < 0) {
+        openssl->ERR_clear_error();
+        openssl->SSL_CTX_free(made);
+    }
+    return result;
+}
+
+int64_t lport_tls_context_close(int64_t context) {
+    struct ssl_ctx_st *made = NULL;
+    pthread_mutex_lock(&contexts.lock);
+    struct context *found = lport_pool_find(&contexts, context);
+    if (found != NULL) {
+        made = found->settings.context;
+        lport_pool_unname(found);
+        lport_pool_give_back(&contexts, found);
+    }
+    pthread_mutex_unlock(&contexts.lock);
+    if (made == NULL) {
+        return lport_status_make(LPORT_CLOSED);
+    }
+    lport_openssl()->SSL_CTX_free(made);
+    return 0;
+}
+
+int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settings) {
+    pthread_mutex_lock(&contexts.lock);
+    struct context *found = lport_pool_find(&contexts, context);
+    if (found != NULL) {
+        *settings = found->settings;
+        lport_openssl()->SSL_CTX_up_ref(settings->context);
+    }
+    pthread_mutex_unlock(&contexts.lock);
+    return found == NULL ? lport_status_make(LPORT_CLOSED) : 0;
+}
+
+/* ---- changing them --------------------------------------------------------------------------- */
+
+/* A change of a context, by what the call was given. */
+struct change {
+    const char *path, *more; /* or NULL */
+    int32_t a, b;
+    const uint8_t *names;
+    uint8_t names_len;
+};
+
+/* Makes CHANGE of SETTINGS: true, or false where OpenSSL says in its queue what is wrong. */
+typedef bool change_function(const struct lport_openssl *openssl,
+                             struct lport_tls_settings *settings, const struct change *change);
+
+/* A reference is held meanwhile, as files may be read, and not the lock. */
+static int64_t change_context(int64_t context, change_function *make, const struct change *change) {
+    struct lport_tls_settings settings;
+    struct lport_tls_problem problem = {""};
+    int64_t status = lport_tls_settings_of(context, &settings);
+    if (status < 0) {
+        return status;
+    }
+    const struct lport_openssl *openssl = lport_openssl();
+    openssl->ERR_clear_error();
+    if (!make(openssl, &settings, change)) {
+        status = lport_tls_failed(openssl, &problem);
+    }
+    pthread_mutex_lock(&contexts.lock);
+    struct context *found = lport_pool_find(&contexts, context);
+    if (found != NULL && status == 0) {
+        found->settings = settings;
+    } else if (found != NULL) {
+        found->problem = problem;
+    }
+    pthread_mutex_unlock(&contexts.lock);
+    openssl->SSL_CTX_free(settings.context);
+    return status;
+}
+
+/* The LEN octets at TEXT into PATH, with an end; false where that is the name of no file. */
+static bool put_path(const char *text, size_t len, char path[PATH_MAX]) {
+    if (len == 0 || len >= PATH_MAX || memchr(text, '\0', len) != NULL) {
+        return false;
+    }
+    memcpy(path, text, len);
+    path[len] = '\0';
+    return true;
+}
+
+static bool trust_system(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                         const struct change *change) {
+    (void)change;
+    return openssl->SSL_CTX_set_default_verify_paths(settings->context) == 1;
+}
+
+static bool trust_directory(const struct lport_openssl *openssl,
+                            struct lport_tls_settings *settings, const struct change *change) {
+    return openssl->SSL_CTX_load_verify_dir(settings->context, change->path) == 1;
+}
+
+/* The names in it are what a server tells its clients that it trusts. */
+static bool trust_file(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                       const struct change *change) {
+    if (openssl->SSL_CTX_load_verify_file(settings->context, change->path) != 1) {
+        return false;
+    }
+    struct stack_st_X509_NAME *names = openssl->SSL_load_client_CA_file(change->path);
+    if (names != NULL) {
+        openssl->SSL_CTX_set_client_CA_list(settings->context, names);
+    }
+    return names != NULL;
+}
+
+int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *path, size_t len) {
+    static change_function *const changes[] = {
+        [LPORT_TLS_SYSTEM] = trust_system,
+        [LPORT_TLS_FILE] = trust_file,
+        [LPORT_TLS_DIRECTORY] = trust_directory,
+    };
+    char room[PATH_MAX];
+    if (source < LPORT_TLS_SYSTEM || source > LPORT_TLS_DIRECTORY ||
+        (source != LPORT_TLS_SYSTEM && !put_path(path, len, room))) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return change_context(context, changes[source], &(struct change){.path = room});
+}
+
+/* A passphrase is asked of nobody: a key that needs one is an error. */
+static int no_passphrase(char *text, int size, int writing, void *data) {
+    (void)text;
+    (void)size;
+    (void)writing;
+    (void)data;
+    return -1;
+}
+
+static bool identify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                     const struct change *change) {
+    struct ssl_ctx_st *made = settings->context;
+    openssl->SSL_CTX_set_default_passwd_cb(made, no_passphrase);
+    return openssl->SSL_CTX_use_certificate_chain_file(made, change->path) == 1 &&
+           openssl->SSL_CTX_use_PrivateKey_file(made, change->more, OPENSSL_PEM) == 1 &&
+           openssl->SSL_CTX_check_private_key(made) == 1;
+}
+
+int64_t lport_tls_context_identity(int64_t context, const char *chain, size_t chain_len,
+                                   const char *key, size_t key_len) {
+    char chain_room[PATH_MAX], key_room[PATH_MAX];
+    if (!put_path(chain, chain_len, chain_room) || !put_path(key, key_len, key_room)) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return change_context(context, identify,
+                          &(struct change){.path = chain_room, .more = key_room});
+}
+
+static bool set_verify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                       const struct change *change) {
+    (void)openssl;
+    settings->verify = change->a;
+    return true;
+}
+
+int64_t lport_tls_context_verify(int64_t context, int32_t mode) {
+    if (mode < LPORT_TLS_VERIFY_NOBODY || mode > LPORT_TLS_VERIFY) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return change_context(context, set_verify, &(struct change){.a = mode});
+}
+
+static long version_of(int32_t minor) {
+    return minor == 2 ? OPENSSL_TLS1_2 : minor == 3 ? OPENSSL_TLS1_3 : 0;
+}
+
+static bool set_versions(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                         const struct change *change) {
+    struct ssl_ctx_st *made = settings->context;
+    return openssl->SSL_CTX_ctrl(made, OPENSSL_CTRL_MIN_VERSION, version_of(change->a), NULL) ==
+               1 &&
+           openssl->SSL_CTX_ctrl(made, OPENSSL_CTRL_MAX_VERSION, version_of(change->b), NULL) == 1;
+}
+
+int64_t lport_tls_context_versions(int64_t context, int32_t lowest, int32_t highest) {
+    if (lowest < 2 || highest > 3 || lowest > highest) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return change_context(context, set_versions, &(struct change){.a = lowest, .b = highest});
+}
+
+static bool set_names(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                      const struct change *change) {
+    settings->names_len = change->names_len;
+    openssl->SSL_CTX_set_alpn_select_cb(settings->context,
+                                        change->names_len > 0 ? lport_tls_select_name : NULL, NULL);
+    memcpy(settings->names, change->names, change->names_len);
+    /* It says 0 where it could. */
+    return openssl->SSL_CTX_set_alpn_protos(settings->context, change->names, change->names_len) ==
+           0;
+}
+
+/* The names at TEXT, with commas between, as the handshake has them, into NAMES; their length, or
+ * -1: they are none. */
+static int put_names(const char *text, size_t len, uint8_t names[LPORT_TLS_NAMES_MAX]) {
+    size_t length = 0; /* where that of the name goes which is being put */
+    if (len == 0) {
+        return 0;
+    }
+    if (len + 1 > LPORT_TLS_NAMES_MAX) {
+        return -1;
+    }
+    names[0] = 0;
+    for (size_t i = 0; i < len; i++) {
+        bool ends = text[i] == ',';
+        if (ends && names[length] == 0) {
+            return -1;
+        }
+        names[i + 1] = ends ? 0 : (uint8_t)text[i];
+        if (ends) {
+            length = i + 1;
+        } else {
+            names[length]++;
+        }
+    }
+    return names[length] == 0 ? -1 : (int)len + 1;
+}
+
+int64_t lport_tls_context_protocols(int64_t context, const char *names, size_t len) {
+    uint8_t room[LPORT_TLS_NAMES_MAX];
+    int length = put_names(names, len, room);
+    if (length < 0) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    return change_context(context, set_names,
+                          &(struct change){.names = room, .names_len = (uint8_t)length});
+}
+
+int64_t lport_tls_context_problem(int64_t context, char *text, size_t cap) {
+    struct lport_tls_problem problem;
+    pthread_mutex_lock(&contexts.lock);
+    struct context *found = lport_pool_find(&contexts, context);
+    if (found != NULL) {
+        problem = found->problem;
+    }
+    pthread_mutex_unlock(&contexts.lock);
+    return found == NULL ? lport_status_make(LPORT_CLOSED)
+                         : lport_sink_copy(problem.text, text, cap);
+}
