@@ -49,6 +49,8 @@ SUITE     := $(sort $(wildcard tests/c/*.c tests/c/*/*.c))
 FAULTS    := $(sort $(wildcard tests/faults/*.c))
 TSAN      := $(patsubst tests/tsan/%.c,build/tsan/%,$(sort $(wildcard tests/tsan/*_test.c)))
 TSAN_MORE := $(filter-out %_test.c,$(sort $(wildcard tests/tsan/*.c)))
+# Those that the tests of TLS use, an authority's and others.
+CERTIFICATES := build/tls/authority.pem
 
 # Whoever loads the library while it is built sees the old one or the new one, never a half: two
 # builds at once each have a file of their own, and the last to finish wins.
@@ -133,13 +135,13 @@ repl: writable deps
 
 ## test: every test: test-c, test-tsan, test-lisp
 test: writable deps
-	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite $(TSAN) $(CERTIFICATES)
+	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite $(TSAN)
 	@$(MAKE) -s --no-print-directory test-c
 	@$(MAKE) -s --no-print-directory test-tsan
 	@$(MAKE) -s --no-print-directory test-lisp
 
 ## test-c: the C suite
-test-c: build/libport.so build/test/suite $(CERTIFICATES)
+test-c: build/libport.so build/test/suite
 	@$(TEST_ENV) $(WATCHDOG) build/test/suite $(CRITERION)
 
 ## test-tsan: the programs of tests/tsan under the thread sanitizer
@@ -153,8 +155,6 @@ test-tsan: $(TSAN)
 test-lisp: build/libport.so $(CERTIFICATES)
 	@$(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
 
-# Those that the tests of TLS use, an authority's and others.
-CERTIFICATES = build/tls/authority.pem
 $(CERTIFICATES): tests/tls/certificates
 	@tests/tls/certificates build/tls
 
@@ -212,7 +212,7 @@ FAULTY_LISP = PORT_LIBRARY="$(CURDIR)/build/faults/libport.so.1" $(TEST_ENV)
 test-faults: FAULT_SEED := $(FAULT_SEED)
 test-faults: deps
 	@$(MAKE) -s --no-print-directory -j$(JOBS) build/libport.so build/test/suite \
-	    build/faults/libport.so.1 $(CERTIFICATES)
+	    build/faults/libport.so.1
 	@echo "faults: seed $(FAULT_SEED)"
 	@$(WEATHER) $(TEST_ENV) $(WATCHDOG) build/test/suite $(CRITERION)
 	@PORT_TEST=faults. $(FAULTY_LISP) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
@@ -248,7 +248,7 @@ define FLAVOUR
 build/$(1)/%.o: %.c Makefile version.sexp
 	@mkdir -p $$(@D)
 	@$$(CC) $$(CPPFLAGS) $(2) $$(TEST_FLAGS) -MMD -MP -c -o $$@ $$<
-build/$(1)/suite: $$(patsubst %.c,build/$(1)/%.o,$$(SOURCES) $$(SUITE) $$(FAULTS))
+build/$(1)/suite: $$(patsubst %.c,build/$(1)/%.o,$$(SOURCES) $$(SUITE) $$(FAULTS)) | $$(CERTIFICATES)
 	@$$(CC) $(2) $$(LDFLAGS) -pthread -o $$@ $$^ $$(TEST_LIBS)
 endef
 $(eval $(call FLAVOUR,test,$(CFLAGS)))
