@@ -14,20 +14,26 @@ const char *lport_openssl_library = "libssl.so.3";
 static struct lport_openssl functions;
 static const struct lport_openssl *found; /* FUNCTIONS, once all of them are there */
 
-/* POSIX gives functions as pointers to objects. */
-static bool find(void *library, const char *name, void *place, size_t size) {
-    void *symbol = dlsym(library, name);
-    memcpy(place, &symbol, size);
-    return symbol != NULL;
-}
+/* Where the pointer to each function belongs. */
+static const struct {
+    const char *name;
+    size_t place;
+} rows[] = {
+#define ROW(result, name, arguments) {#name, offsetof(struct lport_openssl, name)},
+    LPORT_OPENSSL_ROWS(ROW)
+#undef ROW
+};
 
+/* POSIX gives functions as pointers to objects. */
 static bool find_all(void *library) {
-    bool all = true;
-#define FIND(result, name, arguments)                                                              \
-    all = find(library, #name, &functions.name, sizeof functions.name) && all;
-    LPORT_OPENSSL_ROWS(FIND)
-#undef FIND
-    return all;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        void *symbol = dlsym(library, rows[i].name);
+        if (symbol == NULL) {
+            return false;
+        }
+        memcpy((char *)&functions + rows[i].place, &symbol, sizeof symbol);
+    }
+    return true;
 }
 
 /* The library is never closed. What it would do at the exit of the process is left out, as other

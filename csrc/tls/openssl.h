@@ -145,6 +145,7 @@ enum {
 };
 #define OPENSSL_NO_RENEGOTIATION (UINT64_C(1) << 30) /* SSL_OP_ */
 
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): types cannot be */
 #define LPORT_OPENSSL_MEMBER(result, name, arguments) result(*name) arguments;
 struct lport_openssl {
     LPORT_OPENSSL_ROWS(LPORT_OPENSSL_MEMBER)

@@ -8,11 +8,13 @@
 
 ;;; Contexts
 
-(defstruct (tls-context (:copier nil) (:constructor new-tls-context (plan names verify)))
+(defstruct (tls-context (:copier nil) 
+                        (:constructor new-tls-context (plan certificate trust verify)))
   "Whom sessions of TLS trust, and who they are: what MAKE-TLS-CONTEXT returns. CLOSE closes it;
 sessions that were started with it go on."
   (plan nil :type list :read-only t)    ; functions of a handle that make it what it is
-  (names nil :type list :read-only t)   ; for printing
+  (certificate nil :read-only t)        ; as they were given
+  (trust nil :read-only t)
   (verify t :type symbol :read-only t)
   (handle 0 :type (signed-byte 64))     ; in the library; 0: none yet, below 0: closed
   (image nil))                          ; the *IMAGE* that HANDLE belongs to
@@ -27,7 +29,9 @@ sessions that were started with it go on."
 
 (defmethod print-object ((context tls-context) stream)
   (print-plainly context stream
-                 (plain-format "~{~A~^ ~}~:[~; (closed)~]" (tls-context-names context)
+                 (plain-format "~@[certificate: ~A ~]trust: ~A~:[~; (closed)~]"
+                               (tls-context-certificate context)
+                               (tls-context-trust context)
                                (minusp (tls-context-handle context)))))
 
 (defun context-problem (handle)
@@ -130,8 +134,8 @@ TRUST: by whom the certificates have to be certified that are to be good: :SYSTE
 that this machine trusts; a file of certificates, PEM; a directory of them, as openssl-rehash(1)
 makes it; or a list of these. VERIFY: T, a client verifies its server, and a server asks no client
 for a certificate; :GIVEN, a server asks, and the certificate of a client that shows one has to be
-good; :REQUIRED, and it has to show one; NIL: nobody is verified, so that anybody in between can read
-and change all that is said.
+good; :REQUIRED, and it has to show one; NIL: nobody is verified, so that anybody in between can
+read and change all that is said.
 PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" \"http/1.1\"); see
 TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3.
 Conditions: TLS-ERROR, for a file in which something else is; NETWORK for one that cannot be read;
@@ -147,9 +151,7 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
                            (list (plan-verify verify)
                                  (plan-protocols protocols)
                                  (plan-versions versions)))
-                   (append (when certificate (list "certificate:" certificate))
-                           (list "trust:" trust))
-                   verify)))
+                   certificate trust verify)))
     (context-handle context)
     context))
 
@@ -184,8 +186,9 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
   "Close CONTEXT: true the first time. Sessions that were started with it go on."
   (declare (ignore abort))
   (let ((handle (shiftf (tls-context-handle context) -1)))
-    (when (plusp handle)
-      (lport-tls-context-close handle)
+    (unless (minusp handle)
+      (when (eq (tls-context-image context) *image*)
+        (lport-tls-context-close handle))
       t)))
 
 (defvar *client-context* nil
@@ -212,6 +215,12 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
       (unless (string= problem "")
         (list :message "~A: ~A" :arguments (list (status-text status) problem))))))
 
+(defun check-identity (context)
+  "Signal a USAGE-ERROR unless CONTEXT has a certificate, as that of a server has to have."
+  (unless (tls-context-certificate context)
+    (fail-argument :tls context '(and tls-context (satisfies tls-context-certificate))
+                   "a context with a certificate")))
+
 (defun expected-name (host)
   "HOST, whom a client expects, as TLS has it: a name, or the text of an address; NIL for none."
   (typecase host
@@ -229,6 +238,8 @@ wrong with these arguments of START-TLS."
   (check-argument :tls context (if (eq side :client) '(or null tls-context) 'tls-context)
                   "a TLS-CONTEXT")
   (check-argument :tls host (if (eq side :client) t 'null) "no HOST at a server")
+  (when (eq side :server)
+    (check-identity context))
   (let ((context (or context (client-context))))
     (unless (or host (eq side :server) (null (tls-context-verify context)))
       (fail-argument :tls host '(or string address (unsigned-byte 32))

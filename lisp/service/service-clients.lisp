@@ -44,6 +44,7 @@
   (connection-limit nil :read-only t)
   (timeout +never+ :type moment :read-only t)
   (await-input nil :read-only t)
+  (tls nil :type (or null tls-context) :read-only t)
   (set nil :type poll-set :read-only t)
   (listeners '() :type list)            ; (socket-server . settings of its connections)
   (processors 1 :type fixnum :read-only t)
@@ -176,7 +177,7 @@ reports may be what fails, so they are named by their classes."
 What befell another socket or stream of the function, as the target of a proxy, is news."
   (typecase condition
     (proxy-error (not (eq (network-code condition) :proxy-syntax)))
-    ((or timeout connection-lost socket-closed) (eq socket (network-socket condition)))
+    ((or timeout connection-lost tls-error socket-closed) (eq socket (network-socket condition)))
     (end-of-file (eq socket (stream-error-stream condition)))))
 
 (defun log-error (name condition socket)
@@ -319,7 +320,9 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
                  (add-client service client)
                  (setf (channel-keeper (client-connection client))
                        (lambda () (client-gone service client)))
-                 (cond ((not (or (service-await-input service) (client-header-span client)))
+                 (cond ((not (or (service-await-input service)
+                                 (service-tls service)
+                                 (client-header-span client)))
                         (if last (setf (client-next last) client) (setf first client))
                         (setf last client))
                        ((not (park service client))

@@ -410,14 +410,25 @@ what READ-HEADER-NOW does, and PROXY-ERROR for one that is late."
           ((passed-p (client-header-end client))
            (fail-late socket (client-header-span client))))))
 
+(defparameter *tls-limit* 10
+  "Seconds that a client may take for its handshake, from its first octets on.")
+
+(defun begun-p (service client)
+  "Begin TLS with CLIENT, whose first turn it is, if the service has it. NIL if a connection has to
+have input before the function is called, and header and handshake were all that has come."
+  (let ((socket (client-socket client)) (tls (service-tls service)))
+    (when tls
+      (%interruptible (start-tls socket :context tls :side :server :timeout *tls-limit*)))
+    (not (and (service-await-input service)
+              (or tls (socket-link socket))
+              (not (has-input-p (client-connection client)))))))
+
 (defun call-function (service client)
-  "The value of the function for CLIENT; :AGAIN without calling it if a connection has to have input
-first, and the header was all that has come."
+  "The value of the function for CLIENT; :AGAIN without calling it if it has not BEGUN."
   (let ((first (shiftf (client-fresh client) nil)) (connection (client-connection client))
         (socket (client-socket client)))
     (note-arrival connection)           ; the poller has said so
-    (if (and first (service-await-input service) (socket-link socket)
-             (zerop (buffered-input connection)))
+    (if (and first (not (begun-p service client)))
         :again
         (let* ((at-end (at-end-p connection)) (position (octets-read connection))
                (value (%interruptible (funcall (service-function service) socket))))

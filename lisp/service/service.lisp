@@ -71,7 +71,7 @@ function, which gets SOCKET-CLOSED; then the service forgets it, and its ON-CLOS
 
 (defun serve (function port &rest keywords
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
-                on-close await-input proxy-protocol family (reuse-address t) reuse-port mode
+                on-close await-input tls proxy-protocol family (reuse-address t) reuse-port mode
                 (nodelay t) (keepalive t) (external-format :utf-8) bin element-type
                 (input-timeout timeout) (output-timeout timeout) options
               &allow-other-keys)
@@ -108,9 +108,12 @@ ON-CLOSE: a function of a socket, called once for each connection that was accep
 been closed, by whomever: when FUNCTION has returned or failed, after TIMEOUT, by another thread, by
 STOP-SERVER; also where FUNCTION was never called on it. It runs on a thread of the service, after
 the last call of FUNCTION on that socket. What it signals goes to ON-ERROR. NIL: nothing is called.
-PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners. A connection waits for its header
-without a thread, and FUNCTION is called once that has been read. If it is bad or late the
-connection is aborted, and ON-ERROR gets the PROXY-ERROR.
+TLS: a TLS-CONTEXT with a certificate: every connection begins with the handshake, on a thread of
+the service once the client has begun it, and within 10 seconds from there; then FUNCTION is called.
+A handshake that fails is an error as of FUNCTION. NIL: no TLS, but FUNCTION may call START-TLS.
+PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners; the header comes before TLS. A
+connection waits for it without a thread, and FUNCTION is called once it has been read. If it is bad
+or late the connection is aborted, and ON-ERROR gets the PROXY-ERROR.
 FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODELAY, KEEPALIVE and
 OPTIONS, for each listener that is opened here, as for OPEN-SOCKET-SERVER; MODE as for
 OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE, INPUT-TIMEOUT, OUTPUT-TIMEOUT as for
@@ -128,6 +131,9 @@ without threads."
   (check-argument :serve threads '(integer 1 10000) "a number of threads, 1 to 10000")
   (check-argument :serve max-connections '(or null (integer 1)) "1 or more connections, or NIL")
   (check-argument :serve name 'string "a name, a string")
+  (check-argument :serve tls '(or null tls-context) "a TLS-CONTEXT, or NIL")
+  (when tls
+    (check-identity tls))
   (check-backlog backlog)
   (check-threads)
   (let ((span (span-of timeout))
@@ -154,7 +160,7 @@ without threads."
                                                 (log-error name condition socket)))
                        :on-close on-close
                        :name name :thread-limit threads :connection-limit max-connections
-                       :timeout span :await-input await-input :set set
+                       :timeout span :await-input await-input :tls tls :set set
                        :processors (%processor-count)
                        :listeners (listeners-with-settings listeners settings)))
        listeners own))))

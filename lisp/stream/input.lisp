@@ -398,8 +398,8 @@ status. Takes nothing, and owns nothing: another thread may read meanwhile."
       (lport-socket-receive (channel-handle connection) pointer 1 +lport-peek+))))
 
 (defun vain-p (connection)
-  "True if CONNECTION, which the system says is ready for input, has none for its user: what had come
-was for TLS itself."
+  "True if CONNECTION, which the system says is ready for input, has none for its user: what had
+come was for TLS itself."
   (declare (type connection connection))
   (and (connection-secure connection)
        (would-block-p (arrived-octets connection))))
