@@ -58,6 +58,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, SSL_CTX_up_ref, (struct ssl_ctx_st *))                                                \
     ROW(long, SSL_CTX_ctrl, (struct ssl_ctx_st *, int, long, void *))                              \
     ROW(uint64_t, SSL_CTX_set_options, (struct ssl_ctx_st *, uint64_t))                            \
+    ROW(void, SSL_CTX_set_default_read_buffer_len, (struct ssl_ctx_st *, size_t)) \
     ROW(int, SSL_CTX_set_num_tickets, (struct ssl_ctx_st *, size_t))                               \
     ROW(void, SSL_CTX_set_default_passwd_cb, (struct ssl_ctx_st *, lport_openssl_password *))      \
     ROW(int, SSL_CTX_set_default_verify_paths, (struct ssl_ctx_st *))                              \
@@ -89,6 +90,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, SSL_peek_ex, (struct ssl_st *, void *, size_t, size_t *))                             \
     ROW(int, SSL_write_ex, (struct ssl_st *, const void *, size_t, size_t *))                      \
     ROW(int, SSL_pending, (const struct ssl_st *))                                                 \
+    ROW(int, SSL_has_pending, (const struct ssl_st *))                                                 \
     ROW(int, SSL_shutdown, (struct ssl_st *))                                                      \
     ROW(int, SSL_get_error, (const struct ssl_st *, int))                                          \
     ROW(long, SSL_get_verify_result, (const struct ssl_st *))                                      \
@@ -121,6 +123,7 @@ enum {
     OPENSSL_BIO_RETRIES = 15,        /* BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY */
     OPENSSL_BIO_FLUSH = 11,          /* BIO_CTRL_FLUSH */
     OPENSSL_CTRL_MODE = 33,
+    OPENSSL_CTRL_READ_AHEAD = 41,
     OPENSSL_CTRL_SESSION_CACHE = 44,
     OPENSSL_CTRL_HOST_NAME = 55, /* SSL_CTRL_SET_TLSEXT_HOSTNAME */
     OPENSSL_CTRL_MIN_VERSION = 123,

@@ -35,6 +35,7 @@ struct session {
     size_t held_len, held_cap;
     int64_t said;    /* what the connection said last: 0: its end, or a status; 1: nothing yet */
     int64_t failure; /* what every call gives from now on, or 0 */
+    bool drained;    /* the system had no more, when it was asked last */
     bool established;
     bool input_ended;  /* the peer has said so */
     bool output_ended; /* it was told so */
@@ -196,6 +197,7 @@ static int64_t status_of(struct session *session, int result) {
     const struct lport_openssl *openssl = lport_openssl();
     switch (openssl->SSL_get_error(session->ssl, result)) {
     case OPENSSL_WANT_READ:
+        session->drained = true;
         return lport_status_make(LPORT_WOULD_BLOCK);
     case OPENSSL_ZERO_RETURN:
         session->input_ended = true;
@@ -223,13 +225,23 @@ static void enter(struct session *session, struct lport_slot *slot, int fd) {
     pthread_mutex_lock(&session->lock);
     session->slot = slot;
     session->fd = fd;
+    session->drained = false;
     lport_openssl()->ERR_clear_error(); /* what others have left in this thread */
 }
 
+/* True if a receive finds something without asking the system. What OpenSSL has read ahead and not
+ * looked at may be less than a record: so it counts only until it has asked for the rest. */
+static bool is_ready(const struct session *session) {
+    const struct lport_openssl *openssl = lport_openssl();
+    if (session->early_len > 0 || session->input_ended || session->failure != 0) {
+        return true;
+    }
+    return openssl->SSL_pending(session->ssl) > 0 ||
+           (!session->drained && openssl->SSL_has_pending(session->ssl) == 1);
+}
+
 static int64_t leave(struct session *session, int64_t result) {
-    bool there = session->early_len > 0 || session->input_ended || session->failure != 0 ||
-                 lport_openssl()->SSL_pending(session->ssl) > 0;
-    atomic_store(&session->transport.ready, there);
+    atomic_store(&session->transport.ready, is_ready(session));
     pthread_mutex_unlock(&session->lock);
     return result;
 }
@@ -241,17 +253,17 @@ static int64_t unfit(const struct session *session) {
     return session->established ? 0 : lport_status_make(LPORT_NOT_CONNECTED);
 }
 
-/* Fills OCTETS as far as that goes: how many, or why there are none. */
+/* Fills OCTETS with what has been read from the system: how many, or why there are none. */
 static int64_t receive_records(struct session *session, uint8_t *octets, size_t len) {
+    const struct lport_openssl *openssl = lport_openssl();
     size_t total = 0;
-    int64_t status = 1;
-    while (total < len && status > 0) {
+    int64_t status;
+    do {
         size_t count = 0;
-        int result =
-            lport_openssl()->SSL_read_ex(session->ssl, octets + total, len - total, &count);
+        int result = openssl->SSL_read_ex(session->ssl, octets + total, len - total, &count);
         total += count;
         status = result == 1 ? 1 : status_of(session, result);
-    }
+    } while (status > 0 && total < len && openssl->SSL_has_pending(session->ssl) == 1);
     return total > 0 ? (int64_t)total : status;
 }
 

@@ -12,6 +12,8 @@
 #include <limits.h>
 #include <string.h>
 
+enum { READ_AHEAD = 1 << 16 }; /* octets that a session takes from the system at once */
+
 struct context {
     struct lport_pooled pooled; /* first, see pool.h */
     struct lport_tls_settings settings;
@@ -39,6 +41,8 @@ static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
     if (context != NULL) {
         long modes = OPENSSL_PARTIAL_WRITE | OPENSSL_MOVING_BUFFER | OPENSSL_RELEASE_BUFFERS;
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_MODE, modes, NULL);
+        openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_READ_AHEAD, 1, NULL);
+        openssl->SSL_CTX_set_default_read_buffer_len(context, READ_AHEAD);
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_MIN_VERSION, OPENSSL_TLS1_2, NULL);
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSION_CACHE, 0, NULL);
         openssl->SSL_CTX_set_options(context, OPENSSL_NO_RENEGOTIATION);
