@@ -35,7 +35,7 @@ struct session {
     size_t held_len, held_cap;
     int64_t said;    /* what the connection said last: 0: its end, or a status; 1: nothing yet */
     int64_t failure; /* what every call gives from now on, or 0 */
-    bool drained;    /* the system had no more, when it was asked last */
+    bool drained;    /* the system had no more, and nothing has been read since */
     bool established;
     bool input_ended;  /* the peer has said so */
     bool output_ended; /* it was told so */
@@ -192,9 +192,12 @@ static int64_t fail_by_openssl(struct session *session) {
     return fail(session, status, NULL);
 }
 
-/* The status of a call of OpenSSL that gave RESULT, no success; 0: the end of input. */
+/* The status of a call of OpenSSL that gave RESULT; 0: the end of input; 1: a success. */
 static int64_t status_of(struct session *session, int result) {
     const struct lport_openssl *openssl = lport_openssl();
+    if (result == 1) {
+        return 1;
+    }
     switch (openssl->SSL_get_error(session->ssl, result)) {
     case OPENSSL_WANT_READ:
         session->drained = true;
@@ -225,7 +228,6 @@ static void enter(struct session *session, struct lport_slot *slot, int fd) {
     pthread_mutex_lock(&session->lock);
     session->slot = slot;
     session->fd = fd;
-    session->drained = false;
     lport_openssl()->ERR_clear_error(); /* what others have left in this thread */
 }
 
@@ -262,7 +264,8 @@ static int64_t receive_records(struct session *session, uint8_t *octets, size_t 
         size_t count = 0;
         int result = openssl->SSL_read_ex(session->ssl, octets + total, len - total, &count);
         total += count;
-        status = result == 1 ? 1 : status_of(session, result);
+        status = status_of(session, result);
+        session->drained = session->drained && status <= 0;
     } while (status > 0 && total < len && openssl->SSL_has_pending(session->ssl) == 1);
     return total > 0 ? (int64_t)total : status;
 }
@@ -270,7 +273,8 @@ static int64_t receive_records(struct session *session, uint8_t *octets, size_t 
 static int64_t peek_at_record(struct session *session, uint8_t *octets, size_t len) {
     size_t count = 0;
     int result = lport_openssl()->SSL_peek_ex(session->ssl, octets, len, &count);
-    return result == 1 ? (int64_t)count : status_of(session, result);
+    int64_t status = status_of(session, result);
+    return status > 0 ? (int64_t)count : status;
 }
 
 static int64_t receive(struct lport_transport *transport, struct lport_slot *slot, int fd,
@@ -289,13 +293,13 @@ static int64_t receive(struct lport_transport *transport, struct lport_slot *slo
 /* Records are begun until one is held. */
 static int64_t send_records(struct session *session, const uint8_t *octets, size_t len) {
     size_t total = 0;
-    int64_t status = 0;
-    while (total < len && session->held_len == 0 && status == 0) {
+    int64_t status = 1;
+    while (total < len && session->held_len == 0 && status > 0) {
         size_t count = 0;
         int result =
             lport_openssl()->SSL_write_ex(session->ssl, octets + total, len - total, &count);
         total += count;
-        status = result == 1 ? 0 : status_of(session, result);
+        status = status_of(session, result);
     }
     return total > 0 ? (int64_t)total : status;
 }
@@ -541,9 +545,9 @@ static int64_t step(struct session *session) {
     int64_t status = session->failure;
     if (status == 0 && !session->established) {
         int result = lport_openssl()->SSL_do_handshake(session->ssl);
-        session->established = result == 1;
-        status = result == 1 ? 0 : status_of(session, result);
-        if (status == 0 && !session->established) { /* the peer has ended what had not begun */
+        status = status_of(session, result);
+        session->established = status > 0;
+        if (status == 0) { /* the peer has ended what had not begun */
             status = fail(session, lport_status_make(LPORT_CONNECTION_TRUNCATED), NULL);
         }
     }
@@ -555,7 +559,7 @@ static int64_t step(struct session *session) {
         return lport_status_is(handed, LPORT_WOULD_BLOCK) ? LPORT_OUTPUT
                                                           : fail(session, handed, NULL);
     }
-    return status == 0 ? 0 : LPORT_INPUT;
+    return session->established ? 0 : LPORT_INPUT;
 }
 
 int64_t lport_tls_step(int64_t socket) {
