@@ -547,6 +547,7 @@ static int64_t step(struct session *session) {
         int result = lport_openssl()->SSL_do_handshake(session->ssl);
         status = status_of(session, result);
         session->established = status > 0;
+        session->drained = session->drained && status <= 0; /* more may have come with its end */
         if (status == 0) { /* the peer has ended what had not begun */
             status = fail(session, lport_status_make(LPORT_CONNECTION_TRUNCATED), NULL);
         }
