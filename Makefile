@@ -289,9 +289,9 @@ build/bench/%: tests/bench/%.c $(INPUTS)
 build/bench/server: tests/bench/server.c Makefile
 	@mkdir -p $(@D)
 	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $<
-build/bench/peer: $(sort $(wildcard tests/bench/peer*.c)) tests/bench/peer.h Makefile
+build/bench/peer: $(sort $(wildcard tests/bench/peer*.c)) tests/bench/peer.h Makefile | $(CERTIFICATES)
 	@mkdir -p $(@D)
-	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $(filter %.c,$^)
+	@$(CC) -O2 -g $(DIALECT) $(WARNINGS) -pthread -o $@ $(filter %.c,$^) -lssl -lcrypto
 
 ## bench [BENCH=pingpong]: port beside plain C and others, on one processor; writes docs/benchmarks.md
 bench: writable deps

@@ -293,6 +293,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "peer-usocket")
                (:file "peer-programs")
                (:file "datagram")
+               (:file "tls")
                (:file "workloads")
                (:file "measure")
                (:file "report")

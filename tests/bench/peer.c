@@ -384,6 +384,8 @@ static const struct workload workloads[] = {
     {"write-byte", 20000000, run_write_one, swallow, NULL, 0},
     {"event-100", 100000, run_event, NULL, NULL, 100},
     {"event-19000", 100000, run_event, NULL, NULL, 19000},
+    {"tls-ping", 100000, run_tls_ping, NULL, NULL, 64},
+    {"tls-octets", 4096, run_tls_octets, NULL, NULL, PIECE},
     {"datagram-echo", 100000, run_datagram_echo, swallow, NULL, 64},
     {"datagram-ends", 100000, run_datagram_ends, NULL, NULL, 64},
     {"datagram-single", 100000, run_datagram_single, NULL, NULL, 1200},

@@ -74,6 +74,10 @@ void run_datagram_batch_mixed(const struct workload *workload, uint16_t port, in
 void run_datagram_batch(const struct workload *workload, uint16_t port, int64_t count);
 void run_datagram_batch_joined(const struct workload *workload, uint16_t port, int64_t count);
 
+/* peer_tls.c: TLS, both ends. */
+void run_tls_ping(const struct workload *workload, uint16_t port, int64_t count);
+void run_tls_octets(const struct workload *workload, uint16_t port, int64_t count);
+
 /* Prints its port and sends back whatever comes. */
 _Noreturn void serve_datagrams(void);
 

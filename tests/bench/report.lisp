@@ -110,6 +110,8 @@ median of the rounds, a ratio the median of the ratios of each round.
   sent, then received. port's batches are `send-batch` and `receive-batch`; C's are `sendmmsg` and
   `recvmmsg` where lengths differ, UDP_SEGMENT and `recvmmsg` where they do not, and UDP_SEGMENT and
   UDP_GRO where they are received joined.
+- TLS: both ends are in one thread, over a pair of local sockets; C's are OpenSSL's, on descriptors
+  that block.
 - \"conses\": octets of Lisp memory that one unit allocates; a line that is read is a fresh string.
   Before each run the memory in which young objects are made is filled and collected once, as in a
   process that has run for a second: pages that were never touched cost more than all else here.
