@@ -364,6 +364,7 @@ static const struct row rows[] = {
     ROW("lport_socket_send", FAILS, LPORT_CLOSED, GONE, P(octets), N(3)),
     ROW("lport_socket_send2", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(NULL), N(0)),
     ROW("lport_socket_send_file", FAILS, LPORT_CLOSED, GONE, N(0), N(0), N(1)),
+    ROW("lport_socket_buffered", FAILS, LPORT_CLOSED, GONE),
     ROW("lport_poller_open", FAILS, LPORT_INVALID, N(99)),
     ROW("lport_poller_add", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
     ROW("lport_poller_modify", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
@@ -413,6 +414,23 @@ static const struct row rows[] = {
     ROW("lport_dial_attempt", REFUSES, 0, GONE, N(0), P(space)),
     ROW("lport_dial_attempt_own", REFUSES, 0, GONE, N(0), P(space)),
     ROW("lport_dial_close", REFUSES, 0, GONE),
+    ROW("lport_tls_context_open", AT_LEAST, 1),
+    ROW("lport_tls_context_close", FAILS, LPORT_CLOSED, GONE),
+    ROW("lport_tls_context_trust", FAILS, LPORT_INVALID, GONE, N(LPORT_TLS_FILE), P(NULL), N(0)),
+    ROW("lport_tls_context_trust", FAILS, LPORT_CLOSED, GONE, N(LPORT_TLS_SYSTEM), P(NULL), N(0)),
+    ROW("lport_tls_context_identity", FAILS, LPORT_CLOSED, GONE, P("a"), N(1), P("b"), N(1)),
+    ROW("lport_tls_context_verify", FAILS, LPORT_CLOSED, GONE, N(LPORT_TLS_VERIFY)),
+    ROW("lport_tls_context_versions", FAILS, LPORT_INVALID, GONE, N(3), N(2)),
+    ROW("lport_tls_context_versions", FAILS, LPORT_CLOSED, GONE, N(2), N(3)),
+    ROW("lport_tls_context_protocols", FAILS, LPORT_INVALID, GONE, P("a,,b"), N(4)),
+    ROW("lport_tls_context_protocols", FAILS, LPORT_CLOSED, GONE, P("a,b"), N(3)),
+    ROW("lport_tls_context_problem", FAILS, LPORT_CLOSED, GONE, P(words), N(sizeof words)),
+    ROW("lport_tls_start", FAILS, LPORT_CLOSED, GONE, N(0), N(LPORT_TLS_CLIENT), P("here"), N(4),
+        P(NULL), N(0)),
+    ROW("lport_tls_start", FAILS, LPORT_INVALID, GONE, N(0), N(3), P("here"), N(4), P(NULL), N(0)),
+    ROW("lport_tls_step", FAILS, LPORT_CLOSED, GONE),
+    ROW("lport_tls_text", FAILS, LPORT_CLOSED, GONE, N(LPORT_TLS_VERSION), P(words),
+        N(sizeof words)),
 };
 
 static void check_answer(const struct row *row, int64_t answer, int64_t gone) {
@@ -572,6 +590,52 @@ Test(abi, a_tcp_session) {
     cr_assert_eq(CALL("lport_socket_receive", N(server), P(peer), N(sizeof peer), N(0)), 0);
     close_all((const int64_t[]){client, server, listener}, 3);
     assert_kind(CALL("lport_socket_send", N(client), P("more"), N(4)), LPORT_CLOSED);
+}
+
+static void set_up(int64_t context) {
+    const char *chain = "build/tls/server.pem", *key = "build/tls/server.key";
+    const char *authority = "build/tls/authority.pem";
+    cr_assert_eq(CALL("lport_tls_context_identity", N(context), P(chain), N(strlen(chain)), P(key),
+                      N(strlen(key))),
+                 0);
+    cr_assert_eq(CALL("lport_tls_context_trust", N(context), N(LPORT_TLS_FILE), P(authority),
+                      N(strlen(authority))),
+                 0);
+    cr_assert_eq(CALL("lport_tls_context_protocols", N(context), P("words"), N(5)), 0);
+    cr_assert_eq(CALL("lport_tls_context_versions", N(context), N(3), N(3)), 0);
+    cr_assert_eq(CALL("lport_tls_context_verify", N(context), N(LPORT_TLS_VERIFY)), 0);
+    cr_assert_eq(CALL("lport_tls_context_problem", N(context), P(words), N(sizeof words)), 0);
+}
+
+Test(abi, a_tls_session) {
+    int64_t context = CALL("lport_tls_context_open");
+    cr_assert_gt(context, 0);
+    set_up(context);
+    cr_assert_eq(CALL("lport_socket_pair", N(LPORT_STREAM), P(pair)), 0);
+    cr_assert_eq(CALL("lport_tls_start", N(pair[0]), N(context), N(LPORT_TLS_CLIENT),
+                      P("good.test"), N(9), P(NULL), N(0)),
+                 0);
+    cr_assert_eq(CALL("lport_tls_start", N(pair[1]), N(context), N(LPORT_TLS_SERVER), P(NULL), N(0),
+                      P(NULL), N(0)),
+                 0);
+    int64_t limit = soon(), client, server;
+    do {
+        cr_assert_lt(CALL("lport_clock_now"), limit);
+        client = CALL("lport_tls_step", N(pair[0]));
+        server = CALL("lport_tls_step", N(pair[1]));
+    } while (client > 0 || server > 0);
+    cr_assert_eq(client, 0);
+    cr_assert_eq(server, 0);
+    cr_assert_eq(CALL("lport_tls_text", N(pair[0]), N(LPORT_TLS_VERSION), P(words), N(128)), 7);
+    cr_assert_str_eq(words, "TLSv1.3");
+    cr_assert_eq(CALL("lport_socket_send2", N(pair[0]), P("to "), N(3), P("and"), N(3)), 6);
+    await(pair[1], LPORT_INPUT);
+    cr_assert_eq(CALL("lport_socket_receive", N(pair[1]), P(words), N(1), N(0)), 1);
+    cr_assert_eq(CALL("lport_socket_buffered", N(pair[1])), 1);
+    await(pair[1], LPORT_INPUT);
+    cr_assert_eq(CALL("lport_socket_receive", N(pair[1]), P(words), N(sizeof words), N(0)), 5);
+    close_all(pair, 2);
+    cr_assert_eq(CALL("lport_tls_context_close", N(context)), 0);
 }
 
 Test(abi, a_local_session) {
