@@ -385,7 +385,7 @@ int lport_tls_select_name(struct ssl_st *ssl, const unsigned char **name, unsign
             }
         }
     }
-    return OPENSSL_ALPN_FATAL;
+    return session->settings.names_len == 0 ? OPENSSL_ALPN_NONE : OPENSSL_ALPN_FATAL;
 }
 
 /* The peer has to be the one of NAME: an address, or a name, which is told to the server too. */
@@ -572,13 +572,16 @@ int64_t lport_tls_step(int64_t socket) {
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
+/* Of what has not been agreed on OpenSSL says what it would like. */
 static const char *version_of(const struct session *session) {
-    return lport_openssl()->SSL_get_version(session->ssl);
+    return session->established ? lport_openssl()->SSL_get_version(session->ssl) : NULL;
 }
 
 static const char *cipher_of(const struct session *session) {
     const struct lport_openssl *openssl = lport_openssl();
-    return openssl->SSL_CIPHER_get_name(openssl->SSL_get_current_cipher(session->ssl));
+    return session->established
+               ? openssl->SSL_CIPHER_get_name(openssl->SSL_get_current_cipher(session->ssl))
+               : NULL;
 }
 
 static const char *server_name_of(const struct session *session) {

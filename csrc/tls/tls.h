@@ -23,7 +23,8 @@ struct lport_tls_settings {
 /* [nowait] The settings of CONTEXT into SETTINGS: 0; LPORT_CLOSED: it names none. */
 int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settings);
 
-/* What OpenSSL asks a server: the first of its names of protocols that the client has too. */
+/* What OpenSSL asks a server: the first of the session's names of protocols that the client has
+ * too; none where the session has none. */
 int lport_tls_select_name(struct ssl_st *ssl, const unsigned char **name, unsigned char *name_len,
                           const unsigned char *offered, unsigned int offered_len, void *unused);
 

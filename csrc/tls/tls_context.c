@@ -1,16 +1,20 @@
 /* tls_context - what sessions of TLS have in common: whom they trust, who they are (layer 4). Part
- * of tls; stands on status, sink, pool, openssl.
+ * of tls; stands on os, status, sink, pool, openssl.
  *
  * Invariant: a context is changed by nobody while a session is made of it, as the header asks; what
  * sessions have of it they keep, so it may be closed any time. */
+#include "base/os.h"
 #include "base/pool.h"
 #include "base/sink.h"
 #include "base/status.h"
 #include "libport.h"
 #include "tls.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { READ_AHEAD = 1 << 16 }; /* octets that a session takes from the system at once */
 
@@ -47,6 +51,7 @@ static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSION_CACHE, 0, NULL);
         openssl->SSL_CTX_set_options(context, OPENSSL_NO_RENEGOTIATION);
         openssl->SSL_CTX_set_num_tickets(context, 0);
+        openssl->SSL_CTX_set_alpn_select_cb(context, lport_tls_select_name, NULL);
     }
     return context;
 }
@@ -133,7 +138,7 @@ static int64_t change_context(int64_t context, change_function *make, const stru
     struct context *found = lport_pool_find(&contexts, context);
     if (found != NULL && status == 0) {
         found->settings = settings;
-    } else if (found != NULL) {
+    } else if (found != NULL && lport_status_is(status, LPORT_TLS_FAILED)) {
         found->problem = problem;
     }
     pthread_mutex_unlock(&contexts.lock);
@@ -175,6 +180,16 @@ static bool trust_file(const struct lport_openssl *openssl, struct lport_tls_set
     return names != NULL;
 }
 
+/* What the system says of the directory at PATH: 0: it is there. OpenSSL looks into it when a
+ * certificate comes, and takes one that is not there for an empty one. */
+static int64_t look_at_directory(const char path[PATH_MAX]) {
+    char within[PATH_MAX + 2];
+    struct stat unused;
+    (void)snprintf(within, sizeof within, "%s/.", path);
+    return lport_os.lstat(within, &unused) == 0 ? 0
+                                                : lport_status_from_errno(LPORT_IN_GENERAL, errno);
+}
+
 int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *path, size_t len) {
     static change_function *const changes[] = {
         [LPORT_TLS_SYSTEM] = trust_system,
@@ -186,7 +201,9 @@ int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *pat
         (source != LPORT_TLS_SYSTEM && !put_path(path, len, room))) {
         return lport_status_make(LPORT_INVALID);
     }
-    return change_context(context, changes[source], &(struct change){.path = room});
+    int64_t status = source == LPORT_TLS_DIRECTORY ? look_at_directory(room) : 0;
+    return status < 0 ? status
+                      : change_context(context, changes[source], &(struct change){.path = room});
 }
 
 /* A passphrase is asked of nobody: a key that needs one is an error. */
@@ -253,8 +270,6 @@ int64_t lport_tls_context_versions(int64_t context, int32_t lowest, int32_t high
 static bool set_names(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
                       const struct change *change) {
     settings->names_len = change->names_len;
-    openssl->SSL_CTX_set_alpn_select_cb(settings->context,
-                                        change->names_len > 0 ? lport_tls_select_name : NULL, NULL);
     memcpy(settings->names, change->names, change->names_len);
     /* It says 0 where it could. */
     return openssl->SSL_CTX_set_alpn_protos(settings->context, change->names, change->names_len) ==
@@ -268,7 +283,7 @@ static int put_names(const char *text, size_t len, uint8_t names[LPORT_TLS_NAMES
     if (len == 0) {
         return 0;
     }
-    if (len + 1 > LPORT_TLS_NAMES_MAX) {
+    if (len >= LPORT_TLS_NAMES_MAX) {
         return -1;
     }
     names[0] = 0;
