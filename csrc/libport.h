@@ -946,8 +946,7 @@ LPORT_API int64_t lport_dial_attempt_own(int64_t dial, int32_t index, uint8_t *l
 /* [nowait] Closes DIAL: attempts that go on are closed, a query is abandoned. 0. */
 LPORT_API int64_t lport_dial_close(int64_t dial);
 
-/* ---- tls: TLS 1.2 and 1.3 on connections
- * ---------------------------------------------------------
+/* ---- tls: TLS 1.2 and 1.3 on connections -----------------------------------------------------
  *
  * A context says whom its sessions trust and who they are; a session is TLS on one connection, from
  * lport_tls_start until that is closed. In between the handshake is driven by lport_tls_step, and
@@ -969,7 +968,7 @@ LPORT_API int64_t lport_dial_close(int64_t dial);
  * libssl.so.3, is loaded by the first context: LPORT_NOT_SUPPORTED: it is not to be had. Source:
  * RFC 8446, RFC 5246; SSL_read(3ssl), SSL_write(3ssl), SSL_get_error(3ssl). */
 
-/* [nowait] A context that trusts nobody, has no certificate and verifies nobody; a positive
+/* [nowait] A context that trusts nobody, has no certificate and verifies servers; a positive
  * integer, to be closed. LPORT_NOT_SUPPORTED: see above. LPORT_MEMORY_EXHAUSTED. */
 LPORT_API int64_t lport_tls_context_open(void);
 
@@ -977,11 +976,12 @@ LPORT_API int64_t lport_tls_context_open(void);
  * none; so do the functions below. */
 LPORT_API int64_t lport_tls_context_close(int64_t context);
 
-/* The functions that change CONTEXT: not while another thread starts a session of it. They return
- * 0; LPORT_INVALID: a path that is empty, too long or has a zero octet in it, or another argument
- * outside what is said; LPORT_OTHER, LPORT_PERMISSION_DENIED and their kin, with the system's
- * number: a file could not be read; LPORT_TLS_FAILED: what is in it will not do, and
- * lport_tls_context_problem says why. Files are read during the call. */
+/* The functions that change CONTEXT: not while another thread changes it too, starts a session of
+ * it or is in the handshake of one. They return 0; LPORT_INVALID: a path that is empty, too long or
+ * has a zero octet in it, or another argument outside what is said; LPORT_OTHER,
+ * LPORT_PERMISSION_DENIED and their kin, with the system's number: a file could not be read;
+ * LPORT_TLS_FAILED: what is in it will not do, and lport_tls_context_problem says why. Files are
+ * read during the call. */
 
 /* [nowait] Trusts, besides those it does, who is certified by SOURCE: LPORT_TLS_SYSTEM, the
  * authorities that this system trusts, without a path; LPORT_TLS_FILE, those in the file at PATH,

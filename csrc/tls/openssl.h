@@ -65,6 +65,8 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, SSL_CTX_load_verify_file, (struct ssl_ctx_st *, const char *))                        \
     ROW(int, SSL_CTX_load_verify_dir, (struct ssl_ctx_st *, const char *))                         \
     ROW(struct stack_st_X509_NAME *, SSL_load_client_CA_file, (const char *))                      \
+    ROW(struct stack_st_X509_NAME *, SSL_CTX_get_client_CA_list, (const struct ssl_ctx_st *))      \
+    ROW(int, SSL_add_file_cert_subjects_to_stack, (struct stack_st_X509_NAME *, const char *))     \
     ROW(void, SSL_CTX_set_client_CA_list, (struct ssl_ctx_st *, struct stack_st_X509_NAME *))      \
     ROW(int, SSL_CTX_use_certificate_chain_file, (struct ssl_ctx_st *, const char *))              \
     ROW(int, SSL_CTX_use_PrivateKey_file, (struct ssl_ctx_st *, const char *, int))                \
@@ -141,13 +143,15 @@ enum {
     OPENSSL_VERIFIED = 0,             /* X509_V_OK */
     OPENSSL_VERIFY_FAILED = 134,      /* SSL_R_CERTIFICATE_VERIFY_FAILED */
     OPENSSL_NO_PARTIAL_WILDCARDS = 4, /* X509_CHECK_FLAG_ */
+    OPENSSL_NO_SUBJECT = 32,          /* X509_CHECK_FLAG_NEVER_CHECK_SUBJECT */
     OPENSSL_ALPN_OK = 0,              /* SSL_TLSEXT_ERR_ */
     OPENSSL_ALPN_FATAL = 2,           /* SSL_TLSEXT_ERR_ALERT_FATAL */
     OPENSSL_ALPN_NONE = 3,            /* SSL_TLSEXT_ERR_NOACK */
     OPENSSL_NAME_RFC2253 = 0x1110317, /* XN_FLAG_RFC2253 */
     OPENSSL_REASON_MASK = 0x7fffff,   /* ERR_REASON_MASK */
 };
-#define OPENSSL_NO_RENEGOTIATION (UINT64_C(1) << 30) /* SSL_OP_ */
+#define OPENSSL_NO_TICKET        (UINT64_C(1) << 14) /* SSL_OP_ */
+#define OPENSSL_NO_RENEGOTIATION (UINT64_C(1) << 30)
 
 /* NOLINTNEXTLINE(bugprone-macro-parentheses): types cannot be */
 #define LPORT_OPENSSL_MEMBER(result, name, arguments) result(*name) arguments;

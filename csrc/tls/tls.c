@@ -1,5 +1,5 @@
 /* tls - a transport of TLS for the connections of handle (layer 4). Stands on os, status, sink,
- * handle, transfer, openssl.
+ * handle, wait, transfer, openssl.
  *
  * OpenSSL reads and writes records through a BIO of ours, which calls transfer as everybody does,
  * so that what breaks the connection stays known. What the system does not take of a record is held
@@ -16,12 +16,15 @@
 #include "socket/handle.h"
 #include "socket/transfer.h"
 #include "socket/transport.h"
+#include "socket/wait.h"
 
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+enum { HELD_MAX = 1 << 20 }; /* octets of a handshake's longest part, with room to spare */
 
 struct session {
     struct lport_transport transport; /* first */
@@ -78,11 +81,15 @@ static int read_record(struct bio_st *bio, char *octets, int len) {
     return count == 0 ? 0 : -1;
 }
 
-/* Makes room for LEN octets more; false: there is no memory. */
+/* Makes room for LEN octets more; false: there is no memory, or more is held than anything takes
+ * but a peer that wants answers and reads none. */
 static bool make_room(struct session *session, size_t len) {
     size_t wanted = session->held_len + len;
     if (wanted <= session->held_cap) {
         return true;
+    }
+    if (wanted > HELD_MAX) {
+        return false;
     }
     uint8_t *room = lport_os.calloc(1, wanted);
     if (room == NULL) {
@@ -107,15 +114,17 @@ static bool hold(struct session *session, const uint8_t *octets, size_t len) {
     return true;
 }
 
-/* Sends what the system takes of the LEN octets at OCTETS: how many, or a status that says that
- * none will go. */
+/* Sends what the system takes of the LEN octets at OCTETS: how many, or a status that says why none
+ * go. */
 static int64_t send_some(struct session *session, const uint8_t *octets, size_t len) {
     ssize_t count = lport_transfer_send(session->fd, octets, len);
     int64_t result = lport_transfer_sent(session->slot, count);
     return lport_status_is(result, LPORT_WOULD_BLOCK) ? 0 : result;
 }
 
-/* OpenSSL is told that all of it went. */
+/* OpenSSL is told that all of it went, even where none will go any more: what the peer has said
+ * before is to be read still, an alert that says why among it. Whoever hands on what is held here
+ * is told. */
 static int write_record(struct bio_st *bio, const char *octets, int len) {
     const struct lport_openssl *openssl = lport_openssl();
     struct session *session = openssl->BIO_get_data(bio);
@@ -123,10 +132,7 @@ static int write_record(struct bio_st *bio, const char *octets, int len) {
     openssl->BIO_clear_flags(bio, OPENSSL_BIO_RETRIES);
     if (session->held_len == 0) {
         count = send_some(session, (const uint8_t *)octets, (size_t)len);
-    }
-    if (count < 0) {
-        session->said = count;
-        return -1;
+        count = count < 0 ? 0 : count;
     }
     bool kept =
         count == len || hold(session, (const uint8_t *)octets + count, (size_t)(len - count));
@@ -184,8 +190,8 @@ static int64_t fail_by_openssl(struct session *session) {
     const struct lport_openssl *openssl = lport_openssl();
     unsigned long reason = openssl->ERR_peek_error() & OPENSSL_REASON_MASK;
     int64_t status = lport_tls_failed(openssl, &session->problem);
-    if (!session->established && reason == OPENSSL_VERIFY_FAILED) {
-        long verified = openssl->SSL_get_verify_result(session->ssl);
+    long verified = openssl->SSL_get_verify_result(session->ssl);
+    if (!session->established && reason == OPENSSL_VERIFY_FAILED && verified != OPENSSL_VERIFIED) {
         return fail(session, lport_status_make(LPORT_CERTIFICATE_REFUSED),
                     openssl->X509_verify_cert_error_string(verified));
     }
@@ -242,9 +248,15 @@ static bool is_ready(const struct session *session) {
            (!session->drained && openssl->SSL_has_pending(session->ssl) == 1);
 }
 
+/* Who sleeps on what the system has is woken for what the session has now in its place. */
 static int64_t leave(struct session *session, int64_t result) {
-    atomic_store(&session->transport.ready, is_ready(session));
+    struct lport_slot *slot = session->slot;
+    bool there = is_ready(session);
+    bool before = atomic_exchange(&session->transport.ready, there);
     pthread_mutex_unlock(&session->lock);
+    if (there && !before) {
+        lport_wait_wake_slot(slot, LPORT_INPUT);
+    }
     return result;
 }
 
@@ -309,6 +321,9 @@ static int64_t send_octets(struct lport_transport *transport, struct lport_slot 
     struct session *session = session_of(transport);
     enter(session, slot, fd);
     int64_t result = len == 0 ? 0 : unfit(session);
+    if (result == 0 && len > 0 && session->output_ended) { /* the end itself may be held still */
+        result = lport_status_make(LPORT_OUTPUT_SHUT);
+    }
     result = result == 0 ? hand_on(session) : result;
     if (result == 0 && len > 0) {
         result = send_records(session, octets, len);
@@ -321,9 +336,11 @@ static int64_t send_octets(struct lport_transport *transport, struct lport_slot 
 static int64_t end(struct lport_transport *transport, struct lport_slot *slot, int fd) {
     struct session *session = session_of(transport);
     uint8_t octet;
+    bool deaf = (atomic_load(&slot->flags) & LPORT_STATE_INPUT_SHUT) != 0;
     enter(session, slot, fd);
-    if (unfit(session) == 0 && !session->output_ended) {
-        if (!session->input_ended) {
+    int64_t status = unfit(session);
+    if (status == 0 && !session->output_ended) {
+        if (!session->input_ended && !deaf) {
             (void)peek_at_record(session, &octet, 1);
         }
         if (session->failure == 0) {
@@ -331,11 +348,14 @@ static int64_t end(struct lport_transport *transport, struct lport_slot *slot, i
         }
         session->output_ended = true;
     }
-    int64_t result = hand_on(session);
-    return leave(session, lport_status_is(result, LPORT_WOULD_BLOCK) ? result : 0);
+    if (lport_status_is(status, LPORT_NOT_CONNECTED) && session->failure == 0) {
+        return leave(session, status);
+    }
+    status = hand_on(session);
+    return leave(session, lport_status_is(status, LPORT_WOULD_BLOCK) ? status : 0);
 }
 
-/* A session that another thread was just using cannot be used here, nor freed. */
+/* A session that another thread was just using cannot be used here, nor freed with what it has. */
 static void forked(struct lport_transport *transport) {
     struct session *session = session_of(transport);
     if (pthread_mutex_trylock(&session->lock) == 0) {
@@ -345,6 +365,9 @@ static void forked(struct lport_transport *transport) {
     pthread_mutex_init(&session->lock, NULL);
     session->failure = lport_status_make(LPORT_CONNECTION_LOST);
     session->ssl = NULL;
+    session->early = session->held = NULL;
+    session->early_len = session->held_len = session->held_cap = 0;
+    atomic_store(&session->transport.ready, true);
 }
 
 static void free_session(struct lport_transport *transport) {
@@ -388,15 +411,20 @@ int lport_tls_select_name(struct ssl_st *ssl, const unsigned char **name, unsign
     return session->settings.names_len == 0 ? OPENSSL_ALPN_NONE : OPENSSL_ALPN_FATAL;
 }
 
-/* The peer has to be the one of NAME: an address, or a name, which is told to the server too. */
+/* The peer has to be the one of NAME: an address, or a name, which is told to the server too. One
+ * that begins with a dot would be any below it. What stands in the subject is no name, RFC 9525, 2.
+ */
 static bool expect(struct ssl_st *ssl, const char *name, size_t len) {
     const struct lport_openssl *openssl = lport_openssl();
     struct X509_VERIFY_PARAM_st *param = openssl->SSL_get0_param(ssl);
-    if (lport_address_is_literal(name, len) == 1) {
-        return openssl->X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1;
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    if (lport_address_is_literal(name, len) == 1) { /* OpenSSL takes more than is one for one */
+        return lport_address_parse(name, len, 0, address) > 0 &&
+               openssl->X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1;
     }
-    openssl->X509_VERIFY_PARAM_set_hostflags(param, OPENSSL_NO_PARTIAL_WILDCARDS);
-    return openssl->X509_VERIFY_PARAM_set1_host(param, name, len) == 1 &&
+    openssl->X509_VERIFY_PARAM_set_hostflags(param,
+                                             OPENSSL_NO_PARTIAL_WILDCARDS | OPENSSL_NO_SUBJECT);
+    return name[0] != '.' && openssl->X509_VERIFY_PARAM_set1_host(param, name, len) == 1 &&
            openssl->SSL_ctrl(ssl, OPENSSL_CTRL_HOST_NAME, 0, (void *)(uintptr_t)name) == 1;
 }
 
@@ -449,6 +477,7 @@ static bool keep_early(struct session *session, const uint8_t *early, size_t len
         }
         memcpy(session->early, early, len);
         session->early_len = len;
+        atomic_store(&session->transport.ready, true);
     }
     return true;
 }

@@ -39,7 +39,7 @@ int64_t lport_tls_failed(const struct lport_openssl *openssl, struct lport_tls_p
 
 /* A connection of TLS 1.2 at least, which nobody negotiates anew, verifying the peer. No tickets: a
  * client that has sent all it wants to and closes without reading would reset the connection by
- * them. */
+ * them, and one that comes back with one to a server that verifies clients would be refused. */
 static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
     struct ssl_ctx_st *context = openssl->SSL_CTX_new(openssl->TLS_method());
     if (context != NULL) {
@@ -49,15 +49,30 @@ static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
         openssl->SSL_CTX_set_default_read_buffer_len(context, READ_AHEAD);
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_MIN_VERSION, OPENSSL_TLS1_2, NULL);
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSION_CACHE, 0, NULL);
-        openssl->SSL_CTX_set_options(context, OPENSSL_NO_RENEGOTIATION);
+        openssl->SSL_CTX_set_options(context, OPENSSL_NO_RENEGOTIATION | OPENSSL_NO_TICKET);
         openssl->SSL_CTX_set_num_tickets(context, 0);
         openssl->SSL_CTX_set_alpn_select_cb(context, lport_tls_select_name, NULL);
     }
     return context;
 }
 
+/* The contexts are the child's too. */
+static void lock_contexts(void) {
+    pthread_mutex_lock(&contexts.lock);
+}
+
+static void unlock_contexts(void) {
+    pthread_mutex_unlock(&contexts.lock);
+}
+
+static void watch_forks(void) {
+    pthread_atfork(lock_contexts, unlock_contexts, unlock_contexts);
+}
+
 int64_t lport_tls_context_open(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const struct lport_openssl *openssl = lport_openssl();
+    pthread_once(&once, watch_forks);
     if (openssl == NULL) {
         return lport_status_make(LPORT_NOT_SUPPORTED);
     }
@@ -167,13 +182,17 @@ static bool trust_directory(const struct lport_openssl *openssl,
     return openssl->SSL_CTX_load_verify_dir(settings->context, change->path) == 1;
 }
 
-/* The names in it are what a server tells its clients that it trusts. */
+/* The names in it are among those that a server tells its clients that it trusts. */
 static bool trust_file(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
                        const struct change *change) {
     if (openssl->SSL_CTX_load_verify_file(settings->context, change->path) != 1) {
         return false;
     }
-    struct stack_st_X509_NAME *names = openssl->SSL_load_client_CA_file(change->path);
+    struct stack_st_X509_NAME *names = openssl->SSL_CTX_get_client_CA_list(settings->context);
+    if (names != NULL) {
+        return openssl->SSL_add_file_cert_subjects_to_stack(names, change->path) == 1;
+    }
+    names = openssl->SSL_load_client_CA_file(change->path);
     if (names != NULL) {
         openssl->SSL_CTX_set_client_CA_list(settings->context, names);
     }

@@ -74,6 +74,58 @@ void make_tls(int32_t family, int64_t ends[2]) {
     agree(ends);
 }
 
+void make_between(struct between *between) {
+    *between = (struct between){.spoil = 0};
+    for (int i = 0; i < 2; i++) {
+        int64_t pair[2];
+        cr_assert_eq(lport_socket_pair(LPORT_STREAM, pair), 0);
+        between->ends[i] = pair[0];
+        between->own[i] = pair[1];
+    }
+}
+
+void close_between(const struct between *between) {
+    close_both(between->ends);
+    close_both(between->own);
+}
+
+static void look_at(struct between *between, int from, const uint8_t *octets, size_t len) {
+    size_t room = sizeof between->seen[from] - between->seen_len[from];
+    size_t count = len < room ? len : room;
+    memcpy(between->seen[from] + between->seen_len[from], octets, count);
+    between->seen_len[from] += count;
+}
+
+size_t pass_on(struct between *between, int from) {
+    uint8_t octets[4096];
+    size_t total = 0;
+    int64_t count;
+    while ((count = undisturbed(
+                lport_socket_receive(between->own[from], octets, sizeof octets, 0))) > 0) {
+        look_at(between, from, octets, (size_t)count);
+        if (from == CLIENT && between->spoil > 0 && (size_t)count >= between->spoil) {
+            octets[between->spoil - 1] ^= 1;
+            between->spoil = 0;
+        }
+        cr_assert_eq(send_all(between->own[1 - from], octets, (size_t)count, soon()), count);
+        total += (size_t)count;
+    }
+    return total;
+}
+
+void agree_through(struct between *between) {
+    int64_t limit = soon(), client, server;
+    do {
+        cr_assert_lt(lport_clock_now(), limit);
+        client = lport_tls_step(between->ends[CLIENT]);
+        pass_on(between, CLIENT);
+        server = lport_tls_step(between->ends[SERVER]);
+        pass_on(between, SERVER);
+    } while (client > 0 || server > 0);
+    cr_assert_eq(client, 0);
+    cr_assert_eq(server, 0);
+}
+
 const char *text_of(int64_t socket, int32_t what) {
     static char text[256];
     int64_t len = lport_tls_text(socket, what, text, sizeof text);

@@ -36,6 +36,23 @@ void agree(const int64_t ends[2]);
 /* A connection of FAMILY (LPORT_LOCAL: a pair) with TLS, the server called good.test. */
 void make_tls(int32_t family, int64_t ends[2]);
 
+/* Somebody between a client and a server, whose ENDS these are, who sees all that goes by. */
+struct between {
+    int64_t ends[2], own[2];
+    uint8_t seen[2][8192]; /* the first octets from each end */
+    size_t seen_len[2];
+    size_t
+        spoil; /* the octet of the next ones from the client that is changed, from 1 on; 0: none */
+};
+
+/* Two pairs without TLS, with somebody between; and the hands of both ends, shaken through that. */
+void make_between(struct between *between);
+void close_between(const struct between *between);
+void agree_through(struct between *between);
+
+/* Hands on what there is from the client (CLIENT), or the server: how many octets. */
+size_t pass_on(struct between *between, int from);
+
 /* lport_tls_text of SOCKET as a string that stays until the next call. */
 const char *text_of(int64_t socket, int32_t what);
 
