@@ -212,6 +212,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:module "kinds"
                 :serial t
                 :components ((:file "client")
+                             (:file "tls-refusals")
                              (:file "server")
                              (:file "datagram")
                              (:file "message")

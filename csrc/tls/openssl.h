@@ -85,7 +85,8 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(void *, SSL_get_ex_data, (const struct ssl_st *, int))                                     \
     ROW(struct X509_VERIFY_PARAM_st *, SSL_get0_param, (struct ssl_st *))                          \
     ROW(int, X509_VERIFY_PARAM_set1_host, (struct X509_VERIFY_PARAM_st *, const char *, size_t))   \
-    ROW(int, X509_VERIFY_PARAM_set1_ip_asc, (struct X509_VERIFY_PARAM_st *, const char *))         \
+    ROW(int, X509_VERIFY_PARAM_set1_ip,                                                            \
+        (struct X509_VERIFY_PARAM_st *, const unsigned char *, size_t))                            \
     ROW(void, X509_VERIFY_PARAM_set_hostflags, (struct X509_VERIFY_PARAM_st *, unsigned int))      \
     ROW(int, SSL_do_handshake, (struct ssl_st *))                                                  \
     ROW(int, SSL_read_ex, (struct ssl_st *, void *, size_t, size_t *))                             \

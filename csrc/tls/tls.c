@@ -1,5 +1,5 @@
 /* tls - a transport of TLS for the connections of handle (layer 4). Stands on os, status, sink,
- * handle, wait, transfer, openssl.
+ * address, handle, wait, transfer, openssl.
  *
  * OpenSSL reads and writes records through a BIO of ours, which calls transfer as everybody does,
  * so that what breaks the connection stays known. What the system does not take of a record is held
@@ -9,6 +9,7 @@
  * Invariant: a session is used under its lock, and never while anybody waits. */
 #include "tls.h"
 
+#include "address/address.h"
 #include "base/os.h"
 #include "base/sink.h"
 #include "base/status.h"
@@ -25,6 +26,7 @@
 #include <time.h>
 
 enum { HELD_MAX = 1 << 20 }; /* octets of a handshake's longest part, with room to spare */
+enum { INET_OCTETS = 4, INET6_OCTETS = 16 };
 
 struct session {
     struct lport_transport transport; /* first */
@@ -411,16 +413,26 @@ int lport_tls_select_name(struct ssl_st *ssl, const unsigned char **name, unsign
     return session->settings.names_len == 0 ? OPENSSL_ALPN_NONE : OPENSSL_ALPN_FATAL;
 }
 
+/* The peer has to be at the address that NAME is a literal of. */
+static bool expect_address(struct X509_VERIFY_PARAM_st *param, const char *name, size_t len) {
+    uint8_t address[LPORT_ADDRESS_SIZE];
+    if (lport_address_parse(name, len, 0, address) < 0) {
+        return false;
+    }
+    lport_address_unmap(address);
+    return lport_openssl()->X509_VERIFY_PARAM_set1_ip(
+               param, address + LPORT_AT_OCTETS,
+               address[LPORT_AT_FAMILY] == LPORT_INET ? INET_OCTETS : INET6_OCTETS) == 1;
+}
+
 /* The peer has to be the one of NAME: an address, or a name, which is told to the server too. One
  * that begins with a dot would be any below it. What stands in the subject is no name, RFC 9525, 2.
  */
 static bool expect(struct ssl_st *ssl, const char *name, size_t len) {
     const struct lport_openssl *openssl = lport_openssl();
     struct X509_VERIFY_PARAM_st *param = openssl->SSL_get0_param(ssl);
-    uint8_t address[LPORT_ADDRESS_SIZE];
-    if (lport_address_is_literal(name, len) == 1) { /* OpenSSL takes more than is one for one */
-        return lport_address_parse(name, len, 0, address) > 0 &&
-               openssl->X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1;
+    if (lport_address_is_literal(name, len) == 1) {
+        return expect_address(param, name, len);
     }
     openssl->X509_VERIFY_PARAM_set_hostflags(param,
                                              OPENSSL_NO_PARTIAL_WILDCARDS | OPENSSL_NO_SUBJECT);

@@ -8,7 +8,7 @@
 
 ;;; Contexts
 
-(defstruct (tls-context (:copier nil) 
+(defstruct (tls-context (:copier nil)
                         (:constructor new-tls-context (plan certificate trust verify)))
   "Whom sessions of TLS trust, and who they are: what MAKE-TLS-CONTEXT returns. CLOSE closes it;
 sessions that were started with it go on."
@@ -221,14 +221,18 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
     (fail-argument :tls context '(and tls-context (satisfies tls-context-certificate))
                    "a context with a certificate")))
 
+(defun host-name-p (object)
+  (and (stringp object) (plusp (length object)) (char/= #\. (char object 0))))
+
 (defun expected-name (host)
-  "HOST, whom a client expects, as TLS has it: a name, or the text of an address; NIL for none."
+  "HOST, whom a client expects, as TLS has it: a name, without the dot that may end it, or the text
+of an address; NIL for none."
   (typecase host
     (null nil)
-    (string (string-right-trim "." host))
+    ((satisfies host-name-p) (string-right-trim "." host))
     (address (princ-to-string host))
     ((unsigned-byte 32) (ipaddr-to-dotted host))
-    (t (fail-argument :tls host '(or null string address (unsigned-byte 32))
+    (t (fail-argument :tls host '(or null (satisfies host-name-p) address (unsigned-byte 32))
                       "the name or the address of a host"))))
 
 (defun check-tls (context side host)
@@ -259,8 +263,15 @@ wrong with these arguments of START-TLS."
                                        text length early (buffered-input connection))))))
       (unless (minusp status)
         (forget-input connection)
-        (setf (connection-secure connection) :beginning))
+        (setf (connection-secure connection) (list handle side name)))
       status)))
+
+(defun check-begun (socket handle side name)
+  "Signal a USAGE-ERROR if the handshake that was left on SOCKET is another one: it would not show
+what this call has to be shown."
+  (unless (equal (connection-secure (socket-connection socket)) (list handle side name))
+    (fail-as 'usage-error :handshake :invalid :socket socket
+             :message "expected the arguments of the handshake that has begun, got others")))
 
 (defun shake-hands (connection limit)
   "Drive the handshake of CONNECTION until it is done."
@@ -285,11 +296,11 @@ wrong with these arguments of START-TLS."
       (with-output (connection)
         (check-writable connection)
         (let ((limit (call-limit connection :input)))
-          (unless (connection-secure connection)
-            (setf limit (nth-value 1 (flush connection :limit limit)))
-            (let ((status (begin-session connection handle side name)))
-              (when (minusp status)
-                (fail-on connection status :handshake))))
+          (cond ((connection-secure connection) (check-begun socket handle side name))
+                (t (setf limit (nth-value 1 (flush connection :limit limit)))
+                   (let ((status (begin-session connection handle side name)))
+                     (when (minusp status)
+                       (fail-on connection status :handshake)))))
           (shake-hands connection limit))))))
 
 (defun start-tls (socket &rest options &key context (side :client) host timeout &allow-other-keys)
@@ -305,7 +316,7 @@ A handshake that has timed out goes on where the same call is made again; one th
 final, and then SOCKET is good for nothing but to be closed. The end that the other side tells of is
 end of file; one that comes without, as somebody in between could make it, is CONNECTION-TRUNCATED.
 Conditions: CERTIFICATE-ERROR, the other side is not shown to be HOST; TLS-ERROR; TIMEOUT;
-CONNECTION-LOST; USAGE-ERROR where SOCKET has TLS already.
+CONNECTION-LOST; USAGE-ERROR where SOCKET has TLS already, or has begun it by another call.
 Restart: WAIT-LONGER. Source: RFC 8446, RFC 9525, SSL_do_handshake(3ssl)."
   (check-own-keywords 'start-tls :tls options)
   (check-socket socket :handshake)

@@ -1,0 +1,73 @@
+;;;; tls-refusals - whom TLS takes for whom it expects, and what it does not go on with.
+
+(in-package :port/test)
+
+(define-suite tls-refusals "TLS: whom a client takes for its server.")
+
+(defun certificate-path (name)
+  (uiop:native-namestring (checkout-file (format nil "build/tls/~A.pem" name))))
+
+(defun key-path (name)
+  (uiop:native-namestring (checkout-file (format nil "build/tls/~A.key" name))))
+
+(defmacro with-contexts ((client server &optional (certificate "server")) &body body)
+  "Run BODY with CLIENT, a context that trusts the authority of the tests, and SERVER, one that
+shows CERTIFICATE."
+  `(let ((,client (make-tls-context :trust (certificate-path "authority")))
+         (,server (make-tls-context :certificate (certificate-path ,certificate)
+                                    :key (key-path ,certificate))))
+     (unwind-protect (progn ,@body)
+       (close ,client)
+       (close ,server))))
+
+(defun meet (client server host)
+  "What comes of a client that expects HOST at a server: T, or the condition that the client met."
+  (with-pair (a b :local)
+    (let* ((thread (in-thread (lambda ()
+                                (failure-of (start-tls b :context server :side :server
+                                                         :timeout 5)))))
+           (failure (failure-of (start-tls a :context client :host host :timeout 5))))
+      (when failure                     ; the server need not wait
+        (close a :abort t))
+      (join thread)
+      (or failure t))))
+
+(define-test tls-refusals.a-server-is-for-its-names-and-addresses (:limit 60)
+  (with-contexts (client server)
+    (dolist (host (list "good.test" "GOOD.test" "good.test." "any.wild.test" "127.0.0.1" "::1"
+                        "[::1]" "::ffff:127.0.0.1" #x7f000001 (parse-address "127.0.0.1")
+                        (parse-address "::1")))
+      (is (eq t (meet client server host)) "~A was refused" host))
+    (dolist (host (list "other.test" "wild.test" "two.labels.wild.test" "server" "127.0.0.2" "::2"
+                        " good.test" #x7f000002 (parse-address "127.0.0.2")))
+      (is (typep (meet client server host) 'certificate-error) "~A was not refused" host))))
+
+(define-test tls-refusals.the-subject-is-no-name ()
+  "RFC 9525 6.3: a name is one of the alternative names, or none."
+  (with-contexts (client server "subject")
+    (is (typep (meet client server "good.test") 'certificate-error))))
+
+(define-test tls-refusals.what-is-no-name-expects-nobody ()
+  "OpenSSL would check none of them, or take all the names below one that begins with a dot."
+  (with-contexts (client server)
+    (with-pair (a b :local)
+      (dolist (host (list "" "." ".test" ".wild.test"))
+        (is (typep (failure-of (start-tls a :context client :host host)) 'usage-error)
+            "~S was taken for a name" host)
+        (signals usage-error (open-tls-socket "127.0.0.1" 9 :context client :server-name host)))
+      (is (not (listen b))))))
+
+(define-test tls-refusals.a-handshake-that-was-left-is-not-gone-on-with-by-another-call ()
+  "It would be shown what the first call wanted to see, not what this one does."
+  (with-contexts (client server)
+    (let ((nobody (make-tls-context :verify nil)))
+      (with-pair (a b :local)
+        (signals timeout (start-tls a :context nobody :timeout 0))
+        (signals usage-error (start-tls a :context client :host "good.test" :timeout 5))
+        (signals usage-error (start-tls a :context nobody :host "good.test" :timeout 5))
+        (signals usage-error (start-tls a :context server :side :server :timeout 5))
+        (let ((thread (in-thread (lambda ()
+                                   (start-tls b :context server :side :server :timeout 5)))))
+          (is (eq a (start-tls a :context nobody :timeout 5)))
+          (join thread)))
+      (close nobody))))
