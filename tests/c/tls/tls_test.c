@@ -216,8 +216,7 @@ SOCKET_TEST(tls, sides_and_names_that_are_none_leave_the_connection_as_it_is) {
     }
     assert_kind(lport_tls_start(ends[0], context, LPORT_TLS_CLIENT, "a\0b", 3, NULL, 0),
                 LPORT_INVALID);
-    static const char *const none[] = {"[::1]", "127.1",      "1.2.3.4.5", "fe80::1%lo",
-                                       ":",     ".good.test", "."};
+    static const char *const none[] = {"127.1", "1.2.3.4.5", ":", ".good.test", "."};
     for (size_t i = 0; i < COUNT_OF(none); i++) {
         int64_t status = start(ends[0], context, LPORT_TLS_CLIENT, none[i]);
         cr_assert_eq(lport_status_kind(status), LPORT_ADDRESS_SYNTAX, "%s", none[i]);
@@ -371,7 +370,7 @@ SOCKET_TEST(tls, the_server_has_to_be_the_one_that_was_expected) {
                 {"::2", false},
                 {"server", false},
                 {"0:0:0:0::1", true},
-                {"::ffff:127.0.0.1", false}};
+                {"::ffff:127.0.0.1", true}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct meeting row = {NULL, "server", OF_SERVER, NOBODY, rows[i].name, 0, 0, NULL};
         if (!rows[i].good) {
