@@ -946,7 +946,7 @@ LPORT_API int64_t lport_dial_attempt_own(int64_t dial, int32_t index, uint8_t *l
 /* [nowait] Closes DIAL: attempts that go on are closed, a query is abandoned. 0. */
 LPORT_API int64_t lport_dial_close(int64_t dial);
 
-/* ---- tls: TLS 1.2 and 1.3 on connections -----------------------------------------------------
+/* ---- tls: TLS 1.2 and 1.3 on connections -------------------------------------------------------
  *
  * A context says whom its sessions trust and who they are; a session is TLS on one connection, from
  * lport_tls_start until that is closed. In between the handshake is driven by lport_tls_step, and

@@ -31,7 +31,8 @@
                      collect (string-right-trim
                               " " (cond ((prefix-p "/* " line) (subseq line 3))
                                         ((prefix-p " * " line) (subseq line 3))
-                                        ((member line '(" *" " */" "*/") :test #'string=) "")
+                                        ((member line '("/*" " *" " */" "*/") :test #'string=)
+                                         "")
                                         (t line))))))
     (let* ((text (string-right-trim '(#\Space #\Newline) (join-lines texts)))
            (end (search "*/" text :from-end t)))
@@ -71,9 +72,9 @@ declaration belongs to, of which PENDING is the one so far."
     (cond ((prefix-p "/*" line)
            (multiple-value-bind (comment rest) (take-until (containing "*/") lines)
              (let ((text (comment-text comment)))
-               (if (tag-end text)
-                   (values nil rest text)
-                   (values (list :note text) rest nil)))))
+               (cond ((tag-end text) (values nil rest text))
+                     ((string= text "") (values nil rest nil))
+                     (t (values (list :note text) rest nil))))))
           ((prefix-p "enum" line)
            (multiple-value-bind (body rest) (take-until (ending-with "};") lines)
              (values (list :constants (butlast (rest body))) rest nil)))
@@ -98,10 +99,10 @@ declaration belongs to, of which PENDING is the one so far."
     lines))
 
 (defun rule-rest (lines)
-  "LINES after the rule that they begin with, which may end on a line of its own."
+  "LINES after the rule that they begin with: what its comment goes on with is one of its own."
   (if (search "*/" (first lines))
       (rest lines)
-      (nthcdr 2 lines)))
+      (cons "/*" (rest lines))))
 
 (defun header-families ()
   "The families of csrc/libport.h, in its order; the first one has the constants."
@@ -111,13 +112,16 @@ declaration belongs to, of which PENDING is the one so far."
                     (setf lines (parse-family family (rule-rest lines)))
                     family))))
 
+(defun paragraphs-of (text)
+  "The parts of TEXT that empty lines separate."
+  (loop for start = 0 then (+ end 2)
+        for end = (search (format nil "~%~%") text :start2 start)
+        collect (subseq text start end)
+        while end))
+
 (defun header-introduction ()
   "The comment at the top of csrc/libport.h, a list of paragraphs."
-  (let ((text (comment-text (take-until (containing "*/") (file-lines "csrc/libport.h")))))
-    (loop for start = 0 then (+ end 2)
-          for end = (search (format nil "~%~%") text :start2 start)
-          collect (subseq text start end)
-          while end)))
+  (paragraphs-of (comment-text (take-until (containing "*/") (file-lines "csrc/libport.h")))))
 
 (defun functions-of (family)
   (remove :function (family-items family) :key #'first :test-not #'eq))

@@ -30,7 +30,8 @@
 
 (defun row-p (line)
   "True if LINE begins a row of a list."
-  (eql +row-indent+ (position #\Space line :test #'char/=)))
+  (or (prefix-p "- " line)
+      (eql +row-indent+ (position #\Space line :test #'char/=))))
 
 (defun write-filled (text out)
   "Write TEXT for filling; a row of a list begins a line."
@@ -124,7 +125,8 @@
 (defun write-notes (family out)
   (loop for (kind content) in (family-items family)
         do (case kind
-             (:note (write-paragraph content out))
+             (:note (dolist (paragraph (paragraphs-of content))
+                      (write-paragraph paragraph out)))
              (:constants (write-constants content out)))))
 
 (defun see-also (names)

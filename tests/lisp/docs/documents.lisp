@@ -73,3 +73,16 @@
 (define-test "documents.complete" ()
   "Each exported name is documented and stands under a theme of lisp/package.lisp."
   (is (null (port-docs:undocumented))))
+
+(define-test "documents.manual-introductions" ()
+  "What the header says of a family, under its rule, is on its page."
+  (loop with families = 0
+        for (line nil first) on (port-docs::file-lines "csrc/libport.h")
+        when (and (port-docs::rule-p line) (not (search "*/" line)))
+          do (let* ((family (port-docs::family-of-rule line))
+                    (page (format nil "docs/man/~A.3" (port-docs::page-name family))))
+               (incf families)
+               (is (member (port-docs::roff-text (subseq first 3)) (port-docs::file-lines page)
+                           :test #'string=)
+                   "~A does not say ~S" page first))
+        finally (is (plusp families))))
