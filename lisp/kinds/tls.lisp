@@ -19,6 +19,8 @@ sessions that were started with it go on."
   (handle 0 :type (signed-byte 64))     ; in the library; 0: none yet, below 0: closed
   (image nil))                          ; the *IMAGE* that HANDLE belongs to
 
+(document-functions '((tls-context-p "Return true if OBJECT is a TLS-CONTEXT.")))
+
 (defvar *image* (list nil)
   "Another object in each process that an image is started in.")
 
