@@ -580,28 +580,35 @@ static int64_t leave_session(struct session *session, struct lport_slot *slot, i
     return result;
 }
 
-/* What the step waits for; 0: nothing, it is done. Where it has failed, the alert that tells the
- * peer why goes as far as the system takes it. */
-static int64_t step(struct session *session) {
-    int64_t status = session->failure;
-    if (status == 0 && !session->established) {
-        int result = lport_openssl()->SSL_do_handshake(session->ssl);
-        status = status_of(session, result);
-        session->established = status > 0;
-        session->drained = session->drained && status <= 0; /* more may have come with its end */
-        if (status == 0) { /* the peer has ended what had not begun */
-            status = fail(session, lport_status_make(LPORT_CONNECTION_TRUNCATED), NULL);
-        }
+/* Does what can be done now: above 0: it is done; LPORT_WOULD_BLOCK; or why it has failed. */
+static int64_t shake_hands(struct session *session) {
+    if (session->failure != 0 || session->established) {
+        return session->failure != 0 ? session->failure : 1;
     }
+    int64_t status = status_of(session, lport_openssl()->SSL_do_handshake(session->ssl));
+    session->established = status > 0;
+    session->drained = session->drained && status <= 0; /* more may have come with its end */
+    return status != 0 ? status                         /* the peer has ended what had not begun */
+                       : fail(session, lport_status_make(LPORT_CONNECTION_TRUNCATED), NULL);
+}
+
+/* What the step waits for; 0: nothing, it is done. Where it has failed, the alert that tells the
+ * peer why goes as far as the system takes it. Where nothing goes any more, the peer may have said
+ * why in the meantime. */
+static int64_t step(struct session *session) {
+    int64_t status = shake_hands(session);
     int64_t handed = hand_on(session);
+    bool broken = handed < 0 && !lport_status_is(handed, LPORT_WOULD_BLOCK);
+    if (broken && lport_status_is(status, LPORT_WOULD_BLOCK)) {
+        status = shake_hands(session);
+    }
     if (status < 0 && !lport_status_is(status, LPORT_WOULD_BLOCK)) {
         return status;
     }
-    if (handed < 0) {
-        return lport_status_is(handed, LPORT_WOULD_BLOCK) ? LPORT_OUTPUT
-                                                          : fail(session, handed, NULL);
+    if (broken) {
+        return fail(session, handed, NULL);
     }
-    return session->established ? 0 : LPORT_INPUT;
+    return handed < 0 ? LPORT_OUTPUT : session->established ? 0 : LPORT_INPUT;
 }
 
 int64_t lport_tls_step(int64_t socket) {

@@ -74,6 +74,29 @@ void make_tls(int32_t family, int64_t ends[2]) {
     agree(ends);
 }
 
+void hand_on(int64_t socket) {
+    int64_t limit = soon(), status;
+    while (would_block(status = lport_socket_send(socket, NULL, 0))) {
+        cr_assert_geq(wait_for(socket, LPORT_OUTPUT, limit), 0);
+    }
+    cr_assert_eq(status, 0, "%s", kind_text(lport_status_kind(status)));
+}
+
+void send_text(int64_t socket, const char *text) {
+    int64_t len = (int64_t)strlen(text);
+    cr_assert_eq(send_all(socket, (const uint8_t *)text, (size_t)len, soon()), len);
+    hand_on(socket);
+}
+
+void receive_text(int64_t socket, const char *text) {
+    char octets[64] = "";
+    int64_t len = (int64_t)strlen(text);
+    cr_assert_lt(len, (int64_t)sizeof octets);
+    int64_t count = receive_all(socket, (uint8_t *)octets, (size_t)len, soon());
+    cr_assert_eq(count, len, "%s of \"%s\"", kind_text(lport_status_kind(count)), text);
+    cr_assert_str_eq(octets, text);
+}
+
 void make_between(struct between *between) {
     *between = (struct between){.spoil = 0};
     for (int i = 0; i < 2; i++) {
@@ -100,8 +123,8 @@ size_t pass_on(struct between *between, int from) {
     uint8_t octets[4096];
     size_t total = 0;
     int64_t count;
-    while ((count = undisturbed(
-                lport_socket_receive(between->own[from], octets, sizeof octets, 0))) > 0) {
+    int32_t weather = faults_watch();
+    while ((count = lport_socket_receive(between->own[from], octets, sizeof octets, 0)) > 0) {
         look_at(between, from, octets, (size_t)count);
         if (from == CLIENT && between->spoil > 0 && (size_t)count >= between->spoil) {
             octets[between->spoil - 1] ^= 1;
@@ -109,6 +132,9 @@ size_t pass_on(struct between *between, int from) {
         }
         cr_assert_eq(send_all(between->own[1 - from], octets, (size_t)count, soon()), count);
         total += (size_t)count;
+    }
+    if (weather) {
+        faults_resume();
     }
     return total;
 }

@@ -36,6 +36,11 @@ void agree(const int64_t ends[2]);
 /* A connection of FAMILY (LPORT_LOCAL: a pair) with TLS, the server called good.test. */
 void make_tls(int32_t family, int64_t ends[2]);
 
+/* What is held of SOCKET goes on; and TEXT is sent so, and received. */
+void hand_on(int64_t socket);
+void send_text(int64_t socket, const char *text);
+void receive_text(int64_t socket, const char *text);
+
 /* Somebody between a client and a server, whose ENDS these are, who sees all that goes by. */
 struct between {
     int64_t ends[2], own[2];
@@ -50,7 +55,8 @@ void make_between(struct between *between);
 void close_between(const struct between *between);
 void agree_through(struct between *between);
 
-/* Hands on what there is from the client (CLIENT), or the server: how many octets. */
+/* Hands on what there is from the client (CLIENT), or the server: how many octets. In fair weather,
+ * as the other end does not read meanwhile. */
 size_t pass_on(struct between *between, int from);
 
 /* lport_tls_text of SOCKET as a string that stays until the next call. */

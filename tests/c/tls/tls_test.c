@@ -18,11 +18,17 @@ static void close_contexts(const int64_t contexts[2]) {
 }
 
 static void assert_say(int64_t from, int64_t to, const char *text) {
-    char octets[64] = "";
-    int64_t len = (int64_t)strlen(text);
-    cr_assert_eq(send_all(from, (const uint8_t *)text, (size_t)len, soon()), len);
-    cr_assert_eq(receive_all(to, (uint8_t *)octets, (size_t)len, soon()), len);
-    cr_assert_str_eq(octets, text);
+    send_text(from, text);
+    receive_text(to, text);
+}
+
+/* Has END begin, and wait for its peer. In fair weather, as that does not read. */
+static void begin(int64_t end) {
+    int32_t weather = faults_watch();
+    cr_assert_eq(lport_tls_step(end), LPORT_INPUT);
+    if (weather) {
+        faults_resume();
+    }
 }
 
 /* ---- that goes well -------------------------------------------------------------------------- */
@@ -142,7 +148,7 @@ SOCKET_TEST(tls, before_the_handshake_is_done_there_is_no_connection) {
                           "%d: %s", (int)what, text_of(ends[k], what));
             }
         }
-        cr_assert_eq(undisturbed(lport_tls_step(ends[CLIENT])), LPORT_INPUT);
+        begin(ends[CLIENT]);
     }
     agree(ends);
     assert_say(ends[CLIENT], ends[SERVER], "now");
@@ -278,8 +284,10 @@ static void meet(const struct meeting *row, int32_t minor) {
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
     start_both(ends, contexts, row->name);
     shake_hands(ends, results);
-    if (results[CLIENT] == 0) { /* of TLS 1.3 it has not waited for the answer */
-        results[CLIENT] = row->client_says == 0 ? 0 : receive_some(ends[CLIENT], &octet, 1, soon());
+    if (results[CLIENT] == 0 &&
+        row->client_says != 0) { /* of TLS 1.3 it has not waited for the answer */
+        hand_on(ends[SERVER]);
+        results[CLIENT] = receive_some(ends[CLIENT], &octet, 1, soon());
     }
     assert_kind(results[CLIENT], row->client_says);
     assert_kind(results[SERVER], row->server_says);
@@ -442,18 +450,19 @@ SOCKET_TEST(tls, a_server_tells_its_clients_of_all_that_it_trusts) {
 SOCKET_TEST(tls, a_server_gives_no_tickets) {
     struct between between;
     int64_t contexts[2] = {make_context(NULL), make_context("server")};
-    enum { HANDSHAKE = 22, NEW_TICKET = 4 }; /* RFC 8446, B.1, B.3 */
+    enum { CIPHERS_BEGIN = 20, HANDSHAKE = 22, NEW_TICKET = 4 }; /* RFC 5246, A.1, A.4 */
     cr_assert_eq(lport_tls_context_versions(contexts[SERVER], 2, 2), 0);
     make_between(&between);
     start_both(between.ends, contexts, "good.test");
     agree_through(&between);
     const uint8_t *seen = between.seen[SERVER];
     size_t records = 0;
-    for (size_t i = 0; i + 5 < between.seen_len[SERVER]; records++) {
-        cr_assert(seen[i] != HANDSHAKE || seen[i + 5] != NEW_TICKET, "record %zu", records);
+    for (size_t i = 0; seen[i] != CIPHERS_BEGIN; records++) {
+        cr_assert_lt(i + 5, between.seen_len[SERVER]);
+        cr_assert(seen[i] == HANDSHAKE && seen[i + 5] != NEW_TICKET, "record %zu", records);
         i += 5 + (size_t)(seen[i + 3] << 8 | seen[i + 4]);
     }
-    cr_assert_gt(records, 4);
+    cr_assert_geq(records, 4);
     close_between(&between);
     close_contexts(contexts);
 }
@@ -462,13 +471,14 @@ SOCKET_TEST(tls, a_server_gives_no_tickets) {
 
 /* The first octets of a client, which nobody else has. */
 static size_t take_hello(struct between *between, uint8_t *octets, size_t cap) {
-    cr_assert_eq(undisturbed(lport_tls_step(between->ends[CLIENT])), LPORT_INPUT);
     int64_t limit = soon();
     size_t len = 0;
     while (len < 5 || len < 5 + (size_t)(octets[3] << 8 | octets[4])) {
-        int64_t count = receive_some(between->own[CLIENT], octets + len, cap - len, limit);
-        cr_assert_gt(count, 0);
-        len += (size_t)count;
+        cr_assert_lt(lport_clock_now(), limit);
+        cr_assert_gt(lport_tls_step(between->ends[CLIENT]), 0);
+        int64_t count = lport_socket_receive(between->own[CLIENT], octets + len, cap - len, 0);
+        cr_assert(count > 0 || would_block(count));
+        len += count > 0 ? (size_t)count : 0;
     }
     return len;
 }
@@ -486,8 +496,12 @@ static bool begin_at(const int64_t contexts[2], size_t split) {
                  0);
     memset(hello, 0, ahead); /* it has been copied */
     cr_assert_eq(lport_socket_buffered(between.ends[SERVER]), ahead > 0);
+    int32_t weather = faults_watch();
     cr_assert_eq(send_all(between.own[SERVER], hello + ahead, len - ahead, soon()),
                  (int64_t)(len - ahead));
+    if (weather) {
+        faults_resume();
+    }
     agree_through(&between);
     cr_assert_eq(lport_socket_buffered(between.ends[SERVER]), 0);
     close_between(&between);
@@ -511,7 +525,7 @@ SOCKET_TEST(tls, a_wait_knows_of_octets_read_ahead) {
         lport_tls_start(ends[0], context, LPORT_TLS_SERVER, NULL, 0, (const uint8_t *)"\26\3\1", 3),
         0);
     cr_assert_eq(wait_for(ends[0], LPORT_INPUT, 0), LPORT_INPUT);
-    cr_assert_eq(undisturbed(lport_tls_step(ends[0])), LPORT_INPUT);
+    begin(ends[0]);
     assert_kind(wait_for(ends[0], LPORT_INPUT, 0), LPORT_TIMED_OUT);
     close_both(ends);
     cr_assert_eq(lport_tls_context_close(context), 0);
@@ -548,6 +562,7 @@ static void assert_fails_before(int32_t side, const char *says, const char *prob
     int64_t context = make_context("server"), ends[2];
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
     cr_assert_eq(start(ends[0], context, side, NULL), 0);
+    begin(ends[0]);
     cr_assert_eq(send_all(ends[1], (const uint8_t *)says, strlen(says), soon()),
                  (int64_t)strlen(says));
     assert_kind(step_alone(ends[0]), LPORT_TLS_FAILED);
@@ -572,7 +587,7 @@ SOCKET_TEST(tls, a_peer_that_leaves_before_it_is_done_truncates_the_connection) 
             int64_t context = make_context("server"), ends[2];
             cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
             cr_assert_eq(start(ends[0], context, side, NULL), 0);
-            cr_assert_eq(undisturbed(lport_tls_step(ends[0])), LPORT_INPUT);
+            begin(ends[0]);
             if (begun) {
                 cr_assert_eq(send_all(ends[1], (const uint8_t *)"\26\3\3\1", 4, soon()), 4);
             }
@@ -590,7 +605,7 @@ SOCKET_TEST(tls, a_reset_in_the_handshake_is_a_reset) {
         int64_t context = make_context("server"), ends[2];
         make_connection(LPORT_INET, ends);
         cr_assert_eq(start(ends[0], context, side, NULL), 0);
-        cr_assert_eq(undisturbed(lport_tls_step(ends[0])), LPORT_INPUT);
+        begin(ends[0]);
         cr_assert_eq(lport_socket_close(ends[1], LPORT_RESET), 0);
         assert_kind(step_alone(ends[0]), LPORT_CONNECTION_RESET);
         assert_over(ends[0], LPORT_CONNECTION_RESET);
@@ -599,9 +614,11 @@ SOCKET_TEST(tls, a_reset_in_the_handshake_is_a_reset) {
     }
 }
 
+/* In fair weather: a call that is disturbed would hide what is there. */
 SOCKET_TEST(tls, an_alert_is_heard_though_nothing_can_be_sent) {
     static const uint8_t alert[] = {21, 3, 3, 0, 2, 2, 40}; /* fatal, handshake_failure */
     int64_t context = make_context(NULL), ends[2];
+    faults_watch();
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
     cr_assert_eq(start(ends[0], context, LPORT_TLS_CLIENT, "good.test"), 0);
     cr_assert_eq(send_all(ends[1], alert, sizeof alert, soon()), (int64_t)sizeof alert);
