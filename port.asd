@@ -213,6 +213,7 @@ what happened, nothing hangs for ever and nothing is lost."
                 :serial t
                 :components ((:file "client")
                              (:file "tls-refusals")
+                             (:file "tls-held")
                              (:file "server")
                              (:file "datagram")
                              (:file "message")

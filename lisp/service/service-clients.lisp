@@ -213,17 +213,18 @@ may take its time, and the calling thread has others to look after."
   (enqueue-client service client))
 
 (defun output-left-p (client)
-  "True if CLIENT, which is this thread's and was parked, has output, somebody else's, that the
-system does not take at once."
+  "True if CLIENT, which is this thread's, was parked and is to be closed, has output, somebody
+else's, that the system does not take at once."
   (let ((connection (client-connection client)))
-    (not (or (zerop (pending-output connection))
-             (eq t (with-output-now (connection) (flush-quickly connection)))))))
+    (not (and (or (all-sent-p connection)
+                  (eq t (with-output-now (connection) (flush-quickly connection))))
+              (end-told-p connection)))))
 
 (defun end-cleanly (service client)
   "Close the connection of CLIENT, which is this thread's, so that its peer reads an end of file: a
 close with unread input would reset it, so what comes in this moment is passed over."
   (let ((connection (client-connection client)))
-    (when (zerop (pending-output connection))
+    (when (all-sent-p connection)
       (lport-socket-shutdown (channel-handle connection) +lport-output+))
     (loop repeat +last-looks+
           while (input-now-p client)

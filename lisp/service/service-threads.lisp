@@ -459,7 +459,7 @@ for ever."
   (let ((connection (client-connection client)))
     (cond ((not (eq value :again))
            (%interruptible (end-client service client nil)))
-          ((progn (unless (zerop (pending-output connection))
+          ((progn (unless (all-sent-p connection)
                     (%interruptible (flush-output connection)))
                   (has-input-p connection))
            (enqueue-client service client))

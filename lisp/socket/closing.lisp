@@ -55,6 +55,12 @@ LIMIT: it meets SOCKET-CLOSED at its next step."
     (trying (connection :output operation limit :closing closing)
       (lport-socket-shutdown (channel-handle connection) +lport-output+))))
 
+(defun end-told-p (connection)
+  "True unless CONNECTION has TLS and the end of it is not taken at once."
+  (or (not (eq t (connection-secure connection)))
+      (connection-output-shut connection)
+      (not (would-block-p (lport-socket-shutdown (channel-handle connection) +lport-output+)))))
+
 (defun finish-output-if-free (connection abort limit)
   "Flush by LIMIT unless ABORT, and give back the buffer; NIL if another thread is just writing."
   (with-free-direction (connection :output)

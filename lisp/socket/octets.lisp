@@ -279,4 +279,5 @@ is not that of a pipe or a device, which an open could wait for."
                          (setf (connection-column connection) +no-column+)
                          (incf position count))
                        count)))))
+      (flush connection :limit limit :taken (- position start)) ; what TLS holds of it
       (- position start))))

@@ -110,9 +110,13 @@ or a status. To be called with interrupts deferred until the count is noted."
           (t (fail-on from count :read :octets (octets-relayed exchange))))))
 
 (defun end-step (flow)
-  "Hand on the end of file."
-  (shut-down-output (flow-to flow))
-  (setf (flow-over flow) t))
+  "Hand on the end of file: true if it went. That of TLS needs room, as octets do."
+  (let ((to (flow-to flow)))
+    (cond ((end-told-p to)
+           (shut-down-output to)
+           (setf (flow-over flow) t))
+          (t (setf (flow-full flow) t)
+             nil))))
 
 (defun advance (exchange flow)
   "Do the next step of FLOW, if it has not to be waited for: true if that moved something."

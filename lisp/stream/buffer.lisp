@@ -128,10 +128,12 @@ two may be the same."
            (plusp (the (signed-byte 64) (lport-socket-buffered (connection-handle connection)))))))
 
 (defun holds-output-p (connection)
-  "True if octets that were sent are held in the library, which hands them on where it can."
+  "True if octets that were sent are held in the library, which hands them on where it can, or are
+lost there: a send of none tells which."
   (declare (type connection connection))
   (and (connection-secure connection)
-       (would-block-p (lport-socket-send (connection-handle connection) (null-pointer) 0))))
+       (minusp (the (signed-byte 64)
+                    (lport-socket-send (connection-handle connection) (null-pointer) 0)))))
 
 (defun all-sent-p (connection)
   "True if nothing that was written is to be sent still."

@@ -1,0 +1,91 @@
+;;;; tls-held - octets that TLS has taken and the system has not: nobody forgets them.
+
+(in-package :port/test)
+
+(define-suite tls-held "TLS: output that the library holds.")
+
+(defun call-with-narrow-pair (function)
+  "Call FUNCTION with both ends of a connection with TLS, on which the system takes little at once."
+  (with-contexts (client server)
+    (with-pair (a b :local)
+      (dolist (socket (list a b))
+        (setf (socket-option socket :send-buffer) 4096))
+      (let ((thread (in-thread (lambda () (start-tls b :context server :side :server :timeout 5)))))
+        (start-tls a :context client :host "good.test" :timeout 5)
+        (join thread))
+      (funcall function a b))))
+
+(defun fill-narrow (socket)
+  "Write to SOCKET until the library holds some of it."
+  (setf (socket-timeout socket :output) 0)
+  (loop until (failure-of (write-octets socket (blank 65536))))
+  (setf (socket-timeout socket :output) nil))
+
+(define-test tls-held.what-is-lost-is-told-by-a-flush ()
+  (call-with-narrow-pair
+   (lambda (a b)
+     (fill-narrow a)
+     (close b :abort t)
+     (signals connection-lost (finish-output a))
+     (signals connection-lost (close a)))))
+
+(define-test tls-held.what-is-lost-is-told-by-a-close ()
+  (call-with-narrow-pair
+   (lambda (a b)
+     (fill-narrow a)
+     (close b :abort t)
+     (signals connection-lost (close a)))))
+
+(define-test tls-held.a-file-that-was-sent-is-not-held (:limit 60)
+  (let ((path (temporary-path)) (size 131072))
+    (unwind-protect
+         (progn
+           (with-open-file (stream path :direction :output :element-type '(unsigned-byte 8))
+             (write-sequence (blank size) stream))
+           (call-with-narrow-pair
+            (lambda (a b)
+              (let ((sender (in-thread (lambda () (send-file a path)))))
+                (setf (socket-timeout b :input) 5)
+                (is (= size (read-octets b (blank size))))
+                (is (= size (join sender)))))))
+      (delete-file path))))
+
+(defun relay-what-is-there (one other)
+  "Relay until nothing moves; true if the call saw that itself, and did not have to be ended."
+  (let ((start (get-internal-real-time)))
+    (handler-case (with-deadline (5) (relay one other :timeout 0))
+      (timeout () (< (- (get-internal-real-time) start) (* 4 internal-time-units-per-second))))))
+
+(define-test tls-held.an-end-that-has-no-room-does-not-hold-up-the-other-way-of-a-relay (:limit 60)
+  "After some count of messages there is room for all of them and not for the end."
+  (loop for count from 1 to 12
+        do (call-with-narrow-pair
+            (lambda (a b)
+              (with-pair (one other :local)
+                (loop repeat count
+                      do (write-octets one (blank 400))
+                         (finish-output one)
+                         (is (relay-what-is-there other a)))
+                (socket-shutdown one :output)
+                (send-octets b "answer" 10)
+                (is (relay-what-is-there other a) "held up after ~D messages" count)
+                (is (string= "answer" (read-line one)))
+                (close b :abort t))))))
+
+(define-test tls-held.a-service-that-waits-for-more-has-sent-all ()
+  (let ((size 131072))
+    (with-contexts (client server)
+      (let ((service (serve (lambda (socket)
+                              (when (read-line socket nil)
+                                (write-octets socket (blank size))
+                                :again))
+                            0 :host "127.0.0.1" :tls server :options '(:send-buffer 4096))))
+        (unwind-protect
+             (with-open-socket (socket "127.0.0.1" (port-of (first (server-listeners service)))
+                                       :input-timeout 5)
+               (start-tls socket :context client :host "127.0.0.1")
+               (loop repeat 3
+                     do (format socket "more~%")
+                        (finish-output socket)
+                        (is (= size (read-octets socket (blank size))))))
+          (stop-server service))))))
