@@ -117,6 +117,21 @@ deadline, which can change while the call is blocked."
 (defun would-block-p (status)
   (= (lport-status-kind status) +lport-would-block+))
 
+(defun tls-status-p (status)
+  (<= +lport-tls-failed+ (lport-status-kind status) +lport-certificate-refused+))
+
+(defun session-text (handle what)
+  "The text that the library has of WHAT; \"\" for none, and where there is no session."
+  (let ((text (text-from (pointer cap) (lport-tls-text handle what pointer cap))))
+    (if (stringp text) text "")))
+
+(defun tls-facts (channel status)
+  "What a condition for STATUS says of CHANNEL, if STATUS is of TLS: a plist of facts for FAIL."
+  (when (tls-status-p status)
+    (let ((problem (session-text (channel-handle channel) +lport-tls-problem+)))
+      (unless (string= problem "")
+        (list :message "~A: ~A" :arguments (list (status-text status) problem))))))
+
 (defun fail-on (channel status operation &rest facts &key (octets 0) &allow-other-keys)
   "Signal the condition for STATUS of OPERATION on CHANNEL, with FACTS in it."
   (apply #'fail status operation :socket (channel-socket channel) :octets octets

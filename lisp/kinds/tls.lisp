@@ -202,21 +202,6 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
 
 ;;; Sessions
 
-(defun tls-status-p (status)
-  (<= +lport-tls-failed+ (lport-status-kind status) +lport-certificate-refused+))
-
-(defun session-text (handle what)
-  "The text that the library has of WHAT; \"\" for none, and where there is no session."
-  (let ((text (text-from (pointer cap) (lport-tls-text handle what pointer cap))))
-    (if (stringp text) text "")))
-
-(defun tls-facts (channel status)
-  "What a condition for STATUS says of CHANNEL, if STATUS is of TLS: a plist of facts for FAIL."
-  (when (tls-status-p status)
-    (let ((problem (session-text (channel-handle channel) +lport-tls-problem+)))
-      (unless (string= problem "")
-        (list :message "~A: ~A" :arguments (list (status-text status) problem))))))
-
 (defun check-identity (context)
   "Signal a USAGE-ERROR unless CONTEXT has a certificate, as that of a server has to have."
   (unless (tls-context-certificate context)
@@ -233,8 +218,8 @@ of an address; NIL for none."
     (null nil)
     ((satisfies host-name-p) (string-right-trim "." host))
     (address (princ-to-string host))
-    ((unsigned-byte 32) (ipaddr-to-dotted host))
-    (t (fail-argument :tls host '(or null (satisfies host-name-p) address (unsigned-byte 32))
+    ((unsigned-byte 128) (princ-to-string (integer-address host)))
+    (t (fail-argument :tls host '(or null (satisfies host-name-p) address (unsigned-byte 128))
                       "the name or the address of a host"))))
 
 (defun check-tls (context side host)
@@ -248,7 +233,7 @@ wrong with these arguments of START-TLS."
     (check-identity context))
   (let ((context (or context (client-context))))
     (unless (or host (eq side :server) (null (tls-context-verify context)))
-      (fail-argument :tls host '(or string address (unsigned-byte 32))
+      (fail-argument :tls host '(or string address (unsigned-byte 128))
                      "a HOST that the server has to be, or a context with :VERIFY NIL"))
     (values (context-handle context) (expected-name host))))
 
