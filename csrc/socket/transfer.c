@@ -70,10 +70,19 @@ int64_t lport_transfer_receive(struct lport_slot *slot, int fd, uint8_t *octets,
     return lport_transfer_again(slot, result) ? receive_from(slot, fd, octets, len, flags) : result;
 }
 
+/* What one call moves through a transport at the most: a peer that is as fast could keep it for as
+ * long as there is room, while a caller that waits for nobody hears of no deadline. */
+enum { THROUGH_MAX = 1 << 18 };
+
+static size_t length_through(size_t len) {
+    return len < THROUGH_MAX ? len : THROUGH_MAX;
+}
+
 /* What is received through a transport comes from it alone, which does not wait. */
 static int64_t receive_through(struct lport_transport *transport, struct lport_slot *slot, int fd,
                                uint8_t *octets, size_t len, int32_t flags) {
-    return transport->calls->receive(transport, slot, fd, octets, len, (flags & LPORT_PEEK) != 0);
+    return transport->calls->receive(transport, slot, fd, octets, length_through(len),
+                                     (flags & LPORT_PEEK) != 0);
 }
 
 int64_t lport_socket_receive(int64_t socket, uint8_t *octets, size_t len, int32_t flags) {
@@ -156,7 +165,7 @@ int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
     /* What a transport holds was taken before anything forbade to send. */
     int64_t result = transport != NULL && len == 0 ? 0 : lport_transfer_forbidden(slot);
     if (result == 0 && transport != NULL) {
-        result = transport->calls->send(transport, slot, (int)fd, octets, len);
+        result = transport->calls->send(transport, slot, (int)fd, octets, length_through(len));
     } else if (result == 0 && (len > 0 || slot->kind != LPORT_STREAM)) {
         result = lport_transfer_sent(slot, lport_transfer_send((int)fd, octets, len));
     }
@@ -167,11 +176,12 @@ int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
 /* Sends through TRANSPORT the octets at A, and those at B behind them. */
 static int64_t send2_through(struct lport_transport *transport, struct lport_slot *slot, int fd,
                              const struct iovec *a, const struct iovec *b) {
-    int64_t first = transport->calls->send(transport, slot, fd, a->iov_base, a->iov_len);
+    size_t a_len = length_through(a->iov_len), b_len = length_through(b->iov_len);
+    int64_t first = transport->calls->send(transport, slot, fd, a->iov_base, a_len);
     if (first < 0 || (size_t)first < a->iov_len || b->iov_len == 0) {
         return first;
     }
-    int64_t second = transport->calls->send(transport, slot, fd, b->iov_base, b->iov_len);
+    int64_t second = transport->calls->send(transport, slot, fd, b->iov_base, b_len);
     if (second < 0) {
         return first > 0 ? first : second;
     }

@@ -50,6 +50,22 @@
                 (is (= size (join sender)))))))
       (delete-file path))))
 
+;;; In one call no more than 256 KiB go: a peer that is as fast would keep it from its deadline.
+
+(define-test tls-held.a-call-lets-others-have-their-say (:limit 60)
+  (call-with-narrow-pair
+   (lambda (a b)
+     (let* ((size 4000000) (room (blank size)) (left size)
+            (writer (in-thread (lambda ()
+                                 (write-octets a (blank size))
+                                 (finish-output a)))))
+       (loop while (plusp left)
+             do (let ((count (read-some b room)))
+                  (is (<= 1 count 262144))
+                  (decf left count)))
+       (join writer)
+       (is (zerop left))))))
+
 (defun relay-what-is-there (one other)
   "Relay until nothing moves; true if the call saw that itself, and did not have to be ended."
   (let ((start (get-internal-real-time)))
