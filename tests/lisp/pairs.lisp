@@ -37,8 +37,11 @@
 
 ;;; Pairs
 
-(defparameter *pair-kinds* (available '(:local :inet :inet6))
+(defparameter *pair-kinds* (available '(:local :inet :inet6 :tls))
   "The kinds of connection that a test of streams runs over.")
+
+(defparameter *plain-kinds* (remove :tls *pair-kinds*)
+  "Those where what the system says of a connection, and nothing else, holds for its user.")
 
 (defun port-of (server)
   (nth-value 1 (socket-server-host/port server)))
@@ -61,12 +64,68 @@
                          settings)))
       (values client (socket-accept server :wait 5)))))
 
+;;; TLS, with the certificates of tests/tls/certificates
+
+(defun certificate-file (name)
+  "The file NAME among the certificates of the tests, a string."
+  (uiop:native-namestring (checkout-file (format nil "build/tls/~A" name))))
+
+(defun make-client-context (&rest options)
+  "A context that trusts the authority of the tests."
+  (apply #'make-tls-context (append options (list :trust (certificate-file "authority.pem")))))
+
+(defun make-server-context (&rest options)
+  "A context with the certificate of good.test and of 127.0.0.1."
+  (apply #'make-tls-context (append options (list :certificate (certificate-file "both.pem")
+                                                  :trust (certificate-file "authority.pem")))))
+
+(defvar *client-context* nil)
+(defvar *server-context* nil)
+
+(defun client-context ()
+  "The context that clients have where a test does not care; it is never closed."
+  (or *client-context* (setf *client-context* (make-client-context))))
+
+(defun server-context ()
+  (or *server-context* (setf *server-context* (make-server-context))))
+
+(defun agreeing-p (socket &rest options)
+  "Go on with the handshake of SOCKET as far as that goes without waiting: true once it is done."
+  (let ((timeout (socket-timeout socket :input)))
+    (setf (socket-timeout socket :input) 0)
+    (unwind-protect (handler-case (apply #'start-tls socket options)
+                      (timeout () nil))
+      (setf (socket-timeout socket :input) timeout))))
+
+(defun agree (client server &key (client-options (list :context (client-context)
+                                                       :host "good.test"))
+                              (server-options (list :context (server-context))))
+  "Begin TLS between CLIENT and SERVER, in this thread."
+  (loop with client-done = nil and server-done = nil
+        until (and client-done server-done)
+        do (setf client-done (or client-done (apply #'agreeing-p client client-options))
+                 server-done (or server-done (apply #'agreeing-p server :side :server
+                                                                        server-options)))))
+
+(defun tls-pair (settings &rest options)
+  "As TCP-PAIR, with TLS, begun by AGREE with OPTIONS."
+  (multiple-value-bind (client server) (tcp-pair "127.0.0.1" settings)
+    (let ((done nil))
+      (unwind-protect
+           (progn (in-fair-weather () (apply #'agree client server options))
+                  (setf done t)
+                  (values client server))
+        (unless done
+          (close client :abort t)
+          (close server :abort t))))))
+
 (defun make-pair (kind &rest settings)
   "Values: two connected sockets of KIND."
   (ecase kind
     (:local (open-socket-pair))
     (:inet (tcp-pair "127.0.0.1" settings))
-    (:inet6 (tcp-pair "::1" settings))))
+    (:inet6 (tcp-pair "::1" settings))
+    (:tls (tls-pair settings))))
 
 (defun call-with-pair (kind function)
   "Call FUNCTION with a pair of KIND; what it leaves open is aborted."
@@ -79,10 +138,14 @@
   "Run BODY with A and B bound to two connected sockets."
   `(call-with-pair ,kind (lambda (,a ,b) (declare (ignorable ,a ,b)) ,@body)))
 
-(defmacro do-pairs ((a b) &body body)
+(defun kinds-by-call ()
+  "Those where one call moves MOST octets: in bad weather a record of TLS still comes as one."
+  (if (weather-p) *plain-kinds* *pair-kinds*))
+
+(defmacro do-pairs ((a b &optional (kinds '*pair-kinds*)) &body body)
   "Run BODY for a connected pair of each kind."
   (let ((kind (gensym "KIND")))
-    `(dolist (,kind *pair-kinds*)
+    `(dolist (,kind ,kinds)
        (with-pair (,a ,b ,kind) ,@body))))
 
 (defun octets (&rest list)

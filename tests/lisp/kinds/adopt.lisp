@@ -22,7 +22,7 @@
        (is (zerop (close-descriptor ,fd)) "the descriptor was not left to the caller"))))
 
 (define-test adopt.a-connected-stream-becomes-a-socket (:behaviour 61)
-  (do-pairs (a b)
+  (do-pairs (a b *plain-kinds*)
     (let ((adopted (adopt-descriptor (duplicate a) :external-format :latin-1 :input-timeout 5)))
       (is (typep adopted 'socket))
       (is (eq :latin-1 (stream-external-format adopted)))

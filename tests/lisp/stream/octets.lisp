@@ -104,7 +104,7 @@
       (is (equalp (octets-like (format nil "hello you~%")) in)))))
 
 (define-test octets.peeked-stay ()
-  (do-pairs (a b)
+  (do-pairs (a b (kinds-by-call))
     (send-octets a "hello" 10)
     (let ((in (blank 8)))
       (is (= 0 (peek-octets b in :end 0)))
@@ -167,7 +167,7 @@
           (join writer))))))
 
 (define-test octets.buffered-are-counted ()
-  (do-pairs (a b)
+  (do-pairs (a b (kinds-by-call))
     (write-octets a (octets-like "abc"))
     (is (equal '(0 3) (multiple-value-list (buffered-octets a))))
     (finish-output a)
