@@ -17,6 +17,7 @@
     (:accept "accept" "on" :local :given)
     (:read "read" "from" :remote :given :local)
     (:write "write" "to" :remote :given :local)
+    (:tls "set up TLS" nil)
     (:handshake "handshake" "with" :remote :given)
     (:proxy "PROXY header" "from" :remote :local)
     (:send "send" "to" :given :remote (:local "from"))

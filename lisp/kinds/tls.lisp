@@ -97,12 +97,13 @@ for."
       (lport-tls-context-verify handle (cdr row)))))
 
 (deftype protocol-name ()
-  '(and string (satisfies protocol-name-p)))
+  '(satisfies protocol-name-p))
 
-(defun protocol-name-p (string)
-  (and (plusp (length string))
+(defun protocol-name-p (object)
+  (and (stringp object)
+       (plusp (length object))
        (every (lambda (character) (and (char<= #\! character #\~) (char/= character #\,)))
-              string)))
+              object)))
 
 (defun plan-protocols (protocols)
   (check-argument :tls protocols 'proper-list "a list of names of protocols")
