@@ -248,6 +248,9 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "blocking")
                              (:file "unwinding")
                              (:file "faults")))
+               (:module "tls"
+                :pathname "kinds/"
+                :components ((:file "tls")))
                (:file "clocc")
                (:file "describe")
                (:module "programs"
