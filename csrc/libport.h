@@ -175,6 +175,7 @@ enum {
 
 /* TLS: sides of a session, sources of trust, whom a context verifies, what lport_tls_text tells */
 enum {
+    LPORT_TLS_OFFERED_MAX = 64, /* contexts that are offered to one */
     LPORT_TLS_CLIENT = 1,
     LPORT_TLS_SERVER = 2,
     LPORT_TLS_SYSTEM = 0,
@@ -1011,6 +1012,17 @@ LPORT_API int64_t lport_tls_context_versions(int64_t context, int32_t lowest, in
  * of its own that the client has; where it has none of them the handshake fails. Source:
  * RFC 7301. */
 LPORT_API int64_t lport_tls_context_protocols(int64_t context, const char *names, size_t len);
+
+/* [nowait] Sessions of CONTEXT at a server show the certificate of OTHER, a context too, to a
+ * client that asks for a name which that is for. Of several that were offered it is the first;
+ * CONTEXT's own is for clients that ask for another name, or none. All else is of CONTEXT. One that
+ * has been closed is shown no more. LPORT_INVALID: OTHER has no certificate, or
+ * LPORT_TLS_OFFERED_MAX are offered already. Source: RFC 6066 3, X509_check_host(3ssl). */
+LPORT_API int64_t lport_tls_context_offer(int64_t context, int64_t other);
+
+/* [nowait] CONTEXT is from here on what BY was, for sessions that are started from now on, and BY
+ * is closed; any thread may start one meanwhile. LPORT_INVALID: they are the same. */
+LPORT_API int64_t lport_tls_context_replace(int64_t context, int64_t by);
 
 /* [nowait] What OpenSSL said when a change of CONTEXT was LPORT_TLS_FAILED last, into TEXT; its
  * length. */

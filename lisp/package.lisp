@@ -75,6 +75,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-tls-context-open #:lport-tls-context-close #:lport-tls-context-trust
    #:lport-tls-context-identity #:lport-tls-context-verify #:lport-tls-context-versions
    #:lport-tls-context-protocols #:lport-tls-context-problem
+   #:lport-tls-context-offer #:lport-tls-context-replace
    #:lport-tls-start #:lport-tls-step #:lport-tls-text
    ;; constants
    #:+lport-abi+ #:+lport-never+ #:+lport-address-size+ #:+lport-text-size+ #:+lport-setting-size+
@@ -159,7 +160,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:buffered-octets #:send-file #:relay)
   ;; TLS
   (:export #:open-tls-socket #:start-tls #:tls-context #:tls-context-p #:make-tls-context
-           #:tls-info #:tls-peer-certificate)
+           #:reload-tls-context #:tls-info #:tls-peer-certificate)
   ;; many sockets at once
   (:export #:poller #:make-poller #:poller-add #:poller-modify #:poller-remove #:poller-wait
            #:poller-wake #:wait-for-input)

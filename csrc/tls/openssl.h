@@ -57,6 +57,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(void, SSL_CTX_free, (struct ssl_ctx_st *))                                                 \
     ROW(int, SSL_CTX_up_ref, (struct ssl_ctx_st *))                                                \
     ROW(long, SSL_CTX_ctrl, (struct ssl_ctx_st *, int, long, void *))                              \
+    ROW(long, SSL_CTX_callback_ctrl, (struct ssl_ctx_st *, int, void (*)(void))) \
     ROW(uint64_t, SSL_CTX_set_options, (struct ssl_ctx_st *, uint64_t))                            \
     ROW(void, SSL_CTX_set_default_read_buffer_len, (struct ssl_ctx_st *, size_t)) \
     ROW(int, SSL_CTX_set_num_tickets, (struct ssl_ctx_st *, size_t))                               \
@@ -74,9 +75,11 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, SSL_CTX_set_alpn_protos,                                                              \
         (struct ssl_ctx_st *, const unsigned char *, unsigned int))                                \
     ROW(void, SSL_CTX_set_alpn_select_cb, (struct ssl_ctx_st *, lport_openssl_select *, void *))   \
+    ROW(struct x509_st *, SSL_CTX_get0_certificate, (const struct ssl_ctx_st *)) \
     ROW(struct ssl_st *, SSL_new, (struct ssl_ctx_st *))                                           \
     ROW(void, SSL_free, (struct ssl_st *))                                                         \
     ROW(void, SSL_set_bio, (struct ssl_st *, struct bio_st *, struct bio_st *))                    \
+    ROW(struct ssl_ctx_st *, SSL_set_SSL_CTX, (struct ssl_st *, struct ssl_ctx_st *)) \
     ROW(void, SSL_set_connect_state, (struct ssl_st *))                                            \
     ROW(void, SSL_set_accept_state, (struct ssl_st *))                                             \
     ROW(void, SSL_set_verify, (struct ssl_st *, int, lport_openssl_verify *))                       \
@@ -105,6 +108,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
         (const struct ssl_st *, const unsigned char **, unsigned int *))                           \
     ROW(const char *, SSL_get_servername, (const struct ssl_st *, const int))                      \
     ROW(struct x509_st *, SSL_get1_peer_certificate, (const struct ssl_st *))                      \
+    ROW(int, X509_check_host, (struct x509_st *, const char *, size_t, unsigned int, char **)) \
     ROW(void, X509_free, (struct x509_st *))                                                       \
     ROW(struct X509_name_st *, X509_get_subject_name, (const struct x509_st *))                    \
     ROW(struct X509_name_st *, X509_get_issuer_name, (const struct x509_st *))                     \
@@ -128,7 +132,8 @@ enum {
     OPENSSL_CTRL_MODE = 33,
     OPENSSL_CTRL_READ_AHEAD = 41,
     OPENSSL_CTRL_SESSION_CACHE = 44,
-    OPENSSL_CTRL_HOST_NAME = 55, /* SSL_CTRL_SET_TLSEXT_HOSTNAME */
+    OPENSSL_CTRL_NAME_ASKED = 53, /* SSL_CTRL_SET_TLSEXT_SERVERNAME_CB */
+    OPENSSL_CTRL_HOST_NAME = 55,  /* SSL_CTRL_SET_TLSEXT_HOSTNAME */
     OPENSSL_CTRL_MIN_VERSION = 123,
     OPENSSL_CTRL_MAX_VERSION = 124,
     OPENSSL_PARTIAL_WRITE = 1,    /* SSL_MODE_ENABLE_PARTIAL_WRITE */
@@ -145,6 +150,7 @@ enum {
     OPENSSL_VERIFY_FAILED = 134,      /* SSL_R_CERTIFICATE_VERIFY_FAILED */
     OPENSSL_NO_PARTIAL_WILDCARDS = 4, /* X509_CHECK_FLAG_ */
     OPENSSL_NO_SUBJECT = 32,          /* X509_CHECK_FLAG_NEVER_CHECK_SUBJECT */
+    OPENSSL_NAME_TAKEN = 0,           /* SSL_TLSEXT_ERR_OK */
     OPENSSL_ALPN_OK = 0,              /* SSL_TLSEXT_ERR_ */
     OPENSSL_ALPN_FATAL = 2,           /* SSL_TLSEXT_ERR_ALERT_FATAL */
     OPENSSL_ALPN_NONE = 3,            /* SSL_TLSEXT_ERR_NOACK */

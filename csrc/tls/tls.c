@@ -413,6 +413,18 @@ int lport_tls_select_name(struct ssl_st *ssl, const unsigned char **name, unsign
     return session->settings.names_len == 0 ? OPENSSL_ALPN_NONE : OPENSSL_ALPN_FATAL;
 }
 
+int lport_tls_select_identity(struct ssl_st *ssl, int *alert, void *unused) {
+    const struct lport_openssl *openssl = lport_openssl();
+    const struct session *session = openssl->SSL_get_ex_data(ssl, 0);
+    const char *name = openssl->SSL_get_servername(ssl, 0);
+    (void)alert;
+    (void)unused;
+    if (name != NULL) {
+        lport_tls_show_for(ssl, session->settings.owner, name);
+    }
+    return OPENSSL_NAME_TAKEN;
+}
+
 /* The peer has to be at the address that NAME is a literal of. */
 static bool expect_address(struct X509_VERIFY_PARAM_st *param, const char *name, size_t len) {
     uint8_t address[LPORT_ADDRESS_SIZE];

@@ -14,6 +14,7 @@ enum {
 
 /* What a session takes from its context. */
 struct lport_tls_settings {
+    int64_t owner;              /* the context */
     struct ssl_ctx_st *context; /* the caller's: SSL_CTX_free */
     int32_t verify;
     uint8_t names_len;
@@ -27,6 +28,13 @@ int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settin
  * too; none where the session has none. */
 int lport_tls_select_name(struct ssl_st *ssl, const unsigned char **name, unsigned char *name_len,
                           const unsigned char *offered, unsigned int offered_len, void *unused);
+
+/* And when a client asks a server for a name: SSL takes the certificate of the first context that
+ * was offered to the session's and is for that name. */
+int lport_tls_select_identity(struct ssl_st *ssl, int *alert, void *unused);
+
+/* [nowait] Does that for NAME, of a session of CONTEXT. */
+void lport_tls_show_for(struct ssl_st *ssl, int64_t context, const char *name);
 
 /* A text that says why OpenSSL failed; for good what does not fit is left out. */
 struct lport_tls_problem {

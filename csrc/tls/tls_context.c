@@ -22,6 +22,9 @@ struct context {
     struct lport_pooled pooled; /* first, see pool.h */
     struct lport_tls_settings settings;
     struct lport_tls_problem problem;
+    int64_t
+        offered[LPORT_TLS_OFFERED_MAX]; /* other contexts; the certificate of one may be shown */
+    size_t offered_count;
 };
 
 static struct lport_pool contexts = LPORT_POOL(struct context, NULL);
@@ -78,15 +81,17 @@ int64_t lport_tls_context_open(void) {
     }
     struct ssl_ctx_st *made = make_context(openssl);
     int64_t result = lport_status_make(LPORT_MEMORY_EXHAUSTED);
-    pthread_mutex_lock(&contexts.lock);
+    lock_contexts();
     struct context *context = made == NULL ? NULL : lport_pool_take(&contexts);
     if (context != NULL) {
         context->settings =
             (struct lport_tls_settings){.context = made, .verify = LPORT_TLS_VERIFY_SERVER};
         context->problem.text[0] = '\0';
+        context->offered_count = 0;
         result = lport_pool_name(context);
+        context->settings.owner = result;
     }
-    pthread_mutex_unlock(&contexts.lock);
+    unlock_contexts();
     if (result < 0) {
         openssl->ERR_clear_error();
         openssl->SSL_CTX_free(made);
@@ -96,14 +101,14 @@ int64_t lport_tls_context_open(void) {
 
 int64_t lport_tls_context_close(int64_t context) {
     struct ssl_ctx_st *made = NULL;
-    pthread_mutex_lock(&contexts.lock);
+    lock_contexts();
     struct context *found = lport_pool_find(&contexts, context);
     if (found != NULL) {
         made = found->settings.context;
         lport_pool_unname(found);
         lport_pool_give_back(&contexts, found);
     }
-    pthread_mutex_unlock(&contexts.lock);
+    unlock_contexts();
     if (made == NULL) {
         return lport_status_make(LPORT_CLOSED);
     }
@@ -112,13 +117,13 @@ int64_t lport_tls_context_close(int64_t context) {
 }
 
 int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settings) {
-    pthread_mutex_lock(&contexts.lock);
+    lock_contexts();
     struct context *found = lport_pool_find(&contexts, context);
     if (found != NULL) {
         *settings = found->settings;
         lport_openssl()->SSL_CTX_up_ref(settings->context);
     }
-    pthread_mutex_unlock(&contexts.lock);
+    unlock_contexts();
     return found == NULL ? lport_status_make(LPORT_CLOSED) : 0;
 }
 
@@ -149,14 +154,14 @@ static int64_t change_context(int64_t context, change_function *make, const stru
     if (!make(openssl, &settings, change)) {
         status = lport_tls_failed(openssl, &problem);
     }
-    pthread_mutex_lock(&contexts.lock);
+    lock_contexts();
     struct context *found = lport_pool_find(&contexts, context);
     if (found != NULL && status == 0) {
         found->settings = settings;
     } else if (found != NULL && lport_status_is(status, LPORT_TLS_FAILED)) {
         found->problem = problem;
     }
-    pthread_mutex_unlock(&contexts.lock);
+    unlock_contexts();
     openssl->SSL_CTX_free(settings.context);
     return status;
 }
@@ -331,14 +336,110 @@ int64_t lport_tls_context_protocols(int64_t context, const char *names, size_t l
                           &(struct change){.names = room, .names_len = (uint8_t)length});
 }
 
+/* ---- contexts beside each other -------------------------------------------------------------- */
+
+static int64_t add_offered(struct context *context, int64_t other) {
+    if (context == NULL) {
+        return lport_status_make(LPORT_CLOSED);
+    }
+    if (context->offered_count == LPORT_TLS_OFFERED_MAX) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    context->offered[context->offered_count++] = other;
+    return 0;
+}
+
+int64_t lport_tls_context_offer(int64_t context, int64_t other) {
+    struct lport_tls_settings settings, of_other;
+    int64_t status = lport_tls_settings_of(context, &settings);
+    if (status < 0) {
+        return status;
+    }
+    status = lport_tls_settings_of(other, &of_other);
+    if (status == 0) {
+        const struct lport_openssl *openssl = lport_openssl();
+        bool named = openssl->SSL_CTX_get0_certificate(of_other.context) != NULL;
+        openssl->SSL_CTX_free(of_other.context);
+        openssl->SSL_CTX_callback_ctrl(settings.context, OPENSSL_CTRL_NAME_ASKED,
+                                       (void (*)(void))lport_tls_select_identity);
+        lock_contexts();
+        status = named ? add_offered(lport_pool_find(&contexts, context), other)
+                       : lport_status_make(LPORT_INVALID);
+        unlock_contexts();
+    }
+    lport_openssl()->SSL_CTX_free(settings.context);
+    return status;
+}
+
+/* The contexts that were offered to CONTEXT, into OFFERED; how many. */
+static size_t offered_to(int64_t context, int64_t offered[LPORT_TLS_OFFERED_MAX]) {
+    size_t count = 0;
+    lock_contexts();
+    const struct context *found = lport_pool_find(&contexts, context);
+    if (found != NULL) {
+        count = found->offered_count;
+        memcpy(offered, found->offered, count * sizeof *offered);
+    }
+    unlock_contexts();
+    return count;
+}
+
+/* True, and SSL has it, if the certificate of CONTEXT is for NAME. */
+static bool show_if_for(struct ssl_st *ssl, int64_t context, const char *name) {
+    const struct lport_openssl *openssl = lport_openssl();
+    const unsigned int flags = OPENSSL_NO_PARTIAL_WILDCARDS | OPENSSL_NO_SUBJECT;
+    struct lport_tls_settings settings;
+    if (lport_tls_settings_of(context, &settings) < 0) {
+        return false; /* closed since */
+    }
+    struct x509_st *certificate = openssl->SSL_CTX_get0_certificate(settings.context);
+    bool fits = certificate != NULL &&
+                openssl->X509_check_host(certificate, name, strlen(name), flags, NULL) == 1;
+    if (fits) {
+        openssl->SSL_set_SSL_CTX(ssl, settings.context);
+    }
+    openssl->SSL_CTX_free(settings.context);
+    return fits;
+}
+
+void lport_tls_show_for(struct ssl_st *ssl, int64_t context, const char *name) {
+    int64_t offered[LPORT_TLS_OFFERED_MAX];
+    size_t count = offered_to(context, offered);
+    bool shown = false;
+    for (size_t i = 0; i < count && !shown; i++) {
+        shown = show_if_for(ssl, offered[i], name);
+    }
+}
+
+/* Sessions keep what they have, so the old one goes with the name of the new one. */
+int64_t lport_tls_context_replace(int64_t context, int64_t by) {
+    if (context == by) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    lock_contexts();
+    struct context *old = lport_pool_find(&contexts, context);
+    struct context *new = lport_pool_find(&contexts, by);
+    if (old != NULL && new != NULL) {
+        struct lport_tls_settings settings = old->settings;
+        old->settings = new->settings;
+        old->settings.owner = context;
+        memcpy(old->offered, new->offered, sizeof old->offered);
+        old->offered_count = new->offered_count;
+        new->settings = settings;
+    }
+    unlock_contexts();
+    return old != NULL && new != NULL ? lport_tls_context_close(by)
+                                      : lport_status_make(LPORT_CLOSED);
+}
+
 int64_t lport_tls_context_problem(int64_t context, char *text, size_t cap) {
     struct lport_tls_problem problem;
-    pthread_mutex_lock(&contexts.lock);
+    lock_contexts();
     struct context *found = lport_pool_find(&contexts, context);
     if (found != NULL) {
         problem = found->problem;
     }
-    pthread_mutex_unlock(&contexts.lock);
+    unlock_contexts();
     return found == NULL ? lport_status_make(LPORT_CLOSED)
                          : lport_sink_copy(problem.text, text, cap);
 }

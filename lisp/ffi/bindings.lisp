@@ -221,6 +221,8 @@ has to have them."
   ("lport_tls_context_verify" :nowait result (context handle) (mode :int32))
   ("lport_tls_context_versions" :nowait result (context handle) (lowest :int32) (highest :int32))
   ("lport_tls_context_protocols" :nowait result (context handle) (names :pointer) (len :size))
+  ("lport_tls_context_offer" :nowait result (context handle) (other handle))
+  ("lport_tls_context_replace" :nowait result (context handle) (by handle))
   ("lport_tls_context_problem" :nowait result (context handle) (text :pointer) (cap :size))
   ("lport_tls_start" :nowait result (socket handle) (context handle) (side :int32) (name :pointer)
                      (len :size) (early :pointer) (early-len :size))

@@ -21,6 +21,12 @@ sessions that were started with it go on."
 
 (document-functions '((tls-context-p "Return true if OBJECT is a TLS-CONTEXT.")))
 
+(defun check-identity (context)
+  "Signal a USAGE-ERROR unless CONTEXT has a certificate, as that of a server has to have."
+  (unless (tls-context-certificate context)
+    (fail-argument :tls context '(and tls-context (satisfies tls-context-certificate))
+                   "a context with a certificate")))
+
 (defvar *image* (list nil)
   "Another object in each process that an image is started in.")
 
@@ -96,6 +102,13 @@ for."
     (planned (handle "this VERIFY")
       (lport-tls-context-verify handle (cdr row)))))
 
+(defun plan-offer (other)
+  "The function that makes a context show the certificate of OTHER by name."
+  (check-argument :tls other 'tls-context "a TLS-CONTEXT")
+  (check-identity other)
+  (planned (handle "this BY-NAME")
+    (lport-tls-context-offer handle (context-handle other))))
+
 (deftype protocol-name ()
   '(satisfies protocol-name-p))
 
@@ -127,6 +140,7 @@ for."
 
 (defun make-tls-context (&rest options &key certificate (key certificate) (trust :system)
                                          (verify t) protocols (versions '(:tls-1.2 :tls-1.3))
+                                         by-name
                          &allow-other-keys)
   "Return a TLS-CONTEXT, for OPEN-TLS-SOCKET, START-TLS and SERVE, at clients and servers, as often
 as one likes. Files are read here.
@@ -141,6 +155,8 @@ good; :REQUIRED, and it has to show one; NIL: nobody is verified, so that anybod
 read and change all that is said.
 PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" \"http/1.1\"); see
 TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3.
+BY-NAME: a list of other contexts with certificates, 64 at the most: where a client asks for a name
+a server shows that of the first which is for it, else its own. Nothing else is taken of them.
 Conditions: TLS-ERROR, for a file in which something else is; NETWORK for one that cannot be read;
 NOT-SUPPORTED where OpenSSL 3 (libssl.so.3), which does this work, is not to be had; USAGE-ERROR.
 Source: SSL_CTX_new(3ssl), RFC 7301."
@@ -153,15 +169,19 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
                              (list (plan-identity certificate key)))
                            (list (plan-verify verify)
                                  (plan-protocols protocols)
-                                 (plan-versions versions)))
+                                 (plan-versions versions))
+                           (mapcar #'plan-offer (check-argument :tls by-name 'proper-list
+                                                                "a list of contexts")))
                    certificate trust verify)))
     (context-handle context)
     context))
 
 (note-keywords 'make-tls-context)
 
-(defun renew-context (context)
-  "Make what the library has for CONTEXT, by its plan."
+(defun call-with-planned (function context)
+  "Call FUNCTION with what CONTEXT is by its plan, a new handle, which is closed unless FUNCTION
+returns true."
+  (declare (type function function))
   (let ((kept nil))
     (with-waiting (handle (lport-tls-context-open))
         (progn
@@ -170,11 +190,16 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
                               :arguments (list (status-text handle))))
           (dolist (step (tls-context-plan context))
             (funcall (the function step) handle))
-          (setf (tls-context-handle context) handle
-                (tls-context-image context) *image*
-                kept t))
+          (setf kept (funcall function handle)))
       (unless (or kept (minusp handle))
         (lport-tls-context-close handle)))))
+
+(defun renew-context (context)
+  "Make what the library has for CONTEXT."
+  (call-with-planned (lambda (handle)
+                       (setf (tls-context-handle context) handle
+                             (tls-context-image context) *image*))
+                     context))
 
 (defun context-handle (context)
   "What the library has for CONTEXT, made anew in the process of an image that was saved."
@@ -184,6 +209,18 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
   (unless (eq (tls-context-image context) *image*)
     (renew-context context))
   (tls-context-handle context))
+
+(defun reload-tls-context (context)
+  "Read the files of CONTEXT, a TLS-CONTEXT, anew, as after a certificate was renewed, and return
+CONTEXT: handshakes that begin from now on, those of running services too, are by what is in them.
+Who is connected goes on with what was agreed on. Where a file will not do nothing is changed.
+Conditions: those of MAKE-TLS-CONTEXT."
+  (check-argument :tls context 'tls-context "a TLS-CONTEXT")
+  (let ((old (context-handle context)))
+    (call-with-planned (lambda (handle)
+                         (not (minusp (lport-tls-context-replace old handle))))
+                       context))
+  context)
 
 (defmethod close ((context tls-context) &key abort)
   "Close CONTEXT: true the first time. Sessions that were started with it go on."
@@ -202,12 +239,6 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
       (setf *client-context* (make-tls-context))))
 
 ;;; Sessions
-
-(defun check-identity (context)
-  "Signal a USAGE-ERROR unless CONTEXT has a certificate, as that of a server has to have."
-  (unless (tls-context-certificate context)
-    (fail-argument :tls context '(and tls-context (satisfies tls-context-certificate))
-                   "a context with a certificate")))
 
 (defun host-name-p (object)
   (and (stringp object) (plusp (length object)) (char/= #\. (char object 0))))

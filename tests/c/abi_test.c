@@ -424,6 +424,8 @@ static const struct row rows[] = {
     ROW("lport_tls_context_versions", FAILS, LPORT_CLOSED, GONE, N(2), N(3)),
     ROW("lport_tls_context_protocols", FAILS, LPORT_INVALID, GONE, P("a,,b"), N(4)),
     ROW("lport_tls_context_protocols", FAILS, LPORT_CLOSED, GONE, P("a,b"), N(3)),
+    ROW("lport_tls_context_offer", FAILS, LPORT_CLOSED, GONE, GONE),
+    ROW("lport_tls_context_replace", FAILS, LPORT_CLOSED, GONE, GONE),
     ROW("lport_tls_context_problem", FAILS, LPORT_CLOSED, GONE, P(words), N(sizeof words)),
     ROW("lport_tls_start", FAILS, LPORT_CLOSED, GONE, N(0), N(LPORT_TLS_CLIENT), P("here"), N(4),
         P(NULL), N(0)),
