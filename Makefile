@@ -256,7 +256,7 @@ $(eval $(call FLAVOUR,asan,$(SANITIZE)))
 $(eval $(call FLAVOUR,tsan,-O1 -g -fsanitize=thread))
 
 $(TSAN): build/tsan/%: build/tsan/tests/tsan/%.o \
-        $(patsubst %.c,build/tsan/%.o,$(SOURCES) $(TSAN_MORE))
+        $(patsubst %.c,build/tsan/%.o,$(SOURCES) $(TSAN_MORE)) | $(CERTIFICATES)
 	@$(CC) -fsanitize=thread $(LDFLAGS) -pthread -o $@ $^
 
 -include $(wildcard build/*/csrc/*.d build/*/csrc/*/*.d \
