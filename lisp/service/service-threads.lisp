@@ -423,12 +423,21 @@ have input before the function is called, and header and handshake were all that
               (or tls (socket-link socket))
               (not (has-input-p (client-connection client)))))))
 
+(defun called-in-vain-p (connection)
+  "True if CONNECTION, which was ready for input, has none: what came was for TLS alone, and would
+keep a thread that reads for as long as its peer likes."
+  (and (zerop (buffered-input connection))
+       (vain-p connection)))
+
 (defun call-function (service client)
-  "The value of the function for CLIENT; :AGAIN without calling it if it has not BEGUN."
+  "The value of the function for CLIENT; :AGAIN without calling it if it has not BEGUN, or has
+nothing to be called for."
   (let ((first (shiftf (client-fresh client) nil)) (connection (client-connection client))
         (socket (client-socket client)))
     (note-arrival connection)           ; the poller has said so
-    (if (and first (not (begun-p service client)))
+    (if (if first
+            (not (begun-p service client))
+            (called-in-vain-p connection))
         :again
         (let* ((at-end (at-end-p connection)) (position (octets-read connection))
                (value (%interruptible (funcall (service-function service) socket))))

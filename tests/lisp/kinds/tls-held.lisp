@@ -105,3 +105,50 @@
                         (finish-output socket)
                         (is (= size (read-octets socket (blank size))))))
           (stop-server service))))))
+
+;;; What is ready may be part of a record
+
+(defun echo-lines-again (socket)
+  (let ((line (read-line socket nil)))
+    (when line
+      (write-line line socket)
+      :again)))
+
+(defun call-with-tapped-client (function context port)
+  "Call FUNCTION with a client of PORT that has TLS and, in plain sockets, the two ends of a gap in
+its connection: nothing crosses it but what FUNCTION carries over."
+  (with-pair (inside outside :local)
+    (with-open-socket (wire "127.0.0.1" port :bin t)
+      (let ((relay (in-thread (lambda ()
+                                (handler-case (relay outside wire :timeout 0.5)
+                                  (timeout () t))))))
+        (start-tls inside :context context :host "127.0.0.1" :timeout 5)
+        (join relay))
+      (funcall function inside outside wire))))
+
+(define-test tls-held.part-of-a-record-keeps-no-thread-of-a-service ()
+  (with-contexts (client server)
+    (let* ((service (serve #'echo-lines-again 0 :host "127.0.0.1" :tls server :threads 1
+                                                :await-input t))
+           (port (port-of (first (server-listeners service)))))
+      (unwind-protect
+           (call-with-tapped-client
+            (lambda (inside outside wire)
+              (format inside "slow~%")
+              (finish-output inside)
+              (let* ((record (blank 1000)) (end (read-some outside record)))
+                (write-octets wire record :end 3)
+                (finish-output wire)
+                (with-open-socket (other "127.0.0.1" port :input-timeout 5)
+                  (start-tls other :context client :host "127.0.0.1" :timeout 5)
+                  (format other "quick~%")
+                  (finish-output other)
+                  (is (string= "quick" (read-line other))))
+                (write-octets wire record :start 3 :end end)
+                (finish-output wire)
+                (setf (socket-timeout wire :input) 5)
+                (write-octets outside record :end (read-some wire record))
+                (finish-output outside)
+                (is (string= "slow" (read-line inside)))))
+            client port)
+        (stop-server service)))))
