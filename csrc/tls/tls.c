@@ -239,15 +239,33 @@ static void enter(struct session *session, struct lport_slot *slot, int fd) {
     lport_openssl()->ERR_clear_error(); /* what others have left in this thread */
 }
 
-/* True if a receive finds something without asking the system. What OpenSSL has read ahead and not
- * looked at may be less than a record: so it counts only until it has asked for the rest. */
-static bool is_ready(const struct session *session) {
+static int64_t unfit(const struct session *session) {
+    if (session->failure != 0) {
+        return session->failure;
+    }
+    return session->established ? 0 : lport_status_make(LPORT_NOT_CONNECTED);
+}
+
+static int64_t peek_at_record(struct session *session, uint8_t *octets, size_t len) {
+    size_t count = 0;
+    int result = lport_openssl()->SSL_peek_ex(session->ssl, octets, len, &count);
+    int64_t status = status_of(session, result);
+    return status > 0 ? (int64_t)count : status;
+}
+
+/* True if a receive finds something. What OpenSSL has read ahead and not looked at may be for TLS
+ * itself, or less than a record: so it is looked at. */
+static bool is_ready(struct session *session) {
     const struct lport_openssl *openssl = lport_openssl();
+    uint8_t octet;
     if (session->early_len > 0 || session->input_ended || session->failure != 0) {
         return true;
     }
-    return openssl->SSL_pending(session->ssl) > 0 ||
-           (!session->drained && openssl->SSL_has_pending(session->ssl) == 1);
+    if (session->established && !session->drained && openssl->SSL_pending(session->ssl) == 0 &&
+        openssl->SSL_has_pending(session->ssl) == 1) {
+        (void)peek_at_record(session, &octet, 1);
+    }
+    return session->input_ended || session->failure != 0 || openssl->SSL_pending(session->ssl) > 0;
 }
 
 /* Who sleeps on what the system has is woken for what the session has now in its place. */
@@ -260,13 +278,6 @@ static int64_t leave(struct session *session, int64_t result) {
         lport_wait_wake_slot(slot, LPORT_INPUT);
     }
     return result;
-}
-
-static int64_t unfit(const struct session *session) {
-    if (session->failure != 0) {
-        return session->failure;
-    }
-    return session->established ? 0 : lport_status_make(LPORT_NOT_CONNECTED);
 }
 
 /* Fills OCTETS with what has been read from the system: how many, or why there are none. */
@@ -282,13 +293,6 @@ static int64_t receive_records(struct session *session, uint8_t *octets, size_t 
         session->drained = session->drained && status <= 0;
     } while (status > 0 && total < len && openssl->SSL_has_pending(session->ssl) == 1);
     return total > 0 ? (int64_t)total : status;
-}
-
-static int64_t peek_at_record(struct session *session, uint8_t *octets, size_t len) {
-    size_t count = 0;
-    int result = lport_openssl()->SSL_peek_ex(session->ssl, octets, len, &count);
-    int64_t status = status_of(session, result);
-    return status > 0 ? (int64_t)count : status;
 }
 
 static int64_t receive(struct lport_transport *transport, struct lport_slot *slot, int fd,
