@@ -249,8 +249,10 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "unwinding")
                              (:file "faults")))
                (:module "tls"
-                :pathname "kinds/"
-                :components ((:file "tls")))
+                :pathname ""
+                :serial t
+                :components ((:file "kinds/tls")
+                             (:file "service/service-tls")))
                (:file "clocc")
                (:file "describe")
                (:module "programs"
@@ -261,7 +263,8 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "examples")
                              (:file "example-servers")
                              (:file "browser")
-                             (:file "conformance")))
+                             (:file "conformance")
+                             (:file "tls")))
                (:module "docs"
                 :serial t
                 :components ((:file "documentation")

@@ -22,10 +22,11 @@ sessions that were started with it go on."
 (document-functions '((tls-context-p "Return true if OBJECT is a TLS-CONTEXT.")))
 
 (defun check-identity (context)
-  "Signal a USAGE-ERROR unless CONTEXT has a certificate, as that of a server has to have."
+  "Signal a USAGE-ERROR unless CONTEXT is open and has a certificate, as that of a server has to."
   (unless (tls-context-certificate context)
     (fail-argument :tls context '(and tls-context (satisfies tls-context-certificate))
-                   "a context with a certificate")))
+                   "a context with a certificate"))
+  (context-handle context))
 
 (defvar *image* (list nil)
   "Another object in each process that an image is started in.")

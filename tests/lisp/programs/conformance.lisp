@@ -42,6 +42,9 @@
 (define-test conformance.local (:behaviour (1 2 3 4 5 10 13 14 18 20 27 28 33 37 38 39) :limit 90)
   (is-conforming :local '("reset")))
 
+(define-test conformance.tls (:behaviour (1 2 3 4 5 10 13 14 18 20 27 28 31 33 37 38 39) :limit 90)
+  (is-conforming :tls '()))
+
 (defun careless-pair ()
   "Two connected streams of a library that flips an octet now and then and knows no limits."
   (multiple-value-bind (a b) (open-socket-pair)
