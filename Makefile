@@ -117,10 +117,13 @@ demo: writable deps
 	@PORT_DEMO_NAME=many.test $(TEST_ENV) $(LISP) $(call LOADING,port/examples) \
 	    --eval '(uiop:quit (uiop:symbol-call :port-example/demo :run))'
 
-# The port is that of the example unless PORT is given; that of `make http' needs a DIRECTORY too.
-EXAMPLE_KEYS = $(if $(PORT),:port $(PORT)) $(if $(DIRECTORY),:directory "$(DIRECTORY)")
+# The port is that of the example unless PORT is given. The others are for `make http', which serves
+# HTTPS where there is a CERTIFICATE; its key is in the same file unless there is a KEY.
+EXAMPLE_KEYS = $(if $(PORT),:port $(PORT)) $(if $(DIRECTORY),:directory "$(DIRECTORY)") \
+               $(if $(CERTIFICATE),:certificate "$(CERTIFICATE)") $(if $(KEY),:key "$(KEY)")
 
-## echo, chat, http, socks [PORT=8080] [DIRECTORY=docs]: the example of that name, until Ctrl-C
+## echo, chat, http, socks [PORT=8080] [DIRECTORY=docs] [CERTIFICATE=file KEY=file]: the example of
+##     that name, until Ctrl-C
 echo chat http socks: writable deps
 	@$(MAKE) -s --no-print-directory all
 	@$(LISP) $(call LOADING,port/examples) \

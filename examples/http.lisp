@@ -4,6 +4,8 @@
 ;;;;     (defvar *server* (port-example/http:start 8080 (port-example/http:files-of "/srv/www/")))
 ;;;;     (port:stop-server *server*)
 ;;;;
+;;;; With :tls it is HTTPS; nothing else knows of it.
+;;;;
 ;;;; The function of the service answers one request and returns :AGAIN, so that a connection has a
 ;;;; thread only while it has a request. Heads are read and written as octets. Invariant: a response
 ;;;; has exactly the octets that its Content-Length says, or the connection is aborted; and what
@@ -163,12 +165,19 @@ or a tab."
       (refuse 505))
     (digit (+ start 7))))
 
-(defun parse-target (target)
-  "The path that TARGET names, decoded, without a query; of `http://host/path' too. NIL: none."
+(defun host-start (target)
+  "Where the host is in TARGET, `http://host/path' or `https://host/path'; NIL: it has none."
   (declare (type (simple-array character (*)) target))
-  (let* ((start (if (and (> (length target) 7) (string-equal "http://" target :end2 7))
-                    (or (position #\/ target :start 7) (length target))
-                    0))
+  (loop for scheme in '("http://" "https://")
+        for length = (length scheme)
+        when (and (> (length target) length) (string-equal scheme target :end2 length))
+          return length))
+
+(defun parse-target (target)
+  "The path that TARGET names, decoded, without a query; one with a host in it too. NIL: none."
+  (declare (type (simple-array character (*)) target))
+  (let* ((host (host-start target))
+         (start (if host (or (position #\/ target :start host) (length target)) 0))
          (end (or (position #\? target :start start) (length target))))
     (cond ((= start end) "/")
           ((char= #\/ (char target start)) (decode-path target start end))
@@ -432,7 +441,8 @@ not followed."
 (defun start (port handler &rest options &key &allow-other-keys)
   "Serve HTTP on PORT and return the server, for PORT:STOP-SERVER. HANDLER: a function of a path, a
 string that begins with /, decoded; it returns a body, which is a string, octets or the pathname of
-a file, and its content type; or NIL if there is nothing. OPTIONS: further keywords for PORT:SERVE."
+a file, and its content type; or NIL if there is nothing. OPTIONS: further keywords for PORT:SERVE,
+such as :TLS."
   (let ((server (apply #'port:serve (lambda (socket) (answer socket handler)) port
                        (append options (list :name "http" :timeout *idle-seconds* :await-input t
                                              :external-format '(:latin-1 :eol :crlf))))))
@@ -442,8 +452,15 @@ a file, and its content type; or NIL if there is nothing. OPTIONS: further keywo
         (setf (port:socket-option listener :defer-accept) 1)))
     server))
 
-(defun run (&key (port 8080) (directory "."))
-  "Serve the files of DIRECTORY on PORT of this machine until the user interrupts."
+(defun identity-of (certificate key)
+  "What :TLS is, for the files CERTIFICATE and KEY; NIL without a certificate."
+  (when certificate
+    (port:make-tls-context :certificate certificate :key key :protocols '("http/1.1"))))
+
+(defun run (&key (port 8080) (directory ".") certificate (key certificate))
+  "Serve the files of DIRECTORY on PORT of this machine until the user interrupts: by HTTPS, where
+there is a CERTIFICATE, a file, whose private key is in the file KEY."
   (port-example/run:until-interrupted
-   (start port (files-of directory) :host (port-example/run:loopback-hosts))
-   "http://localhost:~D/" port))
+   (start port (files-of directory) :host (port-example/run:loopback-hosts)
+                                    :tls (identity-of certificate key))
+   "http~:[~;s~]://localhost:~D/" certificate port))

@@ -181,6 +181,7 @@
                  ("200 OK" "" "GET / HTTP/1.1" "hOsT:x" "")
                  ("200 OK" "GET http://x/ HTTP/1.1" "Host: x" "")
                  ("200 OK" "GET http://x HTTP/1.1" "Host: x" "")
+                 ("200 OK" "GET https://x/ HTTP/1.1" "Host: x" "")
                  ("200 OK" "GET / HTTP/1.0" "")
                  ("200 OK" "GET / HTTP/1.1" "Host: x" "Content-Length: 2" "" "")
                  ("404 Not Found" "GET /x HTTP/1.1" "Host: x" "")
@@ -244,6 +245,25 @@
              (finish-output socket)
              (is (equal "HTTP/1.1 408 Request Timeout" (read-line socket)))))
       (setf port-example/http:*head-seconds* seconds))))
+
+(define-test example-servers.https-curl ()
+  "By TLS, for a curl that trusts the authority, and for no other; a page of many records, too."
+  (with-example (number port-example/http:start (port-example/http:files-of (checkout-file "docs/"))
+                        :tls (port-example/http::identity-of
+                              (checkout-file "build/tls/server.pem")
+                              (checkout-file "build/tls/server.key")))
+    (flet ((curl (&rest options)
+             (apply #'output-of "curl" "-s" "--max-time" "10"
+                    (append options
+                            (list (format nil "https://127.0.0.1:~D/reference.md" number))))))
+      (let ((trust (list "--cacert" (uiop:native-namestring
+                                     (checkout-file "build/tls/authority.pem")))))
+        (is (string= (uiop:read-file-string (checkout-file "docs/reference.md")
+                                            :external-format :latin-1)
+                     (apply #'curl trust)))
+        (is (string= "200 1.1" (apply #'curl "-o" "/dev/null" "-w" "%{http_code} %{http_version}"
+                                      trust)))
+        (is (eql 60 (nth-value 1 (curl))))))))
 
 (define-test example-servers.http-wrk ()
   "A short run of wrk: no failed request, no connection that breaks."
