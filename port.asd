@@ -212,8 +212,6 @@ what happened, nothing hangs for ever and nothing is lost."
                (:module "kinds"
                 :serial t
                 :components ((:file "client")
-                             (:file "tls-refusals")
-                             (:file "tls-held")
                              (:file "server")
                              (:file "datagram")
                              (:file "message")
@@ -249,10 +247,12 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "unwinding")
                              (:file "faults")))
                (:module "tls"
-                :pathname ""
                 :serial t
-                :components ((:file "kinds/tls")
-                             (:file "service/service-tls")))
+                :components ((:file "tls")
+                             (:file "tls-names")
+                             (:file "tls-refusals")
+                             (:file "tls-held")
+                             (:file "service-tls")))
                (:file "clocc")
                (:file "describe")
                (:module "programs"

@@ -1,0 +1,74 @@
+;;;; tls-names - a server that is several, by the names that its clients ask for; contexts that are
+;;;; read anew.
+
+(in-package :port/test)
+
+(define-suite tls-names "TLS: names that are asked for, and files that change.")
+
+(defun subject-shown (server name)
+  "The subject that a client, which expects NAME, is shown by a server of the context SERVER, or the
+condition that it meets."
+  (with-pair (client other :inet)
+    (let ((outcome (settle client other (client-options name) (server-options server))))
+      (if (eq outcome t)
+          (getf (tls-info client) :subject)
+          outcome))))
+
+(define-test tls-names.a-client-is-shown-the-certificate-for-the-name-that-it-asks-for ()
+  (with-open-contexts ((other (make-tls-context :certificate (certificate-file "client.pem")
+                                                :key (certificate-file "client.key")))
+                       (server (make-server-context :by-name (list other))))
+    (is (equal "CN=client,O=port" (subject-shown server "client.test")))
+    (is (equal "CN=server,O=port" (subject-shown server "good.test")))
+    (is (equal "CN=server,O=port" (subject-shown server "127.0.0.1")))
+    (is (typep (subject-shown server "elsewhere.test") 'certificate-error))))
+
+(define-test tls-names.what-cannot-be-shown-by-name ()
+  (with-open-contexts ((bare (make-client-context)) (closed (make-server-context)))
+    (close closed)
+    (dolist (wrong (list bare closed "server.pem" nil))
+      (is (typep (failure-of (make-server-context :by-name (list wrong))) 'usage-error)))
+    (is (typep (failure-of (make-server-context :by-name bare)) 'usage-error))
+    (is (typep (failure-of (make-server-context :by-name (make-list 65 :initial-element bare)))
+               'usage-error))))
+
+(defun call-with-identity-files (function)
+  "Call FUNCTION with the names of two files, and a function that puts a certificate, by its name,
+and its key there."
+  (uiop:with-temporary-file (:pathname chain)
+    (uiop:with-temporary-file (:pathname key)
+      (flet ((put (name)
+               (uiop:copy-file (certificate-file (concatenate 'string name ".pem")) chain)
+               (uiop:copy-file (certificate-file (concatenate 'string name ".key")) key)))
+        (funcall function (namestring chain) (namestring key) #'put)))))
+
+(define-test tls-names.a-context-is-read-anew ()
+  "A running service has it at once; who is connected goes on."
+  (call-with-identity-files
+   (lambda (chain key put)
+     (funcall put "server")
+     (with-open-contexts ((server (make-tls-context :certificate chain :key key)))
+       (with-pair (client other :inet)
+         (is (eq t (settle client other (client-options "good.test") (server-options server))))
+         (funcall put "client")
+         (is (equal "CN=server,O=port" (subject-shown server "good.test")))
+         (is (eq server (reload-tls-context server)))
+         (is (equal "CN=client,O=port" (subject-shown server "client.test")))
+         (is (typep (subject-shown server "good.test") 'certificate-error))
+         (write-line "as before" client)
+         (finish-output client)
+         (is (string= "as before" (read-line other))))))))
+
+(define-test tls-names.a-context-whose-files-will-not-do-stays-as-it-was ()
+  (call-with-identity-files
+   (lambda (chain key put)
+     (funcall put "server")
+     (with-open-contexts ((server (make-tls-context :certificate chain :key key)))
+       (uiop:copy-file (certificate-file "none.pem") chain)
+       (is (typep (failure-of (reload-tls-context server)) 'tls-error))
+       (uiop:delete-file-if-exists chain)
+       (is (typep (failure-of (reload-tls-context server)) 'network))
+       (is (equal "CN=server,O=port" (subject-shown server "good.test")))
+       (close server)
+       (is (typep (failure-of (reload-tls-context server)) 'usage-error))
+       (is (typep (failure-of (reload-tls-context chain)) 'usage-error))))))
