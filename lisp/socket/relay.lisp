@@ -131,14 +131,17 @@ or a status. To be called with interrupts deferred until the count is noted."
 
 ;;; Waiting
 
-(defun interest-in (exchange connection)
-  "The bits of what is waited for of CONNECTION."
-  (let ((bits 0))
-    (declare (type (unsigned-byte 8) bits))
+(defun interests (exchange)
+  "Values: the bits of what is waited for of the one connection, and of the other. Each flow is
+asked once: with TLS, who asks hands on what is held, so that a second answer may be another, and a
+flow that was at neither place when that place was looked at would be waited for at none."
+  (let ((one 0) (other 0))
+    (declare (type (unsigned-byte 8) one other))
     (do-flows-at (flow at direction exchange)
-      (when (eq at connection)
-        (setf bits (logior bits (interest direction)))))
-    bits))
+      (if (eq at (exchange-one exchange))
+          (setf one (logior one (interest direction)))
+          (setf other (logior other (interest direction)))))
+    (values one other)))
 
 (defun wait-until-moment (exchange)
   "The moment until which a wait may last, now that it has begun."
@@ -195,9 +198,8 @@ move, is up."
   (let ((one (exchange-one exchange)) (other (exchange-other exchange)))
     (announce-wait)
     (begin-idle exchange)
-    (let ((result (wait-for-two one (interest-in exchange one)
-                                other (interest-in exchange other)
-                                (wait-until-moment exchange))))
+    (let ((result (multiple-value-bind (of-one of-other) (interests exchange)
+                    (wait-for-two one of-one other of-other (wait-until-moment exchange)))))
       (declare (type (signed-byte 64) result))
       (cond ((plusp result) (note-both-ready exchange result))
             ((zerop result))            ; woken: look again
