@@ -76,7 +76,10 @@ Source: SO_PEERCRED, unix(7)."
                                 :message "expected file descriptors that are open"))
         ((and (typep channel 'messenger) (parted-p channel status))
          (fail-parted channel 0))
-        (t (fail-of-kind (channel-socket channel) status operation "a local socket"))))
+        (t (fail-of-kind (channel-socket channel) status operation
+                         (if (and (typep channel 'connection) (connection-secure channel))
+                             "a local socket without TLS"
+                             "a local socket")))))
 
 (defun pass-octets (channel octets descriptors limit)
   "Send OCTETS with DESCRIPTORS, a vector of numbers. Values: how many octets were sent; LIMIT, or a

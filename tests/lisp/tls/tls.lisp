@@ -602,6 +602,15 @@ beginning of TLS, which it is not."
                  (is (equalp answered (join asking)) "~A" front)
                  (is (equal (list (length asked) (length answered)) (join relay))))))))
 
+(define-test tls.descriptors-are-not-passed ()
+  "Of a local socket that is not what is wrong."
+  (with-pair (client server :local)
+    (settle client server (client-options "good.test") (server-options))
+    (dolist (call (list (lambda () (send-descriptors client (list 0)))
+                        (lambda () (receive-descriptors client 1))))
+      (is-failure (not-supported :not-supported "expected a local socket without TLS, got #<SOCKET")
+        (funcall call)))))
+
 (define-test tls.a-file-is-sent (:limit 60)
   (let ((path (certificate-file "authority.pem")))
     (with-pair (client server :tls)
