@@ -270,21 +270,27 @@ wrong with these arguments of START-TLS."
                      "a HOST that the server has to be, or a context with :VERIFY NIL"))
     (values (context-handle context) (expected-name host))))
 
+(defun start-session (connection handle side name)
+  "What lport_tls_start says."
+  (with-text (text length name)
+    (with-octets (early (connection-in connection) (connection-in-start connection)
+                        (connection-in-end connection) :in)
+      (lport-tls-start (connection-handle connection) handle
+                       (ecase side
+                         (:client +lport-tls-client+)
+                         (:server +lport-tls-server+))
+                       text length early (buffered-input connection)))))
+
 (defun begin-session (connection handle side name)
   "Put a session of the context HANDLE on CONNECTION. What was read ahead is the beginning of TLS."
-  (call-deferred
-    (let ((status (with-text (text length (or name ""))
-                    (with-octets (early (connection-in connection) (connection-in-start connection)
-                                        (connection-in-end connection) :in)
-                      (lport-tls-start (connection-handle connection) handle
-                                       (ecase side
-                                         (:client +lport-tls-client+)
-                                         (:server +lport-tls-server+))
-                                       text length early (buffered-input connection))))))
-      (unless (minusp status)
-        (forget-input connection)
-        (setf (connection-secure connection) (list handle side name)))
-      status)))
+  (let ((status (call-deferred
+                  (let ((status (start-session connection handle side (or name ""))))
+                    (unless (minusp status)
+                      (forget-input connection)
+                      (setf (connection-secure connection) (list handle side name)))
+                    status))))
+    (when (minusp status)
+      (fail-on connection status :handshake))))
 
 (defun check-begun (socket handle side name)
   "Signal a USAGE-ERROR if the handshake that was left on SOCKET is another one: it would not show
@@ -293,21 +299,29 @@ what this call has to be shown."
     (fail-as 'usage-error :handshake :invalid :socket socket
              :message "expected the arguments of the handshake that has begun, got others")))
 
+(defun handshake-step (connection)
+  "Go on with the handshake of CONNECTION as far as that can be done now: the direction that it
+waits for, or NIL once it is done."
+  (let ((result (call-deferred
+                  (let ((result (lport-tls-step (connection-handle connection))))
+                    (when (zerop result)
+                      (setf (connection-secure connection) t
+                            (connection-expecting connection) nil))
+                    result))))
+    (cond ((zerop result) nil)
+          ((minusp result) (fail-on connection result :handshake))
+          ((= result +lport-output+) :output)
+          (t :input))))
+
 (defun shake-hands (connection limit)
   "Drive the handshake of CONNECTION until it is done."
   (loop
     (check-open connection :handshake)
     (setf limit (check-deadline connection :input :handshake limit 0))
-    (let ((result (lport-tls-step (connection-handle connection))))
-      (cond ((zerop result)
-             (setf (connection-secure connection) t
-                   (connection-expecting connection) nil)
-             (return))
-            ((= result +lport-input+)
-             (setf limit (await connection :input :handshake limit 0)))
-            ((= result +lport-output+)
-             (setf limit (await connection :output :handshake limit 0)))
-            (t (fail-on connection result :handshake))))))
+    (let ((direction (handshake-step connection)))
+      (unless direction
+        (return))
+      (setf limit (await connection direction :handshake limit 0)))))
 
 (defun secure (socket handle side name)
   "Begin TLS on SOCKET, or go on with a handshake that was left."
@@ -318,9 +332,7 @@ what this call has to be shown."
         (let ((limit (call-limit connection :input)))
           (cond ((connection-secure connection) (check-begun socket handle side name))
                 (t (setf limit (nth-value 1 (flush connection :limit limit)))
-                   (let ((status (begin-session connection handle side name)))
-                     (when (minusp status)
-                       (fail-on connection status :handshake)))))
+                   (begin-session connection handle side name)))
           (shake-hands connection limit))))))
 
 (defun start-tls (socket &rest options &key context (side :client) host timeout &allow-other-keys)

@@ -17,7 +17,7 @@
 (in-package :port)
 
 (defstruct (client (:copier nil) (:predicate nil)
-                   (:constructor make-client (socket connection header-span header-end)))
+                   (:constructor make-client (socket connection header-span due)))
   "A connection of a service."
   (socket nil :read-only t)
   (connection nil :type connection :read-only t) ; of the socket
@@ -28,7 +28,7 @@
   (parked-in -1 :type fixnum)           ; the TURN of the service at that time; below 0: never
   (fresh t)                             ; the function has not been called on it yet
   (header-span nil)                     ; its PROXY header has not been read yet, see proxy.lisp
-  (header-end +never+ :type moment)     ; and has to be by then
+  (due +never+ :type moment)            ; when that, or its handshake, has to be there
   (stopping 0 :type fixnum)             ; calls of STOP-SERVER that its function is in; guarded as
                                         ; the service
   (leaving nil)                         ; it is closed when its turn comes, see END-IN-TURN
@@ -332,6 +332,11 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
                     (pause-listeners service +never+)))
     (values first last count)))
 
+(declaim (inline client-due-p))
+(defun client-due-p (client)
+  "True while a header or a handshake is expected of CLIENT by some moment."
+  (/= (client-due client) +never+))
+
 (defun new-client (socket settings)
   "The client for SOCKET, just accepted with SETTINGS."
   (let ((span (settings-header-span settings)))
@@ -379,7 +384,7 @@ in the poller. False if it cannot: it is still this thread's then."
 (defun park-end (service client)
   "The moment at which CLIENT, which is parked or about to be, has waited for too long."
   (let ((timeout (service-timeout service)))
-    (cond ((client-header-span client) (client-header-end client))
+    (cond ((client-due-p client) (client-due client))
           ((= timeout +never+) +never+)
           (t (min +never+ (+ (client-since client) timeout))))))
 
@@ -405,13 +410,13 @@ in the poller. False if it cannot: it is still this thread's then."
 
 (defun end-silent (service client)
   "CLIENT, which is this thread's, has waited for too long."
-  (cond ((client-header-span client)
-         (enqueue-client service client)) ; where its PROXY-ERROR is signalled
+  (cond ((client-due-p client)
+         (enqueue-client service client)) ; where that is signalled
         ((output-left-p client) (end-in-turn service client))
         (t (end-client service client nil))))
 
-(defconstant +header-grain+ 50000000
-  "Nanoseconds between two looks for headers that are late, at the least.")
+(defconstant +due-grain+ 50000000
+  "Nanoseconds between two looks for what is due, at the least.")
 
 (defun sweep (service now)
   "End the parked clients that have been silent for too long by NOW; know when to look again."
@@ -424,8 +429,8 @@ in the poller. False if it cannot: it is still this thread's then."
         (let ((end (park-end service client)))
           (declare (type moment end))
           (cond ((< now end)
-                 (setf next (min next (max end (+ now (if (client-header-span client)
-                                                          +header-grain+
+                 (setf next (min next (max end (+ now (if (client-due-p client)
+                                                          +due-grain+
                                                           grain))))))
                 ((change-state client :parked :running)
                  (end-silent service client))))))

@@ -395,10 +395,10 @@ the function has ended this one."
 ;;; Serving
 
 (defun park-or-end (service client)
-  "Let CLIENT wait for input, but while the service stops. Of a header that is not whole all that
-has come has been read."
+  "Let CLIENT wait for input, but while the service stops. Of a header or a handshake that is not
+whole all that has come has been read."
   (cond ((and (not (service-stopping service)) (park service client)))
-        ((and (service-stopping service) (null (client-header-span client)))
+        ((and (service-stopping service) (not (client-due-p client)))
          (end-or-serve service client))
         (t (end-client service client nil))))
 
@@ -406,22 +406,46 @@ has come has been read."
   "True once the PROXY header of CLIENT has been read: it is as others from then on. Signals
 what READ-HEADER-NOW does, and PROXY-ERROR for one that is late."
   (let ((socket (client-socket client)))
-    (cond ((read-header-now socket) (setf (client-header-span client) nil) t)
-          ((passed-p (client-header-end client))
+    (cond ((read-header-now socket)
+           (setf (client-header-span client) nil
+                 (client-due client) +never+)
+           t)
+          ((passed-p (client-due client))
            (fail-late socket (client-header-span client))))))
 
 (defparameter *tls-limit* 10
   "Seconds that a client may take for its handshake, from its first octets on.")
 
+(defun shaken-hands-p (context client)
+  "True once the handshake with CLIENT, by CONTEXT, is done; it begins here. As far as it can be had
+without waiting for the client, who may take his time: signals what START-TLS does, and TIMEOUT for
+one that is late."
+  (let ((connection (client-connection client)))
+    (unless (connection-secure connection)
+      (setf (client-due client) (moment-after *tls-limit*))
+      (begin-session connection (context-handle context) :server nil))
+    (loop for direction = (handshake-step connection)
+          while (eq direction :output)
+          do (%interruptible (await connection :output :handshake (client-due client) 0))
+          finally (return (cond ((null direction) (setf (client-due client) +never+) t)
+                                ((passed-p (client-due client))
+                                 (fail-on connection (lport-status-make +lport-timed-out+)
+                                          :handshake :seconds *tls-limit*)))))))
+
+(defun introduced-p (service client)
+  "True once all has come of CLIENT that comes before its function is called."
+  (let ((tls (service-tls service)))
+    (and (or (null (client-header-span client)) (header-ready-p client))
+         (or (null tls)
+             (eq t (connection-secure (client-connection client)))
+             (shaken-hands-p tls client)))))
+
 (defun begun-p (service client)
-  "Begin TLS with CLIENT, whose first turn it is, if the service has it. NIL if a connection has to
-have input before the function is called, and header and handshake were all that has come."
-  (let ((socket (client-socket client)) (tls (service-tls service)))
-    (when tls
-      (%interruptible (start-tls socket :context tls :side :server :timeout *tls-limit*)))
-    (not (and (service-await-input service)
-              (or tls (socket-link socket))
-              (not (has-input-p (client-connection client)))))))
+  "True unless a connection has to have input before its function is called, and what came before
+was all that CLIENT, whose first turn it is, has sent."
+  (not (and (service-await-input service)
+            (or (service-tls service) (socket-link (client-socket client)))
+            (not (has-input-p (client-connection client))))))
 
 (defun called-in-vain-p (connection)
   "True if CONNECTION, which was ready for input, has none: what came was for TLS alone, and would
@@ -503,7 +527,7 @@ for ever."
             (lambda ()
               (cond ((client-leaving client)
                      (%interruptible (end-cleanly service client)))
-                    ((or (null (client-header-span client)) (header-ready-p client))
+                    ((introduced-p service client)
                      (settle service client (call-function service client)))
                     (t (park-or-end service client)))
               (setf mine nil))))

@@ -83,7 +83,7 @@ ON-ERROR of it gets."
   (call-hearing-of-failures
    (lambda (number next-failure)
      (with-open-socket (client "127.0.0.1" number)
-       (is (null (handshake-step client (client-options "good.test")))))
+       (send-octets client 22 3 1))
      (is (typep (funcall next-failure) 'network)))))
 
 (define-test service-tls.a-client-that-never-speaks ()
@@ -107,6 +107,28 @@ ON-ERROR of it gets."
                 (is (typep (funcall next-failure) 'timeout)))
               (setf port::*tls-limit* 20))))
       (setf port::*tls-limit* limit))))
+
+(define-test service-tls.a-client-that-takes-its-time-for-the-handshake-has-no-thread ()
+  "Octet by octet, while others are served; then it is served, too."
+  (with-service (server number #'echo-one-line :tls (server-context) :threads 1)
+    (with-pair (slow between :local)
+      (with-open-socket (client "127.0.0.1" number :input-timeout 20)
+        (is (null (handshake-step slow (client-options "good.test"))))
+        (loop for octet = (and (listen between) (read-byte between))
+              for count from 0
+              while octet
+              do (write-byte octet client)
+                 (finish-output client)
+                 (when (member count '(0 4 5 100))
+                   (with-tls-client (other number)
+                     (is (equal "meanwhile" (ask other "meanwhile"))))))
+        (let ((relay (in-thread (lambda () (relay between client)))))
+          (apply #'start-tls slow (client-options "good.test"))
+          (is (equal "late" (ask slow "late")))
+          (socket-shutdown slow :output)
+          (is (null (read-line slow nil)))
+          (close slow :abort t)
+          (join relay))))))
 
 (define-test service-tls.stopped ()
   "Who is being served is served to the end; who waits is told of an end, and not cut off."
