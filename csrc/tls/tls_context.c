@@ -135,11 +135,23 @@ struct change {
     int32_t a, b;
     const uint8_t *names;
     uint8_t names_len;
+    const char **missing; /* what was not found, for the problem's text, or NULL */
 };
 
 /* Makes CHANGE of SETTINGS: true, or false where OpenSSL says in its queue what is wrong. */
 typedef bool change_function(const struct lport_openssl *openssl,
                              struct lport_tls_settings *settings, const struct change *change);
+
+/* Begins PROBLEM, OpenSSL's words, with what they are about. */
+static void tell_missing(const struct change *change, struct lport_tls_problem *problem) {
+    if (change->missing != NULL && *change->missing != NULL) {
+        struct lport_tls_problem reason = *problem;
+        struct lport_sink sink = {problem->text, sizeof problem->text, 0};
+        lport_sink_put(&sink, *change->missing);
+        lport_sink_put(&sink, ": ");
+        lport_sink_put(&sink, reason.text);
+    }
+}
 
 /* A reference is held meanwhile, as files may be read, and not the lock. */
 static int64_t change_context(int64_t context, change_function *make, const struct change *change) {
@@ -153,6 +165,7 @@ static int64_t change_context(int64_t context, change_function *make, const stru
     openssl->ERR_clear_error();
     if (!make(openssl, &settings, change)) {
         status = lport_tls_failed(openssl, &problem);
+        tell_missing(change, &problem);
     }
     lock_contexts();
     struct context *found = lport_pool_find(&contexts, context);
@@ -239,23 +252,40 @@ static int no_passphrase(char *text, int size, int writing, void *data) {
     return -1;
 }
 
+/* OpenSSL has one word for a file without a key, and another for one that is not that of the
+ * certificate, which needs no more. */
+static bool find_key(const struct lport_openssl *openssl, const struct change *change,
+                     struct ssl_ctx_st *made) {
+    if (openssl->SSL_CTX_use_PrivateKey_file(made, change->more, OPENSSL_PEM) == 1) {
+        return true;
+    }
+    if ((openssl->ERR_peek_error() & OPENSSL_REASON_MASK) != OPENSSL_KEY_MISMATCH) {
+        *change->missing = "no private key without a passphrase";
+    }
+    return false;
+}
+
 static bool identify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
                      const struct change *change) {
     struct ssl_ctx_st *made = settings->context;
     openssl->SSL_CTX_set_default_passwd_cb(made, no_passphrase);
-    return openssl->SSL_CTX_use_certificate_chain_file(made, change->path) == 1 &&
-           openssl->SSL_CTX_use_PrivateKey_file(made, change->more, OPENSSL_PEM) == 1 &&
-           openssl->SSL_CTX_check_private_key(made) == 1;
+    if (openssl->SSL_CTX_use_certificate_chain_file(made, change->path) != 1) {
+        *change->missing = "no certificate";
+        return false;
+    }
+    return find_key(openssl, change, made) && openssl->SSL_CTX_check_private_key(made) == 1;
 }
 
 int64_t lport_tls_context_identity(int64_t context, const char *chain, size_t chain_len,
                                    const char *key, size_t key_len) {
     char chain_room[PATH_MAX], key_room[PATH_MAX];
+    const char *missing = NULL;
     if (!put_path(chain, chain_len, chain_room) || !put_path(key, key_len, key_room)) {
         return lport_status_make(LPORT_INVALID);
     }
-    return change_context(context, identify,
-                          &(struct change){.path = chain_room, .more = key_room});
+    return change_context(
+        context, identify,
+        &(struct change){.path = chain_room, .more = key_room, .missing = &missing});
 }
 
 static bool set_verify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,

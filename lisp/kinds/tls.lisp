@@ -242,7 +242,11 @@ Conditions: those of MAKE-TLS-CONTEXT."
 ;;; Sessions
 
 (defun host-name-p (object)
-  (and (stringp object) (plusp (length object)) (char/= #\. (char object 0))))
+  "True if OBJECT is a name as DNS has it, in which what is not ASCII is spelled \"xn--\"."
+  (and (stringp object)
+       (plusp (length object))
+       (char/= #\. (char object 0))
+       (every (lambda (character) (< (char-code character) 128)) object)))
 
 (defun expected-name (host)
   "HOST, whom a client expects, as TLS has it: a name, without the dot that may end it, or the text
@@ -253,7 +257,7 @@ of an address; NIL for none."
     (address (princ-to-string host))
     ((unsigned-byte 128) (princ-to-string (integer-address host)))
     (t (fail-argument :tls host '(or null (satisfies host-name-p) address (unsigned-byte 128))
-                      "the name or the address of a host"))))
+                      "the name, in ASCII, or the address of a host"))))
 
 (defun check-tls (context side host)
   "Values: the handle of CONTEXT, or of the default, and the name that SIDE expects. Signals what is
@@ -287,7 +291,8 @@ wrong with these arguments of START-TLS."
                   (let ((status (start-session connection handle side (or name ""))))
                     (unless (minusp status)
                       (forget-input connection)
-                      (setf (connection-secure connection) (list handle side name)))
+                      (setf (connection-secure connection) (list handle side name)
+                            (connection-patient connection) nil))
                     status))))
     (when (minusp status)
       (fail-on connection status :handshake))))
@@ -343,7 +348,8 @@ was said under it. SIDE: :CLIENT, or :SERVER for the one that waits for the othe
 a TLS-CONTEXT; a server's has a certificate; NIL, at a client, is one that trusts whom this machine
 trusts. HOST, at a client: whom to expect, a name or an address, which the certificate of the server
 has to be for; the server is told a name. Only where CONTEXT verifies nobody it may be NIL. TIMEOUT:
-seconds for the handshake (NIL: the timeouts and deadlines that hold anyway).
+seconds for the handshake (NIL: the timeouts and deadlines of SOCKET that hold anyway, those of
+:INPUT).
 A handshake that has timed out goes on where the same call is made again; one that has failed is
 final, and then SOCKET is good for nothing but to be closed. The end that the other side tells of is
 end of file; one that comes without, as somebody in between could make it, is CONNECTION-TRUNCATED.

@@ -271,6 +271,7 @@ Source: recv(2), MSG_PEEK."
   (cond ((plusp result) :input)
         ((zerop result) :end-of-file)
         ((would-block-p result) :open)
+        ((= (lport-status-kind result) +lport-not-connected+) :open) ; its handshake goes on
         (t (let ((class (status-class result)))
              (cond ((eq class 'socket-closed) :closed)
                    ((subtypep class '(or connection-lost tls-error)) :lost)
