@@ -428,7 +428,7 @@ has done its part when it is refused, and hears of it when it reads."
     (setf (socket-option client :send-buffer) 4096
           (socket-option server :receive-buffer) 4096
           (socket-timeout client :output) 0.05)
-    (let* ((octets (random-octets (amount 2000000) (sb-ext:seed-random-state (test-seed))))
+    (let* ((octets (random-octets (amount 100000) (sb-ext:seed-random-state (test-seed))))
            (moved 0)
            (condition nil))
       (loop until (= moved (length octets))
