@@ -42,7 +42,7 @@
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"
-         "example-servers.chat")
+         "example-servers.chat" "tls-programs.a-client-of-openssl")
         ("it looks at the stack by functions of SBCL" "direction.the-end-of-the-stack")
         ;; Where an interrupt comes while something is allocated, ECL 21.2.1 lets it in afterwards
         ;; although they are deferred; a thread that interrupts itself is interrupted at once.

@@ -84,7 +84,8 @@ Its errors come with its output."
         (is (equal "eno" (ask client "one")))))
     (is (typep (failure-of (with-tls-client (client number) (ask client "one"))) 'tls-error))))
 
-(define-test tls-programs.who-sends-and-closes-at-once-loses-nothing (:limit 60)
+(define-test tls-programs.who-sends-and-closes-at-once-loses-nothing
+    (:limit 60 :weather nil)            ; where a read finds nothing, what is there stays unread
   "Although tickets have come that nobody has read: a close with unread input would be a reset."
   (let ((text (map 'string (lambda (octet) (code-char (+ 97 (mod octet 26))))
                    (random-octets (amount 200000) (sb-ext:seed-random-state (test-seed))))))

@@ -77,7 +77,10 @@ ON-ERROR of it gets."
    (lambda (number next-failure)
      (is-failure (certificate-error :certificate-refused "mismatch")
        (open-tls-socket "127.0.0.1" number :context (client-context) :server-name "bad.test"))
-     (is (typep (funcall next-failure) '(and tls-error (not certificate-error)))))))
+     ;; an octet at a time, the alert of a client may be overtaken by its end
+     (is (typep (funcall next-failure) (if (weather-p)
+                                           'network
+                                           '(and tls-error (not certificate-error))))))))
 
 (define-test service-tls.a-client-that-leaves-in-the-handshake ()
   (call-hearing-of-failures
