@@ -382,9 +382,13 @@ interrupt comes in while it waits, so it waits in pieces."
   (declare (ignore lock))
   `(call-deferred ,@body))
 
-(defmacro %with-open-lock ((lock) &body body)
-  (declare (ignore lock))
-  `(progn ,@body))
+(defmacro %with-open-lock ((lock &optional (wait (gensym "WAIT"))) &body body)
+  (let ((place (gensym "LOCK")))
+    `(let ((,place ,lock))
+       (flet ((,wait (condition &optional seconds)
+                (%condition-wait condition ,place seconds)))
+         (declare (ignorable #',wait))
+         ,@body))))
 
 (defmacro %interruptible (&body body)
   "Within CALL-DEFERRED, and nothing else that defers interrupts: let them in while BODY, which may
@@ -397,6 +401,9 @@ block, runs."
 (defun %condition-wait (condition lock &optional seconds)
   (declare (ignore condition lock seconds))
   (error "Nobody else could notify it."))
+
+(defun %open-condition-wait (condition lock &optional seconds)
+  (%condition-wait condition lock seconds))
 
 (defun %condition-notify (condition)
   condition)

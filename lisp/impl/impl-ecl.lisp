@@ -223,9 +223,15 @@ times what one of an address does."
   `(mp:without-interrupts
      (mp:with-lock (,lock) ,@body)))
 
-(defmacro %with-open-lock ((lock) &body body)
-  "As %WITH-LOCK, but BODY may wait on conditions, and interrupts may unwind it."
-  `(mp:with-lock (,lock) ,@body))
+(defmacro %with-open-lock ((lock &optional (wait (gensym "WAIT"))) &body body)
+  "As %WITH-LOCK, but BODY may call WAIT, which is %CONDITION-WAIT on LOCK with a condition and
+seconds, and interrupts may unwind it."
+  (let ((place (gensym "LOCK")))
+    `(let ((,place ,lock))
+       (flet ((,wait (condition &optional seconds)
+                (%condition-wait condition ,place seconds)))
+         (declare (ignorable #',wait))
+         (mp:with-lock (,place) ,@body)))))
 
 (defmacro %interruptible (&body body)
   "Within CALL-DEFERRED, and nothing else that defers interrupts: let them in while BODY, which may
@@ -272,6 +278,10 @@ reason; this thread has it afterwards, in the cleanup of one that is unwound too
           (sleep-on condition value (if seconds (round (* seconds 1000000000)) -1)))
       (unless (mp:holding-lock-p lock)
         (mp:get-lock lock)))))
+
+(defun %open-condition-wait (condition lock &optional seconds)
+  "As %CONDITION-WAIT, within CALL-DEFERRED, and nothing else that defers interrupts: let them in."
+  (%interruptible (%condition-wait condition lock seconds)))
 
 (defun %condition-notify (condition)
   "Let one thread that waits on CONDITION go on. The caller has the lock."

@@ -202,9 +202,18 @@ cheaper."
   `(sb-sys:without-interrupts
      (sb-thread:with-mutex (,lock) ,@body)))
 
-(defmacro %with-open-lock ((lock) &body body)
-  "As %WITH-LOCK, but BODY may wait on conditions, and interrupts may unwind it."
-  `(sb-thread:with-mutex (,lock) ,@body))
+(defmacro %with-open-lock ((lock &optional (wait (gensym "WAIT"))) &body body)
+  "As %WITH-LOCK, but BODY may call WAIT, which is %CONDITION-WAIT on LOCK with a condition and
+seconds. Interrupts are let in while that has given LOCK up, where they are around this, and may
+unwind it; never while this thread has LOCK, as they may want it, or something that whoever has it
+waits for."
+  (let ((place (gensym "LOCK")))
+    `(let ((,place ,lock))
+       (sb-sys:without-interrupts
+         (flet ((,wait (condition &optional seconds)
+                  (sb-sys:allow-with-interrupts (%condition-wait condition ,place seconds))))
+           (declare (ignorable #',wait))
+           (sb-thread:with-mutex (,place) ,@body))))))
 
 (defmacro %interruptible (&body body)
   "Within CALL-DEFERRED, and nothing else that defers interrupts: let them in while BODY, which may
@@ -222,6 +231,12 @@ reason; this thread has it afterwards, in the cleanup of one that is unwound too
     ;; A wait that timed out, or was unwound, may come back without the lock.
     (unless (sb-thread:holding-mutex-p lock)
       (call-deferred (sb-thread:grab-mutex lock)))))
+
+(defun %open-condition-wait (condition lock &optional seconds)
+  "As %CONDITION-WAIT, within CALL-DEFERRED, and nothing else that defers interrupts: let them in
+while LOCK is given up, and only then."
+  (let ((sb-sys:*allow-with-interrupts* t))
+    (%condition-wait condition lock seconds)))
 
 (defun %condition-notify (condition)
   "Let one thread that waits on CONDITION go on. The caller has the lock."

@@ -174,7 +174,7 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
 (%defglobal *process-ending* nil)
 
 (defun note-process-end ()
-  (%with-open-lock (*thread-making*)
+  (%with-lock (*thread-making*)
     (setf *process-ending* t)))
 
 (%at-exit 'note-process-end)
@@ -182,7 +182,7 @@ on a condition of its own, since a queue of many wakes others for nothing. With 
 (defun start-thread (function name)
   "A new thread that calls FUNCTION; NIL once the process is about to end. Signals an ERROR where
 the system has none."
-  (%with-open-lock (*thread-making*)
+  (%with-lock (*thread-making*)
     (unless *process-ending*
       (%make-thread function name))))
 
@@ -262,13 +262,12 @@ to wait for one, and a thread more would only be in their way. With the lock hel
                     (setf quiet 0))
                    (t (incf quiet)))
              (cond ((<= quiet +quiet-ticks+)
-                    (%interruptible
-                      (%condition-wait (service-tick-condition service) (service-lock service)
-                                       seconds)))
+                    (%open-condition-wait (service-tick-condition service)
+                                          (service-lock service)
+                                          seconds))
                    (t (setf (service-ticker-asleep service) t)
-                      (%interruptible
-                        (%condition-wait (service-tick-condition service)
-                                         (service-lock service)))
+                      (%open-condition-wait (service-tick-condition service)
+                                            (service-lock service))
                       (setf (service-ticker-asleep service) nil
                             quiet 0)))
              (let ((taken (- (service-progress service) progress)))
@@ -320,8 +319,7 @@ where that is worth it, else when it ticks. With the lock held."
     (incf (service-idle service))
     (unwind-protect
          (loop while (cdr idler)
-               do (%interruptible
-                    (%condition-wait (car idler) (service-lock service))))
+               do (%open-condition-wait (car idler) (service-lock service)))
       (cond ((cdr idler)
              (setf (service-idlers service) (delete idler (service-idlers service)))
              (decf (service-idle service)))

@@ -318,7 +318,7 @@ that is no client yet. With the lock held."
 (defun wait-for-end (service predicate moment)
   "Wait until PREDICATE is false of SERVICE: true if it is by MOMENT."
   (declare (type function predicate) (type moment moment))
-  (%with-open-lock ((service-lock service))
+  (%with-open-lock ((service-lock service) wait)
     (loop
       (unless (funcall predicate service)
         (return t))
@@ -327,7 +327,7 @@ that is no client yet. With the lock held."
           (return nil))
         (when (service-starting service) ; one that is killed now tells nobody
           (setf seconds (sooner seconds *start-piece*)))
-        (%condition-wait (service-end-condition service) (service-lock service) seconds)))))
+        (wait (service-end-condition service) seconds)))))
 
 (defun abort-clients (service)
   "Close the connections under the functions that have them, but those that are stopping SERVICE."

@@ -38,7 +38,8 @@
         ("what the macro WITH-OUTPUT is made of ECL compiles, and does not interpret"
          "stream.no-buffer-is-held-by-one-that-has-flushed")
         ("an interrupt of a wait is let in once that has its lock again"
-         "service.wait-for-its-end-unwound")
+         "service.wait-for-its-end-unwound"
+         "service.what-interrupts-a-wait-finds-its-lock-free")
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"

@@ -691,6 +691,41 @@ where that has been before."
       (is (eq t (join thread)))
       (is (eq t stopped)))))
 
+(defun look-for-locks (found)
+  "Interrupt each thread once as it begins to wait on a condition of a service, and put into the car
+of FOUND, which is empty, the thread and what kept the interrupt from taking the lock, or NIL."
+  (let ((seen (list '())))
+    (sb-int:encapsulate
+     'port::%condition-wait 'test
+     (lambda (function condition lock &rest seconds)
+       (let ((self sb-thread:*current-thread*))
+         (unless (member self (car seen))
+           (sb-ext:atomic-push self (car seen))
+           (sb-thread:interrupt-thread
+            self
+            (lambda ()
+              (let ((failure (handler-case (port::%with-lock (lock) nil)
+                               (error (failure) failure))))
+                (sb-ext:atomic-push (cons self failure) (car found))))))
+         (apply function condition lock seconds))))))
+
+(define-test service.what-interrupts-a-wait-finds-its-lock-free (:behaviour 26)
+  "Who waits for the end of a service, and its threads with nothing to do: what interrupts them may
+stop the service, or end the process, for which others have to have that lock."
+  (let ((found (list '())) (server nil) (waiter nil))
+    (look-for-locks found)
+    (unwind-protect
+         (progn
+           (setf server (serve #'echo-one-line 0 :host "127.0.0.1")
+                 waiter (in-thread (lambda () (wait-for-server server))))
+           (is (equal "x" (ask-once (port-of (first (server-listeners server))) "x")))
+           (is-true (wait-until (lambda ()
+                                  (and (assoc waiter (car found)) (rest (car found))))))
+           (is-true (stop-server server))
+           (is-true (join waiter)))
+      (sb-int:unencapsulate 'port::%condition-wait 'test))
+    (is (null (remove nil (mapcar #'cdr (car found)))))))
+
 (define-test service.ends-with-its-listeners (:behaviour 15)
   "Once they have been closed nobody new comes in; who is there is served to his end, and then the
 service ends by itself."
