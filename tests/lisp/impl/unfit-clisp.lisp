@@ -25,6 +25,7 @@
          "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
          "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service"
+         "example-servers.sigterm"
          "service.ten-thousand-clients" "service.ten-thousand-accepted"
          "service.many-idle-connections")
         ("CLISP has no threads" "examples.demo")

@@ -26,7 +26,8 @@
          "service.several-processes" "service.a-script-ends-with-its-service"
          "service.ten-thousand-at-the-limit" "service.slow-hook"
          "service.process-ends" "service.process-ends-while-threads-are-made"
-         "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service")
+         "service.storm-at-the-limit" "adopt.systemd-activation" "documents.service"
+         "example-servers.sigterm")
         ("ECL promises nothing of threads that are killed"
          "service.killed-before-they-began" "service.killed-before-the-stop"
          "service.killed-while-idle")

@@ -274,6 +274,46 @@
       (is (null (search "Socket errors" output)) output)
       (is (null (search "Non-2xx" output)) output))))
 
+;;; What ends them all
+
+(defun threads-of (process)
+  "The numbers that the system has for the threads of PROCESS, the main thread's first."
+  (sort (mapcar (lambda (path) (parse-integer (first (last (pathname-directory path)))))
+                (uiop:subdirectories (format nil "/proc/~D/task/" (uiop:process-info-pid process))))
+        #'<))
+
+(defun send-to-threads (signal process threads)
+  "Send SIGNAL to THREADS, numbers, of PROCESS, one after the other; some may be gone by then."
+  (dolist (thread threads)
+    (cffi:foreign-funcall "tgkill" :int (uiop:process-info-pid process) :int thread :int signal
+                                   :int)))
+
+(define-test example-servers.sigterm (:limit 60 :weather nil) ; which is another process's
+  "Whichever threads meet one, even all of them, the program stops its server and ends, well."
+  (dolist (order (list #'identity #'reverse #'rest (lambda (threads) (list (second threads)))))
+    (let* ((number (unused-port))
+           (process (uiop:launch-program
+                     (lisp-command
+                      (append (loading (here))
+                              (list "(let ((*standard-output* (make-broadcast-stream)))
+                                       (asdf:load-system :port/examples))"
+                                    (format nil "(port-example/echo:run :port ~D)" number))))
+                     :output :stream :error-output :output)))
+      (unwind-protect
+           (progn
+             (close (connect-patiently (lambda () (open-socket "127.0.0.1" number))))
+             (is-true (loop for line = (read-line (uiop:process-info-output process) nil)
+                            while line
+                              thereis (search "Ctrl-C" line))) ; it waits now, or is about to
+             (send-to-threads sb-unix:sigterm process (funcall order (threads-of process)))
+             (is-true (wait-until (lambda () (not (uiop:process-alive-p process))) 10))
+             (is (eql 0 (and (not (uiop:process-alive-p process))
+                             (uiop:wait-process process)))))
+        (when (uiop:process-alive-p process)
+          (uiop:terminate-process process :urgent t))
+        (uiop:wait-process process)
+        (uiop:close-streams process)))))
+
 ;;; SOCKS
 
 (defmacro with-socks ((number &rest targets) &body body)
