@@ -156,7 +156,7 @@ test-tsan: $(TSAN)
 
 ## test-lisp: the Lisp suite
 test-lisp: build/libport.so $(CERTIFICATES)
-	@$(TEST_ENV) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+	@$(TEST_ENV) $(WATCHDOG) tests/lisp/halves $(LISP) --load tests/lisp/run.lisp
 
 $(CERTIFICATES): tests/tls/certificates
 	@tests/tls/certificates build/tls
@@ -219,7 +219,7 @@ test-faults: deps
 	@echo "faults: seed $(FAULT_SEED)"
 	@$(WEATHER) $(TEST_ENV) $(WATCHDOG) build/test/suite $(CRITERION)
 	@PORT_TEST=faults. $(FAULTY_LISP) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
-	@$(WEATHER) $(FAULTY_LISP) $(WATCHDOG) $(LISP) --load tests/lisp/run.lisp
+	@$(WEATHER) $(FAULTY_LISP) $(WATCHDOG) tests/lisp/halves $(LISP) --load tests/lisp/run.lisp
 
 ## fuzz [SECONDS=60]: the targets of tests/fuzz, SECONDS each; what they find is in build/fuzz
 fuzz: writable check-deps

@@ -9,7 +9,7 @@
   "The subject that a client, which expects NAME, is shown by a server of the context SERVER, or the
 condition that it meets."
   (with-pair (client other :inet)
-    (let ((outcome (settle client other (client-options name) (server-options server))))
+    (let ((outcome (come-to-terms client other (client-options name) (server-options server))))
       (if (eq outcome t)
           (getf (tls-info client) :subject)
           outcome))))
@@ -49,7 +49,8 @@ and its key there."
      (funcall put "server")
      (with-open-contexts ((server (make-tls-context :certificate chain :key key)))
        (with-pair (client other :inet)
-         (is (eq t (settle client other (client-options "good.test") (server-options server))))
+         (is (eq t (come-to-terms client other
+                                  (client-options "good.test") (server-options server))))
          (funcall put "client")
          (is (equal "CN=server,O=port" (subject-shown server "good.test")))
          (is (eq server (reload-tls-context server)))

@@ -27,7 +27,7 @@
       (failure-of (close socket)))
     outcome))
 
-(defun settle (client server client-options server-options)
+(defun come-to-terms (client server client-options server-options)
   "Shake hands in this thread. Values: what it has come to at either side: T, or the condition."
   (loop with one = nil and other = nil
         until (and one other)
@@ -44,9 +44,9 @@
       `(progn ,@body)))
 
 (defun outcome (client-options server-options)
-  "What SETTLE says of a new connection."
+  "What COME-TO-TERMS says of a new connection."
   (with-pair (client server :inet)
-    (settle client server client-options server-options)))
+    (come-to-terms client server client-options server-options)))
 
 ;;; Contexts
 
@@ -87,7 +87,7 @@
     (is (not (search "closed" (princ-to-string context))))
     (is-true (tls-context-p context))
     (with-pair (client server :inet)
-      (settle client server (client-options "good.test") (server-options context))
+      (come-to-terms client server (client-options "good.test") (server-options context))
       (is (eq t (close context)))
       (is (null (close context)))
       (is (search "(closed)" (princ-to-string context)))
@@ -189,7 +189,7 @@
   "Values: what came of a handshake and of an octet that the server then sends, at the client; at
 the server."
   (with-pair (client server :inet)
-    (multiple-value-bind (one other) (settle client server client-options server-options)
+    (multiple-value-bind (one other) (come-to-terms client server client-options server-options)
       (when (eq t other)
         (send-octets server 7))
       (values (if (eq t one)
@@ -233,7 +233,7 @@ has done its part when it is refused, and hears of it when it reads."
                                 (theirs (make-server-context :protocols server)))
              (with-pair (a b :inet)
                (let ((outcomes (multiple-value-list
-                                (settle a b (list :context ours :host "good.test")
+                                (come-to-terms a b (list :context ours :host "good.test")
                                         (server-options theirs)))))
                  (if (eq :none agreed)
                      (is (every (lambda (outcome) (typep outcome 'tls-error)) outcomes) "~S"
@@ -246,7 +246,7 @@ has done its part when it is refused, and hears of it when it reads."
            (with-open-contexts ((ours (make-client-context :versions client))
                                 (theirs (make-server-context :versions server)))
              (with-pair (a b :inet)
-               (let ((outcome (settle a b (list :context ours :host "good.test")
+               (let ((outcome (come-to-terms a b (list :context ours :host "good.test")
                                       (server-options theirs))))
                  (if (eq t outcome)
                      (getf (tls-info b) :version)
@@ -309,7 +309,7 @@ has done its part when it is refused, and hears of it when it reads."
         (is (typep (join thread) 'timeout))
         (setf (socket-deadline client :input) nil))
       (is (equal '(t t) (multiple-value-list
-                         (settle client server (client-options "good.test")
+                         (come-to-terms client server (client-options "good.test")
                                  (server-options)))))
       (send-octets client "after all" 10)
       (is (equal "after all" (read-line server))))))
@@ -345,7 +345,7 @@ has done its part when it is refused, and hears of it when it reads."
       (sb-thread:interrupt-thread thread (lambda () (throw 'out :out)))
       (is (eq :out (join thread)))
       (is (= waits (lport-wait-count)))
-      (is (eq t (settle client server (client-options "good.test") (server-options))))))
+      (is (eq t (come-to-terms client server (client-options "good.test") (server-options))))))
   (with-pair (client server :inet)
     (let ((thread (start-blocked (lambda () (catch 'out (silent-handshake client))))))
       (sb-thread:interrupt-thread thread (lambda () (throw 'out :out)))
@@ -490,7 +490,7 @@ has done its part when it is refused, and hears of it when it reads."
       (catch 'out
         (with-open-socket (client "127.0.0.1" (port-of listener))
           (setf server (socket-accept listener))
-          (settle client server (client-options "good.test") (server-options))
+          (come-to-terms client server (client-options "good.test") (server-options))
           (write-string "not sent" client)
           (throw 'out nil)))
       (with-open-stream (server server)
@@ -560,7 +560,8 @@ has done its part when it is refused, and hears of it when it reads."
     (is (null (handshake-step server (server-options))))
     (is (equal (format nil "220 go ahead~C" #\Return) (read-line client)))
     (is (equal '(t t) (multiple-value-list
-                       (settle client server (client-options "good.test") (server-options)))))
+                       (come-to-terms client server
+                                      (client-options "good.test") (server-options)))))
     (send-octets client #xE9 13 10)
     (is (equal (string (code-char #xE9)) (read-line server)))))
 
@@ -583,7 +584,8 @@ beginning of TLS, which it is not."
     (peek-octets server (blank 100))
     (is (<= 100 (buffered-octets server)))
     (is (equal '(t t) (multiple-value-list
-                       (settle client server (client-options "good.test") (server-options)))))
+                       (come-to-terms client server
+                                      (client-options "good.test") (server-options)))))
     (is (zerop (buffered-octets server)))
     (send-octets client "said under it" 10)
     (is (equal "said under it" (read-line server)))))
@@ -606,7 +608,7 @@ beginning of TLS, which it is not."
 (define-test tls.descriptors-are-not-passed ()
   "Of a local socket that is not what is wrong."
   (with-pair (client server :local)
-    (settle client server (client-options "good.test") (server-options))
+    (come-to-terms client server (client-options "good.test") (server-options))
     (dolist (call (list (lambda () (send-descriptors client (list 0)))
                         (lambda () (receive-descriptors client 1))))
       (is-failure (not-supported :not-supported "expected a local socket without TLS, got #<SOCKET")
