@@ -83,7 +83,14 @@ Returns the condition."
                         (relay ,server ,a) (relay ,a ,messages)
                         (socket-state ,server)
                         (set-socket-stream-format ,server :text)
-                        (socket-proxy-host/port ,server))
+                        (socket-proxy-host/port ,server)
+                        (start-tls ,server) (tls-info ,messages) (tls-peer-certificate ,server))
+                       ("a TLS-CONTEXT, got"
+                        (reload-tls-context ,a) (start-tls ,a :context ,batch)
+                        (open-tls-socket "127.0.0.1" 9 :context ,a)
+                        (make-tls-context :by-name (,server)))
+                       ("a TLS-CONTEXT, or NIL, got"
+                        (serve echo-lines 0 :tls ,a))
                        ("a SOCKET-SERVER, got"
                         (socket-accept ,a) (socket-server-close ,a) (socket-server-close ,messages)
                         (socket-server-host/port ,a))
@@ -153,6 +160,9 @@ Returns the condition."
               ("use a batch" (make-datagram-batch 0) (clear-batch 3) (batch-message ,batch 1))
               ("use a batch for port 9" (batch-add ,batch ,(octets 1) :port 9))
               ("send" (send-batch ,messages ,batch :start 2))
+              ("set up TLS" (make-tls-context :verify 3) (make-tls-context :key "/etc/hosts")
+                            (reload-tls-context 3) (open-tls-socket "127.0.0.1" 9 :context 3))
+              ("handshake" (start-tls 3) (start-tls ,messages))
               ("convert -1" (ipaddr-to-dotted -1))
               ("make an address of 3" (make-address 3))
               ("join 3" (join-multicast ,messages 3)))

@@ -137,6 +137,18 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
   (loop repeat (- (+ port::+buffer-size+ 10) (nth-value 1 (buffered-octets socket)))
         do (funcall write)))
 
+(defun begin-as-client (socket)
+  (start-tls socket :context (client-context) :host "good.test"))
+
+(defun begin-as-server (socket)
+  (start-tls socket :context (server-context) :side :server))
+
+(defun answering (begin)
+  "A function that lets the peer of a socket BEGIN, on a thread that nobody waits for."
+  (lambda (socket peer)
+    (declare (ignore socket))
+    (in-thread (lambda () (funcall begin peer)))))
+
 (defparameter *reading-rows*
   (append
    (rows :input *pair-kinds* #'feed nil
@@ -155,6 +167,10 @@ peer; RELEASE, called with both, lets it end. TIMEOUT-P: SOCKET-TIMEOUT limits i
          (list "wait-for-stream" #'wait-for-stream :timeout-p nil))
    (rows :input *pair-kinds* #'end-peer nil
          (list "relay" #'relay-to-nobody :timeout-p nil))
+   (rows :input *plain-kinds* (answering #'begin-as-server) nil
+         (list "start-tls of a client" #'begin-as-client))
+   (rows :input *plain-kinds* (answering #'begin-as-client) nil
+         (list "start-tls of a server" #'begin-as-server))
    (rows :input '(:local) #'pass-descriptor nil
          (list "receive-descriptors" (lambda (socket)
                                        (close-received (receive-descriptors socket 1)))))

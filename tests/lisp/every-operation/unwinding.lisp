@@ -300,6 +300,23 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
           (is (eq :out (throw-at 'open nth (lambda () (send-file a path)))))
           (is (null (leaks before)) "~A" (leaks before)))))))
 
+(define-test unwinding.a-connection-that-begins-with-tls (:behaviour 26 :weather nil)
+  "Nobody knows it before its handshake is done, so it is closed; one that was there goes on."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (let ((before (open-things)) (number (port-of server)))
+      (loop for (name nth) in '((port::begin-session 1) (port::begin-session 2)
+                                (port::shake-hands 1))
+            do (is (eq :out (throw-at name nth (lambda ()
+                                                 (open-tls-socket "127.0.0.1" number
+                                                                  :context (client-context))))))
+               (take-all server)
+               (is (null (leaks before)) "~A ~D: ~A" name nth (leaks before))
+               (with-pair (client peer :inet)
+                 (is (eq :out (throw-at name nth (lambda () (begin-as-client client)))))
+                 (agree client peer)
+                 (send-octets client "as ever" 10)
+                 (is (equal "as ever" (read-line peer))))))))
+
 (define-test unwinding.an-interrupt-that-writes-anywhere (:weather nil)
   "Whatever a flush is at when an interrupt writes: all is sent."
   (dolist (name '(port::call-trying port::send-pending port::drop-output))

@@ -35,6 +35,7 @@
          "poller.closed-while-joined" "service.stop-while-accepting"
          "service.killed-with-its-successor" "service.who-is-about-to-block-hands-over"
          "octets.peeked-although-an-interrupt-reads" "address.service-where-there-is-no-table"
+         "unwinding.a-connection-that-begins-with-tls"
          "clocc.ipaddr-closure-asks-once")
         ("what the macro WITH-OUTPUT is made of ECL compiles, and does not interpret"
          "stream.no-buffer-is-held-by-one-that-has-flushed")

@@ -54,6 +54,14 @@ Its errors come with its output."
                (is (equal "eno" (ask client "one")))
                (is (equal "owt" (ask client "two")))))))
 
+(define-test faults.tls-connections (:suite faults :behaviour 64 :faults t)
+  "The server is another process: the calls of one in this would fail as well."
+  (with-openssl-server (number output "-rev")
+    (check-every-call "a connection that begins with TLS"
+                      (lambda ()
+                        (list (open-tls-socket "127.0.0.1" number :context (client-context)
+                                                                  :timeout 5))))))
+
 (define-test tls-programs.tickets-are-no-input (:limit 60)
   "What the system reports, and is for TLS itself, is nothing for whoever waits."
   (with-openssl-server (number output "-tls1_3" "-rev")

@@ -247,7 +247,7 @@ lists of the text and what it is."
 ;;; Nothing consed
 
 (define-test octets.nothing-consed (:behaviour 47)
-  (with-pair (a b)
+  (do-pairs (a b '(:local :tls))
     (let ((line (octets-like (format nil "a line of octets~%"))) (in (blank 100)))
       (flet ((rounds (count)
                (loop repeat count

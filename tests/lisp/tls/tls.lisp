@@ -352,6 +352,17 @@ has done its part when it is refused, and hears of it when it reads."
       (join thread)
       (is (eq t (close client))))))
 
+(define-test faults.tls-without-memory (:suite faults :faults t)
+  "A session that there is no memory for has not begun, and can begin later."
+  (with-pair (client server :inet)
+    (faults-fail 1 +no-buffers+ :call "calloc" :count 1000000)
+    (unwind-protect (is-failure (resource-exhausted :memory-exhausted)
+                      (begin-as-client client))
+      (faults-clear))
+    (agree client server)
+    (send-octets client "as ever" 10)
+    (is (equal "as ever" (read-line server)))))
+
 (define-test tls.nothing-is-said-before-the-handshake-is-done ()
   "Not under plain text either."
   (with-pair (client server :inet)
