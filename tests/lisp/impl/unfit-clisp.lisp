@@ -30,6 +30,10 @@
          "service.many-idle-connections")
         ("CLISP has no threads" "examples.demo")
         ("CLISP has other names for encodings of files" "browser.page")
+        ("UIOP has no LAUNCH-PROGRAM on CLISP"
+         "tls-programs.a-server-of-openssl" "tls-programs.tickets-are-no-input"
+         "tls-programs.a-server-that-asks-for-a-certificate"
+         "tls-programs.who-sends-and-closes-at-once-loses-nothing")
         ("CLISP has no floats that are no numbers" "deadline.what-is-a-span")
         ("CLISP has no vectors of floats" "client.wrong-arguments")
         ("what it puts in between is compiled inline" "direction.an-interrupt-that-reads-lines")

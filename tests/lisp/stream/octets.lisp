@@ -258,9 +258,9 @@ lists of the text and what it is."
                         (write-octets a line)
                         (finish-output a)
                         (read-octets b in :end 17))))
-        (rounds 1000)
+        (rounds (amount 1000))
         (let ((before (sb-ext:get-bytes-consed)))
-          (rounds 10000)
+          (rounds (amount 10000))
           (is (< (- (sb-ext:get-bytes-consed) before) 100000)))))))
 
 ;;; Files
