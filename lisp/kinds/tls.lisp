@@ -318,15 +318,27 @@ waits for, or NIL once it is done."
           ((= result +lport-output+) :output)
           (t :input))))
 
-(defun shake-hands (connection limit)
-  "Drive the handshake of CONNECTION until it is done."
+(defun later-limits (later limit output-limit)
+  "Values: LIMIT and OUTPUT-LIMIT; LATER in the place of either that is sooner, where the user has
+asked for that after the sooner one of them."
+  (declare (type moment later limit output-limit))
+  (if (> later (min limit output-limit))
+      (values (max later limit) (max later output-limit))
+      (values limit output-limit)))
+
+(defun shake-hands (connection limit output-limit)
+  "Drive the handshake of CONNECTION until it is done, by LIMIT; what waits to be sent waits by
+OUTPUT-LIMIT too."
+  (declare (type moment limit output-limit))
   (loop
     (check-open connection :handshake)
     (setf limit (check-deadline connection :input :handshake limit 0))
-    (let ((direction (handshake-step connection)))
-      (unless direction
-        (return))
-      (setf limit (await connection direction :handshake limit 0)))))
+    (ecase (handshake-step connection)
+      ((nil) (return))
+      (:input (setf limit (await connection :input :handshake limit 0)))
+      (:output (multiple-value-setq (limit output-limit)
+                 (later-limits (await connection :output :handshake (min limit output-limit) 0)
+                               limit output-limit))))))
 
 (defun secure (socket handle side name)
   "Begin TLS on SOCKET, or go on with a handshake that was left."
@@ -334,11 +346,15 @@ waits for, or NIL once it is done."
     (with-input (connection)
       (with-output (connection)
         (check-writable connection)
-        (let ((limit (call-limit connection :input)))
+        (let ((limit (call-limit connection :input))
+              (output-limit (call-limit connection :output)))
           (cond ((connection-secure connection) (check-begun socket handle side name))
-                (t (setf limit (nth-value 1 (flush connection :limit limit)))
+                (t (multiple-value-setq (limit output-limit)
+                     (later-limits (nth-value 1 (flush connection
+                                                       :limit (min limit output-limit)))
+                                   limit output-limit))
                    (begin-session connection handle side name)))
-          (shake-hands connection limit))))))
+          (shake-hands connection limit output-limit))))))
 
 (defun start-tls (socket &rest options &key context (side :client) host timeout &allow-other-keys)
   "Make all that is said on SOCKET, a connected one, from here on TLS, and return SOCKET once both
@@ -348,8 +364,7 @@ was said under it. SIDE: :CLIENT, or :SERVER for the one that waits for the othe
 a TLS-CONTEXT; a server's has a certificate; NIL, at a client, is one that trusts whom this machine
 trusts. HOST, at a client: whom to expect, a name or an address, which the certificate of the server
 has to be for; the server is told a name. Only where CONTEXT verifies nobody it may be NIL. TIMEOUT:
-seconds for the handshake (NIL: the timeouts and deadlines of SOCKET that hold anyway, those of
-:INPUT).
+seconds for the handshake (NIL: the timeouts and deadlines of SOCKET that hold anyway).
 A handshake that has timed out goes on where the same call is made again; one that has failed is
 final, and then SOCKET is good for nothing but to be closed. The end that the other side tells of is
 end of file; one that comes without, as somebody in between could make it, is CONNECTION-TRUNCATED.

@@ -331,6 +331,25 @@ has done its part when it is refused, and hears of it when it reads."
       (is (= 2 timeouts))
       (is (eq server (join other))))))
 
+(define-test tls.a-handshake-that-cannot-send-has-the-limits-of-output-too ()
+  "What was written before goes first; whoever waits longer for it is not told of the same again."
+  (with-pair (client server :inet)
+    (stuff client server)
+    (dolist (direction '(:output :input))
+      (setf (socket-timeout client direction) 0.05)
+      (multiple-value-bind (seconds count)
+          (seconds-of (lambda ()
+                        (let ((count 0))
+                          (handler-case
+                              (handler-bind ((timeout (lambda (condition)
+                                                        (when (= 1 (incf count))
+                                                          (wait-longer 0.2 condition)))))
+                                (begin-as-client client))
+                            (timeout () count)))))
+        (is (eql 2 count) "~S: ~A" direction count)
+        (is (<= 0.25 seconds 5) "~S: ~F s" direction seconds))
+      (setf (socket-timeout client direction) nil))))
+
 (define-test tls.closed-during-the-handshake ()
   (with-pair (client server :inet)
     (is-woken-by-close client (lambda () (silent-handshake client))))
