@@ -37,7 +37,7 @@
      (signals connection-lost (close a)))))
 
 (define-test tls-held.a-file-that-was-sent-is-not-held (:limit 60)
-  (let ((path (temporary-path)) (size 131072))
+  (let ((path (temporary-path)) (size (amount 131072)))
     (unwind-protect
          (progn
            (with-open-file (stream path :direction :output :element-type '(unsigned-byte 8))
