@@ -55,12 +55,20 @@ whose value is NIL are left out."
             "limit of input" (limits-text channel :input)
             "limit of output" (limits-text channel :output)))))
 
+(defun tls-text (socket)
+  "What SOCKET and the other side have agreed on in words, or NIL."
+  (when (endpoint-open-p socket)
+    (destructuring-bind (&key version cipher protocol subject &allow-other-keys) (tls-info socket)
+      (when version
+        (format nil "~A, ~A~@[, ~A~]~@[, with ~A~]" version cipher protocol subject)))))
+
 (defun stream-facts (socket)
   "What holds besides for SOCKET, a SOCKET."
   (multiple-value-bind (unread unsent) (buffered-octets socket)
     (list "element type" (prin1-to-string (stream-element-type socket))
           "external format" (prin1-to-string (stream-external-format socket))
-          "octets in the buffers" (format nil "~D unread, ~D unsent" unread unsent))))
+          "octets in the buffers" (format nil "~D unread, ~D unsent" unread unsent)
+          "TLS" (tls-text socket))))
 
 (defmethod describe-object ((endpoint endpoint) stream)
   "Say what ENDPOINT is, where its ends are, and what limits it has."

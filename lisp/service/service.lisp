@@ -108,9 +108,10 @@ ON-CLOSE: a function of a socket, called once for each connection that was accep
 been closed, by whomever: when FUNCTION has returned or failed, after TIMEOUT, by another thread, by
 STOP-SERVER; also where FUNCTION was never called on it. It runs on a thread of the service, after
 the last call of FUNCTION on that socket. What it signals goes to ON-ERROR. NIL: nothing is called.
-TLS: a TLS-CONTEXT with a certificate: every connection begins with the handshake, on a thread of
-the service once the client has begun it, and within 10 seconds from there; then FUNCTION is called.
-A handshake that fails is an error as of FUNCTION. NIL: no TLS, but FUNCTION may call START-TLS.
+TLS: a TLS-CONTEXT with a certificate: every connection begins with the handshake, which waits for
+the client without a thread, and has to be done within 10 seconds from the client's first octets on;
+then FUNCTION is called. A handshake that fails is an error as of FUNCTION. NIL: no TLS, but
+FUNCTION may call START-TLS.
 PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners; the header comes before TLS. A
 connection waits for it without a thread, and FUNCTION is called once it has been read. If it is bad
 or late the connection is aborted, and ON-ERROR gets the PROXY-ERROR.

@@ -80,6 +80,19 @@
                                               (checkout-file "build/tls/")))))
     (is (eq t (outcome (client-options "good.test") (server-options context))))))
 
+(define-test tls.described ()
+  (with-pair (client server :inet)
+    (flet ((says-p (socket)
+             (search "TLS: TLSv1." (with-output-to-string (stream) (describe socket stream)))))
+      (is (not (says-p client)))
+      (is (not (says-p server)))
+      (come-to-terms client server (client-options "good.test") (server-options))
+      (is (says-p client))
+      (is (says-p server))
+      (is (search "CN=server" (with-output-to-string (stream) (describe client stream))))
+      (close client)
+      (is (not (says-p client))))))
+
 (define-test tls.a-context-that-is-closed ()
   "It starts no session, and those that it has started go on."
   (let ((context (make-server-context)))
