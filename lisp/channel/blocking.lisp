@@ -164,9 +164,7 @@ have to wait so long too. Not for a thread that has to do something before it bl
   (declare (type channel channel))
   (let ((began (lport-clock-now)))
     (prog1 (await channel :input operation limit octets)
-      ;; What TLS receives it does not wait for.
-      (setf (channel-patient channel) (and (not (channel-secure channel))
-                                           (< (- (lport-clock-now) began) *soon*))))))
+      (setf (channel-patient channel) (< (- (lport-clock-now) began) *soon*)))))
 
 (defmacro receiving-now ((channel) (flags) &body attempt)
   "The value of ATTEMPT, forms that receive with FLAGS, a count or a status; NIL where nothing can
