@@ -96,6 +96,7 @@ what happened, nothing hangs for ever and nothing is lost."
                 :components ((:file "ends")
                              (:file "dial")
                              (:file "client")
+                             (:file "tls-context")
                              (:file "tls")
                              (:file "proxy")
                              (:file "server")

@@ -1,0 +1,238 @@
+;;;; tls-context - whom sessions of TLS trust, and who they are.
+;;;;
+;;;; A context keeps the plan that it was made by, as functions that change what the library has for
+;;;; it: so it can be made anew, when its files have changed and in the process of a saved image.
+;;;; Invariant: one that cannot be made as it was asked for is not made, and what was there stays.
+
+(in-package :port)
+
+(defstruct (tls-context (:copier nil)
+                        (:constructor new-tls-context (plan certificate trust verify)))
+  "Whom sessions of TLS trust, and who they are: what MAKE-TLS-CONTEXT returns. CLOSE closes it;
+sessions that were started with it go on."
+  (plan nil :type list :read-only t)    ; functions of a handle that make it what it is
+  (certificate nil :read-only t)        ; as they were given
+  (trust nil :read-only t)
+  (verify t :type symbol :read-only t)
+  (handle 0 :type (signed-byte 64))     ; in the library; 0: none yet, below 0: closed
+  (image nil))                          ; the *IMAGE* that HANDLE belongs to
+
+(document-functions '((tls-context-p "Return true if OBJECT is a TLS-CONTEXT.")))
+
+(defun check-identity (context)
+  "Signal a USAGE-ERROR unless CONTEXT is open and has a certificate, as that of a server has to."
+  (unless (tls-context-certificate context)
+    (fail-argument :tls context '(and tls-context (satisfies tls-context-certificate))
+                   "a context with a certificate"))
+  (context-handle context))
+
+(defvar *image* (list nil)
+  "Another object in each process that an image is started in.")
+
+(defun renew-image ()
+  (setf *image* (list nil)))
+
+(%at-image-start 'renew-image)
+
+(defmethod print-object ((context tls-context) stream)
+  (print-plainly context stream
+                 (plain-format "~@[certificate: ~A ~]trust: ~A~:[~; (closed)~]"
+                               (tls-context-certificate context)
+                               (tls-context-trust context)
+                               (minusp (tls-context-handle context)))))
+
+(defun context-problem (handle)
+  (text-from (pointer cap) (lport-tls-context-problem handle pointer cap)))
+
+(defun fail-context (handle status subject)
+  "Signal what STATUS says of HANDLE, a context of the library, that SUBJECT, a text, is to be used
+for."
+  (let ((problem (context-problem handle)))
+    (fail status :tls :message "cannot use ~A: ~A"
+                      :arguments (list subject (if (tls-status-p status)
+                                                   problem
+                                                   (status-text status))))))
+
+(defmacro planned ((handle subject) call)
+  "A function that makes CALL with HANDLE, and signals what it says of SUBJECT, a text."
+  (let ((status (gensym "STATUS")))
+    `(lambda (,handle)
+       (let ((,status ,call))
+         (when (minusp ,status)
+           (fail-context ,handle ,status ,subject))))))
+
+(defun file-argument (file expected)
+  "The name that the system has for FILE, absolute."
+  (or (and (typep file '(or pathname string)) (native-file-name file))
+      (fail-argument :tls file '(or pathname string) expected)))
+
+(defun plan-trust (source)
+  "The function that makes a context trust SOURCE: :SYSTEM, or a file or a directory."
+  (if (eq source :system)
+      (planned (handle "what this system trusts")
+        (lport-tls-context-trust handle +lport-tls-system+ (null-pointer) 0))
+      (let* ((name (file-argument source "a file or a directory to trust, or :SYSTEM"))
+             (kind (if (uiop:directory-exists-p (uiop:parse-native-namestring name))
+                       +lport-tls-directory+
+                       +lport-tls-file+)))
+        (planned (handle name)
+          (with-text (pointer length name)
+            (lport-tls-context-trust handle kind pointer length))))))
+
+(defun plan-identity (certificate key)
+  (let ((chain-name (file-argument certificate "a file with a certificate"))
+        (key-name (file-argument key "a file with a private key")))
+    (planned (handle (if (string= chain-name key-name)
+                         chain-name
+                         (plain-format "~A with ~A" chain-name key-name)))
+      (with-text (chain chain-length chain-name)
+        (with-text (key key-length key-name)
+          (lport-tls-context-identity handle chain chain-length key key-length))))))
+
+(defparameter *tls-verify*
+  `((nil . ,+lport-tls-verify-nobody+) (t . ,+lport-tls-verify-server+)
+    (:given . ,+lport-tls-verify-given+) (:required . ,+lport-tls-verify+)))
+
+(defun plan-verify (verify)
+  (let ((row (assoc verify *tls-verify*)))
+    (unless row
+      (fail-argument :tls verify `(member ,@(mapcar #'car *tls-verify*))
+                     "T, NIL, :GIVEN or :REQUIRED for VERIFY"))
+    (planned (handle "this VERIFY")
+      (lport-tls-context-verify handle (cdr row)))))
+
+(defun plan-offer (other)
+  "The function that makes a context show the certificate of OTHER by name."
+  (check-argument :tls other 'tls-context "a TLS-CONTEXT")
+  (check-identity other)
+  (planned (handle "this BY-NAME")
+    (lport-tls-context-offer handle (context-handle other))))
+
+(deftype protocol-name ()
+  '(satisfies protocol-name-p))
+
+(defun protocol-name-p (object)
+  (and (stringp object)
+       (plusp (length object))
+       (every (lambda (character) (and (char<= #\! character #\~) (char/= character #\,)))
+              object)))
+
+(defun plan-protocols (protocols)
+  (check-argument :tls protocols 'proper-list "a list of names of protocols")
+  (dolist (name protocols)
+    (check-argument :tls name 'protocol-name "the name of a protocol, such as \"h2\""))
+  (let ((text (plain-format "~{~A~^,~}" protocols)))
+    (check-argument :tls (length text) '(integer 0 254) "at most 254 octets of names of protocols")
+    (planned (handle text)
+      (with-text (pointer length text)
+        (lport-tls-context-protocols handle pointer length)))))
+
+(defun plan-versions (versions)
+  (flet ((minor (version)
+           (ecase version (:tls-1.2 2) (:tls-1.3 3))))
+    (check-argument :tls versions '(cons (member :tls-1.2 :tls-1.3)
+                                    (or null (cons (eql :tls-1.3) null)))
+                    "a list of :TLS-1.2, :TLS-1.3 or both, in this order")
+    (planned (handle "these versions")
+      (lport-tls-context-versions handle (minor (first versions))
+                                  (minor (first (last versions)))))))
+
+(defun make-tls-context (&rest options &key certificate (key certificate) (trust :system)
+                                         (verify t) protocols (versions '(:tls-1.2 :tls-1.3))
+                                         by-name
+                         &allow-other-keys)
+  "Return a TLS-CONTEXT, for OPEN-TLS-SOCKET, START-TLS and SERVE, at clients and servers, as often
+as one likes. Files are read here.
+CERTIFICATE: the file, PEM, of the certificate to show, and of those that lead from it to one that
+the other side trusts; a server needs one. KEY: the file of its private key, PEM, without a
+passphrase; if nothing is said it is in that of the CERTIFICATE.
+TRUST: by whom the certificates have to be certified that are to be good: :SYSTEM, the authorities
+that this machine trusts; a file of certificates, PEM; a directory of them, as openssl-rehash(1)
+makes it; or a list of these. VERIFY: T, a client verifies its server, and a server asks no client
+for a certificate; :GIVEN, a server asks, and the certificate of a client that shows one has to be
+good; :REQUIRED, and it has to show one; NIL: nobody is verified, so that anybody in between can
+read and change all that is said.
+PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" \"http/1.1\"); see
+TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3.
+BY-NAME: a list of other contexts with certificates, 64 at the most: where a client asks for a name
+a server shows that of the first which is for it, else its own. Nothing else is taken of them.
+Conditions: TLS-ERROR, for a file in which something else is; NETWORK for one that cannot be read;
+NOT-SUPPORTED where OpenSSL 3 (libssl.so.3), which does this work, is not to be had; USAGE-ERROR.
+Source: SSL_CTX_new(3ssl), RFC 7301."
+  (check-own-keywords 'make-tls-context :tls options)
+  (let* ((sources (if (listp trust) trust (list trust)))
+         (context (new-tls-context
+                   (append (mapcar #'plan-trust (check-argument :tls sources 'proper-list
+                                                                "a list of what to trust"))
+                           (when (or certificate key)
+                             (list (plan-identity certificate key)))
+                           (list (plan-verify verify)
+                                 (plan-protocols protocols)
+                                 (plan-versions versions))
+                           (mapcar #'plan-offer (check-argument :tls by-name 'proper-list
+                                                                "a list of contexts")))
+                   certificate trust verify)))
+    (context-handle context)
+    context))
+
+(note-keywords 'make-tls-context)
+
+(defun call-with-planned (function context)
+  "Call FUNCTION with what CONTEXT is by its plan, a new handle, which is closed unless FUNCTION
+returns true."
+  (declare (type function function))
+  (let ((kept nil))
+    (with-waiting (handle (lport-tls-context-open))
+        (progn
+          (when (minusp handle)
+            (fail handle :tls :message "TLS needs OpenSSL 3, its libssl.so.3: ~A"
+                              :arguments (list (status-text handle))))
+          (dolist (step (tls-context-plan context))
+            (funcall (the function step) handle))
+          (setf kept (funcall function handle)))
+      (unless (or kept (minusp handle))
+        (lport-tls-context-close handle)))))
+
+(defun renew-context (context)
+  "Make what the library has for CONTEXT."
+  (call-with-planned (lambda (handle)
+                       (setf (tls-context-handle context) handle
+                             (tls-context-image context) *image*))
+                     context))
+
+(defun context-handle (context)
+  "What the library has for CONTEXT, made anew in the process of an image that was saved."
+  (when (minusp (tls-context-handle context))
+    (fail-as 'usage-error :tls :closed :message "expected a context that is open, got ~A"
+                                       :arguments (list context)))
+  (unless (eq (tls-context-image context) *image*)
+    (renew-context context))
+  (tls-context-handle context))
+
+(defun reload-tls-context (context)
+  "Read the files of CONTEXT, a TLS-CONTEXT, anew, as after a certificate was renewed, and return
+CONTEXT: handshakes that begin from now on, those of running services too, are by what is in them.
+Who is connected goes on with what was agreed on. Where a file will not do nothing is changed.
+Conditions: those of MAKE-TLS-CONTEXT."
+  (check-argument :tls context 'tls-context "a TLS-CONTEXT")
+  (let ((old (context-handle context)))
+    (call-with-planned (lambda (handle)
+                         (not (minusp (lport-tls-context-replace old handle))))
+                       context))
+  context)
+
+(defmethod close ((context tls-context) &key abort)
+  "Close CONTEXT: true the first time. Sessions that were started with it go on."
+  (declare (ignore abort))
+  (let ((handle (shiftf (tls-context-handle context) -1)))
+    (unless (minusp handle)
+      (when (eq (tls-context-image context) *image*)
+        (lport-tls-context-close handle))
+      t)))
+
+(defvar *client-context* nil
+  "The context of clients that give none, once there has been one.")
+
+(defun client-context ()
+  (or *client-context*
+      (setf *client-context* (make-tls-context))))
