@@ -8,6 +8,7 @@
 #include <time.h>
 
 static _Atomic int64_t passed, failed;
+static _Atomic uint32_t drawn;
 
 void check(bool holds, const char *what, int64_t status) {
     atomic_fetch_add(holds ? &passed : &failed, 1);
@@ -31,6 +32,24 @@ void stop_after(int seconds, atomic_bool *stop, const pthread_t *threads, int co
     for (int i = 0; i < count; i++) {
         pthread_join(threads[i], NULL);
     }
+}
+
+void run_roles(int seconds, atomic_bool *stop, void *(*const roles[])(void *), size_t count,
+               size_t each) {
+    enum { THREADS_MAX = 64 };
+    pthread_t threads[THREADS_MAX];
+    size_t made = 0;
+    atomic_store(&drawn, (uint32_t)lport_clock_now());
+    check(count * each <= THREADS_MAX, "there is room for the threads", (int64_t)(count * each));
+    for (; made < count * each && made < THREADS_MAX; made++) {
+        pthread_create(&threads[made], NULL, roles[made % count], NULL);
+    }
+    stop_after(seconds, stop, threads, (int)made);
+}
+
+uint32_t draw(void) {
+    uint32_t next = atomic_fetch_add(&drawn, 0x9e3779b9) * UINT32_C(0x85ebca6b);
+    return next ^ next >> 15;
 }
 
 int report(void) {

@@ -28,14 +28,8 @@ static struct place {
 
 static struct {
     atomic_bool stop;
-    _Atomic uint32_t draw;
     _Atomic int64_t asked, looked_up, answered, told;
 } test;
-
-static uint32_t draw(void) {
-    uint32_t next = atomic_fetch_add(&test.draw, 0x9e3779b9) * UINT32_C(0x85ebca6b);
-    return next ^ next >> 15;
-}
 
 /* ---- the system's resolver: 127.0.0.N for the name N, after a while; or nothing -------------- */
 
@@ -151,7 +145,6 @@ static void begin(void) {
     lport_resolver.freeaddrinfo = drop;
     lport_resolver.idle_ns = MS; /* threads end and are made, */
     lport_resolver.join_ns = MS; /* and look-ups are joined and are not */
-    atomic_store(&test.draw, (uint32_t)lport_clock_now());
     for (int i = 0; i < PLACES; i++) {
         pthread_mutex_init(&places[i].lock, NULL);
     }
@@ -177,13 +170,8 @@ static void end(void) {
 
 int main(void) {
     static void *(*const roles[])(void *) = {ask, wait_and_look, be_told, meddle};
-    enum { ROLES = sizeof roles / sizeof *roles, THREADS = ROLES * EACH };
-    pthread_t threads[THREADS];
     begin();
-    for (int i = 0; i < THREADS; i++) {
-        pthread_create(&threads[i], NULL, roles[i % ROLES], NULL);
-    }
-    stop_after(SECONDS, &test.stop, threads, THREADS);
+    run_roles(SECONDS, &test.stop, roles, sizeof roles / sizeof *roles, EACH);
     end();
     return report();
 }

@@ -25,14 +25,8 @@ static struct place {
 static struct {
     int64_t contexts[2];
     atomic_bool stop;
-    _Atomic uint32_t draw;
     _Atomic int64_t moved, peeked, waited, built;
 } test;
-
-static uint32_t draw(void) {
-    uint32_t next = atomic_fetch_add(&test.draw, 0x9e3779b9) * UINT32_C(0x85ebca6b);
-    return next ^ next >> 15;
-}
 
 /* What a use of a session may say when somebody ends it or closes either side meanwhile. */
 static bool is_expected(int64_t status) {
@@ -243,13 +237,8 @@ static void end(void) {
 
 int main(void) {
     static void *(*const roles[])(void *) = {build, send_tags, receive_tags, peek_at_tags, meddle};
-    enum { ROLES = sizeof roles / sizeof *roles, THREADS = ROLES * EACH };
-    pthread_t threads[THREADS];
     begin();
-    for (int i = 0; i < THREADS; i++) {
-        pthread_create(&threads[i], NULL, roles[i % ROLES], NULL);
-    }
-    stop_after(SECONDS, &test.stop, threads, THREADS);
+    run_roles(SECONDS, &test.stop, roles, sizeof roles / sizeof *roles, EACH);
     end();
     return report();
 }

@@ -34,6 +34,17 @@ SERVER."
     (prog1 (everything socket)
       (join writer))))
 
+(defun check-both-ways (client one other server sizes state)
+  "Let CLIENT ask as many octets as the first of SIZES says and SERVER answer the second, both at
+once, and RELAY between: all come, and are counted."
+  (destructuring-bind (asked answered) (mapcar (lambda (size) (random-octets (amount size) state))
+                                               sizes)
+    (let ((relay (in-thread (lambda () (relayed one other :timeout 20))))
+          (asking (in-thread (lambda () (talk client asked)))))
+      (is (equalp asked (talk server answered)) "to ~A" server)
+      (is (equalp answered (join asking)) "to ~A" client)
+      (is (equal (list (length asked) (length answered)) (join relay))))))
+
 (defun end-all (&rest sockets)
   (dolist (socket sockets)
     (socket-shutdown socket :output)))
@@ -51,16 +62,10 @@ SERVER."
   (let ((state (sb-ext:seed-random-state (test-seed))))
     (loop for (front back) in '((:inet :local) (:local :inet) (:inet :inet))
           do (with-relay-ends (client one other server front back)
-               (let* ((asked (random-octets (amount 3000000) state))
-                      (answered (random-octets (amount 2000000) state))
-                      (relay (in-thread (lambda () (relayed one other :timeout 20))))
-                      (asking (in-thread (lambda () (talk client asked)))))
-                 (is (equalp asked (talk server answered)) "~A" front)
-                 (is (equalp answered (join asking)) "~A" front)
-                 (is (equal (list (length asked) (length answered)) (join relay)))
-                 (is (every #'open-stream-p (list one other)))
-                 (is (equal '(0 0) (buffers-of one)))
-                 (is (equal '(0 0) (buffers-of other))))))))
+               (check-both-ways client one other server '(3000000 2000000) state)
+               (is (every #'open-stream-p (list one other)))
+               (is (equal '(0 0) (buffers-of one)))
+               (is (equal '(0 0) (buffers-of other)))))))
 
 (define-test relay.in-one-thread ()
   (do-pairs (client one)

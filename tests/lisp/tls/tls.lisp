@@ -640,13 +640,7 @@ beginning of TLS, which it is not."
   (let ((state (sb-ext:seed-random-state (test-seed))))
     (loop for (front back) in '((:tls :inet) (:local :tls) (:tls :tls))
           do (with-relay-ends (client one other server front back)
-               (let* ((asked (random-octets (amount 600000) state))
-                      (answered (random-octets (amount 400000) state))
-                      (relay (in-thread (lambda () (relayed one other :timeout 20))))
-                      (asking (in-thread (lambda () (talk client asked)))))
-                 (is (equalp asked (talk server answered)) "~A" front)
-                 (is (equalp answered (join asking)) "~A" front)
-                 (is (equal (list (length asked) (length answered)) (join relay))))))))
+               (check-both-ways client one other server '(600000 400000) state)))))
 
 (define-test tls.descriptors-are-not-passed ()
   "Of a local socket that is not what is wrong."
