@@ -12,7 +12,6 @@
   (closing nil)                         ; true from the beginning of a close
   (expecting nil)                       ; what is received next has to come first, see PATIENCE
   (patient nil)                         ; it came soon, the last time
-  (secure nil)                          ; T: it has TLS; or what its handshake began with
   ;; Which thread has which direction, see direction.lisp.
   (input-owner nil)
   (output-owner nil)

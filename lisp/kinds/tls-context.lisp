@@ -47,11 +47,10 @@ sessions that were started with it go on."
 (defun fail-context (handle status subject)
   "Signal what STATUS says of HANDLE, a context of the library, that SUBJECT, a text, is to be used
 for."
-  (let ((problem (context-problem handle)))
-    (fail status :tls :message "cannot use ~A: ~A"
-                      :arguments (list subject (if (tls-status-p status)
-                                                   problem
-                                                   (status-text status))))))
+  (fail status :tls :message "cannot use ~A: ~A"
+                    :arguments (list subject (if (tls-status-p status)
+                                                 (context-problem handle)
+                                                 (status-text status)))))
 
 (defmacro planned ((handle subject) call)
   "A function that makes CALL with HANDLE, and signals what it says of SUBJECT, a text."

@@ -92,6 +92,7 @@ two may be the same."
   (out-end 0 :type index)
   (taken 0 :type index)                 ; octets of the text that a call is writing, so far
   (output-shut nil)                     ; no more output: SOCKET-SHUTDOWN was here
+  (secure nil)                          ; T: it has TLS; or what its handshake began with
   (column 0 :type index)                ; where the octet at COUNTED is, see CURRENT-COLUMN
   (counted 0 :type index)               ; octets of the buffer before those of this format
   (octets-out 0 :type (unsigned-byte 62))
