@@ -22,6 +22,8 @@ struct X509_name_st;
 struct X509_VERIFY_PARAM_st;
 struct x509_store_ctx_st;
 struct asn1_string_st;
+struct evp_pkey_st;
+struct stack_st_X509;
 struct stack_st_X509_NAME;
 struct ossl_init_settings_st;
 struct tm;
@@ -75,11 +77,14 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, SSL_CTX_set_alpn_protos,                                                              \
         (struct ssl_ctx_st *, const unsigned char *, unsigned int))                                \
     ROW(void, SSL_CTX_set_alpn_select_cb, (struct ssl_ctx_st *, lport_openssl_select *, void *))   \
-    ROW(struct x509_st *, SSL_CTX_get0_certificate, (const struct ssl_ctx_st *)) \
+    ROW(struct x509_st *, SSL_CTX_get0_certificate, (const struct ssl_ctx_st *))                   \
+    ROW(struct evp_pkey_st *, SSL_CTX_get0_privatekey, (const struct ssl_ctx_st *))                \
     ROW(struct ssl_st *, SSL_new, (struct ssl_ctx_st *))                                           \
     ROW(void, SSL_free, (struct ssl_st *))                                                         \
     ROW(void, SSL_set_bio, (struct ssl_st *, struct bio_st *, struct bio_st *))                    \
-    ROW(struct ssl_ctx_st *, SSL_set_SSL_CTX, (struct ssl_st *, struct ssl_ctx_st *)) \
+    ROW(void, SSL_certs_clear, (struct ssl_st *))                                                  \
+    ROW(int, SSL_use_cert_and_key,                                                                 \
+        (struct ssl_st *, struct x509_st *, struct evp_pkey_st *, struct stack_st_X509 *, int))    \
     ROW(void, SSL_set_connect_state, (struct ssl_st *))                                            \
     ROW(void, SSL_set_accept_state, (struct ssl_st *))                                             \
     ROW(void, SSL_set_verify, (struct ssl_st *, int, lport_openssl_verify *))                       \
@@ -134,10 +139,12 @@ enum {
     OPENSSL_CTRL_SESSION_CACHE = 44,
     OPENSSL_CTRL_NAME_ASKED = 53, /* SSL_CTRL_SET_TLSEXT_SERVERNAME_CB */
     OPENSSL_CTRL_HOST_NAME = 55,  /* SSL_CTRL_SET_TLSEXT_HOSTNAME */
+    OPENSSL_CTRL_CHAIN = 115,     /* SSL_CTRL_GET_CHAIN_CERTS */
     OPENSSL_CTRL_MIN_VERSION = 123,
     OPENSSL_CTRL_MAX_VERSION = 124,
     OPENSSL_PARTIAL_WRITE = 1,    /* SSL_MODE_ENABLE_PARTIAL_WRITE */
     OPENSSL_MOVING_BUFFER = 2,    /* SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER */
+    OPENSSL_NO_AUTO_CHAIN = 8,    /* SSL_MODE_NO_AUTO_CHAIN */
     OPENSSL_RELEASE_BUFFERS = 16, /* SSL_MODE_RELEASE_BUFFERS */
     OPENSSL_TLS1_2 = 0x303,
     OPENSSL_TLS1_3 = 0x304,
@@ -148,7 +155,6 @@ enum {
     OPENSSL_ZERO_RETURN = 6,
     OPENSSL_VERIFIED = 0,             /* X509_V_OK */
     OPENSSL_KEY_MISMATCH = 116,       /* X509_R_KEY_VALUES_MISMATCH */
-    OPENSSL_VERIFY_FAILED = 134,      /* SSL_R_CERTIFICATE_VERIFY_FAILED */
     OPENSSL_NO_PARTIAL_WILDCARDS = 4, /* X509_CHECK_FLAG_ */
     OPENSSL_NO_SUBJECT = 32,          /* X509_CHECK_FLAG_NEVER_CHECK_SUBJECT */
     OPENSSL_NAME_TAKEN = 0,           /* SSL_TLSEXT_ERR_OK */
@@ -157,6 +163,9 @@ enum {
     OPENSSL_ALPN_NONE = 3,            /* SSL_TLSEXT_ERR_NOACK */
     OPENSSL_NAME_RFC2253 = 0x1110317, /* XN_FLAG_RFC2253 */
     OPENSSL_REASON_MASK = 0x7fffff,   /* ERR_REASON_MASK */
+    OPENSSL_IN_SSL = 20 << 23,        /* what ERR_PACK makes of ERR_LIB_SSL, and of SSL_R_: */
+    OPENSSL_VERIFY_FAILED = OPENSSL_IN_SSL | 134,  /* CERTIFICATE_VERIFY_FAILED */
+    OPENSSL_NO_CERTIFICATE = OPENSSL_IN_SSL | 199, /* PEER_DID_NOT_RETURN_A_CERTIFICATE */
 };
 #define OPENSSL_NO_TICKET        (UINT64_C(1) << 14) /* SSL_OP_ */
 #define OPENSSL_NO_RENEGOTIATION (UINT64_C(1) << 30)

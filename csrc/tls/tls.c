@@ -169,16 +169,28 @@ int64_t lport_tls_fail(struct lport_tls_session *session, int64_t status, const 
     return status;
 }
 
+/* Why the certificate of the peer is not good, where that is what ERROR says; else NULL. */
+static const char *refusal(const struct lport_tls_session *session, unsigned long error) {
+    const struct lport_openssl *openssl = lport_openssl();
+    long verified = openssl->SSL_get_verify_result(session->ssl);
+    if (session->established) {
+        return NULL;
+    }
+    if (error == OPENSSL_NO_CERTIFICATE) {
+        return "none was shown";
+    }
+    return error == OPENSSL_VERIFY_FAILED && verified != OPENSSL_VERIFIED
+               ? openssl->X509_verify_cert_error_string(verified)
+               : NULL;
+}
+
 static int64_t fail_by_openssl(struct lport_tls_session *session) {
     const struct lport_openssl *openssl = lport_openssl();
-    unsigned long reason = openssl->ERR_peek_error() & OPENSSL_REASON_MASK;
+    const char *refused = refusal(session, openssl->ERR_peek_error());
     int64_t status = lport_tls_failed(openssl, &session->problem);
-    long verified = openssl->SSL_get_verify_result(session->ssl);
-    if (!session->established && reason == OPENSSL_VERIFY_FAILED && verified != OPENSSL_VERIFIED) {
-        return lport_tls_fail(session, lport_status_make(LPORT_CERTIFICATE_REFUSED),
-                              openssl->X509_verify_cert_error_string(verified));
-    }
-    return lport_tls_fail(session, status, NULL);
+    return refused != NULL
+               ? lport_tls_fail(session, lport_status_make(LPORT_CERTIFICATE_REFUSED), refused)
+               : lport_tls_fail(session, status, NULL);
 }
 
 int64_t lport_tls_status_of(struct lport_tls_session *session, int result) {

@@ -42,11 +42,14 @@ int64_t lport_tls_failed(const struct lport_openssl *openssl, struct lport_tls_p
 
 /* A connection of TLS 1.2 at least, which nobody negotiates anew, verifying the peer. No tickets: a
  * client that has sent all it wants to and closes without reading would reset the connection by
- * them, and one that comes back with one to a server that verifies clients would be refused. */
+ * them, and one that comes back with one to a server that verifies clients would be refused. And no
+ * chain but that in the file: OpenSSL would look for one, in each handshake, among those who are
+ * trusted. */
 static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
     struct ssl_ctx_st *context = openssl->SSL_CTX_new(openssl->TLS_method());
     if (context != NULL) {
-        long modes = OPENSSL_PARTIAL_WRITE | OPENSSL_MOVING_BUFFER | OPENSSL_RELEASE_BUFFERS;
+        long modes = OPENSSL_PARTIAL_WRITE | OPENSSL_MOVING_BUFFER | OPENSSL_RELEASE_BUFFERS |
+                     OPENSSL_NO_AUTO_CHAIN;
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_MODE, modes, NULL);
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_READ_AHEAD, 1, NULL);
         openssl->SSL_CTX_set_default_read_buffer_len(context, READ_AHEAD);
@@ -414,6 +417,17 @@ static size_t offered_to(int64_t context, int64_t offered[LPORT_TLS_OFFERED_MAX]
     return count;
 }
 
+/* Gives SSL the certificate of CONTEXT, with its key and its chain, in the place of its own, and
+ * nothing else: whom SSL verifies, and by whom, is not CONTEXT's business. */
+static void show(struct ssl_st *ssl, struct ssl_ctx_st *context) {
+    const struct lport_openssl *openssl = lport_openssl();
+    struct stack_st_X509 *chain = NULL;
+    openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_CHAIN, 0, &chain);
+    openssl->SSL_certs_clear(ssl); /* one of another kind of key would stay beside it */
+    (void)openssl->SSL_use_cert_and_key(ssl, openssl->SSL_CTX_get0_certificate(context),
+                                        openssl->SSL_CTX_get0_privatekey(context), chain, 1);
+}
+
 /* True, and SSL has it, if the certificate of CONTEXT is for NAME. */
 static bool show_if_for(struct ssl_st *ssl, int64_t context, const char *name) {
     const struct lport_openssl *openssl = lport_openssl();
@@ -426,7 +440,7 @@ static bool show_if_for(struct ssl_st *ssl, int64_t context, const char *name) {
     bool fits = certificate != NULL &&
                 openssl->X509_check_host(certificate, name, strlen(name), flags, NULL) == 1;
     if (fits) {
-        openssl->SSL_set_SSL_CTX(ssl, settings.context);
+        show(ssl, settings.context);
     }
     openssl->SSL_CTX_free(settings.context);
     return fits;

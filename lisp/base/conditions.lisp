@@ -97,7 +97,8 @@ one that has all it needs in what arrived before.")
 It stays so: every later operation signals this again.")
   (certificate-error (tls-error)
    "The other side has shown a certificate that does not prove that it is who it should be: of
-another name, expired, or certified by nobody who is trusted. The report says which.")
+another name, expired, or certified by nobody who is trusted; or none where it has to show one. The
+report says which.")
   (proxy-error (network)
    "A connection that should have begun with a header of the PROXY protocol did not, or not in time.
 It is closed; whoever accepts goes on. NETWORK-CODE says what came instead: :PROXY-SYNTAX for other

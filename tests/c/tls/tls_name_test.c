@@ -57,6 +57,32 @@ SOCKET_TEST(tls_name, the_first_certificate_that_was_offered_and_is_for_the_name
     cr_assert_eq(lport_tls_context_close(server), 0);
 }
 
+SOCKET_TEST(tls_name, a_certificate_with_another_kind_of_key_is_shown_in_the_place_of_the_own) {
+    int64_t elliptic = make_context("server"), rsa = make_context("rsa");
+    cr_assert_eq(lport_tls_context_offer(elliptic, rsa), 0);
+    cr_assert_eq(lport_tls_context_offer(rsa, elliptic), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_shown(i == 0 ? elliptic : rsa, "rsa.test", "CN=rsa,O=port");
+        assert_shown(i == 0 ? elliptic : rsa, "good.test", "CN=server,O=port");
+    }
+    cr_assert_eq(lport_tls_context_close(elliptic), 0);
+    cr_assert_eq(lport_tls_context_close(rsa), 0);
+}
+
+SOCKET_TEST(tls_name, the_chain_to_whom_the_client_trusts_is_that_of_the_file) {
+    int64_t server = make_context("server"), below = make_context("below");
+    int64_t alone = make_context(NULL);
+    assert_shown(below, "below.test", "CN=below,O=port");
+    cr_assert_eq(lport_tls_context_offer(server, below), 0);
+    assert_shown(server, "below.test", "CN=below,O=port");
+    cr_assert_eq(identify(alone, CERTIFICATE("below-alone"), KEY("below")), 0);
+    cr_assert_eq(trust(alone, CERTIFICATE("between")), 0);
+    assert_shown(alone, "below.test", NULL); /* whom a server trusts it does not show */
+    cr_assert_eq(lport_tls_context_close(server), 0);
+    cr_assert_eq(lport_tls_context_close(below), 0);
+    cr_assert_eq(lport_tls_context_close(alone), 0);
+}
+
 SOCKET_TEST(tls_name, what_cannot_be_shown_cannot_be_offered) {
     int64_t server = make_context("server"), bare = make_context(NULL);
     int64_t other = make_context("client");

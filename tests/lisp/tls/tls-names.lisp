@@ -23,6 +23,25 @@ condition that it meets."
     (is (equal "CN=server,O=port" (subject-shown server "127.0.0.1")))
     (is (typep (subject-shown server "elsewhere.test") 'certificate-error))))
 
+(define-test tls-names.clients-are-verified-by-the-context-of-the-service ()
+  "Whatever certificate they are shown: whom that one's context trusts is nobody here."
+  (flet ((identity-of (name)
+           (list :certificate (certificate-file (format nil "~A.pem" name))
+                 :key (certificate-file (format nil "~A.key" name)))))
+    (with-open-contexts ((other (apply #'make-tls-context :verify nil
+                                       :trust (certificate-file "stranger.pem")
+                                       (identity-of "client")))
+                         (server (make-server-context :verify :required :by-name (list other)))
+                         (known (apply #'make-client-context (identity-of "server")))
+                         (stranger (apply #'make-client-context (identity-of "stranger"))))
+      (dolist (name '("client.test" "good.test"))
+        (loop for (client . good) in `((,known . t) (,stranger . nil) (,(client-context) . nil))
+              do (let ((outcome (nth-value 1 (dialogue (list :context client :host name)
+                                                       (server-options server)))))
+                   (if good
+                       (is (eq t outcome) "~A" outcome)
+                       (is (typep outcome 'certificate-error) "~A" outcome))))))))
+
 (define-test tls-names.what-cannot-be-shown-by-name ()
   (with-open-contexts ((bare (make-client-context)) (closed (make-server-context)))
     (close closed)

@@ -196,7 +196,7 @@
       (with-open-contexts ((distrustful (make-tls-context
                                          :trust (certificate-file "stranger.pem"))))
         (is-report (outcome (list :context distrustful :host "good.test") (server-options))
-                   "self-signed")))))
+                   "unable to get local issuer")))))
 
 (defun dialogue (client-options server-options)
   "Values: what came of a handshake and of an octet that the server then sends, at the client; at
@@ -233,10 +233,9 @@ has done its part when it is refused, and hears of it when it reads."
                  (cond (good (is (equal '(t t) (list one other)) "~A" other))
                        ;; an octet at a time, the alert of a server may be overtaken by its end
                        (t (is (typep one (if (weather-p) 'network 'tls-error)) "~A" one)
-                          (is (typep other 'tls-error) "~A" other)
-                          (is (eq (eq client (client-context))
-                                  (not (typep other 'certificate-error)))
-                              "~A" other))))))))
+                          (is (typep other 'certificate-error) "~A" other)
+                          (when (eq client (client-context))
+                            (is-report other "certificate refused: none was shown")))))))))
 
 (define-test tls.protocols-are-agreed-on ()
   (loop for (client server agreed)
