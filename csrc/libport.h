@@ -175,7 +175,8 @@ enum {
 
 /* TLS: sides of a session, sources of trust, whom a context verifies, what lport_tls_text tells */
 enum {
-    LPORT_TLS_OFFERED_MAX = 64, /* contexts that are offered to one */
+    LPORT_TLS_OFFERED_MAX = 64,      /* contexts that are offered to one */
+    LPORT_TLS_PASSPHRASE_MAX = 1024, /* octets */
     LPORT_TLS_CLIENT = 1,
     LPORT_TLS_SERVER = 2,
     LPORT_TLS_SYSTEM = 0,
@@ -984,19 +985,21 @@ LPORT_API int64_t lport_tls_context_close(int64_t context);
  * LPORT_TLS_FAILED: what is in it will not do, and lport_tls_context_problem says why. Files are
  * read during the call. */
 
-/* [nowait] Trusts, besides those it does, who is certified by SOURCE: LPORT_TLS_SYSTEM, the
- * authorities that this system trusts, without a path; LPORT_TLS_FILE, those in the file at PATH,
- * PEM; LPORT_TLS_DIRECTORY, those in the directory at PATH, as openssl-rehash(1) makes it. Source:
- * SSL_CTX_load_verify_locations(3ssl). */
+/* [nowait] Trusts, besides those it does, who is in SOURCE, or is certified by who is:
+ * LPORT_TLS_SYSTEM, the authorities that this system trusts, without a path; LPORT_TLS_FILE, those
+ * in the file at PATH, PEM; LPORT_TLS_DIRECTORY, those in the directory at PATH, as
+ * openssl-rehash(1) makes it. Source: SSL_CTX_load_verify_locations(3ssl). */
 LPORT_API int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *path,
                                           size_t len);
 
-/* [nowait] Sessions show the certificate chain in the file at CHAIN, the own one first, whose
- * private key is in the file at KEY; both PEM, and they may be one file. A key that needs a
- * passphrase is LPORT_TLS_FAILED: nobody is asked for it. Source:
+/* [nowait] Sessions show the certificate chain in the file at CHAIN, the own one first, and no more
+ * than that has; its private key is in the file at KEY; both PEM, and they may be one file.
+ * PASSPHRASE, LPORT_TLS_PASSPHRASE_MAX octets at the most, opens the key where it needs one; of
+ * length 0: it needs none, or the call is LPORT_TLS_FAILED. It is not kept. Source:
  * SSL_CTX_use_certificate_chain_file(3ssl). */
 LPORT_API int64_t lport_tls_context_identity(int64_t context, const char *chain, size_t chain_len,
-                                             const char *key, size_t key_len);
+                                             const char *key, size_t key_len,
+                                             const char *passphrase, size_t passphrase_len);
 
 /* [nowait] Whose certificate has to be good: MODE is LPORT_TLS_VERIFY_NOBODY;
  * LPORT_TLS_VERIFY_SERVER, that of a server, as it is where nothing is said; at a server also that

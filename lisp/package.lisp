@@ -100,7 +100,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-address-syntax+ #:+lport-address-not-available+ #:+lport-address-in-use+
    #:+lport-service-not-found+
    #:+lport-tls-failed+ #:+lport-certificate-refused+
-   #:+lport-tls-client+ #:+lport-tls-server+
+   #:+lport-tls-client+ #:+lport-tls-server+ #:+lport-tls-passphrase-max+
    #:+lport-tls-system+ #:+lport-tls-file+ #:+lport-tls-directory+
    #:+lport-tls-verify-nobody+ #:+lport-tls-verify-server+ #:+lport-tls-verify-given+
    #:+lport-tls-verify+

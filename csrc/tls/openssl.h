@@ -64,6 +64,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(void, SSL_CTX_set_default_read_buffer_len, (struct ssl_ctx_st *, size_t)) \
     ROW(int, SSL_CTX_set_num_tickets, (struct ssl_ctx_st *, size_t))                               \
     ROW(void, SSL_CTX_set_default_passwd_cb, (struct ssl_ctx_st *, lport_openssl_password *))      \
+    ROW(void, SSL_CTX_set_default_passwd_cb_userdata, (struct ssl_ctx_st *, void *))               \
     ROW(int, SSL_CTX_set_default_verify_paths, (struct ssl_ctx_st *))                              \
     ROW(int, SSL_CTX_load_verify_file, (struct ssl_ctx_st *, const char *))                        \
     ROW(int, SSL_CTX_load_verify_dir, (struct ssl_ctx_st *, const char *))                         \
@@ -95,6 +96,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, X509_VERIFY_PARAM_set1_host, (struct X509_VERIFY_PARAM_st *, const char *, size_t))   \
     ROW(int, X509_VERIFY_PARAM_set1_ip,                                                            \
         (struct X509_VERIFY_PARAM_st *, const unsigned char *, size_t))                            \
+    ROW(int, X509_VERIFY_PARAM_set_flags, (struct X509_VERIFY_PARAM_st *, unsigned long))          \
     ROW(void, X509_VERIFY_PARAM_set_hostflags, (struct X509_VERIFY_PARAM_st *, unsigned int))      \
     ROW(int, SSL_do_handshake, (struct ssl_st *))                                                  \
     ROW(int, SSL_read_ex, (struct ssl_st *, void *, size_t, size_t *))                             \
@@ -157,6 +159,7 @@ enum {
     OPENSSL_KEY_MISMATCH = 116,       /* X509_R_KEY_VALUES_MISMATCH */
     OPENSSL_NO_PARTIAL_WILDCARDS = 4, /* X509_CHECK_FLAG_ */
     OPENSSL_NO_SUBJECT = 32,          /* X509_CHECK_FLAG_NEVER_CHECK_SUBJECT */
+    OPENSSL_PARTIAL_CHAIN = 0x80000,  /* X509_V_FLAG_PARTIAL_CHAIN */
     OPENSSL_NAME_TAKEN = 0,           /* SSL_TLSEXT_ERR_OK */
     OPENSSL_ALPN_OK = 0,              /* SSL_TLSEXT_ERR_ */
     OPENSSL_ALPN_FATAL = 2,           /* SSL_TLSEXT_ERR_ALERT_FATAL */

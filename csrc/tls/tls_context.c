@@ -132,9 +132,16 @@ int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settin
 
 /* ---- changing them --------------------------------------------------------------------------- */
 
+/* What opens a private key. */
+struct passphrase {
+    const char *text;
+    size_t len;
+};
+
 /* A change of a context, by what the call was given. */
 struct change {
     const char *path, *more; /* or NULL */
+    struct passphrase passphrase;
     int32_t a, b;
     const uint8_t *names;
     uint8_t names_len;
@@ -220,14 +227,24 @@ static bool trust_file(const struct lport_openssl *openssl, struct lport_tls_set
     return names != NULL;
 }
 
-/* What the system says of the directory at PATH: 0: it is there. OpenSSL looks into it when a
- * certificate comes, and takes one that is not there for an empty one. */
+/* What the system says of the directory at PATH: 0: it is there. */
 static int64_t look_at_directory(const char path[PATH_MAX]) {
     char within[PATH_MAX + 2];
     struct stat unused;
     (void)snprintf(within, sizeof within, "%s/.", path);
     return lport_os.lstat(within, &unused) == 0 ? 0
                                                 : lport_status_from_errno(LPORT_IN_GENERAL, errno);
+}
+
+/* What is to be said of PATH before OpenSSL is asked for it: of a directory that is to be a file it
+ * says that there is no certificate, and one that is to be there is read when a certificate comes,
+ * as an empty one where there is none. */
+static int64_t look_at(const char path[PATH_MAX], bool is_directory) {
+    int64_t status = look_at_directory(path);
+    if (is_directory) {
+        return status;
+    }
+    return status == 0 ? lport_status_from_errno(LPORT_IN_GENERAL, EISDIR) : 0;
 }
 
 int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *path, size_t len) {
@@ -241,18 +258,21 @@ int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *pat
         (source != LPORT_TLS_SYSTEM && !put_path(path, len, room))) {
         return lport_status_make(LPORT_INVALID);
     }
-    int64_t status = source == LPORT_TLS_DIRECTORY ? look_at_directory(room) : 0;
+    int64_t status = source == LPORT_TLS_SYSTEM ? 0 : look_at(room, source == LPORT_TLS_DIRECTORY);
     return status < 0 ? status
                       : change_context(context, changes[source], &(struct change){.path = room});
 }
 
-/* A passphrase is asked of nobody: a key that needs one is an error. */
-static int no_passphrase(char *text, int size, int writing, void *data) {
-    (void)text;
-    (void)size;
+/* What OpenSSL asks for a passphrase that does not say whom to ask; of nobody is one asked who has
+ * not given it. */
+static int give_passphrase(char *text, int size, int writing, void *data) {
+    const struct passphrase *passphrase = data;
     (void)writing;
-    (void)data;
-    return -1;
+    if (passphrase->len == 0 || passphrase->len > (size_t)size) {
+        return -1;
+    }
+    memcpy(text, passphrase->text, passphrase->len);
+    return (int)passphrase->len;
 }
 
 /* OpenSSL has one word for a file without a key, and another for one that is not that of the
@@ -263,15 +283,14 @@ static bool find_key(const struct lport_openssl *openssl, const struct change *c
         return true;
     }
     if ((openssl->ERR_peek_error() & OPENSSL_REASON_MASK) != OPENSSL_KEY_MISMATCH) {
-        *change->missing = "no private key without a passphrase";
+        *change->missing = change->passphrase.len > 0 ? "no private key with this passphrase"
+                                                      : "no private key without a passphrase";
     }
     return false;
 }
 
-static bool identify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
-                     const struct change *change) {
-    struct ssl_ctx_st *made = settings->context;
-    openssl->SSL_CTX_set_default_passwd_cb(made, no_passphrase);
+static bool find_identity(const struct lport_openssl *openssl, const struct change *change,
+                          struct ssl_ctx_st *made) {
     if (openssl->SSL_CTX_use_certificate_chain_file(made, change->path) != 1) {
         *change->missing = "no certificate";
         return false;
@@ -279,16 +298,34 @@ static bool identify(const struct lport_openssl *openssl, struct lport_tls_setti
     return find_key(openssl, change, made) && openssl->SSL_CTX_check_private_key(made) == 1;
 }
 
+static bool identify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                     const struct change *change) {
+    struct ssl_ctx_st *made = settings->context;
+    struct passphrase passphrase = change->passphrase;
+    openssl->SSL_CTX_set_default_passwd_cb(made, give_passphrase);
+    openssl->SSL_CTX_set_default_passwd_cb_userdata(made, &passphrase);
+    bool found = find_identity(openssl, change, made);
+    openssl->SSL_CTX_set_default_passwd_cb_userdata(made, NULL); /* nothing is read any more */
+    return found;
+}
+
 int64_t lport_tls_context_identity(int64_t context, const char *chain, size_t chain_len,
-                                   const char *key, size_t key_len) {
+                                   const char *key, size_t key_len, const char *passphrase,
+                                   size_t passphrase_len) {
     char chain_room[PATH_MAX], key_room[PATH_MAX];
     const char *missing = NULL;
-    if (!put_path(chain, chain_len, chain_room) || !put_path(key, key_len, key_room)) {
+    if (!put_path(chain, chain_len, chain_room) || !put_path(key, key_len, key_room) ||
+        passphrase_len > LPORT_TLS_PASSPHRASE_MAX) {
         return lport_status_make(LPORT_INVALID);
     }
-    return change_context(
-        context, identify,
-        &(struct change){.path = chain_room, .more = key_room, .missing = &missing});
+    int64_t status = look_at(chain_room, false);
+    status = status == 0 ? look_at(key_room, false) : status;
+    return status < 0 ? status
+                      : change_context(context, identify,
+                                       &(struct change){.path = chain_room,
+                                                        .more = key_room,
+                                                        .passphrase = {passphrase, passphrase_len},
+                                                        .missing = &missing});
 }
 
 static bool set_verify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,

@@ -87,6 +87,10 @@ static int64_t equip(struct lport_tls_session *session, int32_t side, const char
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
     openssl->SSL_set_verify(session->ssl, verify_mode(session, side), NULL);
+    /* Who is trusted is so at once, and not only where the chain goes on to one without an issuer.
+     */
+    openssl->X509_VERIFY_PARAM_set_flags(openssl->SSL_get0_param(session->ssl),
+                                         OPENSSL_PARTIAL_CHAIN);
     if (side == LPORT_TLS_SERVER) {
         openssl->SSL_set_accept_state(session->ssl);
         return 0;

@@ -78,15 +78,29 @@ for."
           (with-text (pointer length name)
             (lport-tls-context-trust handle kind pointer length))))))
 
-(defun plan-identity (certificate key)
+(defun given-passphrase (passphrase)
+  "The text that PASSPHRASE is, or that it returns."
+  (let ((text (or (if (functionp passphrase) (funcall passphrase) passphrase) "")))
+    (unless (and (stringp text) (<= (length (utf8-octets text)) +lport-tls-passphrase-max+))
+      ;; What is wrong with it can be said without it: reports are logged.
+      (fail-as 'usage-error :tls :invalid
+               :message "expected a passphrase, a string of at most ~D octets, or a function that ~
+                         returns one"
+               :arguments (list +lport-tls-passphrase-max+)))
+    text))
+
+(defun plan-identity (certificate key passphrase)
   (let ((chain-name (file-argument certificate "a file with a certificate"))
         (key-name (file-argument key "a file with a private key")))
     (planned (handle (if (string= chain-name key-name)
                          chain-name
                          (plain-format "~A with ~A" chain-name key-name)))
-      (with-text (chain chain-length chain-name)
-        (with-text (key key-length key-name)
-          (lport-tls-context-identity handle chain chain-length key key-length))))))
+      (let ((given (given-passphrase passphrase)))
+        (with-text (chain chain-length chain-name)
+          (with-text (key key-length key-name)
+            (with-text (text length given)
+              (lport-tls-context-identity handle chain chain-length key key-length
+                                          text length))))))))
 
 (defparameter *tls-verify*
   `((nil . ,+lport-tls-verify-nobody+) (t . ,+lport-tls-verify-server+)
@@ -136,21 +150,22 @@ for."
       (lport-tls-context-versions handle (minor (first versions))
                                   (minor (first (last versions)))))))
 
-(defun make-tls-context (&rest options &key certificate (key certificate) (trust :system)
-                                         (verify t) protocols (versions '(:tls-1.2 :tls-1.3))
-                                         by-name
+(defun make-tls-context (&rest options &key certificate (key certificate) passphrase
+                                         (trust :system) (verify t) protocols
+                                         (versions '(:tls-1.2 :tls-1.3)) by-name
                          &allow-other-keys)
   "Return a TLS-CONTEXT, for OPEN-TLS-SOCKET, START-TLS and SERVE, at clients and servers, as often
 as one likes. Files are read here.
 CERTIFICATE: the file, PEM, of the certificate to show, and of those that lead from it to one that
-the other side trusts; a server needs one. KEY: the file of its private key, PEM, without a
-passphrase; if nothing is said it is in that of the CERTIFICATE.
-TRUST: by whom the certificates have to be certified that are to be good: :SYSTEM, the authorities
-that this machine trusts; a file of certificates, PEM; a directory of them, as openssl-rehash(1)
-makes it; or a list of these. VERIFY: T, a client verifies its server, and a server asks no client
-for a certificate; :GIVEN, a server asks, and the certificate of a client that shows one has to be
-good; :REQUIRED, and it has to show one; NIL: nobody is verified, so that anybody in between can
-read and change all that is said.
+the other side trusts; a server needs one. KEY: the file of its private key, PEM; if nothing is said
+it is in that of the CERTIFICATE. PASSPHRASE: what opens the KEY, a string, which the context keeps,
+or a function without arguments that returns it whenever the files are read; NIL: it is not locked.
+TRUST: whose certificates are good, and by whom others have to be certified: :SYSTEM, the
+authorities that this machine trusts; a file of certificates, PEM; a directory of them, as
+openssl-rehash(1) makes it; or a list of these, which may be empty. VERIFY: T, a client verifies its
+server, and a server asks no client for a certificate; :GIVEN, a server asks, and the certificate of
+a client that shows one has to be good; :REQUIRED, and it has to show one; NIL: nobody is verified,
+so that anybody in between can read and change all that is said.
 PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" \"http/1.1\"); see
 TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3.
 BY-NAME: a list of other contexts with certificates, 64 at the most: where a client asks for a name
@@ -163,8 +178,8 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
          (context (new-tls-context
                    (append (mapcar #'plan-trust (check-argument :tls sources 'proper-list
                                                                 "a list of what to trust"))
-                           (when (or certificate key)
-                             (list (plan-identity certificate key)))
+                           (when (or certificate key passphrase)
+                             (list (plan-identity certificate key passphrase)))
                            (list (plan-verify verify)
                                  (plan-protocols protocols)
                                  (plan-versions versions))

@@ -418,7 +418,8 @@ static const struct row rows[] = {
     ROW("lport_tls_context_close", FAILS, LPORT_CLOSED, GONE),
     ROW("lport_tls_context_trust", FAILS, LPORT_INVALID, GONE, N(LPORT_TLS_FILE), P(NULL), N(0)),
     ROW("lport_tls_context_trust", FAILS, LPORT_CLOSED, GONE, N(LPORT_TLS_SYSTEM), P(NULL), N(0)),
-    ROW("lport_tls_context_identity", FAILS, LPORT_CLOSED, GONE, P("a"), N(1), P("b"), N(1)),
+    ROW("lport_tls_context_identity", FAILS, LPORT_CLOSED, GONE, P("a"), N(1), P("b"), N(1),
+        P(NULL), N(0)),
     ROW("lport_tls_context_verify", FAILS, LPORT_CLOSED, GONE, N(LPORT_TLS_VERIFY)),
     ROW("lport_tls_context_versions", FAILS, LPORT_INVALID, GONE, N(3), N(2)),
     ROW("lport_tls_context_versions", FAILS, LPORT_CLOSED, GONE, N(2), N(3)),
@@ -598,7 +599,7 @@ static void set_up(int64_t context) {
     const char *chain = "build/tls/server.pem", *key = "build/tls/server.key";
     const char *authority = "build/tls/authority.pem";
     cr_assert_eq(CALL("lport_tls_context_identity", N(context), P(chain), N(strlen(chain)), P(key),
-                      N(strlen(key))),
+                      N(strlen(key)), P(NULL), N(0)),
                  0);
     cr_assert_eq(CALL("lport_tls_context_trust", N(context), N(LPORT_TLS_FILE), P(authority),
                       N(strlen(authority))),

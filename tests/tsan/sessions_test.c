@@ -209,7 +209,8 @@ static void begin(void) {
     int64_t status =
         lport_tls_context_trust(test.contexts[0], LPORT_TLS_FILE, authority, strlen(authority));
     check(status == 0, "trust", status);
-    status = lport_tls_context_identity(test.contexts[1], both, strlen(both), both, strlen(both));
+    status = lport_tls_context_identity(test.contexts[1], both, strlen(both), both, strlen(both),
+                                        NULL, 0);
     check(status == 0, "identity", status);
     for (int i = 0; i < PLACES; i++) {
         pthread_mutex_init(&places[i].lock, NULL);

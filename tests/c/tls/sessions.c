@@ -11,7 +11,12 @@ int64_t trust(int64_t context, const char *path) {
 }
 
 int64_t identify(int64_t context, const char *chain, const char *key) {
-    return lport_tls_context_identity(context, chain, strlen(chain), key, strlen(key));
+    return unlock(context, chain, key, "");
+}
+
+int64_t unlock(int64_t context, const char *chain, const char *key, const char *passphrase) {
+    return lport_tls_context_identity(context, chain, strlen(chain), key, strlen(key), passphrase,
+                                      strlen(passphrase));
 }
 
 int64_t speak(int64_t context, const char *names) {

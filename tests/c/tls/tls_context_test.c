@@ -83,12 +83,12 @@ SOCKET_TEST(tls_context, a_path_that_can_be_none_is_invalid) {
             assert_kind(lport_tls_context_trust(context, source, bad[i].path, bad[i].len),
                         LPORT_INVALID);
         }
-        assert_kind(
-            lport_tls_context_identity(context, bad[i].path, bad[i].len, good, strlen(good)),
-            LPORT_INVALID);
-        assert_kind(
-            lport_tls_context_identity(context, good, strlen(good), bad[i].path, bad[i].len),
-            LPORT_INVALID);
+        assert_kind(lport_tls_context_identity(context, bad[i].path, bad[i].len, good, strlen(good),
+                                               NULL, 0),
+                    LPORT_INVALID);
+        assert_kind(lport_tls_context_identity(context, good, strlen(good), bad[i].path, bad[i].len,
+                                               NULL, 0),
+                    LPORT_INVALID);
     }
     for (int32_t source = -1; source <= LPORT_TLS_DIRECTORY + 1; source += 4) {
         assert_kind(lport_tls_context_trust(context, source, good, strlen(good)), LPORT_INVALID);
@@ -104,7 +104,9 @@ SOCKET_TEST(tls_context, a_file_that_cannot_be_read_has_the_number_of_the_system
     const struct {
         const char *path;
         int number;
-    } bad[] = {{"build/tls/no-such-file", ENOENT}, {CERTIFICATE("server") "/within", ENOTDIR}};
+    } bad[] = {{"build/tls/no-such-file", ENOENT},
+               {CERTIFICATE("server") "/within", ENOTDIR},
+               {"build/tls", EISDIR}};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         const int64_t statuses[] = {trust(context, bad[i].path),
                                     identify(context, bad[i].path, KEY("server")),
@@ -160,7 +162,6 @@ SOCKET_TEST(tls_context, a_file_that_holds_something_else_will_not_do) {
     const int64_t statuses[] = {
         trust(context, CERTIFICATE("none")),
         trust(context, KEY("server")),
-        trust(context, "build/tls"),
         identify(context, CERTIFICATE("none"), KEY("server")),
         identify(context, KEY("server"), KEY("server")),
         identify(context, CERTIFICATE("server"), CERTIFICATE("none")),
@@ -188,10 +189,26 @@ SOCKET_TEST(tls_context, the_problem_says_what_will_not_do) {
     close_context(context);
 }
 
-SOCKET_TEST(tls_context, a_passphrase_is_asked_of_nobody) {
+SOCKET_TEST(tls_context, a_key_is_opened_by_its_passphrase_alone) {
+    static char longest[LPORT_TLS_PASSPHRASE_MAX + 2];
     int64_t context = lport_tls_context_open();
-    assert_kind(identify(context, CERTIFICATE("server"), "build/tls/locked.key"), LPORT_TLS_FAILED);
-    cr_assert_neq(strlen(problem_of(context)), 0);
+    static const struct {
+        const char *passphrase, *problem;
+    } bad[] = {{"", "no private key without a passphrase: "},
+               {"secre", "no private key with this passphrase: "},
+               {"secrets", "no private key with this passphrase: "},
+               {longest, "no private key with this passphrase: "}};
+    memset(longest, 'x', LPORT_TLS_PASSPHRASE_MAX);
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        assert_kind(unlock(context, CERTIFICATE("server"), KEY("locked"), bad[i].passphrase),
+                    LPORT_TLS_FAILED);
+        cr_assert_eq(strncmp(problem_of(context), bad[i].problem, strlen(bad[i].problem)), 0, "%s",
+                     problem_of(context));
+    }
+    longest[LPORT_TLS_PASSPHRASE_MAX] = 'x';
+    assert_kind(unlock(context, CERTIFICATE("server"), KEY("locked"), longest), LPORT_INVALID);
+    cr_assert_eq(unlock(context, CERTIFICATE("server"), KEY("locked"), "secret"), 0);
+    cr_assert_eq(unlock(context, CERTIFICATE("server"), KEY("server"), "not needed"), 0);
     close_context(context);
 }
 

@@ -351,6 +351,28 @@ SOCKET_TEST(tls, a_server_verifies_the_client_as_its_context_says) {
     all_meet(rows, COUNT_OF(rows));
 }
 
+/* Not only whom an authority without an issuer leads to. */
+SOCKET_TEST(tls, who_is_in_the_file_is_trusted_and_whom_those_have_certified) {
+    static const struct {
+        const char *trusted;
+        int32_t status;
+    } rows[] = {{CERTIFICATE("between"), 0},
+                {CERTIFICATE("below-alone"), 0},
+                {CERTIFICATE("server"), LPORT_CERTIFICATE_REFUSED}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        int64_t contexts[2] = {lport_tls_context_open(), lport_tls_context_open()}, ends[2];
+        int64_t results[2] = {0};
+        cr_assert_eq(trust(contexts[CLIENT], rows[i].trusted), 0);
+        cr_assert_eq(identify(contexts[SERVER], CERTIFICATE("below-alone"), KEY("below")), 0);
+        cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+        start_both(ends, contexts, "below.test");
+        shake_hands(ends, results);
+        assert_kind(results[CLIENT], rows[i].status);
+        close_both(ends);
+        close_contexts(contexts);
+    }
+}
+
 SOCKET_TEST(tls, a_server_without_a_certificate_is_nobody) {
     const struct meeting rows[] = {
         {NULL, NULL, OF_SERVER, NOBODY, "good.test", TOLD, TOLD, "no shared cipher"},
