@@ -8,8 +8,8 @@
 
 (defstruct (tls-context (:copier nil)
                         (:constructor new-tls-context (plan certificate trust verify)))
-  "Whom sessions of TLS trust, and who they are: what MAKE-TLS-CONTEXT returns. CLOSE closes it;
-sessions that were started with it go on."
+  "Whom sessions of TLS trust, and who they are: what MAKE-TLS-CONTEXT returns. CLOSE closes it, as
+being garbage does; sessions that were started with it go on."
   (plan nil :type list :read-only t)    ; functions of a handle that make it what it is
   (certificate nil :read-only t)        ; as they were given
   (trust nil :read-only t)
@@ -29,8 +29,12 @@ sessions that were started with it go on."
 (defvar *image* (list nil)
   "Another object in each process that an image is started in.")
 
+(%defglobal *contexts* '())             ; conses of a weak pointer to one and its handle
+(%defglobal *contexts-lock* (%make-lock))
+
 (defun renew-image ()
-  (setf *image* (list nil)))
+  (setf *image* (list nil)
+        *contexts* '()))
 
 (%at-image-start 'renew-image)
 
@@ -207,11 +211,22 @@ returns true."
       (unless (or kept (minusp handle))
         (lport-tls-context-close handle)))))
 
+(defun register-context (context handle)
+  "Enter CONTEXT, which is around HANDLE; close what the library has for those that have become
+garbage since another was entered. What was closed before is closed once more, which does nothing."
+  (%with-lock (*contexts-lock*)
+    (dolist (entry (shiftf *contexts* (list (cons (%weak-pointer context) handle))))
+      (if (%weak-pointer-value (car entry))
+          (push entry *contexts*)
+          (lport-tls-context-close (cdr entry))))))
+
 (defun renew-context (context)
   "Make what the library has for CONTEXT."
   (call-with-planned (lambda (handle)
                        (setf (tls-context-handle context) handle
-                             (tls-context-image context) *image*))
+                             (tls-context-image context) *image*)
+                       (register-context context handle)
+                       t)
                      context))
 
 (defun context-handle (context)

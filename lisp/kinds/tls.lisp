@@ -27,8 +27,8 @@ of an address; NIL for none."
                       "the name, in ASCII, or the address of a host"))))
 
 (defun check-tls (context side host)
-  "Values: the handle of CONTEXT, or of the default, and the name that SIDE expects. Signals what is
-wrong with these arguments of START-TLS."
+  "Values: CONTEXT, or the default, and the name that SIDE expects. Signals what is wrong with these
+arguments of START-TLS."
   (check-argument :tls side '(member :client :server) "a side, :CLIENT or :SERVER")
   (check-argument :tls context (if (eq side :client) '(or null tls-context) 'tls-context)
                   "a TLS-CONTEXT")
@@ -39,7 +39,8 @@ wrong with these arguments of START-TLS."
     (unless (or host (eq side :server) (null (tls-context-verify context)))
       (fail-argument :tls host '(or string address (unsigned-byte 128))
                      "a HOST that the server has to be, or a context with :VERIFY NIL"))
-    (values (context-handle context) (expected-name host))))
+    (context-handle context)            ; is it open?
+    (values context (expected-name host))))
 
 (defun start-session (connection handle side name)
   "What lport_tls_start says."
@@ -52,21 +53,22 @@ wrong with these arguments of START-TLS."
                          (:server +lport-tls-server+))
                        text length early (buffered-input connection)))))
 
-(defun begin-session (connection handle side name)
-  "Put a session of the context HANDLE on CONNECTION. What was read ahead is the beginning of TLS."
-  (let ((status (call-deferred
-                  (let ((status (start-session connection handle side (or name ""))))
-                    (unless (minusp status)
-                      (forget-input connection)
-                      (setf (connection-secure connection) (list handle side name)))
-                    status))))
+(defun begin-session (connection context side name)
+  "Put a session of CONTEXT on CONNECTION. What was read ahead is the beginning of TLS."
+  (let* ((handle (context-handle context))
+         (status (call-deferred
+                   (let ((status (start-session connection handle side (or name ""))))
+                     (unless (minusp status)
+                       (forget-input connection)
+                       (setf (connection-secure connection) (list context side name)))
+                     status))))
     (when (minusp status)
       (fail-on connection status :handshake))))
 
-(defun check-begun (socket handle side name)
+(defun check-begun (socket context side name)
   "Signal a USAGE-ERROR if the handshake that was left on SOCKET is another one: it would not show
 what this call has to be shown."
-  (unless (equal (connection-secure (socket-connection socket)) (list handle side name))
+  (unless (equal (connection-secure (socket-connection socket)) (list context side name))
     (fail-as 'usage-error :handshake :invalid :socket socket
              :message "expected the arguments of the handshake that has begun, got others")))
 
@@ -106,7 +108,7 @@ OUTPUT-LIMIT too."
                  (later-limits (await connection :output :handshake (min limit output-limit) 0)
                                limit output-limit))))))
 
-(defun secure (socket handle side name)
+(defun secure (socket context side name)
   "Begin TLS on SOCKET, or go on with a handshake that was left."
   (let ((connection (socket-connection socket)))
     (with-input (connection)
@@ -114,12 +116,12 @@ OUTPUT-LIMIT too."
         (check-writable connection)
         (let ((limit (call-limit connection :input))
               (output-limit (call-limit connection :output)))
-          (cond ((connection-secure connection) (check-begun socket handle side name))
+          (cond ((connection-secure connection) (check-begun socket context side name))
                 (t (multiple-value-setq (limit output-limit)
                      (later-limits (nth-value 1 (flush connection
                                                        :limit (min limit output-limit)))
                                    limit output-limit))
-                   (begin-session connection handle side name)))
+                   (begin-session connection context side name)))
           (shake-hands connection limit output-limit))))))
 
 (defun start-tls (socket &rest options &key context (side :client) host timeout &allow-other-keys)
@@ -144,9 +146,9 @@ Restart: WAIT-LONGER. Source: RFC 8446, RFC 9525, SSL_do_handshake(3ssl)."
   (when (eq t (connection-secure (socket-connection socket)))
     (fail-as 'usage-error :handshake :invalid :socket socket
              :message "expected a socket without TLS, got one that has it"))
-  (multiple-value-bind (handle name) (check-tls context side host)
+  (multiple-value-bind (context name) (check-tls context side host)
     (with-deadline (timeout)
-      (secure socket handle side name)))
+      (secure socket context side name)))
   socket)
 
 (note-keywords 'start-tls)

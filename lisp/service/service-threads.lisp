@@ -421,7 +421,7 @@ one that is late."
   (let ((connection (client-connection client)))
     (unless (connection-secure connection)
       (setf (client-due client) (moment-after *tls-limit*))
-      (begin-session connection (context-handle context) :server nil))
+      (begin-session connection context :server nil))
     (loop for direction = (handshake-step connection)
           while (eq direction :output)
           do (%interruptible (await connection :output :handshake (client-due client) 0))

@@ -138,6 +138,28 @@
         (start-tls server :side :server :context context))
       (is (eq :open (socket-state client))))))
 
+(defun drop-contexts (count)
+  "Make COUNT contexts and keep none: what the library has for them. On another thread, so that no
+word of this stack looks like one."
+  (join (in-thread (lambda ()
+                     (loop repeat count
+                           collect (port::context-handle (make-client-context)))))))
+
+(define-test tls.contexts-that-nobody-refers-to-are-closed (:limit 60)
+  "Once another is made; one that another shows by name is referred to."
+  (let* ((handles (drop-contexts 50))
+         (server (make-server-context :by-name (list (make-server-context)))))
+    (is-true (wait-until (lambda ()
+                           (sb-ext:gc :full t)
+                           (close (make-client-context))
+                           (loop for handle in handles
+                                 always (minusp (port.ffi:lport-tls-context-verify
+                                                 handle port.ffi:+lport-tls-verify-server+))))
+                         20))
+    (is (eq t (outcome (client-options "good.test") (server-options server))))
+    (reload-tls-context server)
+    (is (eq t (close server)))))
+
 (define-test tls.wrong-arguments ()
   "All are told of before anything is sent, and leave the socket as it was."
   (dolist (options '((:trust 3) (:trust (3 . 4)) (:trust :sytem) (:verify :always)
