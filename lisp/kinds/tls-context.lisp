@@ -238,11 +238,18 @@ garbage since another was entered. What was closed before is closed once more, w
     (renew-context context))
   (tls-context-handle context))
 
-(defun reload-tls-context (context)
+(defvar *client-context* nil
+  "The context of clients that give none, once there has been one.")
+
+(defun client-context ()
+  (or *client-context*
+      (setf *client-context* (make-tls-context))))
+
+(defun reload-tls-context (&optional (context (client-context)))
   "Read the files of CONTEXT, a TLS-CONTEXT, anew, as after a certificate was renewed, and return
-CONTEXT: handshakes that begin from now on, those of running services too, are by what is in them.
-Who is connected goes on with what was agreed on. Where a file will not do nothing is changed.
-Conditions: those of MAKE-TLS-CONTEXT."
+CONTEXT; it is that of the clients which give none if nothing is said. Handshakes that begin from
+now on, those of running services too, are by what is in them. Who is connected goes on with what
+was agreed on. Where a file will not do nothing is changed. Conditions: those of MAKE-TLS-CONTEXT."
   (check-argument :tls context 'tls-context "a TLS-CONTEXT")
   (let ((old (context-handle context)))
     (call-with-planned (lambda (handle)
@@ -258,10 +265,3 @@ Conditions: those of MAKE-TLS-CONTEXT."
       (when (eq (tls-context-image context) *image*)
         (lport-tls-context-close handle))
       t)))
-
-(defvar *client-context* nil
-  "The context of clients that give none, once there has been one.")
-
-(defun client-context ()
-  (or *client-context*
-      (setf *client-context* (make-tls-context))))

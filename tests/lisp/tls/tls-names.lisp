@@ -92,3 +92,11 @@ and its key there."
        (close server)
        (is (typep (failure-of (reload-tls-context server)) 'usage-error))
        (is (typep (failure-of (reload-tls-context chain)) 'usage-error))))))
+
+(define-test tls-names.the-context-of-clients-that-give-none-is-read-anew ()
+  (let ((context (reload-tls-context)))
+    (is-true (tls-context-p context))
+    (is (eq context (reload-tls-context)))
+    (with-pair (client server :inet)
+      (is (typep (come-to-terms client server (list :host "good.test") (server-options))
+                 'certificate-error)))))
