@@ -290,7 +290,7 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/bench"
   :description "Workloads over sockets by port and by others, for comparison: `make bench`."
-  :depends-on ("port" "usocket" (:feature :sbcl (:require "sb-bsd-sockets")))
+  :depends-on ("port" "usocket" "cl+ssl" (:feature :sbcl (:require "sb-bsd-sockets")))
   :pathname "tests/bench/"
   :serial t
   :components ((:file "package")
@@ -300,6 +300,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "peer-port")
                (:file "peer-sbcl")
                (:file "peer-usocket")
+               (:file "peer-cl+ssl")
                (:file "peer-programs")
                (:file "datagram")
                (:file "tls")

@@ -45,5 +45,7 @@
     ("Lisp" ,(format nil "~A ~A" (lisp-implementation-type) (lisp-implementation-version)))
     ("C" ,(first-line "cc" "--version"))
     ("usocket" ,(asdf:component-version (asdf:find-system "usocket")))
+    ("cl+ssl" ,(or (first-line "dpkg-query" "-W" "-f" "${Version}" "cl-plus-ssl") "unknown"))
+    ("OpenSSL" ,(first-line "openssl" "version"))
     ("Python" ,(or (first-line "python3" "--version") "none"))
     ("load when it began" ,(file-line "/proc/loadavg" ""))))

@@ -5,8 +5,10 @@ usage: peer.py WORKLOAD COUNT [PORT]   prints: WORKLOAD NS CPU BOTH
        process; no PORT: it is both ends
 """
 import socket
+import ssl
 import sys
 import tempfile
+import threading
 import time
 
 PIECE = 65536
@@ -158,6 +160,48 @@ def datagram_single(_, count):
             receiver.recvfrom(2048)
 
 
+def secure_end(s, side):
+    context = ssl.SSLContext(side)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if side == ssl.PROTOCOL_TLS_SERVER:
+        context.load_cert_chain("build/tls/server.pem", "build/tls/server.key")
+    return context.wrap_socket(s, server_side=side == ssl.PROTOCOL_TLS_SERVER)
+
+
+def secure_ends(_):
+    """Both ends of TLS; the handshakes need each other."""
+    client, server = socket.socketpair()
+    ends = []
+    thread = threading.Thread(
+        target=lambda: ends.append(secure_end(server, ssl.PROTOCOL_TLS_SERVER)))
+    thread.start()
+    ends.insert(0, secure_end(client, ssl.PROTOCOL_TLS_CLIENT))
+    thread.join()
+    return ends
+
+
+def passed(sender, receiver, octets):
+    sender.sendall(octets)
+    while octets:
+        octets = octets[receiver.recv_into(octets):]
+
+
+def tls_ping(ends, count):
+    client, server = ends
+    octets = memoryview(bytearray(64))
+    for _ in range(count):
+        passed(client, server, octets)
+        passed(server, client, octets)
+
+
+def tls_octets(ends, count):
+    client, server = ends
+    octets = memoryview(bytearray(PIECE))
+    for _ in range(count):
+        passed(client, server, octets)
+
+
 WORKLOADS = {
     "pingpong1": pingpong(1), "pingpong64": pingpong(64),
     "read-line-ascii": read_lines, "read-line-mixed": read_lines,
@@ -179,9 +223,15 @@ OF_PORTS = {
 }
 
 
+OF_ENDS = {"tls-ping": tls_ping, "tls-octets": tls_octets}
+
+# What each table's workloads get, made of the port before they are measured.
+TABLES = (connect, WORKLOADS), (lambda port: port, OF_PORTS), (secure_ends, OF_ENDS)
+
+
 def main(name, count, port=None):
-    side = port if name in OF_PORTS else connect(port)
-    run = OF_PORTS[name] if name in OF_PORTS else WORKLOADS[name]
+    prepare, run = next((prepare, table[name]) for prepare, table in TABLES if name in table)
+    side = prepare(port)
     wall, own = time.monotonic_ns(), time.process_time_ns()
     run(side, count)
     own, wall = time.process_time_ns() - own, time.monotonic_ns() - wall

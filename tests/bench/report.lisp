@@ -62,6 +62,7 @@
     ("port / C" of-c-text)
     ("sb-bsd-sockets / port" of-sbcl-text)
     ("usocket / port" ,(lambda (result) (number-text (ratio-of result :usocket :port))))
+    ("cl+ssl / port" ,(lambda (result) (number-text (ratio-of result :cl+ssl :port))))
     ("Python / port" ,(lambda (result) (number-text (ratio-of result :python :port))))
     ("port conses" ,(lambda (result) (number-text (consed-of result :port))))
     ("sb-bsd-sockets conses" ,(lambda (result) (number-text (consed-of result :sbcl)))))
@@ -110,8 +111,10 @@ median of the rounds, a ratio the median of the ratios of each round.
   sent, then received. port's batches are `send-batch` and `receive-batch`; C's are `sendmmsg` and
   `recvmmsg` where lengths differ, UDP_SEGMENT and `recvmmsg` where they do not, and UDP_SEGMENT and
   UDP_GRO where they are received joined.
-- TLS: both ends are in one thread, over a pair of local sockets; C's are OpenSSL's, on descriptors
-  that block.
+- TLS: both ends are in one thread, over a pair of local sockets, and verify nobody. C's are
+  OpenSSL's, on descriptors that block. cl+ssl's are its streams on descriptors, with the buffers
+  that it has unless told otherwise, 2 KiB, which are its records too: larger ones cost it less
+  where there is much to send. Python's are sockets of `ssl`.
 - \"conses\": octets of Lisp memory that one unit allocates; a line that is read is a fresh string.
   Before each run the memory in which young objects are made is filled and collected once, as in a
   process that has run for a second: pages that were never touched cost more than all else here.

@@ -257,9 +257,10 @@ sends."
     (event-19000 "poller: an event of 19,000 sockets" "event" nil take-event 100000
                  :prepare ,(crowd-of 19000) :end end-crowd :only (:port :c))
     (tls-ping "TLS: round trip of 64 octets, both ends" "round trip" nil ping-secure-ends 50000
-              :prepare open-secure-ends :end close-secure-ends :only (:port :c))
+              :prepare open-secure-ends :end close-secure-ends :only (:port :c :cl+ssl :python))
     (tls-octets "TLS: octets one way, both ends" "64 KiB" nil pass-secure-octets 4096
-                :prepare open-secure-ends :end close-secure-ends :only (:port :c))
+                :prepare open-secure-ends :end close-secure-ends
+                :only (:port :c :cl+ssl :python))
     (datagram-echo "UDP: round trip of 64 octets" "round trip" :datagram-echo ping-server 20000
                    :sides :both :connects-p t :of-c 1.03 :of-sbcl 1.15)
     (datagram-ends "UDP: round trip of 64 octets, both ends" "round trip" nil ping-ends 100000
