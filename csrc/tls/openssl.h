@@ -39,6 +39,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, OPENSSL_init_ssl, (uint64_t, const struct ossl_init_settings_st *))                   \
     ROW(unsigned long, ERR_get_error, (void))                                                      \
     ROW(unsigned long, ERR_peek_error, (void))                                                     \
+    ROW(unsigned long, ERR_peek_last_error, (void))                                                \
     ROW(void, ERR_clear_error, (void))                                                             \
     ROW(const char *, ERR_reason_error_string, (unsigned long))                                    \
     ROW(struct bio_method_st *, BIO_meth_new, (int, const char *))                                 \

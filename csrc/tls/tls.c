@@ -169,9 +169,11 @@ int64_t lport_tls_fail(struct lport_tls_session *session, int64_t status, const 
     return status;
 }
 
-/* Why the certificate of the peer is not good, where that is what ERROR says; else NULL. */
-static const char *refusal(const struct lport_tls_session *session, unsigned long error) {
+/* Why the certificate of the peer is not good, where that is what OpenSSL has said last; else NULL.
+ * What it has said before is of files that it has looked into for somebody who has certified it. */
+static const char *refusal(const struct lport_tls_session *session) {
     const struct lport_openssl *openssl = lport_openssl();
+    unsigned long error = openssl->ERR_peek_last_error();
     long verified = openssl->SSL_get_verify_result(session->ssl);
     if (session->established) {
         return NULL;
@@ -186,7 +188,7 @@ static const char *refusal(const struct lport_tls_session *session, unsigned lon
 
 static int64_t fail_by_openssl(struct lport_tls_session *session) {
     const struct lport_openssl *openssl = lport_openssl();
-    const char *refused = refusal(session, openssl->ERR_peek_error());
+    const char *refused = refusal(session);
     int64_t status = lport_tls_failed(openssl, &session->problem);
     return refused != NULL
                ? lport_tls_fail(session, lport_status_make(LPORT_CERTIFICATE_REFUSED), refused)

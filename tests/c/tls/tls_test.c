@@ -373,6 +373,24 @@ SOCKET_TEST(tls, who_is_in_the_file_is_trusted_and_whom_those_have_certified) {
     }
 }
 
+/* What stands there in the place of a certificate is no other reason. */
+SOCKET_TEST(tls, who_is_not_found_in_a_directory_is_refused_whatever_is_found_in_it) {
+    static const char garbled[] = "build/tls/garbled";
+    int64_t contexts[2] = {lport_tls_context_open(), make_context("server")}, ends[2];
+    int64_t results[2] = {0};
+    cr_assert_eq(
+        lport_tls_context_trust(contexts[CLIENT], LPORT_TLS_DIRECTORY, garbled, strlen(garbled)),
+        0);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
+    start_both(ends, contexts, "good.test");
+    shake_hands(ends, results);
+    assert_kind(results[CLIENT], LPORT_CERTIFICATE_REFUSED);
+    cr_assert_str_eq(text_of(ends[CLIENT], LPORT_TLS_PROBLEM),
+                     "unable to get local issuer certificate");
+    close_both(ends);
+    close_contexts(contexts);
+}
+
 SOCKET_TEST(tls, a_server_without_a_certificate_is_nobody) {
     const struct meeting rows[] = {
         {NULL, NULL, OF_SERVER, NOBODY, "good.test", TOLD, TOLD, "no shared cipher"},
