@@ -1055,8 +1055,9 @@ LPORT_API int64_t lport_tls_step(int64_t socket);
  * the client asked for; LPORT_TLS_PROBLEM, why it failed ("certificate has expired"); and of the
  * peer's certificate LPORT_TLS_SUBJECT and LPORT_TLS_ISSUER (RFC 2253), LPORT_TLS_VALID_UNTIL
  * ("2027-01-31T12:00:00Z"), and LPORT_TLS_CERTIFICATE, which is no text but octets, its DER; where
- * CAP is less than its length nothing is written of that. LPORT_NOT_CONNECTED: SOCKET has no
- * TLS. */
+ * CAP is less than its length nothing is written of that. Before the handshake is done, or where it
+ * has failed, only LPORT_TLS_SERVER_NAME and LPORT_TLS_PROBLEM are known: a certificate is nobody's
+ * before the peer has shown that it has the key. LPORT_NOT_CONNECTED: SOCKET has no TLS. */
 LPORT_API int64_t lport_tls_text(int64_t socket, int32_t what, char *text, size_t cap);
 
 #ifdef __cplusplus

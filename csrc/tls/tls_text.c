@@ -26,7 +26,9 @@ static const char *server_name_of(const struct lport_tls_session *session) {
 static int64_t put_protocol(const struct lport_tls_session *session, char *text, size_t cap) {
     const unsigned char *name = NULL;
     unsigned int len = 0;
-    lport_openssl()->SSL_get0_alpn_selected(session->ssl, &name, &len);
+    if (session->established) {
+        lport_openssl()->SSL_get0_alpn_selected(session->ssl, &name, &len);
+    }
     return lport_sink_copy_octets((const char *)name, len, text, cap);
 }
 
@@ -68,11 +70,13 @@ static int64_t put_end_of_validity(const struct x509_st *certificate, char *text
     return lport_sink_copy(room, text, cap);
 }
 
-/* What is told of the peer's certificate; of none, an empty text. */
+/* What is told of the peer's certificate; of none, an empty text. That is none which the peer has
+ * shown and not yet, or in vain, that its key is his: anybody can show it. */
 static int64_t put_of_peer(const struct lport_tls_session *session, int32_t what, char *text,
                            size_t cap) {
     const struct lport_openssl *openssl = lport_openssl();
-    struct x509_st *certificate = openssl->SSL_get1_peer_certificate(session->ssl);
+    struct x509_st *certificate =
+        session->established ? openssl->SSL_get1_peer_certificate(session->ssl) : NULL;
     int64_t result = 0;
     if (certificate == NULL) {
         return lport_sink_copy("", text, cap);

@@ -208,9 +208,10 @@ Conditions: SOCKET-CLOSED. Source: SSL_get_version(3ssl), RFC 5280."
             collect name and collect text)))
 
 (defun tls-peer-certificate (socket)
-  "Return the certificate that the other side of SOCKET has shown, a vector of octets, DER; NIL: it
-has shown none, or SOCKET has no TLS. It has been verified as far as the context says. Conditions:
-SOCKET-CLOSED. Source: RFC 5280, SSL_get1_peer_certificate(3ssl)."
+  "Return the certificate that the other side of SOCKET has shown, and that it has the key of, a
+vector of octets, DER; NIL: it has shown none, SOCKET has no TLS, or its handshake is not done. It
+has been verified as far as the context says. Conditions: SOCKET-CLOSED. Source: RFC 5280,
+SSL_get1_peer_certificate(3ssl)."
   (check-socket socket :info)
   (check-open (socket-connection socket) :info)
   (flet ((certificate (octets)

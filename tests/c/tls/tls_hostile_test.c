@@ -1,0 +1,148 @@
+/* tls: peers that say what a good one never would: OpenSSL itself, driven by hand. */
+#include "sessions.h"
+#include "support.h"
+#include "tls/openssl.h"
+
+#include <dlfcn.h>
+#include <openssl/bio.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
+
+TestSuite(tls_hostile, .timeout = 40);
+
+/* ---- the peer -------------------------------------------------------------------------------- */
+
+/* What such a peer needs besides what the library has of OpenSSL. */
+#define PEER_ROWS(ROW)                                                                             \
+    ROW(BIO_write)                                                                                 \
+    ROW(SSL_key_update)                                                                            \
+    ROW(SSL_get_session)                                                                           \
+    ROW(SSL_new_session_ticket)                                                                    \
+    ROW(SSL_CTX_set_session_ticket_cb)                                                             \
+    ROW(SSL_SESSION_set1_ticket_appdata)
+
+#define MEMBER(name) __typeof__(name) *name;
+static struct { PEER_ROWS(MEMBER) } peers;
+
+static void find(const char *name, void *place) {
+    void *library = dlopen(lport_openssl_library, RTLD_NOW | RTLD_LOCAL);
+    cr_assert_not_null(library);
+    void *function = dlsym(library, name);
+    cr_assert_not_null(function, "%s", name);
+    memcpy(place, &function, sizeof function);
+    (void)dlclose(library); /* it stays: the library of the sockets has it too */
+}
+
+/* A server, whose octets go through IN and OUT and its OWN end to END, a client with TLS. */
+struct hostile {
+    SSL *ssl;
+    BIO *in, *out;
+    int64_t end, own;
+};
+
+/* Enough that it takes several records. */
+static int make_long(SSL *ssl, void *unused) {
+    static const char octets[1000];
+    (void)unused;
+    return peers.SSL_SESSION_set1_ticket_appdata(peers.SSL_get_session(ssl), octets, sizeof octets);
+}
+
+static SSL_CTX *make_server(const struct lport_openssl *openssl) {
+    SSL_CTX *made = openssl->SSL_CTX_new(openssl->TLS_method());
+    cr_assert_not_null(made);
+    cr_assert_eq(openssl->SSL_CTX_use_certificate_chain_file(made, CERTIFICATE("server")), 1);
+    cr_assert_eq(openssl->SSL_CTX_use_PrivateKey_file(made, KEY("server"), SSL_FILETYPE_PEM), 1);
+    cr_assert_eq(openssl->SSL_CTX_set_num_tickets(made, 0), 1);
+    cr_assert_eq(peers.SSL_CTX_set_session_ticket_cb(made, make_long, NULL, NULL), 1);
+    return made;
+}
+
+static void make_hostile(struct hostile *hostile) {
+#define FIND(name) find(#name, &peers.name);
+    PEER_ROWS(FIND)
+    const struct lport_openssl *openssl = lport_openssl();
+    int64_t pair[2], context = make_context(NULL);
+    SSL_CTX *server = make_server(openssl);
+    cr_assert_eq(lport_socket_pair(LPORT_STREAM, pair), 0);
+    *hostile = (struct hostile){.ssl = openssl->SSL_new(server),
+                                .in = openssl->BIO_new(openssl->BIO_s_mem()),
+                                .out = openssl->BIO_new(openssl->BIO_s_mem()),
+                                .end = pair[0],
+                                .own = pair[1]};
+    openssl->SSL_set_bio(hostile->ssl, hostile->in, hostile->out);
+    openssl->SSL_set_accept_state(hostile->ssl);
+    openssl->SSL_CTX_free(server);
+    cr_assert_eq(start(hostile->end, context, LPORT_TLS_CLIENT, "good.test"), 0);
+    cr_assert_eq(lport_tls_context_close(context), 0);
+}
+
+static void close_hostile(struct hostile *hostile) {
+    lport_openssl()->SSL_free(hostile->ssl);
+    assert_closes(hostile->end);
+    assert_closes(hostile->own);
+}
+
+/* What the server has to say, into OCTETS: its length. */
+static size_t take_said(struct hostile *hostile, uint8_t *octets, size_t cap) {
+    int count = lport_openssl()->BIO_read(hostile->out, octets, (int)cap);
+    return count > 0 ? (size_t)count : 0;
+}
+
+static void say(struct hostile *hostile, const uint8_t *octets, size_t len) {
+    cr_assert_eq(send_all(hostile->own, octets, len, soon()), (int64_t)len);
+}
+
+/* The server hears what the client has sent. */
+static void hear(struct hostile *hostile) {
+    uint8_t octets[4096];
+    int64_t count;
+    while ((count = lport_socket_receive(hostile->own, octets, sizeof octets, 0)) > 0) {
+        cr_assert_eq(peers.BIO_write(hostile->in, octets, (int)count), (int)count);
+    }
+}
+
+static size_t record_length(const uint8_t *record) {
+    return 5 + (size_t)(record[3] << 8 | record[4]);
+}
+
+static void agree_with(struct hostile *hostile) {
+    uint8_t octets[8192];
+    int64_t limit = soon(), client;
+    int server;
+    do {
+        cr_assert_lt(lport_clock_now(), limit);
+        client = lport_tls_step(hostile->end);
+        hear(hostile);
+        server = lport_openssl()->SSL_do_handshake(hostile->ssl);
+        say(hostile, octets, take_said(hostile, octets, sizeof octets));
+    } while (client > 0 || server != 1);
+    cr_assert_eq(client, 0);
+}
+
+/* ---- certificates ---------------------------------------------------------------------------- */
+
+/* Anybody has the certificate of a server; who shows it and leaves it at that has shown nothing. */
+SOCKET_TEST(tls_hostile, a_certificate_whose_key_was_not_shown_is_not_told) {
+    struct hostile hostile;
+    uint8_t octets[8192];
+    enum { CERTIFICATE_AT = 3 }; /* the record of it, behind the hello, and the extensions */
+    faults_watch();
+    make_hostile(&hostile);
+    cr_assert_gt(lport_tls_step(hostile.end), 0);
+    hear(&hostile);
+    cr_assert_neq(lport_openssl()->SSL_do_handshake(hostile.ssl), 1);
+    size_t len = take_said(&hostile, octets, sizeof octets), at = 0;
+    for (int i = 0; at < len; i++) {
+        cr_assert_leq(at + record_length(octets + at), len);
+        say(&hostile, octets + at, record_length(octets + at));
+        at += record_length(octets + at);
+        int64_t status = lport_tls_step(hostile.end);
+        cr_assert_eq(status, at < len ? LPORT_INPUT : 0, "%lld after %d", (long long)status, i);
+        cr_assert_eq(strlen(text_of(hostile.end, LPORT_TLS_SUBJECT)) > 0, at == len, "at %d", i);
+        cr_assert_eq(lport_tls_text(hostile.end, LPORT_TLS_CERTIFICATE, NULL, 0) > 0, at == len);
+        cr_assert(at < len || i > CERTIFICATE_AT);
+    }
+    faults_resume();
+    close_hostile(&hostile);
+}
