@@ -17,7 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HELD_MAX = 1 << 20 }; /* octets of a handshake's longest part, with room to spare */
+enum {
+    HELD_MAX = 1 << 20,  /* octets of a handshake's longest part, with room to spare */
+    TAKEN_MAX = 1 << 16, /* octets that a call takes from the system */
+    TAKEN_MIN = 1 << 12, /* what the fewest of them count for, as each piece is work of its own */
+};
 
 /* ---- under OpenSSL: the connection ----------------------------------------------------------- */
 
@@ -34,6 +38,18 @@ static size_t take_early(struct lport_tls_session *session, void *octets, size_t
     return count;
 }
 
+/* What comes may be for TLS itself, of which OpenSSL reads as much as there is, and then more: that
+ * a call ends must not be the peer's to say. So it is told in between that there is no more, and
+ * who waits for that finds it at once. */
+static int64_t take_from_system(struct lport_tls_session *session, uint8_t *octets, size_t len) {
+    if (session->taken >= TAKEN_MAX) {
+        return lport_status_make(LPORT_WOULD_BLOCK);
+    }
+    int64_t count = lport_transfer_receive(session->slot, session->fd, octets, len, 0);
+    session->taken += count > TAKEN_MIN ? (size_t)count : TAKEN_MIN;
+    return count;
+}
+
 static int read_record(struct bio_st *bio, char *octets, int len) {
     const struct lport_openssl *openssl = lport_openssl();
     struct lport_tls_session *session = openssl->BIO_get_data(bio);
@@ -41,8 +57,7 @@ static int read_record(struct bio_st *bio, char *octets, int len) {
     if (session->early_len > 0) {
         return (int)take_early(session, octets, (size_t)len);
     }
-    int64_t count =
-        lport_transfer_receive(session->slot, session->fd, (uint8_t *)octets, (size_t)len, 0);
+    int64_t count = take_from_system(session, (uint8_t *)octets, (size_t)len);
     if (count > 0) {
         return (int)count;
     }
@@ -64,7 +79,9 @@ static bool make_room(struct lport_tls_session *session, size_t len) {
     if (wanted > HELD_MAX) {
         return false;
     }
-    uint8_t *room = lport_os.calloc(1, wanted);
+    size_t cap = 2 * session->held_cap; /* or what comes in small pieces is copied for each */
+    cap = cap < wanted ? wanted : cap < HELD_MAX ? cap : HELD_MAX;
+    uint8_t *room = lport_os.calloc(1, cap);
     if (room == NULL) {
         return false;
     }
@@ -73,7 +90,7 @@ static bool make_room(struct lport_tls_session *session, size_t len) {
     }
     free(session->held);
     session->held = room;
-    session->held_cap = wanted;
+    session->held_cap = cap;
     return true;
 }
 
@@ -230,6 +247,7 @@ static void enter(struct lport_tls_session *session, struct lport_slot *slot, in
     pthread_mutex_lock(&session->lock);
     session->slot = slot;
     session->fd = fd;
+    session->taken = 0;
     lport_openssl()->ERR_clear_error(); /* what others have left in this thread */
 }
 

@@ -23,6 +23,7 @@ struct lport_tls_session {
     size_t early_len, early_at;
     uint8_t *held; /* HELD_LEN octets of records that the system is still to take */
     size_t held_len, held_cap;
+    size_t taken;    /* octets of the system, by the call that is under way */
     int64_t said;    /* what the connection said last: 0: its end, or a status; 1: nothing yet */
     int64_t failure; /* what every call gives from now on, or 0 */
     bool drained;    /* the system had no more, and nothing has been read since */

@@ -120,6 +120,11 @@ static void agree_with(struct hostile *hostile) {
     cr_assert_eq(client, 0);
 }
 
+static int64_t receive_now(int64_t end) {
+    uint8_t octet;
+    return lport_socket_receive(end, &octet, 1, 0);
+}
+
 /* ---- certificates ---------------------------------------------------------------------------- */
 
 /* Anybody has the certificate of a server; who shows it and leaves it at that has shown nothing. */
@@ -144,5 +149,68 @@ SOCKET_TEST(tls_hostile, a_certificate_whose_key_was_not_shown_is_not_told) {
         cr_assert(at < len || i > CERTIFICATE_AT);
     }
     faults_resume();
+    close_hostile(&hostile);
+}
+
+/* ---- what is for TLS itself ------------------------------------------------------------------ */
+
+enum { UPDATES = 20000, UPDATES_LEN = 40 * UPDATES };
+
+/* UPDATES of keys, REQUESTED of the other side too or not, and an octet: how long they are. */
+static size_t make_updates(struct hostile *hostile, int requested, uint8_t *octets) {
+    size_t count;
+    for (int i = 0; i < UPDATES; i++) {
+        cr_assert_eq(peers.SSL_key_update(hostile->ssl, requested), 1);
+        cr_assert_eq(lport_openssl()->SSL_do_handshake(hostile->ssl), 1);
+    }
+    cr_assert_eq(lport_openssl()->SSL_write_ex(hostile->ssl, "x", 1, &count), 1);
+    return take_said(hostile, octets, UPDATES_LEN);
+}
+
+/* Says the LEN octets at OCTETS until the client has the one that is for it. */
+static void say_to_reader(struct hostile *hostile, const uint8_t *octets, size_t len) {
+    int64_t limit = soon(), count, received;
+    do {
+        cr_assert_lt(lport_clock_now(), limit);
+        count = len == 0 ? 0 : lport_socket_send(hostile->own, octets, len);
+        octets += count > 0 ? count : 0;
+        len -= count > 0 ? (size_t)count : 0;
+        received = receive_now(hostile->end);
+        cr_assert(received == 1 || would_block(received));
+    } while (received != 1);
+    cr_assert_eq(len, 0);
+}
+
+/* As long as they come as fast as they are read. */
+SOCKET_TEST(tls_hostile, a_receive_ends_though_updates_of_keys_do_not) {
+    struct hostile hostile;
+    uint8_t *octets = malloc(UPDATES_LEN);
+    faults_watch();
+    make_hostile(&hostile);
+    agree_with(&hostile);
+    size_t len = make_updates(&hostile, SSL_KEY_UPDATE_NOT_REQUESTED, octets);
+    int64_t said = lport_socket_send(hostile.own, octets, len);
+    cr_assert_gt(said, 1 << 17, "too few to show it: %lld", (long long)said);
+    assert_kind(receive_now(hostile.end), LPORT_WOULD_BLOCK);
+    cr_assert_eq(wait_for(hostile.end, LPORT_INPUT, 0), LPORT_INPUT);
+    say_to_reader(&hostile, octets + said, len - (size_t)said);
+    faults_resume();
+    free(octets);
+    close_hostile(&hostile);
+}
+
+SOCKET_TEST(tls_hostile, answers_that_nobody_reads_take_few_pieces_of_memory) {
+    struct hostile hostile;
+    uint8_t *octets = malloc(UPDATES_LEN);
+    faults_watch();
+    make_hostile(&hostile);
+    agree_with(&hostile);
+    size_t len = make_updates(&hostile, SSL_KEY_UPDATE_REQUESTED, octets);
+    int64_t before = faults_calls(CALL_CALLOC);
+    say_to_reader(&hostile, octets, len);
+    int64_t calls = faults_calls(CALL_CALLOC) - before;
+    cr_assert(calls > 0 && calls < 50, "%lld", (long long)calls);
+    faults_resume();
+    free(octets);
     close_hostile(&hostile);
 }
