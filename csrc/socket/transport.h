@@ -34,6 +34,7 @@ struct lport_transport_calls {
 struct lport_transport {
     const struct lport_transport_calls *calls;
     atomic_bool ready; /* a receive finds octets without asking the system */
+    atomic_bool stuck; /* a send waits for what the peer has still to send, and not for room */
 };
 
 #endif

@@ -169,22 +169,26 @@ int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     return lport_pool_name(waiter);
 }
 
-static short poll_events(uint32_t interest) {
-    return (short)(((interest & LPORT_INPUT) != 0 ? POLLIN : 0) |
-                   ((interest & LPORT_OUTPUT) != 0 ? POLLOUT : 0));
+/* What poll(2) is to look for: input, too, in the place of output that waits for that. */
+static short events_for(const struct lport_waiter *waiter) {
+    const struct lport_transport *transport = lport_handle_transport(waiter->slot);
+    bool stuck = transport != NULL && atomic_load(&transport->stuck);
+    bool input = (waiter->interest & LPORT_INPUT) != 0;
+    bool output = (waiter->interest & LPORT_OUTPUT) != 0;
+    return (short)((input || (output && stuck) ? POLLIN : 0) | (output && !stuck ? POLLOUT : 0));
 }
 
-/* What poll(2) said of a socket, as LPORT_ bits. Errors and hangups make every direction ready: the
- * next call on it tells which it was. */
-static int64_t ready_bits(short events, uint32_t interest) {
+/* What poll(2) said of a socket in FD, as LPORT_ bits. Errors and hangups make every direction
+ * ready: the next call on it tells which it was. */
+static int64_t ready_bits(const struct pollfd *fd, uint32_t interest) {
     int64_t bits = 0;
-    if ((events & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+    if ((fd->revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
         bits |= LPORT_HANGUP | interest;
     }
-    if ((events & POLLIN) != 0) {
-        bits |= LPORT_INPUT;
+    if ((fd->revents & POLLIN) != 0) {
+        bits |= (fd->events & POLLOUT) != 0 ? LPORT_INPUT : interest;
     }
-    if ((events & POLLOUT) != 0) {
+    if ((fd->revents & POLLOUT) != 0) {
         bits |= LPORT_OUTPUT;
     }
     return bits;
@@ -268,9 +272,9 @@ static int64_t outcome(const struct waits *waits, const struct pollfd *fds) {
     int64_t bits = 0;
     bool woken = false;
     for (int i = waits->count - 1; i >= 0; i--) {
-        bits = bits * LPORT_SECOND_WAIT +
-               (ready_bits(fds[2 * i + 1].revents, waits->waiters[i]->interest) |
-                (has_input(waits->waiters[i]) ? LPORT_INPUT : 0));
+        bits =
+            bits * LPORT_SECOND_WAIT + (ready_bits(&fds[2 * i + 1], waits->waiters[i]->interest) |
+                                        (has_input(waits->waiters[i]) ? LPORT_INPUT : 0));
         woken = woken || fds[2 * i].revents != 0;
     }
     if (woken) {
@@ -294,7 +298,7 @@ static int64_t poll_waits(const struct waits *waits, int64_t deadline, int32_t i
              * once. */
             fds[2 * i + 1] = (struct pollfd){
                 .fd = waiter->interest == 0 ? -1 : waiter->slot->fd,
-                .events = poll_events(waiter->interest),
+                .events = events_for(waiter),
             };
             there = there || has_input(waiter);
         }

@@ -100,6 +100,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, X509_VERIFY_PARAM_set_flags, (struct X509_VERIFY_PARAM_st *, unsigned long))          \
     ROW(void, X509_VERIFY_PARAM_set_hostflags, (struct X509_VERIFY_PARAM_st *, unsigned int))      \
     ROW(int, SSL_do_handshake, (struct ssl_st *))                                                  \
+    ROW(int, SSL_in_init, (const struct ssl_st *))                                                 \
     ROW(int, SSL_read_ex, (struct ssl_st *, void *, size_t, size_t *))                             \
     ROW(int, SSL_peek_ex, (struct ssl_st *, void *, size_t, size_t *))                             \
     ROW(int, SSL_write_ex, (struct ssl_st *, const void *, size_t, size_t *))                      \

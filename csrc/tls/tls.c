@@ -280,14 +280,25 @@ static bool is_ready(struct lport_tls_session *session) {
     return session->input_ended || session->failure != 0 || openssl->SSL_pending(session->ssl) > 0;
 }
 
+/* True if a part of a message of TLS itself has come: OpenSSL sends nothing before it has the rest.
+ */
+static bool is_stuck(const struct lport_tls_session *session) {
+    return session->established && session->failure == 0 && session->held_len == 0 &&
+           lport_openssl()->SSL_in_init(session->ssl) == 1;
+}
+
 /* Who sleeps on what the system has is woken for what the session has now in its place. */
 static int64_t leave(struct lport_tls_session *session, int64_t result) {
     struct lport_slot *slot = session->slot;
     bool there = is_ready(session);
-    bool before = atomic_exchange(&session->transport.ready, there);
+    bool stuck = is_stuck(session);
+    bool was_there = atomic_exchange(&session->transport.ready, there);
+    bool was_stuck = atomic_exchange(&session->transport.stuck, stuck);
+    int32_t news =
+        (there && !was_there ? LPORT_INPUT : 0) | (was_stuck && !stuck ? LPORT_OUTPUT : 0);
     pthread_mutex_unlock(&session->lock);
-    if (there && !before) {
-        lport_wait_wake_slot(slot, LPORT_INPUT);
+    if (news != 0) {
+        lport_wait_wake_slot(slot, news);
     }
     return result;
 }

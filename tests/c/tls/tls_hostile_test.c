@@ -214,3 +214,62 @@ SOCKET_TEST(tls_hostile, answers_that_nobody_reads_take_few_pieces_of_memory) {
     free(octets);
     close_hostile(&hostile);
 }
+
+/* A ticket in several records, the first of which the client has read: how long they are, and the
+ * first of them. */
+static size_t begin_ticket(struct hostile *hostile, uint8_t *octets, size_t cap, size_t *first) {
+    enum { LEAST = 512 };
+    make_hostile(hostile);
+    agree_with(hostile);
+    lport_openssl()->SSL_ctrl(hostile->ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, LEAST, NULL);
+    cr_assert_eq(peers.SSL_new_session_ticket(hostile->ssl), 1);
+    cr_assert_eq(lport_openssl()->SSL_do_handshake(hostile->ssl), 1);
+    size_t len = take_said(hostile, octets, cap);
+    *first = record_length(octets);
+    cr_assert_lt(*first, len);
+    say(hostile, octets, *first);
+    assert_kind(receive_now(hostile->end), LPORT_WOULD_BLOCK);
+    return len;
+}
+
+/* OpenSSL sends nothing in the midst of it, though there is room. */
+SOCKET_TEST(tls_hostile, who_cannot_send_before_a_message_ends_waits_for_its_end) {
+    struct hostile hostile;
+    uint8_t octets[4096];
+    size_t first, count = 0;
+    faults_watch();
+    size_t len = begin_ticket(&hostile, octets, sizeof octets, &first);
+    for (int i = 0; i < 3; i++) {
+        assert_kind(lport_socket_send(hostile.end, (const uint8_t *)"hello", 5), LPORT_WOULD_BLOCK);
+        assert_kind(wait_for(hostile.end, LPORT_OUTPUT, 0), LPORT_TIMED_OUT);
+        assert_kind(wait_for(hostile.end, LPORT_INPUT | LPORT_OUTPUT, 0), LPORT_TIMED_OUT);
+    }
+    say(&hostile, octets + first, len - first);
+    cr_assert_eq(wait_for(hostile.end, LPORT_OUTPUT, soon()), LPORT_OUTPUT);
+    cr_assert_eq(lport_socket_send(hostile.end, (const uint8_t *)"hello", 5), 5);
+    cr_assert_eq(wait_for(hostile.end, LPORT_OUTPUT, soon()), LPORT_OUTPUT);
+    hear(&hostile);
+    cr_assert_eq(lport_openssl()->SSL_read_ex(hostile.ssl, octets, sizeof octets, &count), 1);
+    cr_assert_eq(count, 5);
+    cr_assert_arr_eq(octets, "hello", 5);
+    faults_resume();
+    close_hostile(&hostile);
+}
+
+/* Another thread may read that end. */
+SOCKET_TEST(tls_hostile, who_waits_to_send_is_woken_when_a_message_has_been_read) {
+    struct hostile hostile;
+    uint8_t octets[4096];
+    size_t first;
+    faults_watch();
+    size_t len = begin_ticket(&hostile, octets, sizeof octets, &first);
+    int64_t wait = lport_wait_begin(hostile.end, LPORT_OUTPUT);
+    assert_kind(lport_wait_poll(wait, 0, 0), LPORT_TIMED_OUT);
+    say(&hostile, octets + first, len - first);
+    assert_kind(receive_now(hostile.end), LPORT_WOULD_BLOCK);
+    cr_assert_eq(lport_wait_poll(wait, soon(), 0), 0);
+    cr_assert_eq(lport_wait_end(wait), 0);
+    cr_assert_eq(wait_for(hostile.end, LPORT_OUTPUT, soon()), LPORT_OUTPUT);
+    faults_resume();
+    close_hostile(&hostile);
+}
