@@ -251,10 +251,12 @@ CONTEXT; it is that of the clients which give none if nothing is said. Handshake
 now on, those of running services too, are by what is in them. Who is connected goes on with what
 was agreed on. Where a file will not do nothing is changed. Conditions: those of MAKE-TLS-CONTEXT."
   (check-argument :tls context 'tls-context "a TLS-CONTEXT")
-  (let ((old (context-handle context)))
+  (let ((old (context-handle context)) (replaced nil))
     (call-with-planned (lambda (handle)
-                         (not (minusp (lport-tls-context-replace old handle))))
-                       context))
+                         (setf replaced (not (minusp (lport-tls-context-replace old handle)))))
+                       context)
+    (unless replaced                    ; it was closed meanwhile
+      (context-handle context)))
   context)
 
 (defmethod close ((context tls-context) &key abort)

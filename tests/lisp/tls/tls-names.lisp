@@ -79,6 +79,18 @@ and its key there."
          (finish-output client)
          (is (string= "as before" (read-line other))))))))
 
+(define-test tls-names.a-context-that-is-closed-while-it-is-read-anew-says-so ()
+  (let* ((context nil)
+         (passphrase (lambda ()
+                       (when context
+                         (close context))
+                       "secret")))
+    (setf context (make-tls-context :certificate (certificate-file "server.pem")
+                                    :key (certificate-file "locked.key")
+                                    :passphrase passphrase :trust '()))
+    (is (typep (failure-of (reload-tls-context context)) 'usage-error))
+    (is (not (close context)))))
+
 (define-test tls-names.a-context-whose-files-will-not-do-stays-as-it-was ()
   (call-with-identity-files
    (lambda (chain key put)
