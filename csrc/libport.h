@@ -966,6 +966,9 @@ LPORT_API int64_t lport_dial_close(int64_t dial);
  *   LPORT_WOULD_BLOCK.
  * - Before the handshake is done: LPORT_NOT_CONNECTED.
  *
+ * After fork() one of the two processes goes on with a session, and the other closes the socket and
+ * does nothing else with it: two that send would use the same keys for different octets.
+ *
  * What has failed is returned by every later call; a problem's text tells more. OpenSSL 3, its
  * libssl.so.3, is loaded by the first context: LPORT_NOT_SUPPORTED: it is not to be had. Source:
  * RFC 8446, RFC 5246; SSL_read(3ssl), SSL_write(3ssl), SSL_get_error(3ssl). */
