@@ -1,20 +1,17 @@
-/* tls_context - what sessions of TLS have in common: whom they trust, who they are (layer 4). Part
- * of tls; stands on os, status, sink, pool, openssl.
+/* tls_context - what sessions of TLS have in common (layer 4). Part of tls; stands on status, sink,
+ * pool, openssl. What of it a user chooses is in tls_change.c.
  *
  * Invariant: a context is changed by nobody while a session is made of it, as the header asks; what
  * sessions have of it they keep, so it may be closed any time. */
-#include "base/os.h"
 #include "base/pool.h"
 #include "base/sink.h"
 #include "base/status.h"
 #include "libport.h"
 #include "tls.h"
+#include "tls_change.h"
 
-#include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { READ_AHEAD = 1 << 16 }; /* octets that a session takes from the system at once */
 
@@ -132,28 +129,8 @@ int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settin
 
 /* ---- changing them --------------------------------------------------------------------------- */
 
-/* What opens a private key. */
-struct passphrase {
-    const char *text;
-    size_t len;
-};
-
-/* A change of a context, by what the call was given. */
-struct change {
-    const char *path, *more; /* or NULL */
-    struct passphrase passphrase;
-    int32_t a, b;
-    const uint8_t *names;
-    uint8_t names_len;
-    const char **missing; /* what was not found, for the problem's text, or NULL */
-};
-
-/* Makes CHANGE of SETTINGS: true, or false where OpenSSL says in its queue what is wrong. */
-typedef bool change_function(const struct lport_openssl *openssl,
-                             struct lport_tls_settings *settings, const struct change *change);
-
 /* Begins PROBLEM, OpenSSL's words, with what they are about. */
-static void tell_missing(const struct change *change, struct lport_tls_problem *problem) {
+static void tell_missing(const struct lport_tls_change *change, struct lport_tls_problem *problem) {
     if (change->missing != NULL && *change->missing != NULL) {
         struct lport_tls_problem reason = *problem;
         struct lport_sink sink = {problem->text, sizeof problem->text, 0};
@@ -164,7 +141,8 @@ static void tell_missing(const struct change *change, struct lport_tls_problem *
 }
 
 /* A reference is held meanwhile, as files may be read, and not the lock. */
-static int64_t change_context(int64_t context, change_function *make, const struct change *change) {
+int64_t lport_tls_change_context(int64_t context, lport_tls_change_function *make,
+                                 const struct lport_tls_change *change) {
     struct lport_tls_settings settings;
     struct lport_tls_problem problem = {""};
     int64_t status = lport_tls_settings_of(context, &settings);
@@ -187,223 +165,6 @@ static int64_t change_context(int64_t context, change_function *make, const stru
     unlock_contexts();
     openssl->SSL_CTX_free(settings.context);
     return status;
-}
-
-/* The LEN octets at TEXT into PATH, with an end; false where that is the name of no file. */
-static bool put_path(const char *text, size_t len, char path[PATH_MAX]) {
-    if (len == 0 || len >= PATH_MAX || memchr(text, '\0', len) != NULL) {
-        return false;
-    }
-    memcpy(path, text, len);
-    path[len] = '\0';
-    return true;
-}
-
-static bool trust_system(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
-                         const struct change *change) {
-    (void)change;
-    return openssl->SSL_CTX_set_default_verify_paths(settings->context) == 1;
-}
-
-static bool trust_directory(const struct lport_openssl *openssl,
-                            struct lport_tls_settings *settings, const struct change *change) {
-    return openssl->SSL_CTX_load_verify_dir(settings->context, change->path) == 1;
-}
-
-/* The names in it are among those that a server tells its clients that it trusts. */
-static bool trust_file(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
-                       const struct change *change) {
-    if (openssl->SSL_CTX_load_verify_file(settings->context, change->path) != 1) {
-        return false;
-    }
-    struct stack_st_X509_NAME *names = openssl->SSL_CTX_get_client_CA_list(settings->context);
-    if (names != NULL) {
-        return openssl->SSL_add_file_cert_subjects_to_stack(names, change->path) == 1;
-    }
-    names = openssl->SSL_load_client_CA_file(change->path);
-    if (names != NULL) {
-        openssl->SSL_CTX_set_client_CA_list(settings->context, names);
-    }
-    return names != NULL;
-}
-
-/* What the system says of the directory at PATH: 0: it is there. */
-static int64_t look_at_directory(const char path[PATH_MAX]) {
-    char within[PATH_MAX + 2];
-    struct stat unused;
-    (void)snprintf(within, sizeof within, "%s/.", path);
-    return lport_os.lstat(within, &unused) == 0 ? 0
-                                                : lport_status_from_errno(LPORT_IN_GENERAL, errno);
-}
-
-/* What is to be said of PATH before OpenSSL is asked for it: of a directory that is to be a file it
- * says that there is no certificate, and one that is to be there is read when a certificate comes,
- * as an empty one where there is none. */
-static int64_t look_at(const char path[PATH_MAX], bool is_directory) {
-    int64_t status = look_at_directory(path);
-    if (is_directory) {
-        return status;
-    }
-    return status == 0 ? lport_status_from_errno(LPORT_IN_GENERAL, EISDIR) : 0;
-}
-
-int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *path, size_t len) {
-    static change_function *const changes[] = {
-        [LPORT_TLS_SYSTEM] = trust_system,
-        [LPORT_TLS_FILE] = trust_file,
-        [LPORT_TLS_DIRECTORY] = trust_directory,
-    };
-    char room[PATH_MAX];
-    if (source < LPORT_TLS_SYSTEM || source > LPORT_TLS_DIRECTORY ||
-        (source != LPORT_TLS_SYSTEM && !put_path(path, len, room))) {
-        return lport_status_make(LPORT_INVALID);
-    }
-    int64_t status = source == LPORT_TLS_SYSTEM ? 0 : look_at(room, source == LPORT_TLS_DIRECTORY);
-    return status < 0 ? status
-                      : change_context(context, changes[source], &(struct change){.path = room});
-}
-
-/* What OpenSSL asks for a passphrase that does not say whom to ask; of nobody is one asked who has
- * not given it. */
-static int give_passphrase(char *text, int size, int writing, void *data) {
-    const struct passphrase *passphrase = data;
-    (void)writing;
-    if (passphrase->len == 0 || passphrase->len > (size_t)size) {
-        return -1;
-    }
-    memcpy(text, passphrase->text, passphrase->len);
-    return (int)passphrase->len;
-}
-
-/* OpenSSL has one word for a file without a key, and another for one that is not that of the
- * certificate, which needs no more. */
-static bool find_key(const struct lport_openssl *openssl, const struct change *change,
-                     struct ssl_ctx_st *made) {
-    if (openssl->SSL_CTX_use_PrivateKey_file(made, change->more, OPENSSL_PEM) == 1) {
-        return true;
-    }
-    if ((openssl->ERR_peek_error() & OPENSSL_REASON_MASK) != OPENSSL_KEY_MISMATCH) {
-        *change->missing = change->passphrase.len > 0 ? "no private key with this passphrase"
-                                                      : "no private key without a passphrase";
-    }
-    return false;
-}
-
-static bool find_identity(const struct lport_openssl *openssl, const struct change *change,
-                          struct ssl_ctx_st *made) {
-    if (openssl->SSL_CTX_use_certificate_chain_file(made, change->path) != 1) {
-        *change->missing = "no certificate";
-        return false;
-    }
-    return find_key(openssl, change, made) && openssl->SSL_CTX_check_private_key(made) == 1;
-}
-
-static bool identify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
-                     const struct change *change) {
-    struct ssl_ctx_st *made = settings->context;
-    struct passphrase passphrase = change->passphrase;
-    openssl->SSL_CTX_set_default_passwd_cb(made, give_passphrase);
-    openssl->SSL_CTX_set_default_passwd_cb_userdata(made, &passphrase);
-    bool found = find_identity(openssl, change, made);
-    openssl->SSL_CTX_set_default_passwd_cb_userdata(made, NULL); /* nothing is read any more */
-    return found;
-}
-
-int64_t lport_tls_context_identity(int64_t context, const char *chain, size_t chain_len,
-                                   const char *key, size_t key_len, const char *passphrase,
-                                   size_t passphrase_len) {
-    char chain_room[PATH_MAX], key_room[PATH_MAX];
-    const char *missing = NULL;
-    if (!put_path(chain, chain_len, chain_room) || !put_path(key, key_len, key_room) ||
-        passphrase_len > LPORT_TLS_PASSPHRASE_MAX) {
-        return lport_status_make(LPORT_INVALID);
-    }
-    int64_t status = look_at(chain_room, false);
-    status = status == 0 ? look_at(key_room, false) : status;
-    return status < 0 ? status
-                      : change_context(context, identify,
-                                       &(struct change){.path = chain_room,
-                                                        .more = key_room,
-                                                        .passphrase = {passphrase, passphrase_len},
-                                                        .missing = &missing});
-}
-
-static bool set_verify(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
-                       const struct change *change) {
-    (void)openssl;
-    settings->verify = change->a;
-    return true;
-}
-
-int64_t lport_tls_context_verify(int64_t context, int32_t mode) {
-    if (mode < LPORT_TLS_VERIFY_NOBODY || mode > LPORT_TLS_VERIFY) {
-        return lport_status_make(LPORT_INVALID);
-    }
-    return change_context(context, set_verify, &(struct change){.a = mode});
-}
-
-static long version_of(int32_t minor) {
-    return minor == 2 ? OPENSSL_TLS1_2 : minor == 3 ? OPENSSL_TLS1_3 : 0;
-}
-
-static bool set_versions(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
-                         const struct change *change) {
-    struct ssl_ctx_st *made = settings->context;
-    return openssl->SSL_CTX_ctrl(made, OPENSSL_CTRL_MIN_VERSION, version_of(change->a), NULL) ==
-               1 &&
-           openssl->SSL_CTX_ctrl(made, OPENSSL_CTRL_MAX_VERSION, version_of(change->b), NULL) == 1;
-}
-
-int64_t lport_tls_context_versions(int64_t context, int32_t lowest, int32_t highest) {
-    if (lowest < 2 || highest > 3 || lowest > highest) {
-        return lport_status_make(LPORT_INVALID);
-    }
-    return change_context(context, set_versions, &(struct change){.a = lowest, .b = highest});
-}
-
-static bool set_names(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
-                      const struct change *change) {
-    settings->names_len = change->names_len;
-    memcpy(settings->names, change->names, change->names_len);
-    /* It says 0 where it could. */
-    return openssl->SSL_CTX_set_alpn_protos(settings->context, change->names, change->names_len) ==
-           0;
-}
-
-/* The names at TEXT, with commas between, as the handshake has them, into NAMES; their length, or
- * -1: they are none. */
-static int put_names(const char *text, size_t len, uint8_t names[LPORT_TLS_NAMES_MAX]) {
-    size_t length = 0; /* where that of the name goes which is being put */
-    if (len == 0) {
-        return 0;
-    }
-    if (len >= LPORT_TLS_NAMES_MAX) {
-        return -1;
-    }
-    names[0] = 0;
-    for (size_t i = 0; i < len; i++) {
-        bool ends = text[i] == ',';
-        if (ends && names[length] == 0) {
-            return -1;
-        }
-        names[i + 1] = ends ? 0 : (uint8_t)text[i];
-        if (ends) {
-            length = i + 1;
-        } else {
-            names[length]++;
-        }
-    }
-    return names[length] == 0 ? -1 : (int)len + 1;
-}
-
-int64_t lport_tls_context_protocols(int64_t context, const char *names, size_t len) {
-    uint8_t room[LPORT_TLS_NAMES_MAX];
-    int length = put_names(names, len, room);
-    if (length < 0) {
-        return lport_status_make(LPORT_INVALID);
-    }
-    return change_context(context, set_names,
-                          &(struct change){.names = room, .names_len = (uint8_t)length});
 }
 
 /* ---- contexts beside each other -------------------------------------------------------------- */
