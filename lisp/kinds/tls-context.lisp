@@ -197,7 +197,7 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
 
 (defun call-with-planned (function context)
   "Call FUNCTION with what CONTEXT is by its plan, a new handle, which is closed unless FUNCTION
-returns true."
+returns true. FUNCTION, a short one, runs with interrupts deferred."
   (declare (type function function))
   (let ((kept nil))
     (with-waiting (handle (lport-tls-context-open))
@@ -207,7 +207,7 @@ returns true."
                               :arguments (list (status-text handle))))
           (dolist (step (tls-context-plan context))
             (funcall (the function step) handle))
-          (setf kept (funcall function handle)))
+          (call-deferred (setf kept (funcall function handle))))
       (unless (or kept (minusp handle))
         (lport-tls-context-close handle)))))
 
