@@ -42,9 +42,6 @@ window.onload = run;
                                                             :external-format :utf-8)
              (write-string text out))))
 
-(defun chromium-p ()
-  (zerop (nth-value 1 (output-of "sh" "-c" "command -v chromium"))))
-
 (defun dom-of (url directory)
   "The page at URL as Chromium, with DIRECTORY for its own files, has it once its script has run."
   (output-of "env" "-u" "LD_PRELOAD" "timeout" "-k" "5" "90" "chromium"
@@ -55,7 +52,7 @@ window.onload = run;
 
 (define-test browser.page (:limit 120 :weather nil)
   "A page with its style, its picture, and a script that makes requests of its own."
-  (if (not (chromium-p))
+  (if (not (installed-p "chromium"))
       (skip "chromium is not installed; make test-browser does that")
       (multiple-value-bind (root parent) (web-directory)
         (page-directory root)

@@ -20,6 +20,9 @@
     (declare (ignore error-output))
     (values output status)))
 
+(defun installed-p (program)
+  (zerop (nth-value 1 (output-of "sh" "-c" (format nil "command -v ~A" program)))))
+
 ;;; Echo
 
 (define-test example-servers.echo ()
