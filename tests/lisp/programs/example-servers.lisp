@@ -255,18 +255,16 @@
                         :tls (port-example/http::identity-of
                               (checkout-file "build/tls/server.pem")
                               (checkout-file "build/tls/server.key")))
-    (flet ((curl (&rest options)
+    (flet ((curl (authority &rest options)
              (apply #'output-of "curl" "-s" "--max-time" "10"
-                    (append options
-                            (list (format nil "https://127.0.0.1:~D/reference.md" number))))))
-      (let ((trust (list "--cacert" (uiop:native-namestring
-                                     (checkout-file "build/tls/authority.pem")))))
-        (is (string= (uiop:read-file-string (checkout-file "docs/reference.md")
-                                            :external-format :latin-1)
-                     (apply #'curl trust)))
-        (is (string= "200 1.1" (apply #'curl "-o" "/dev/null" "-w" "%{http_code} %{http_version}"
-                                      trust)))
-        (is (eql 60 (nth-value 1 (curl))))))))
+                    "--cacert" (certificate-file authority)
+                    (format nil "https://127.0.0.1:~D/reference.md" number) options)))
+      (is (string= (uiop:read-file-string (checkout-file "docs/reference.md")
+                                          :external-format :latin-1)
+                   (curl "authority.pem")))
+      (is (string= "200 1.1" (curl "authority.pem" "-o" "/dev/null"
+                                   "-w" "%{http_code} %{http_version}")))
+      (is (eql 60 (nth-value 1 (curl "stranger.pem")))))))
 
 (define-test example-servers.http-wrk ()
   "A short run of wrk: no failed request, no connection that breaks."
