@@ -111,9 +111,9 @@ check-deps:
 LOADING = --eval '(setf *compile-verbose* nil)' --eval '(push (truename "./") asdf:*central-registry*)' \
     --eval '(handler-bind ((sb-ext:compiler-note (function muffle-warning))) (asdf:load-system "$(1)"))'
 
-## demo: a narrated session: a file server, clients, errors, a name with several addresses
+## demo: a narrated session: a file server, clients, TLS, errors, a name with several addresses
 demo: writable deps
-	@$(MAKE) -s --no-print-directory all
+	@$(MAKE) -s --no-print-directory all $(CERTIFICATES)
 	@PORT_DEMO_NAME=many.test $(TEST_ENV) $(LISP) $(call LOADING,port/examples) \
 	    --eval '(uiop:quit (uiop:symbol-call :port-example/demo :run))'
 

@@ -1,5 +1,5 @@
-;;;; demo - what `make demo` runs: a file server in the old style, clients over IPv4, IPv6 and a
-;;;; local socket, the errors a newcomer meets, and a name with several addresses. Ends by itself;
+;;;; demo - what `make demo` runs: a file server in the old style, clients over IPv4, IPv6, a local
+;;;; socket and TLS, the errors a newcomer meets, and a name with several addresses. Ends by itself;
 ;;;; exit status 0 only if everything was as it should be.
 
 (defpackage :port-example/demo
@@ -64,12 +64,19 @@
           "~A fetched ~A over ~A: ~:D octets, the same as on disk"
           who file where (length octets)))
 
-(defun serving (server directory function)
-  "Call FUNCTION while a thread serves DIRECTORY on SERVER; closing the server ends the thread."
-  (let ((thread (bt:make-thread (lambda () (serve-files server directory)))))
+(defun serving (server directory function &key tls)
+  "Call FUNCTION while a thread serves DIRECTORY on SERVER, under TLS if that is a context; closing
+the server ends the thread. Say what the server has said of its clients."
+  (let* ((said (make-string-output-stream))
+         (thread (bt:make-thread (lambda ()
+                                   (let ((*error-output* said))
+                                     (serve-files server directory :tls tls))))))
     (unwind-protect (funcall function)
       (close server)
-      (bt:join-thread thread))))
+      (bt:join-thread thread)
+      (format t "~{~&  the server: ~A~%~}"
+              (remove "" (uiop:split-string (get-output-stream-string said) :separator '(#\Newline))
+                      :test #'string=)))))
 
 (defun inet6-p ()
   "True if this machine has IPv6."
@@ -150,6 +157,36 @@ close")
       (close server)
       (say "  ok    port 81 can be opened here: this user may open privileged ports"))))
 
+;;; TLS
+
+(defun certificate-file (name)
+  (uiop:native-namestring
+   (asdf:system-relative-pathname "port" (concatenate 'string "build/tls/" name))))
+
+(defun show-tls (files directory)
+  (title "The same under TLS: start-tls after socket-accept, open-tls-socket")
+  (let* ((server (port:open-socket-server 0 :host "127.0.0.1"))
+         (number (nth-value 1 (port:socket-server-host/port server)))
+         (authority (certificate-file "authority.pem"))
+         (trusting (port:make-tls-context :trust authority)))
+    (serving server directory
+             (lambda ()
+               (dolist (file files)
+                 (with-open-stream (socket (port:open-tls-socket "127.0.0.1" number
+                                                                 :context trusting))
+                   (compare "Lisp" (getf (port:tls-info socket) :version) file
+                            (fetch socket file) directory))
+                 (compare "curl" "HTTPS" file
+                          (fetch-with-curl (list "--cacert" authority
+                                                 (format nil "https://127.0.0.1:~D/~A"
+                                                         number file)))
+                          directory))
+               ;; The authority of these certificates is none that this machine trusts.
+               (show-error 'port:certificate-error
+                           (lambda () (port:open-tls-socket "127.0.0.1" number))))
+             :tls (port:make-tls-context :certificate (certificate-file "server.pem")
+                                         :key (certificate-file "server.key")))))
+
 ;;; Names
 
 (defun show-names ()
@@ -167,13 +204,16 @@ close")
                   "only one of them listens, and open-socket finds it: ~A" socket))))
     (show-error 'port:connect-error (lambda () (port:open-socket name (unused-port))))))
 
+(defparameter *files* '("README.md" "csrc/libport.h" "build/libport.so.1")
+  "What is fetched, of this checkout.")
+
 (defun run ()
   "The whole session with the files of this checkout; the exit status."
   (setf *failures* 0)
   (say "port ~A, library ~A" (asdf:component-version (asdf:find-system "port"))
        (port.ffi:library-version))
-  (show-files '("README.md" "csrc/libport.h" "build/libport.so.1")
-              (asdf:system-source-directory "port"))
+  (show-files *files* (asdf:system-source-directory "port"))
+  (show-tls *files* (asdf:system-source-directory "port"))
   (show-errors)
   (show-names)
   (title (if (zerop *failures*) "all as it should be" "something was wrong"))

@@ -8,16 +8,19 @@
 
 (in-package :port-example/file-server)
 
-(defun serve-files (server directory)
-  "Answer the clients of SERVER with the files of DIRECTORY until somebody closes SERVER."
+(defun serve-files (server directory &key tls)
+  "Answer the clients of SERVER with the files of DIRECTORY until somebody closes SERVER. TLS: a
+context, by which all of it is said under TLS, or NIL."
   (handler-case
-      (loop (answer (port:socket-accept server) directory))
+      (loop (answer (port:socket-accept server) directory tls))
     (port:socket-closed () nil)))
 
-(defun answer (client directory)
+(defun answer (client directory tls)
   "Read one request from CLIENT, answer it, close."
   (handler-case
       (port:with-deadline (10)
+        (when tls
+          (port:start-tls client :side :server :context tls))
         (let ((path (requested-path client)))
           (if path
               (send-file-of directory path client)
