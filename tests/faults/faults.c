@@ -28,6 +28,7 @@ static struct {
     struct weather asked;      /* of a test */
     const struct weather *now; /* the one that holds */
     _Atomic int64_t calls[CALL_END];
+    _Atomic int64_t passed;                  /* calls in what is everywhere, before a test asked */
     int64_t first[CALL_END], last[CALL_END]; /* calls that fail, by number */
     int error[CALL_END];
     _Atomic int64_t struck;
@@ -74,7 +75,10 @@ static bool fails(enum call call) {
     if (all >= faults.first[CALL_ANY] && all <= faults.last[CALL_ANY]) {
         return strike(call == CALL_CALLOC ? ENOMEM : faults.error[CALL_ANY]);
     }
-    uint64_t draw = faults_scramble(faults.now->seed + (uint64_t)all);
+    /* What is everywhere goes on where it was: whoever stops it again and again would meet the same
+     * faults each time. */
+    int64_t number = all + (faults.now == &faults.everywhere ? atomic_load(&faults.passed) : 0);
+    uint64_t draw = faults_scramble(faults.now->seed + (uint64_t)number);
     int error = disturbance(call, draw >> 32);
     return error != 0 && (int32_t)(draw % 100) < faults.now->percent && strike(error);
 }
@@ -260,6 +264,7 @@ int32_t faults_watch(void) {
     int32_t ends = faults.now == &faults.everywhere;
     put_in_place();
     if (ends) {
+        atomic_fetch_add(&faults.passed, atomic_load(&faults.calls[CALL_ANY]));
         forget_asked();
         faults.now = &faults.asked;
     }
