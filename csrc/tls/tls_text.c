@@ -7,16 +7,13 @@
 
 #include <time.h>
 
-/* Of what has not been agreed on OpenSSL says what it would like. */
 static const char *version_of(const struct lport_tls_session *session) {
-    return session->established ? lport_openssl()->SSL_get_version(session->ssl) : NULL;
+    return lport_openssl()->SSL_get_version(session->ssl);
 }
 
 static const char *cipher_of(const struct lport_tls_session *session) {
     const struct lport_openssl *openssl = lport_openssl();
-    return session->established
-               ? openssl->SSL_CIPHER_get_name(openssl->SSL_get_current_cipher(session->ssl))
-               : NULL;
+    return openssl->SSL_CIPHER_get_name(openssl->SSL_get_current_cipher(session->ssl));
 }
 
 static const char *server_name_of(const struct lport_tls_session *session) {
@@ -26,9 +23,7 @@ static const char *server_name_of(const struct lport_tls_session *session) {
 static int64_t put_protocol(const struct lport_tls_session *session, char *text, size_t cap) {
     const unsigned char *name = NULL;
     unsigned int len = 0;
-    if (session->established) {
-        lport_openssl()->SSL_get0_alpn_selected(session->ssl, &name, &len);
-    }
+    lport_openssl()->SSL_get0_alpn_selected(session->ssl, &name, &len);
     return lport_sink_copy_octets((const char *)name, len, text, cap);
 }
 
@@ -70,13 +65,11 @@ static int64_t put_end_of_validity(const struct x509_st *certificate, char *text
     return lport_sink_copy(room, text, cap);
 }
 
-/* What is told of the peer's certificate; of none, an empty text. That is none which the peer has
- * shown and not yet, or in vain, that its key is his: anybody can show it. */
+/* What is told of the peer's certificate; of none, an empty text. */
 static int64_t put_of_peer(const struct lport_tls_session *session, int32_t what, char *text,
                            size_t cap) {
     const struct lport_openssl *openssl = lport_openssl();
-    struct x509_st *certificate =
-        session->established ? openssl->SSL_get1_peer_certificate(session->ssl) : NULL;
+    struct x509_st *certificate = openssl->SSL_get1_peer_certificate(session->ssl);
     int64_t result = 0;
     if (certificate == NULL) {
         return lport_sink_copy("", text, cap);
@@ -98,6 +91,8 @@ static int64_t put_of_peer(const struct lport_tls_session *session, int32_t what
     return result;
 }
 
+/* Of what has not been agreed on OpenSSL says what it would like, and of a certificate that the
+ * peer has shown and not yet, or in vain, that its key is his, what anybody can show. */
 static int64_t put_text(const struct lport_tls_session *session, int32_t what, char *text,
                         size_t cap) {
     const char *found;
@@ -106,6 +101,9 @@ static int64_t put_text(const struct lport_tls_session *session, int32_t what, c
     }
     if (session->ssl == NULL) {
         return session->failure;
+    }
+    if (!session->established && what != LPORT_TLS_SERVER_NAME) {
+        return lport_sink_copy("", text, cap);
     }
     if (what >= LPORT_TLS_SUBJECT) {
         return put_of_peer(session, what, text, cap);

@@ -197,7 +197,7 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
 
 (defun call-with-planned (function context)
   "Call FUNCTION with what CONTEXT is by its plan, a new handle, which is closed unless FUNCTION
-returns true. FUNCTION, a short one, runs with interrupts deferred."
+returns true; return what FUNCTION does. FUNCTION, a short one, runs with interrupts deferred."
   (declare (type function function))
   (let ((kept nil))
     (with-waiting (handle (lport-tls-context-open))
@@ -251,12 +251,11 @@ CONTEXT; it is that of the clients which give none if nothing is said. Handshake
 now on, those of running services too, are by what is in them. Who is connected goes on with what
 was agreed on. Where a file will not do nothing is changed. Conditions: those of MAKE-TLS-CONTEXT."
   (check-argument :tls context 'tls-context "a TLS-CONTEXT")
-  (let ((old (context-handle context)) (replaced nil))
-    (call-with-planned (lambda (handle)
-                         (setf replaced (not (minusp (lport-tls-context-replace old handle)))))
-                       context)
-    (unless replaced                    ; it was closed meanwhile
-      (context-handle context)))
+  (let ((old (context-handle context)))
+    (unless (call-with-planned (lambda (handle)
+                                 (not (minusp (lport-tls-context-replace old handle))))
+                               context)
+      (context-handle context)))        ; it was closed meanwhile
   context)
 
 (defmethod close ((context tls-context) &key abort)

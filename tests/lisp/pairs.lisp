@@ -70,6 +70,11 @@
   "The file NAME among the certificates of the tests, a string."
   (uiop:native-namestring (checkout-file (format nil "build/tls/~A" name))))
 
+(defun identity-of (name)
+  "The options of a context that has the certificate NAME of the tests, and its key."
+  (list :certificate (certificate-file (format nil "~A.pem" name))
+        :key (certificate-file (format nil "~A.key" name))))
+
 (defun make-client-context (&rest options)
   "A context that trusts the authority of the tests."
   (apply #'make-tls-context (append options (list :trust (certificate-file "authority.pem")))))

@@ -58,7 +58,9 @@ static SSL_CTX *make_server(const struct lport_openssl *openssl) {
     return made;
 }
 
+/* In fair weather: what the peer says is counted in records and calls. */
 static void make_hostile(struct hostile *hostile) {
+    faults_watch();
 #define FIND(name) find(#name, &peers.name);
     PEER_ROWS(FIND)
     const struct lport_openssl *openssl = lport_openssl();
@@ -78,6 +80,7 @@ static void make_hostile(struct hostile *hostile) {
 }
 
 static void close_hostile(struct hostile *hostile) {
+    faults_resume();
     lport_openssl()->SSL_free(hostile->ssl);
     assert_closes(hostile->end);
     assert_closes(hostile->own);
@@ -132,7 +135,6 @@ SOCKET_TEST(tls_hostile, a_certificate_whose_key_was_not_shown_is_not_told) {
     struct hostile hostile;
     uint8_t octets[8192];
     enum { CERTIFICATE_AT = 3 }; /* the record of it, behind the hello, and the extensions */
-    faults_watch();
     make_hostile(&hostile);
     cr_assert_gt(lport_tls_step(hostile.end), 0);
     hear(&hostile);
@@ -148,7 +150,6 @@ SOCKET_TEST(tls_hostile, a_certificate_whose_key_was_not_shown_is_not_told) {
         cr_assert_eq(lport_tls_text(hostile.end, LPORT_TLS_CERTIFICATE, NULL, 0) > 0, at == len);
         cr_assert(at < len || i > CERTIFICATE_AT);
     }
-    faults_resume();
     close_hostile(&hostile);
 }
 
@@ -156,15 +157,20 @@ SOCKET_TEST(tls_hostile, a_certificate_whose_key_was_not_shown_is_not_told) {
 
 enum { UPDATES = 20000, UPDATES_LEN = 40 * UPDATES };
 
-/* UPDATES of keys, REQUESTED of the other side too or not, and an octet: how long they are. */
-static size_t make_updates(struct hostile *hostile, int requested, uint8_t *octets) {
+/* A peer that has UPDATES of keys to say, REQUESTED of the other side too or not, and an octet: all
+ * of it, to be freed, and how long it is. */
+static uint8_t *begin_updates(struct hostile *hostile, int requested, size_t *len) {
+    uint8_t *octets = malloc(UPDATES_LEN);
     size_t count;
+    make_hostile(hostile);
+    agree_with(hostile);
     for (int i = 0; i < UPDATES; i++) {
         cr_assert_eq(peers.SSL_key_update(hostile->ssl, requested), 1);
         cr_assert_eq(lport_openssl()->SSL_do_handshake(hostile->ssl), 1);
     }
     cr_assert_eq(lport_openssl()->SSL_write_ex(hostile->ssl, "x", 1, &count), 1);
-    return take_said(hostile, octets, UPDATES_LEN);
+    *len = take_said(hostile, octets, UPDATES_LEN);
+    return octets;
 }
 
 /* Says the LEN octets at OCTETS until the client has the one that is for it. */
@@ -184,33 +190,25 @@ static void say_to_reader(struct hostile *hostile, const uint8_t *octets, size_t
 /* As long as they come as fast as they are read. */
 SOCKET_TEST(tls_hostile, a_receive_ends_though_updates_of_keys_do_not) {
     struct hostile hostile;
-    uint8_t *octets = malloc(UPDATES_LEN);
-    faults_watch();
-    make_hostile(&hostile);
-    agree_with(&hostile);
-    size_t len = make_updates(&hostile, SSL_KEY_UPDATE_NOT_REQUESTED, octets);
+    size_t len;
+    uint8_t *octets = begin_updates(&hostile, SSL_KEY_UPDATE_NOT_REQUESTED, &len);
     int64_t said = lport_socket_send(hostile.own, octets, len);
     cr_assert_gt(said, 1 << 17, "too few to show it: %lld", (long long)said);
     assert_kind(receive_now(hostile.end), LPORT_WOULD_BLOCK);
     cr_assert_eq(wait_for(hostile.end, LPORT_INPUT, 0), LPORT_INPUT);
     say_to_reader(&hostile, octets + said, len - (size_t)said);
-    faults_resume();
     free(octets);
     close_hostile(&hostile);
 }
 
 SOCKET_TEST(tls_hostile, answers_that_nobody_reads_take_few_pieces_of_memory) {
     struct hostile hostile;
-    uint8_t *octets = malloc(UPDATES_LEN);
-    faults_watch();
-    make_hostile(&hostile);
-    agree_with(&hostile);
-    size_t len = make_updates(&hostile, SSL_KEY_UPDATE_REQUESTED, octets);
+    size_t len;
+    uint8_t *octets = begin_updates(&hostile, SSL_KEY_UPDATE_REQUESTED, &len);
     int64_t before = faults_calls(CALL_CALLOC);
     say_to_reader(&hostile, octets, len);
     int64_t calls = faults_calls(CALL_CALLOC) - before;
     cr_assert(calls > 0 && calls < 50, "%lld", (long long)calls);
-    faults_resume();
     free(octets);
     close_hostile(&hostile);
 }
@@ -237,7 +235,6 @@ SOCKET_TEST(tls_hostile, who_cannot_send_before_a_message_ends_waits_for_its_end
     struct hostile hostile;
     uint8_t octets[4096];
     size_t first, count = 0;
-    faults_watch();
     size_t len = begin_ticket(&hostile, octets, sizeof octets, &first);
     for (int i = 0; i < 3; i++) {
         assert_kind(lport_socket_send(hostile.end, (const uint8_t *)"hello", 5), LPORT_WOULD_BLOCK);
@@ -252,7 +249,6 @@ SOCKET_TEST(tls_hostile, who_cannot_send_before_a_message_ends_waits_for_its_end
     cr_assert_eq(lport_openssl()->SSL_read_ex(hostile.ssl, octets, sizeof octets, &count), 1);
     cr_assert_eq(count, 5);
     cr_assert_arr_eq(octets, "hello", 5);
-    faults_resume();
     close_hostile(&hostile);
 }
 
@@ -261,7 +257,6 @@ SOCKET_TEST(tls_hostile, who_waits_to_send_is_woken_when_a_message_has_been_read
     struct hostile hostile;
     uint8_t octets[4096];
     size_t first;
-    faults_watch();
     size_t len = begin_ticket(&hostile, octets, sizeof octets, &first);
     int64_t wait = lport_wait_begin(hostile.end, LPORT_OUTPUT);
     assert_kind(lport_wait_poll(wait, 0, 0), LPORT_TIMED_OUT);
@@ -270,6 +265,5 @@ SOCKET_TEST(tls_hostile, who_waits_to_send_is_woken_when_a_message_has_been_read
     cr_assert_eq(lport_wait_poll(wait, soon(), 0), 0);
     cr_assert_eq(lport_wait_end(wait), 0);
     cr_assert_eq(wait_for(hostile.end, LPORT_OUTPUT, soon()), LPORT_OUTPUT);
-    faults_resume();
     close_hostile(&hostile);
 }

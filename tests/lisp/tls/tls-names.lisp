@@ -15,8 +15,7 @@ condition that it meets."
           outcome))))
 
 (define-test tls-names.a-client-is-shown-the-certificate-for-the-name-that-it-asks-for ()
-  (with-open-contexts ((other (make-tls-context :certificate (certificate-file "client.pem")
-                                                :key (certificate-file "client.key")))
+  (with-open-contexts ((other (apply #'make-tls-context (identity-of "client")))
                        (server (make-server-context :by-name (list other))))
     (is (equal "CN=client,O=port" (subject-shown server "client.test")))
     (is (equal "CN=server,O=port" (subject-shown server "good.test")))
@@ -25,22 +24,19 @@ condition that it meets."
 
 (define-test tls-names.clients-are-verified-by-the-context-of-the-service ()
   "Whatever certificate they are shown: whom that one's context trusts is nobody here."
-  (flet ((identity-of (name)
-           (list :certificate (certificate-file (format nil "~A.pem" name))
-                 :key (certificate-file (format nil "~A.key" name)))))
-    (with-open-contexts ((other (apply #'make-tls-context :verify nil
-                                       :trust (certificate-file "stranger.pem")
-                                       (identity-of "client")))
-                         (server (make-server-context :verify :required :by-name (list other)))
-                         (known (apply #'make-client-context (identity-of "server")))
-                         (stranger (apply #'make-client-context (identity-of "stranger"))))
-      (dolist (name '("client.test" "good.test"))
-        (loop for (client . good) in `((,known . t) (,stranger . nil) (,(client-context) . nil))
-              do (let ((outcome (nth-value 1 (dialogue (list :context client :host name)
-                                                       (server-options server)))))
-                   (if good
-                       (is (eq t outcome) "~A" outcome)
-                       (is (typep outcome 'certificate-error) "~A" outcome))))))))
+  (with-open-contexts ((other (apply #'make-tls-context :verify nil
+                                     :trust (certificate-file "stranger.pem")
+                                     (identity-of "client")))
+                       (server (make-server-context :verify :required :by-name (list other)))
+                       (known (apply #'make-client-context (identity-of "server")))
+                       (stranger (apply #'make-client-context (identity-of "stranger"))))
+    (dolist (name '("client.test" "good.test"))
+      (loop for (client . good) in `((,known . t) (,stranger . nil) (,(client-context) . nil))
+            do (let ((outcome (nth-value 1 (dialogue (list :context client :host name)
+                                                     (server-options server)))))
+                 (if good
+                     (is (eq t outcome) "~A" outcome)
+                     (is (typep outcome 'certificate-error) "~A" outcome)))))))
 
 (define-test tls-names.what-cannot-be-shown-by-name ()
   (with-open-contexts ((bare (make-client-context)) (closed (make-server-context)))

@@ -4,21 +4,12 @@
 
 (define-suite tls-refusals "TLS: whom a client takes for its server.")
 
-(defun certificate-path (name)
-  (uiop:native-namestring (checkout-file (format nil "build/tls/~A.pem" name))))
-
-(defun key-path (name)
-  (uiop:native-namestring (checkout-file (format nil "build/tls/~A.key" name))))
-
 (defmacro with-contexts ((client server &optional (certificate "server")) &body body)
   "Run BODY with CLIENT, a context that trusts the authority of the tests, and SERVER, one that
 shows CERTIFICATE."
-  `(let ((,client (make-tls-context :trust (certificate-path "authority")))
-         (,server (make-tls-context :certificate (certificate-path ,certificate)
-                                    :key (key-path ,certificate))))
-     (unwind-protect (progn ,@body)
-       (close ,client)
-       (close ,server))))
+  `(with-open-contexts ((,client (make-client-context))
+                        (,server (apply #'make-tls-context (identity-of ,certificate))))
+     ,@body))
 
 (defun meet (client server host)
   "What comes of a client that expects HOST at a server: T, or the condition that the client met."
