@@ -83,10 +83,10 @@ library:
 
 PACKAGES       = gcc libc6-dev make pkg-config sbcl cl-cffi cl-fiveam cl-babel cl-usocket \
                  libcriterion-dev libffi-dev libnss-wrapper netbase curl dnsmasq-base socat wrk \
-                 cl-bordeaux-threads systemd haproxy openssl libssl-dev
+                 cl-bordeaux-threads cl-hunchentoot cl-drakma systemd haproxy openssl libssl-dev
 CHECK_PACKAGES = iproute2 clang clang-tidy clang-format libclang-rt-dev cppcheck valgrind groff
 DOCS_PACKAGES  = pandoc
-BENCH_PACKAGES = nodejs cl-hunchentoot cl-plus-ssl
+BENCH_PACKAGES = nodejs cl-plus-ssl
 BROWSER_PACKAGES = chromium
 ARM64_PACKAGES = gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 ECL_PACKAGES   = ecl

@@ -124,6 +124,24 @@ what happened, nothing hangs for ever and nothing is lost."
                (:file "describe"))
   :in-order-to ((test-op (test-op "port/test"))))
 
+(defsystem "port/usocket"
+  :description "Programs that use usocket run on port, unchanged: load this before, or after, them."
+  :depends-on ("port" "usocket")
+  :pathname "lisp/usocket/"
+  :serial t
+  :components ((:file "conditions")
+               (:file "addresses")
+               (:file "sockets")
+               (:file "options")
+               (:file "waiting")
+               (:file "backend")))
+
+(defsystem "port/hunchentoot"
+  :description "The web server hunchentoot on port, with its limits of time."
+  :depends-on ("port/usocket" "hunchentoot")
+  :pathname "lisp/usocket/"
+  :components ((:file "hunchentoot")))
+
 (defsystem "port/words"
   :description "The words of SBCL that tests, checks and tools use, on other Lisps."
   :depends-on ("port")
@@ -176,7 +194,8 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/test"
   :description "The tests of port from the Lisp side; `make test` runs them with those of C."
-  :depends-on ("port" "port/examples" "port/conformance" "port/docs" "fiveam"
+  :depends-on ("port" "port/examples" "port/conformance" "port/docs" "fiveam" "port/usocket"
+               (:feature :sbcl "port/hunchentoot") (:feature :sbcl "drakma")
                (:feature :sbcl (:require "sb-bsd-sockets")))
   :pathname "tests/lisp/"
   :serial t
@@ -254,6 +273,8 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "tls-refusals")
                              (:file "tls-held")
                              (:file "service-tls")))
+               (:module "usocket"
+                :components ((:file "usocket")))
                (:file "clocc")
                (:file "describe")
                (:module "programs"
@@ -265,7 +286,8 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "example-servers")
                              (:file "browser")
                              (:file "conformance")
-                             (:file "tls")))
+                             (:file "tls")
+                             #+sbcl (:file "hunchentoot")))
                (:module "docs"
                 :serial t
                 :components ((:file "documentation")

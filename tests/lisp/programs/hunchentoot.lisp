@@ -1,0 +1,71 @@
+;;;; hunchentoot - a web server and a client that know only usocket, on port.
+
+(in-package :port/test)
+
+(define-suite hunchentoot "The real hunchentoot and drakma.")
+
+(defun page-of (request)
+  "What the server answers: the length of what was posted, or as many letters as the address says."
+  (let ((count (parse-integer (subseq (hunchentoot:script-name request) 1))))
+    (if (eq :post (hunchentoot:request-method request))
+        (princ-to-string (length (hunchentoot:raw-post-data :request request :force-binary t)))
+        (make-string count :initial-element #\p))))
+
+(defclass page-server (hunchentoot:acceptor) ()
+  (:default-initargs :port 0 :address "127.0.0.1" :access-log-destination nil
+                     :message-log-destination nil))
+
+(defmethod hunchentoot:acceptor-dispatch-request ((server page-server) request)
+  (page-of request))
+
+(defun call-with-hunchentoot (options function)
+  "Call FUNCTION with the port of a running server."
+  (let ((server (hunchentoot:start (apply #'make-instance 'page-server options))))
+    (unwind-protect (funcall function (hunchentoot:acceptor-port server))
+      (hunchentoot:stop server))))
+
+(defmacro with-hunchentoot ((port &rest options) &body body)
+  `(call-with-hunchentoot (list ,@options) (lambda (,port) ,@body)))
+
+(defun fetch-page (port count &rest options)
+  "Values of a request for COUNT letters, by drakma."
+  (apply #'drakma:http-request (format nil "http://127.0.0.1:~D/~D" port count) options))
+
+(define-test hunchentoot.small-and-large-pages (:limit 60)
+  (with-hunchentoot (port)
+    (dolist (count '(0 1 100 3000000))
+      (is (= count (length (fetch-page port count)))))
+    (is (string= "1000000" (fetch-page port 0 :method :post :content (blank 1000000))))))
+
+(define-test hunchentoot.a-connection-is-kept (:limit 60)
+  (with-hunchentoot (port)
+    (let ((stream nil))
+      (dotimes (count 5)
+        (multiple-value-bind (page status headers uri kept) (fetch-page port count :close nil
+                                                                                   :stream stream)
+          (declare (ignore headers uri))
+          (is (= 200 status))
+          (is (= count (length page)))
+          (setf stream kept)))
+      (is-true stream)
+      (close stream))))
+
+(define-test hunchentoot.curl-gets-every-octet (:limit 60)
+  "Over connections that the server closes at once after it has sent."
+  (with-hunchentoot (port)
+    (dotimes (i 5)
+      (is (= 3000000 (length (uiop:run-program
+                              (list "curl" "-s" "-S" "-0" "--max-time" "20"
+                                    (format nil "http://127.0.0.1:~D/3000000" port))
+                              :output :string)))))))
+
+(define-test hunchentoot.an-idle-connection-is-closed (:limit 60)
+  "Its limits of time hold, and need not be the same."
+  (with-hunchentoot (port :read-timeout 0.1 :write-timeout 5)
+    (with-open-socket (client "127.0.0.1" port)
+      (is (null (read-line client nil))))))
+
+(define-test hunchentoot.nobody-there-is-refused (:limit 60)
+  (let ((condition (nth-value 1 (ignore-errors (fetch-page (unused-port) 0)))))
+    (is (typep condition 'usocket:connection-refused-error))
+    (is-report condition "connect to 127.0.0.1 port" "connection refused")))
