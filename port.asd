@@ -144,7 +144,7 @@ what happened, nothing hangs for ever and nothing is lost."
 
 (defsystem "port/words"
   :description "The words of SBCL that tests, checks and tools use, on other Lisps."
-  :depends-on ("port")
+  :depends-on ("port" (:feature :ecl (:require "sb-bsd-sockets")))
   :pathname "tests/words/"
   :serial t
   :components ((:file "names")

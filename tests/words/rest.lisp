@@ -43,6 +43,7 @@
                 sb-bsd-sockets:socket-name sb-bsd-sockets:socket-accept
                 sb-bsd-sockets:socket-close))
   (let ((word word))
-    (setf (fdefinition word) (lambda (&rest arguments)
-                               (declare (ignore arguments))
-                               (fail-for-want-of word)))))
+    (unless (fboundp word) ; ECL has sockets of its own by these names, which usocket uses
+      (setf (fdefinition word) (lambda (&rest arguments)
+                                 (declare (ignore arguments))
+                                 (fail-for-want-of word))))))
