@@ -132,7 +132,8 @@ Servers: `wrk` with 64 connections for a second a round, on the same processor a
 both share it. Each server is a process of its own and is warmed up by such a second before the
 rounds. port's (`tests/bench/server-port.lisp`) is the HTTP example, or the shortest function for a
 connection that is closed; C's a loop on epoll, or threads that accept, with a fixed answer and no
-check of the request (`tests/bench/server.c`). Where plain C would miss a goal against another
+check of the request (`tests/bench/server.c`). \"hunchentoot on port\" is that server by the
+system `port/hunchentoot`, on sockets of port. Where plain C would miss a goal against another
 server too, its ratio is there as well. Pollers: processor time of one wait that returns 100 events;
 usocket's WAIT-FOR-INPUT is left out, because on SBCL it writes past a set of 1,024 descriptors and
 corrupts the memory of the program.

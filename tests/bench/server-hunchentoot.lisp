@@ -1,10 +1,14 @@
 ;;;; server-hunchentoot - what services are compared with: hunchentoot with one answer, in a Lisp of
 ;;;; its own. Prints its port and serves until it is killed.
+;;;;
+;;;; usage: sbcl --script server-hunchentoot.lisp hunchentoot | port/hunchentoot
 
 (require :asdf)
 (let ((*standard-output* (make-broadcast-stream)) (*error-output* (make-broadcast-stream)))
+  (push (truename (merge-pathnames "../../" (uiop:pathname-directory-pathname *load-truename*)))
+        asdf:*central-registry*)
   (handler-bind ((warning #'muffle-warning))
-    (asdf:load-system "hunchentoot")))
+    (asdf:load-system (first (uiop:command-line-arguments)))))
 
 (defvar *acceptor*
   (make-instance (uiop:find-symbol* '#:easy-acceptor '#:hunchentoot)

@@ -78,16 +78,20 @@ NIL for one that returns NIL."
 (defun node-program ()
   (list "node" (project-file "tests/bench/server.js")))
 
-(defun hunchentoot-program ()
-  (lisp-program "tests/bench/server-hunchentoot.lisp"))
+(defun hunchentoot-program (system)
+  (lisp-program "tests/bench/server-hunchentoot.lisp" system))
+
+(defparameter *other-servers* '("Node" "hunchentoot" "hunchentoot on port")
+  "The columns of the table for servers that are not of this project, and for one of them on port.")
 
 (defun http-rows (rounds)
-  (destructuring-bind (c port node hunchentoot)
+  (destructuring-bind (c port . others)
       (wrk-rounds rounds (list (c-program "http") (port-program "http") (node-program)
-                               (hunchentoot-program)))
+                               (hunchentoot-program "hunchentoot")
+                               (hunchentoot-program "port/hunchentoot")))
     (list (make-server-row :title "HTTP requests on kept connections, 64 at once" :unit "1/s"
                            :c c :port port :of-c 3/4
-                           :others `(("Node" . ,node) ("hunchentoot" . ,hunchentoot))
+                           :others (mapcar #'cons *other-servers* others)
                            :more-than '(("Node" . 1) ("hunchentoot" . 4))))))
 
 (defparameter *closing-threads* 4)
@@ -164,13 +168,13 @@ its second."
                                     title)))))
 
 (defun print-server-table (rows stream)
-  (format stream "~&| servers and pollers | unit | port | plain C | Node | hunchentoot ~
-                  | port / C |~%~
-                  |---|---|---|---|---|---|---|~%")
+  (format stream "~&| servers and pollers | unit | port | plain C ~{| ~A ~}| port / C |~%~
+                  |---|---|---|---~{|---~*~}|---|~%"
+          *other-servers* *other-servers*)
   (dolist (row rows)
     (flet ((other (title)
              (server-cell (cdr (assoc title (server-row-others row) :test #'string=)))))
-      (format stream "| ~A | ~A | ~A | ~A | ~A | ~A | ~A |~%"
+      (format stream "| ~A | ~A | ~A | ~A ~{| ~A ~}| ~A |~%"
               (server-row-title row) (server-row-unit row) (server-cell (server-row-port row))
-              (server-cell (server-row-c row)) (other "Node") (other "hunchentoot")
+              (server-cell (server-row-c row)) (mapcar #'other *other-servers*)
               (server-ratios row)))))
