@@ -736,9 +736,12 @@ LPORT_API int64_t lport_socket_send2(int64_t socket, const uint8_t *a, size_t a_
  * waited for. Source: sendfile(2). */
 LPORT_API int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t offset, size_t len);
 
-/* [nowait] True (1) if a receive on SOCKET finds octets without asking the system, which then does
- * not tell that there is input: part of a record of TLS. The waits above know of them, a poller
- * does not. */
+/* [nowait] What is in this process of what SOCKET has received, LPORT_INPUT and LPORT_OUTPUT or 0:
+ * INPUT: a receive finds octets, or what ended them, without asking the system, which then does not
+ * tell that there is input: part of a record of TLS. The waits above know of that, a poller does
+ * not. OUTPUT: part of a message that is for TLS itself, before the rest of which nothing can be
+ * sent: waits and pollers for LPORT_OUTPUT wait for that rest, and a call may find that it has not
+ * come yet. */
 LPORT_API int64_t lport_socket_buffered(int64_t socket);
 
 /* ---- poller: readiness of many sockets ---------------------------------------------------------
@@ -777,13 +780,13 @@ LPORT_API int64_t lport_poller_begin(int64_t poller);
 /* [waits] Until sockets of POLLER are ready: how many events are in EVENTS, which has room for CAP
  * of them (1 or more). An event is LPORT_EVENT_SIZE integers: the socket; the LPORT_INPUT and
  * LPORT_OUTPUT of its interest that hold, LPORT_ENDED where the peer has ended its output (there
- * may be input before it), LPORT_FAILED where the connection failed (the next call tells how; every
- * direction of the interest then holds too). What finds no room is reported by the next wait, and
- * nobody is starved. 0: woken by lport_poller_wake. LPORT_WOULD_BLOCK: what the poller holds may
- * have changed; end the turn and begin another. LPORT_TIMED_OUT, by itself at most a millisecond
- * late. LPORT_CLOSED: POLLER is closed. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is
- * not 0.
- * Source: epoll_wait(2), poll(2). */
+ * may be input before it; an end that TLS tells of is LPORT_INPUT and no more), LPORT_FAILED where
+ * the connection failed (the next call tells how; every direction of the interest then holds too).
+ * What finds no room is reported by the next wait, and nobody is starved. 0: woken by
+ * lport_poller_wake. LPORT_WOULD_BLOCK: what the poller holds may have changed; end the turn and
+ * begin another. LPORT_TIMED_OUT, by itself at most a millisecond late. LPORT_CLOSED: POLLER is
+ * closed. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is not 0. Source: epoll_wait(2),
+ * poll(2). */
 LPORT_API int64_t lport_poller_wait(int64_t poller, int64_t turn, int64_t *events, int32_t cap,
                                     int64_t deadline, int32_t interruptible);
 

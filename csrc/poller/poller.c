@@ -38,9 +38,33 @@ static const struct lport_poller_backend *backend_of(int32_t number) {
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
+/* Above the socket: the interest, and a mark where output waits for input. */
+enum { INTEREST_SHIFT = 60, STUCK = 4 };
+
+int64_t lport_poller_number(const struct lport_member *member, int32_t interest) {
+    bool stuck = (interest & LPORT_OUTPUT) != 0 && lport_handle_is_stuck(member->slot);
+    return (int64_t)(interest | (stuck ? STUCK : 0)) << INTEREST_SHIFT | member->socket;
+}
+
+static int32_t wants_of(int64_t number) {
+    return (int32_t)(number >> INTEREST_SHIFT);
+}
+
+/* As a wait asks, see wait.c. */
+uint32_t lport_poller_bits(int64_t number) {
+    int32_t wants = wants_of(number);
+    bool stuck = (wants & STUCK) != 0;
+    uint32_t bits = (wants & LPORT_INPUT) != 0 || stuck ? POLLIN : 0;
+#ifdef POLLRDHUP
+    bits |= (wants & LPORT_INPUT) != 0 ? POLLRDHUP : 0;
+#endif
+    return bits | ((wants & LPORT_OUTPUT) != 0 && !stuck ? POLLOUT : 0);
+}
+
 /* An error makes every direction ready: the next call on the socket tells what it is. A hangup of
  * both directions without an error is the end that both sides have made. */
-static int32_t event_flags(int32_t interest, uint32_t ready) {
+static int32_t event_flags(int32_t wants, uint32_t ready) {
+    int32_t interest = wants & (LPORT_INPUT | LPORT_OUTPUT);
     int32_t flags = 0;
     if ((ready & POLLERR) != 0) {
         flags = LPORT_FAILED | interest;
@@ -52,14 +76,15 @@ static int32_t event_flags(int32_t interest, uint32_t ready) {
         flags = LPORT_ENDED | (interest & LPORT_INPUT);
     }
 #endif
-    flags |= (ready & POLLIN) != 0 ? interest & LPORT_INPUT : 0;
+    int32_t by_input = (wants & STUCK) != 0 ? interest : interest & LPORT_INPUT;
+    flags |= (ready & POLLIN) != 0 ? by_input : 0;
     flags |= (ready & POLLOUT) != 0 ? interest & LPORT_OUTPUT : 0;
     return flags;
 }
 
-int32_t lport_poller_event(int64_t socket, int32_t interest, uint32_t ready, int64_t *event) {
-    int32_t flags = event_flags(interest, ready);
-    event[0] = socket;
+int32_t lport_poller_event(int64_t number, uint32_t ready, int64_t *event) {
+    int32_t flags = event_flags(wants_of(number), ready);
+    event[0] = number & ((INT64_C(1) << INTEREST_SHIFT) - 1);
     event[1] = flags;
     return flags != 0;
 }

@@ -18,7 +18,8 @@ struct lport_member {
     struct lport_member *next, *previous; /* in the poller, under its lock */
     int64_t socket;
     int32_t interest;
-    uint32_t place; /* the backend's own */
+    uint32_t place; /* the backend's own, and so is this: what it is asked for now, */
+    int64_t number; /* see lport_poller_number */
 };
 
 struct lport_poller {
@@ -63,8 +64,15 @@ extern const struct lport_poller_backend lport_poller_on_epoll;
 /* Makes the eventfd of POLLER readable. */
 void lport_poller_signal(struct lport_poller *poller);
 
-/* The event of SOCKET with INTEREST of which poll(2) said READY, into EVENT; how many (0 or 1).
- * That of a socket that has been closed is dropped later. */
-int32_t lport_poller_event(int64_t socket, int32_t interest, uint32_t ready, int64_t *event);
+/* All that has to be known of MEMBER with INTEREST at present to ask the system for it, and to make
+ * an event of what that says. With the lock of the member's slot held. */
+int64_t lport_poller_number(const struct lport_member *member, int32_t interest);
+
+/* What poll(2) is asked for by NUMBER; 0: nothing. */
+uint32_t lport_poller_bits(int64_t number);
+
+/* The event by NUMBER of which poll(2) said READY, into EVENT; how many (0 or 1). That of a socket
+ * that has been closed is dropped later. */
+int32_t lport_poller_event(int64_t number, uint32_t ready, int64_t *event);
 
 #endif

@@ -1,8 +1,8 @@
 /* poller_epoll - pollers on epoll(7) (layer 3), see poller.h. Linux only.
  *
  * The epoll set has the poller's eventfd, with 0 as its number, and each member that has an
- * interest, with the socket and, above it, the interest: so a wait finds all it needs in the event
- * itself and touches nothing that another thread changes.
+ * interest, with its own: so a wait finds all it needs in the event itself and touches nothing that
+ * another thread changes.
  *
  * Invariant: a socket is taken out of the set before its descriptor is closed; closing alone would
  * leave it there as long as a forked child shares it. */
@@ -17,10 +17,7 @@
 #include <poll.h>
 #include <stdbool.h>
 
-enum {
-    EVENTS_MAX = 512, /* that one wait takes from the system */
-    INTEREST_SHIFT = 60,
-};
+enum { EVENTS_MAX = 512 }; /* that one wait takes from the system */
 
 _Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &&
                    EPOLLHUP == POLLHUP && EPOLLRDHUP == POLLRDHUP,
@@ -58,18 +55,14 @@ static int64_t epoll_add(struct lport_poller *poller, struct lport_member *membe
     return 0; /* in the set only while it has an interest: hangups are reported without one */
 }
 
-static uint32_t epoll_bits(int32_t interest) {
-    return ((interest & LPORT_INPUT) != 0 ? (uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP : 0) |
-           ((interest & LPORT_OUTPUT) != 0 ? (uint32_t)EPOLLOUT : 0);
-}
-
 static int64_t epoll_change(struct lport_poller *poller, struct lport_member *member,
                             int32_t interest) {
+    int64_t number = lport_poller_number(member, interest);
     struct epoll_event event = {
-        .events = epoll_bits(interest),
-        .data.u64 = (uint64_t)interest << INTEREST_SHIFT | (uint64_t)member->socket,
+        .events = lport_poller_bits(number),
+        .data.u64 = (uint64_t)number,
     };
-    if (interest == member->interest) {
+    if (interest == 0 && member->interest == 0) {
         return 0;
     }
     int operation = member->interest == 0 ? EPOLL_CTL_ADD
@@ -120,9 +113,7 @@ static int64_t epoll_wait_once(struct lport_poller *poller, int64_t turn, int64_
         return lport_clock_now() < deadline ? 0 : lport_status_make(LPORT_TIMED_OUT);
     }
     for (int i = 0; i < found; i++) {
-        uint64_t number = ready[i].data.u64;
-        count += lport_poller_event((int64_t)(number & ((UINT64_C(1) << INTEREST_SHIFT) - 1)),
-                                    (int32_t)(number >> INTEREST_SHIFT), ready[i].events,
+        count += lport_poller_event((int64_t)ready[i].data.u64, ready[i].events,
                                     events + LPORT_EVENT_SIZE * count);
     }
     return count;

@@ -52,6 +52,17 @@ static void member_closing(struct lport_watch *watch, struct lport_slot *slot) {
     } /* else the child of a fork, where nobody will ask for it again */
 }
 
+/* Whether output waits for input has changed. It is the same descriptor that the system is asked
+ * for: that takes nothing of which there could be too little. */
+static void member_changed(struct lport_watch *watch, struct lport_slot *slot) {
+    struct lport_member *member = (struct lport_member *)watch;
+    struct lport_poller *poller = member->poller;
+    (void)slot;
+    if (lport_poller_is_own(poller) && (member->interest & LPORT_OUTPUT) != 0) {
+        (void)poller->backend->change(poller, member, member->interest);
+    }
+}
+
 struct lport_watch **lport_member_find(struct lport_slot *slot, const struct lport_poller *poller) {
     struct lport_watch **place = &slot->watches;
     while (*place != NULL && ((*place)->closing != member_closing ||
@@ -68,6 +79,7 @@ int64_t lport_member_add(struct lport_poller *poller, struct lport_slot *slot, i
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
     member->watch.closing = member_closing;
+    member->watch.changed = member_changed;
     member->poller = poller;
     member->slot = slot;
     member->socket = socket;

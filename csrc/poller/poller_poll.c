@@ -5,7 +5,7 @@
  * poller's own slot, with a copy of the vectors: poll writes into them and nothing may move under
  * it. A change of the vectors wakes the waits that have a copy, and they are begun anew.
  *
- * Invariant: place I of FDS is asked for SOCKETS[I], whose member has I as its place. */
+ * Invariant: place I of FDS is asked for by the number of MEMBERS[I], which has I as its place. */
 #include "base/os.h"
 #include "libport.h"
 #include "poller.h"
@@ -24,12 +24,13 @@ struct member_set {
     _Atomic uint32_t first; /* where the next wait begins to look, so that nobody is starved */
 };
 
-/* One allocation: this, then COUNT sockets, then 1 + COUNT pollfds, that of the wait first. */
+/* One allocation: this, then COUNT numbers of members, then 1 + COUNT pollfds, that of the wait
+ * first. */
 struct copy {
     uint64_t changes;
     uint32_t count;
     struct pollfd *fds;
-    int64_t sockets[];
+    int64_t numbers[];
 };
 
 static int64_t poll_open(struct lport_poller *poller) {
@@ -86,23 +87,15 @@ static int64_t poll_add(struct lport_poller *poller, struct lport_member *member
     return status;
 }
 
-static short poll_bits(int32_t interest) {
-#ifdef POLLRDHUP
-    int input = POLLIN | POLLRDHUP;
-#else
-    int input = POLLIN;
-#endif
-    return (short)(((interest & LPORT_INPUT) != 0 ? input : 0) |
-                   ((interest & LPORT_OUTPUT) != 0 ? POLLOUT : 0));
-}
-
 static int64_t poll_change(struct lport_poller *poller, struct lport_member *member,
                            int32_t interest) {
     struct member_set *set = poller->data;
+    int64_t number = lport_poller_number(member, interest);
     pthread_mutex_lock(&poller->lock);
+    member->number = number;
     set->fds[member->place] = (struct pollfd){
         .fd = interest == 0 ? -1 : member->slot->fd,
-        .events = poll_bits(interest),
+        .events = (short)lport_poller_bits(number),
     };
     atomic_fetch_add(&set->changes, 1);
     pthread_mutex_unlock(&poller->lock);
@@ -123,11 +116,6 @@ static void poll_remove(struct lport_poller *poller, struct lport_member *member
     poll_wake(poller);
 }
 
-static int32_t interest_of(short events) {
-    return ((events & POLLIN) != 0 ? LPORT_INPUT : 0) |
-           ((events & POLLOUT) != 0 ? LPORT_OUTPUT : 0);
-}
-
 /* A copy of the set of POLLER, its first descriptor left to the wait; NULL: no memory. */
 static struct copy *copy_of(struct lport_poller *poller) {
     struct member_set *set = poller->data;
@@ -138,10 +126,10 @@ static struct copy *copy_of(struct lport_poller *poller) {
     if (copy != NULL) {
         copy->changes = atomic_load(&set->changes);
         copy->count = set->count;
-        copy->fds = (struct pollfd *)(void *)(copy->sockets + count);
+        copy->fds = (struct pollfd *)(void *)(copy->numbers + count);
         for (size_t i = 0; i < count; i++) {
             copy->fds[i + 1] = set->fds[i];
-            copy->sockets[i] = set->members[i]->socket;
+            copy->numbers[i] = set->members[i]->number;
         }
     }
     pthread_mutex_unlock(&poller->lock);
@@ -189,8 +177,7 @@ static int64_t collect(struct copy *copy, uint32_t first, int64_t *events, int32
         const struct pollfd *fd = &copy->fds[place + 1];
         *next = place + 1;
         if (fd->fd >= 0 && fd->revents != 0) {
-            count += lport_poller_event(copy->sockets[place], interest_of(fd->events),
-                                        (uint32_t)(fd->revents & 0xffff),
+            count += lport_poller_event(copy->numbers[place], (uint32_t)(fd->revents & 0xffff),
                                         events + LPORT_EVENT_SIZE * count);
         }
     }

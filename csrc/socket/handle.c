@@ -312,6 +312,16 @@ void lport_handle_tell_watches(struct lport_slot *slot) {
     pthread_mutex_unlock(&slot->lock);
 }
 
+void lport_handle_tell_changed(struct lport_slot *slot) {
+    pthread_mutex_lock(&slot->lock);
+    for (struct lport_watch *watch = slot->watches; watch != NULL; watch = watch->next) {
+        if (watch->changed != NULL) {
+            watch->changed(watch, slot);
+        }
+    }
+    pthread_mutex_unlock(&slot->lock);
+}
+
 bool lport_handle_is_gone(struct lport_slot *slot, int64_t socket) {
     return generation_of(atomic_load(&slot->state)) != generation_in(socket);
 }

@@ -37,6 +37,9 @@ struct lport_watch {
      * watch has been unlinked and is the callee's own. Of other slots it may lock only that of a
      * poller: while one of those is held nobody locks another, so no two wait for each other. */
     void (*closing)(struct lport_watch *watch, struct lport_slot *slot);
+    /* Or NULL. Called when what lport_handle_is_stuck says has changed, with the slot's lock held;
+     * the watch stays linked. It may lock as much. */
+    void (*changed)(struct lport_watch *watch, struct lport_slot *slot);
 };
 
 struct lport_slot {
@@ -97,6 +100,15 @@ bool lport_handle_attach(struct lport_slot *slot, struct lport_transport *transp
 static inline struct lport_transport *lport_handle_transport(struct lport_slot *slot) {
     return atomic_load_explicit(&slot->transport, memory_order_acquire);
 }
+
+/* True if a send on SLOT, which the caller has entered, waits for input, see transport.h. */
+static inline bool lport_handle_is_stuck(struct lport_slot *slot) {
+    const struct lport_transport *transport = lport_handle_transport(slot);
+    return transport != NULL && atomic_load(&transport->stuck);
+}
+
+/* [nowait] Tells whoever watches SLOT, which the caller has entered, that this is not as before. */
+void lport_handle_tell_changed(struct lport_slot *slot);
 
 /* True once the slot, which the caller has entered, is being closed. */
 bool lport_handle_is_closing(struct lport_slot *slot);

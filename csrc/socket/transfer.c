@@ -151,8 +151,9 @@ int64_t lport_socket_buffered(int64_t socket) {
     }
     struct lport_transport *transport = lport_handle_transport(slot);
     bool ready = transport != NULL && atomic_load(&transport->ready);
+    bool stuck = lport_handle_is_stuck(slot);
     lport_handle_leave(slot);
-    return ready;
+    return (ready ? LPORT_INPUT : 0) | (stuck ? LPORT_OUTPUT : 0);
 }
 
 int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {

@@ -171,8 +171,7 @@ int64_t lport_wait_begin(int64_t socket, int32_t interest) {
 
 /* What poll(2) is to look for: input, too, in the place of output that waits for that. */
 static short events_for(const struct lport_waiter *waiter) {
-    const struct lport_transport *transport = lport_handle_transport(waiter->slot);
-    bool stuck = transport != NULL && atomic_load(&transport->stuck);
+    bool stuck = lport_handle_is_stuck(waiter->slot);
     bool input = (waiter->interest & LPORT_INPUT) != 0;
     bool output = (waiter->interest & LPORT_OUTPUT) != 0;
     return (short)((input || (output && stuck) ? POLLIN : 0) | (output && !stuck ? POLLOUT : 0));

@@ -297,6 +297,9 @@ static int64_t leave(struct lport_tls_session *session, int64_t result) {
     int32_t news =
         (there && !was_there ? LPORT_INPUT : 0) | (was_stuck && !stuck ? LPORT_OUTPUT : 0);
     pthread_mutex_unlock(&session->lock);
+    if (stuck != was_stuck) {
+        lport_handle_tell_changed(slot);
+    }
     if (news != 0) {
         lport_wait_wake_slot(slot, news);
     }

@@ -89,25 +89,37 @@ POLLER_TEST(tells_an_end_of_file_from_an_error) {
 
 SOCKET_TEST(poller, an_event_tells_of_the_directions_that_were_asked_for) {
     static const struct {
-        int32_t interest, ready, flags;
+        int32_t interest;
+        bool stuck; /* output waits for input */
+        int32_t ready, flags;
     } rows[] = {
-        {LPORT_INPUT, POLLIN, LPORT_INPUT},
-        {LPORT_INPUT, POLLOUT, 0},
-        {LPORT_OUTPUT, POLLIN, 0},
-        {LPORT_OUTPUT, POLLIN | POLLOUT, LPORT_OUTPUT},
-        {LPORT_INPUT, POLLERR, LPORT_FAILED | LPORT_INPUT},
-        {LPORT_OUTPUT, POLLERR | POLLHUP, LPORT_FAILED | LPORT_OUTPUT},
-        {LPORT_INPUT | LPORT_OUTPUT, POLLERR, LPORT_FAILED | LPORT_INPUT | LPORT_OUTPUT},
-        {LPORT_INPUT | LPORT_OUTPUT, POLLHUP, LPORT_ENDED | LPORT_INPUT | LPORT_OUTPUT},
-        {LPORT_OUTPUT, POLLHUP | POLLRDHUP | POLLIN, LPORT_ENDED | LPORT_OUTPUT},
-        {LPORT_INPUT, POLLRDHUP, LPORT_ENDED | LPORT_INPUT},
-        {LPORT_OUTPUT, POLLRDHUP, LPORT_ENDED},
-        {LPORT_INPUT | LPORT_OUTPUT, POLLRDHUP, LPORT_ENDED | LPORT_INPUT},
+        {LPORT_INPUT, false, POLLIN, LPORT_INPUT},
+        {LPORT_INPUT, false, POLLOUT, 0},
+        {LPORT_INPUT, true, POLLIN, LPORT_INPUT},
+        {LPORT_OUTPUT, false, POLLIN, 0},
+        {LPORT_OUTPUT, false, POLLIN | POLLOUT, LPORT_OUTPUT},
+        {LPORT_OUTPUT, true, POLLIN, LPORT_OUTPUT},
+        {both, false, POLLIN, LPORT_INPUT},
+        {both, true, POLLIN, both},
+        {LPORT_INPUT, false, POLLERR, LPORT_FAILED | LPORT_INPUT},
+        {LPORT_OUTPUT, false, POLLERR | POLLHUP, LPORT_FAILED | LPORT_OUTPUT},
+        {LPORT_OUTPUT, true, POLLERR | POLLHUP, LPORT_FAILED | LPORT_OUTPUT},
+        {both, false, POLLERR, LPORT_FAILED | both},
+        {both, false, POLLHUP, LPORT_ENDED | both},
+        {LPORT_OUTPUT, false, POLLHUP | POLLRDHUP | POLLIN, LPORT_ENDED | LPORT_OUTPUT},
+        {LPORT_INPUT, false, POLLRDHUP, LPORT_ENDED | LPORT_INPUT},
+        {LPORT_OUTPUT, false, POLLRDHUP, LPORT_ENDED},
+        {both, false, POLLRDHUP, LPORT_ENDED | LPORT_INPUT},
+        {both, true, POLLRDHUP | POLLIN, LPORT_ENDED | both},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         int64_t event[LPORT_EVENT_SIZE];
-        cr_assert_eq(lport_poller_event(5, rows[i].interest, (uint32_t)rows[i].ready, event),
-                     rows[i].flags != 0, "row %zu", i);
+        struct lport_transport transport = {.stuck = rows[i].stuck};
+        struct lport_slot slot = {.transport = &transport};
+        struct lport_member member = {.slot = &slot, .socket = 5};
+        int64_t number = lport_poller_number(&member, rows[i].interest);
+        cr_assert_eq(lport_poller_event(number, (uint32_t)rows[i].ready, event), rows[i].flags != 0,
+                     "row %zu", i);
         cr_assert_eq(event[0], 5);
         cr_assert_eq(event[1], rows[i].flags, "row %zu", i);
     }

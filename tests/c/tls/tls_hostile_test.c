@@ -213,12 +213,11 @@ SOCKET_TEST(tls_hostile, answers_that_nobody_reads_take_few_pieces_of_memory) {
     close_hostile(&hostile);
 }
 
-/* A ticket in several records, the first of which the client has read: how long they are, and the
- * first of them. */
-static size_t begin_ticket(struct hostile *hostile, uint8_t *octets, size_t cap, size_t *first) {
+/* The server says a ticket in several records, the first of which the client reads: how long they
+ * are, and the first of them. */
+static size_t say_first_of_ticket(struct hostile *hostile, uint8_t *octets, size_t cap,
+                                  size_t *first) {
     enum { LEAST = 512 };
-    make_hostile(hostile);
-    agree_with(hostile);
     lport_openssl()->SSL_ctrl(hostile->ssl, SSL_CTRL_SET_MAX_SEND_FRAGMENT, LEAST, NULL);
     cr_assert_eq(peers.SSL_new_session_ticket(hostile->ssl), 1);
     cr_assert_eq(lport_openssl()->SSL_do_handshake(hostile->ssl), 1);
@@ -228,6 +227,12 @@ static size_t begin_ticket(struct hostile *hostile, uint8_t *octets, size_t cap,
     say(hostile, octets, *first);
     assert_kind(receive_now(hostile->end), LPORT_WOULD_BLOCK);
     return len;
+}
+
+static size_t begin_ticket(struct hostile *hostile, uint8_t *octets, size_t cap, size_t *first) {
+    make_hostile(hostile);
+    agree_with(hostile);
+    return say_first_of_ticket(hostile, octets, cap, first);
 }
 
 /* OpenSSL sends nothing in the midst of it, though there is room. */
@@ -265,5 +270,118 @@ SOCKET_TEST(tls_hostile, who_waits_to_send_is_woken_when_a_message_has_been_read
     cr_assert_eq(lport_wait_poll(wait, soon(), 0), 0);
     cr_assert_eq(lport_wait_end(wait), 0);
     cr_assert_eq(wait_for(hostile.end, LPORT_OUTPUT, soon()), LPORT_OUTPUT);
+    close_hostile(&hostile);
+}
+
+/* ---- pollers --------------------------------------------------------------------------------- */
+
+/* What POLLER, in which there is one socket, reports of it by DEADLINE; 0: nothing. */
+static int64_t reported(int64_t poller, int64_t deadline) {
+    int64_t event[LPORT_EVENT_SIZE], status;
+    do {
+        int64_t turn = lport_poller_begin(poller);
+        cr_assert_geq(turn, 0);
+        status = lport_poller_wait(poller, turn, event, 1, deadline, 0);
+        cr_assert_eq(lport_poller_end(poller, turn), 0);
+    } while (would_block(status));
+    cr_assert(status == 1 || lport_status_kind(status) == LPORT_TIMED_OUT, "%lld",
+              (long long)status);
+    return status == 1 ? event[1] : 0;
+}
+
+/* A poller of BACKEND with the client of HOSTILE, stuck in the midst of a message, in it. */
+struct stuck {
+    struct hostile hostile;
+    uint8_t octets[4096];
+    size_t first, len; /* of the message: what has been said, and all of it */
+    int64_t poller;
+};
+
+static void make_stuck(struct stuck *stuck, int32_t backend, int32_t interest, bool added_before) {
+    make_hostile(&stuck->hostile);
+    agree_with(&stuck->hostile);
+    stuck->poller = lport_poller_open(backend);
+    if (added_before) {
+        cr_assert_eq(lport_poller_add(stuck->poller, stuck->hostile.end, interest), 0);
+        cr_assert_eq(reported(stuck->poller, soon()), interest & LPORT_OUTPUT);
+    }
+    stuck->len =
+        say_first_of_ticket(&stuck->hostile, stuck->octets, sizeof stuck->octets, &stuck->first);
+    if (!added_before) {
+        cr_assert_eq(lport_poller_add(stuck->poller, stuck->hostile.end, interest), 0);
+    }
+}
+
+static void say_rest(struct stuck *stuck) {
+    say(&stuck->hostile, stuck->octets + stuck->first, stuck->len - stuck->first);
+}
+
+static void close_stuck(struct stuck *stuck) {
+    assert_closes(stuck->poller);
+    close_hostile(&stuck->hostile);
+}
+
+/* As a wait for it does. */
+static void assert_polls_as_a_wait(int32_t backend, int32_t interest, bool added_before) {
+    struct stuck stuck;
+    make_stuck(&stuck, backend, interest, added_before);
+    int64_t end = stuck.hostile.end;
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(reported(stuck.poller, 0), 0);
+        assert_kind(lport_socket_send(end, (const uint8_t *)"hello", 5), LPORT_WOULD_BLOCK);
+    }
+    cr_assert_eq(lport_poller_modify(stuck.poller, end, 0), 0);
+    cr_assert_eq(lport_poller_modify(stuck.poller, end, interest), 0);
+    cr_assert_eq(reported(stuck.poller, 0), 0);
+    say_rest(&stuck);
+    cr_assert_eq(reported(stuck.poller, soon()), interest);
+    cr_assert_eq(lport_socket_send(end, (const uint8_t *)"hello", 5), 5);
+    cr_assert_eq(reported(stuck.poller, soon()), LPORT_OUTPUT);
+    cr_assert_eq(lport_poller_remove(stuck.poller, end), 0);
+    close_stuck(&stuck);
+}
+
+SOCKET_TEST(tls_hostile, a_poller_waits_for_the_end_of_a_message_before_there_is_room) {
+    for (int32_t backend = LPORT_POLLER_EPOLL; backend <= LPORT_POLLER_POLL; backend++) {
+        for (int before = 0; before < 2; before++) {
+            assert_polls_as_a_wait(backend, LPORT_OUTPUT, before);
+            assert_polls_as_a_wait(backend, LPORT_INPUT | LPORT_OUTPUT, before);
+        }
+    }
+}
+
+SOCKET_TEST(tls_hostile, a_poller_that_waits_for_input_alone_hears_of_that) {
+    for (int32_t backend = LPORT_POLLER_EPOLL; backend <= LPORT_POLLER_POLL; backend++) {
+        struct stuck stuck;
+        make_stuck(&stuck, backend, LPORT_INPUT, true);
+        cr_assert_eq(reported(stuck.poller, 0), 0);
+        say_rest(&stuck);
+        cr_assert_eq(reported(stuck.poller, soon()), LPORT_INPUT);
+        close_stuck(&stuck);
+    }
+}
+
+/* By another thread, that is: the system tells of nothing. */
+SOCKET_TEST(tls_hostile, a_poller_hears_of_room_when_a_message_has_been_read) {
+    for (int32_t backend = LPORT_POLLER_EPOLL; backend <= LPORT_POLLER_POLL; backend++) {
+        struct stuck stuck;
+        make_stuck(&stuck, backend, LPORT_OUTPUT, true);
+        cr_assert_eq(reported(stuck.poller, 0), 0);
+        say_rest(&stuck);
+        assert_kind(receive_now(stuck.hostile.end), LPORT_WOULD_BLOCK);
+        cr_assert_eq(reported(stuck.poller, soon()), LPORT_OUTPUT);
+        close_stuck(&stuck);
+    }
+}
+
+SOCKET_TEST(tls_hostile, what_a_send_waits_for_can_be_asked) {
+    struct hostile hostile;
+    uint8_t octets[4096];
+    size_t first;
+    size_t len = begin_ticket(&hostile, octets, sizeof octets, &first);
+    cr_assert_eq(lport_socket_buffered(hostile.end), LPORT_OUTPUT);
+    say(&hostile, octets + first, len - first);
+    assert_kind(receive_now(hostile.end), LPORT_WOULD_BLOCK);
+    cr_assert_eq(lport_socket_buffered(hostile.end), 0);
     close_hostile(&hostile);
 }
