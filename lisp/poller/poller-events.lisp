@@ -91,19 +91,28 @@ told of."
   "BITS of an event of ENTRY, as they are for the user."
   (declare (type (unsigned-byte 5) bits))
   (let ((channel (entry-channel entry)))
-    (if (and (logtest +lport-input+ bits)
-             (typep channel 'connection)
+    (if (and (typep channel 'connection)
              (connection-secure channel))
         (secure-bits entry bits)
         bits)))
 
 (defun secure-bits (entry bits)
-  "As TRUE-BITS, of one that has TLS: to look takes what has come out of the system."
+  "As TRUE-BITS, of one that has TLS: what is ready may be nothing for the user. To look takes what
+has come out of the system, and may be all that a write has waited for."
   (declare (type (unsigned-byte 5) bits))
   (let ((channel (entry-channel entry)))
-    (cond ((vain-p channel) (logandc2 bits +lport-input+))
-          (t (call-nowait (note-entry entry))
-             bits))))
+    (when (logtest +lport-input+ bits)
+      (let ((arrived (arrived-octets channel)))
+        (cond ((would-block-p arrived) (setf bits (logandc2 bits +lport-input+)))
+              (t (call-nowait (note-entry entry))
+                 (when (zerop arrived)
+                   (setf bits (logior bits +lport-ended+)))))))
+    (if (and (logtest +lport-output+ bits)
+             (library-has-p channel +lport-output+)
+             (progn (arrived-octets channel)
+                    (library-has-p channel +lport-output+)))
+        (logandc2 bits +lport-output+)
+        bits)))
 
 (defun add-system-events (set batch found)
   "The FOUND events in the numbers of BATCH, but for those of sockets that have left SET."
@@ -127,15 +136,28 @@ told of."
   (and (logtest +lport-input+ (entry-interest entry))
        (input-buffered-p (entry-channel entry))))
 
+(defun buffered-bits (entry)
+  "The bits of ENTRY, which has input. In the library that may be the end that TLS tells."
+  (let ((channel (entry-channel entry)))
+    (if (and (connection-secure channel)
+             (library-has-p channel +lport-input+)
+             (zerop (arrived-octets channel)))
+        (logior +lport-input+ +lport-ended+)
+        +lport-input+)))
+
+(defun add-flags (event bits)
+  "Add the flags of BITS to those of EVENT."
+  (let ((now (position (cddr event) *flag-lists* :test #'eq)))
+    (store-new (cddr event) (svref *flag-lists* (logior now bits)))))
+
 (defun add-buffered-event (batch entry)
   "Report that ENTRY has input; false where BATCH has no room."
   (cond ((reported-p batch entry)
-         (let ((event (car (svref (event-batch-spine batch) (entry-place entry)))))
-           (unless (member :input (cddr event))
-             (setf (cddr event) (cons :input (cddr event))))
-           t))
+         (add-flags (car (svref (event-batch-spine batch) (entry-place entry)))
+                    (buffered-bits entry))
+         t)
         ((< (event-batch-count batch) (event-batch-size batch))
-         (add-event batch entry +lport-input+)
+         (add-event batch entry (buffered-bits entry))
          t)))
 
 (defun add-buffered-events (set batch)
@@ -185,8 +207,9 @@ two sees the other."
   "Wait until sockets in POLLER are ready and return their events, a list of (SOCKET DATA . FLAGS);
 NIL when TIMEOUT seconds (NIL: no limit) pass without one, or POLLER-WAKE is called: then the second
 value is true. FLAGS are some of :INPUT, :OUTPUT (of those that POLLER reports of it), :END-OF-FILE
-(the peer has ended its output; there may be input before it) and :ERROR (the connection failed; the
-next operation signals how).
+(the peer has ended its output; there may be input before it, but where TLS alone tells of the end
+this is known once all that was before it has been read) and :ERROR (the connection failed; the next
+operation signals how).
 Level-triggered: what is ready and not dealt with is reported again, to other threads in this call
 too, so that one of several may find that there is nothing any more. At most 512 events come at
 once; the others come next time. The list and what is in it, but for the socket and the datum,

@@ -120,12 +120,22 @@ two may be the same."
   "How many octets have been written and not yet been sent."
   (- (connection-out-end connection) (connection-out-start connection)))
 
+(defun library-has-p (connection direction)
+  "True if the library has some of what CONNECTION, which has TLS, has received. DIRECTION is
++LPORT-INPUT+: what a read finds; +LPORT-OUTPUT+: part of a message that is for TLS itself, the rest
+of which has to come before anything can be sent."
+  (declare (type connection connection))
+  (let ((bits (lport-socket-buffered (connection-handle connection))))
+    (declare (type (signed-byte 64) bits))
+    (and (plusp bits)
+         (logtest direction bits))))
+
 (defun has-input-p (connection)
   "True if something that has arrived has not been read, in the buffer or in the library."
   (declare (type connection connection))
   (or (plusp (buffered-input connection))
       (and (connection-secure connection)
-           (plusp (the (signed-byte 64) (lport-socket-buffered (connection-handle connection)))))))
+           (library-has-p connection +lport-input+))))
 
 (defun holds-output-p (connection)
   "True if octets that were sent are held in the library, which hands them on where it can, or are

@@ -59,7 +59,7 @@ is too small."
 
 (defun note-rest (connection)
   "What the library has still of CONNECTION, which has TLS, no poller hears of by itself."
-  (when (plusp (lport-socket-buffered (connection-handle connection)))
+  (when (library-has-p connection +lport-input+)
     (note-buffered connection)))
 
 (declaim (inline receive receive-behind))
