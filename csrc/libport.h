@@ -62,11 +62,11 @@
  * Forks.  After fork() a child may use and close the sockets it inherited. A plain close in one of
  *   the two processes sends nothing as long as the other has the socket open. The settings of a
  *   shared socket are shared too: if a child closes one with a time to linger, or with LPORT_RESET,
- *   SO_LINGER changes for the parent too. LPORT_PATIENT has no effect any more on a socket that was
- *   open at a fork, in both processes, unless it had been received from in that way before. Threads
- *   of the resolver do not cross a fork. If one thread forks while another is just opening or
- *   closing a socket, the child may inherit a descriptor that belongs to no socket, and keeps it
- *   until it ends or execs.
+ *   SO_LINGER changes for the parent too (but see tls). LPORT_PATIENT has no effect any more on a
+ * socket that was open at a fork, in both processes, unless it had been received from in that way
+ * before. Threads of the resolver do not cross a fork. If one thread forks while another is just
+ * opening or closing a socket, the child may inherit a descriptor that belongs to no socket, and
+ * keeps it until it ends or execs.
  */
 #ifndef LIBPORT_H
 #define LIBPORT_H
@@ -970,7 +970,9 @@ LPORT_API int64_t lport_dial_close(int64_t dial);
  * - Before the handshake is done: LPORT_NOT_CONNECTED.
  *
  * After fork() one of the two processes goes on with a session, and the other closes the socket and
- * does nothing else with it: two that send would use the same keys for different octets.
+ * does nothing else with it: two that send would use the same keys for different octets. A close of
+ * the socket tells the peer of nothing; in the child LPORT_RESET is ignored where the session began
+ * before the fork, so that nothing of the connection changes for the parent.
  *
  * What has failed is returned by every later call; a problem's text tells more. OpenSSL 3, its
  * libssl.so.3, is loaded by the first context: LPORT_NOT_SUPPORTED: it is not to be had. Source:

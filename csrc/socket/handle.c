@@ -183,11 +183,13 @@ static bool would_linger(int fd) {
 }
 
 /* Sees to it that close(2) of the descriptor of SLOT resets the connection, if that was asked for,
- * and that it does not block. Nothing is lost where a time to linger is taken away: Linux sends the
- * rest after that time as it does without one. */
+ * and that it does not block. A connection whose transport is a parent's is left as it is: that its
+ * close is a reset would hold for the parent too. Nothing is lost where a time to linger is taken
+ * away: Linux sends the rest after that time as it does without one. */
 static void prepare_close(struct lport_slot *slot) {
     uint32_t flags = atomic_load(&slot->flags);
-    struct linger linger = {.l_onoff = (flags & LPORT_SLOT_RESET) != 0, .l_linger = 0};
+    bool resets = (flags & (LPORT_SLOT_RESET | LPORT_SLOT_PARENTS)) == LPORT_SLOT_RESET;
+    struct linger linger = {.l_onoff = resets, .l_linger = 0};
     if (linger.l_onoff || ((flags & LPORT_SLOT_LINGERS) != 0 && would_linger(slot->fd))) {
         lport_os.setsockopt(slot->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     }
@@ -251,6 +253,7 @@ static void forget_other_threads(struct lport_slot *slot) {
 static void tell_transport_of_fork(struct lport_slot *slot) {
     struct lport_transport *transport = lport_handle_transport(slot);
     if (transport != NULL) {
+        atomic_fetch_or(&slot->flags, LPORT_SLOT_PARENTS);
         transport->calls->forked(transport);
     }
 }

@@ -71,6 +71,7 @@ enum {
     LPORT_SLOT_JOINED = 1 << 22,       /* what is received may be several messages, UDP_GRO */
     LPORT_SLOT_QUEUES = 1 << 23,       /* the system may queue errors, IP_RECVERR */
     LPORT_SLOT_UNTOLD = 1 << 24,       /* and may have queued one that no call was told of */
+    LPORT_SLOT_PARENTS = 1 << 25,      /* its transport was begun by a parent of this process */
 };
 
 /* [nowait] A free slot into *SLOT, invisible to everybody else. 0 or LPORT_MEMORY_EXHAUSTED. */

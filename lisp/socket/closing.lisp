@@ -129,9 +129,10 @@ FUNCTION."
 
 (defmethod close ((socket socket) &key abort)
   "Flush within the limit that applies, else *CLOSE-LIMIT*, and close; ABORT: reset, without a
-flush. What could not be sent is a condition, after the descriptor is gone. A close of a socket that
-another thread is just closing returns at once; with ABORT that ends the flush of the other one,
-which signals SOCKET-CLOSED."
+flush; in a forked child, of a socket whose TLS its parent has begun: nothing is sent or reset. What
+could not be sent is a condition, after the descriptor is gone. A close of a socket that another
+thread is just closing returns at once; with ABORT that ends the flush of the other one, which
+signals SOCKET-CLOSED."
   (let ((connection (socket-connection socket)))
     (unwind-protect
          (close-endpoint socket abort (lambda () (finish-output-side connection abort)))

@@ -457,6 +457,43 @@ SOCKET_TEST(tls_transfer, a_close_in_a_child_tells_the_peer_of_nothing) {
     close_both(ends);
 }
 
+static int close_copy_with_reset(void *data) {
+    return lport_socket_close(*(const int64_t *)data, LPORT_RESET) == 0 ? 0 : 1;
+}
+
+/* Nor would it make a reset of the parent's close. What a child begins itself is its own. */
+SOCKET_TEST(tls_transfer, a_close_with_a_reset_in_a_child_leaves_the_connection_as_it_is) {
+    int64_t ends[2];
+    make_tls(LPORT_INET, ends);
+    cr_assert_eq(in_child(close_copy_with_reset, ends), 0);
+    send_text(ends[CLIENT], "still here");
+    receive_text(ends[SERVER], "still here");
+    send_text(ends[SERVER], "here, too");
+    receive_text(ends[CLIENT], "here, too");
+    assert_closes(ends[CLIENT]);
+    assert_kind(receive_octet(ends[SERVER]), LPORT_CONNECTION_TRUNCATED);
+    assert_closes(ends[SERVER]);
+}
+
+static int reset_own(void *data) {
+    uint8_t octet;
+    int64_t ends[2];
+    close_both(data);
+    make_tls(LPORT_INET, ends);
+    if (lport_socket_close(ends[CLIENT], LPORT_RESET) != 0) {
+        return 1;
+    }
+    int64_t status = receive_some(ends[SERVER], &octet, 1, soon());
+    return lport_status_kind(status) == LPORT_CONNECTION_RESET ? 0 : 2;
+}
+
+SOCKET_TEST(tls_transfer, a_close_with_a_reset_of_what_a_child_has_begun_is_one) {
+    int64_t ends[2]; /* whose places in the table it has */
+    make_tls(LPORT_INET, ends);
+    cr_assert_eq(in_child(reset_own, ends), 0);
+    close_both(ends);
+}
+
 struct busy {
     int64_t ends[2], context;
     atomic_bool stop;
