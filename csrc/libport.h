@@ -62,11 +62,11 @@
  * Forks.  After fork() a child may use and close the sockets it inherited. A plain close in one of
  *   the two processes sends nothing as long as the other has the socket open. The settings of a
  *   shared socket are shared too: if a child closes one with a time to linger, or with LPORT_RESET,
- *   SO_LINGER changes for the parent too (but see tls). LPORT_PATIENT has no effect any more on a
- * socket that was open at a fork, in both processes, unless it had been received from in that way
- * before. Threads of the resolver do not cross a fork. If one thread forks while another is just
- * opening or closing a socket, the child may inherit a descriptor that belongs to no socket, and
- * keeps it until it ends or execs.
+ *   SO_LINGER changes for the parent too, unless it has TLS. LPORT_PATIENT has no effect any more
+ *   on a socket that was open at a fork, in both processes, unless it had been received from in
+ *   that way before. Threads of the resolver do not cross a fork. If one thread forks while another
+ *   is just opening or closing a socket, the child may inherit a descriptor that belongs to no
+ *   socket, and keeps it until it ends or execs.
  */
 #ifndef LIBPORT_H
 #define LIBPORT_H
@@ -990,8 +990,8 @@ LPORT_API int64_t lport_tls_context_close(int64_t context);
  * it or is in the handshake of one. They return 0; LPORT_INVALID: a path that is empty, too long or
  * has a zero octet in it, or another argument outside what is said; LPORT_OTHER,
  * LPORT_PERMISSION_DENIED and their kin, with the system's number: a file could not be read;
- * LPORT_TLS_FAILED: what is in it will not do, and lport_tls_context_problem says why. Files are
- * read during the call. */
+ * LPORT_TLS_FAILED: what is in it will not do, or it is no regular file (to open a pipe could block
+ * for ever), and lport_tls_context_problem says why. Files are read during the call. */
 
 /* [nowait] Trusts, besides those it does, who is in SOURCE, or is certified by who is:
  * LPORT_TLS_SYSTEM, the authorities that this system trusts, without a path; LPORT_TLS_FILE, those

@@ -135,6 +135,7 @@ const struct lport_os lport_os = {
     .read = read,
     .write = write,
     .pread = pread,
+    .stat = stat,
     .lstat = lstat,
     .unlink = unlink,
     .chmod = chmod,

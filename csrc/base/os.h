@@ -58,6 +58,7 @@ struct lport_os {
     ssize_t (*read)(int fd, void *octets, size_t len);
     ssize_t (*write)(int fd, const void *octets, size_t len);
     ssize_t (*pread)(int fd, void *octets, size_t len, off_t offset);
+    int (*stat)(const char *path, struct stat *status);
     int (*lstat)(const char *path, struct stat *status);
     int (*unlink)(const char *path);
     int (*chmod)(const char *path, mode_t mode);

@@ -24,6 +24,18 @@ static bool put_path(const char *text, size_t len, char path[PATH_MAX]) {
     return true;
 }
 
+/* What is none is refused before OpenSSL opens it: that could block for ever, as of a pipe nobody
+ * writes to, or never come to an end; and of a pipe the octets come once, while files are read more
+ * than once. Who may put something else there in between may change what is in it, too. */
+static bool is_file(const struct lport_tls_change *change, const char *path) {
+    struct stat file;
+    if (lport_os.stat(path, &file) < 0 || S_ISREG(file.st_mode)) {
+        return true; /* OpenSSL says why it cannot be read */
+    }
+    *change->missing = "not a regular file";
+    return false;
+}
+
 static bool trust_system(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
                          const struct lport_tls_change *change) {
     (void)change;
@@ -39,7 +51,8 @@ static bool trust_directory(const struct lport_openssl *openssl,
 /* The names in it are among those that a server tells its clients that it trusts. */
 static bool trust_file(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
                        const struct lport_tls_change *change) {
-    if (openssl->SSL_CTX_load_verify_file(settings->context, change->path) != 1) {
+    if (!is_file(change, change->path) ||
+        openssl->SSL_CTX_load_verify_file(settings->context, change->path) != 1) {
         return false;
     }
     struct stack_st_X509_NAME *names = openssl->SSL_CTX_get_client_CA_list(settings->context);
@@ -80,14 +93,16 @@ int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *pat
         [LPORT_TLS_DIRECTORY] = trust_directory,
     };
     char room[PATH_MAX];
+    const char *missing = NULL;
     if (source < LPORT_TLS_SYSTEM || source > LPORT_TLS_DIRECTORY ||
         (source != LPORT_TLS_SYSTEM && !put_path(path, len, room))) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t status = source == LPORT_TLS_SYSTEM ? 0 : look_at(room, source == LPORT_TLS_DIRECTORY);
     return status < 0 ? status
-                      : lport_tls_change_context(context, changes[source],
-                                                 &(struct lport_tls_change){.path = room});
+                      : lport_tls_change_context(
+                            context, changes[source],
+                            &(struct lport_tls_change){.path = room, .missing = &missing});
 }
 
 /* What OpenSSL asks for a passphrase that does not say whom to ask; of nobody is one asked who has
@@ -129,6 +144,9 @@ static bool identify(const struct lport_openssl *openssl, struct lport_tls_setti
                      const struct lport_tls_change *change) {
     struct ssl_ctx_st *made = settings->context;
     struct lport_tls_passphrase passphrase = change->passphrase;
+    if (!is_file(change, change->path) || !is_file(change, change->more)) {
+        return false;
+    }
     openssl->SSL_CTX_set_default_passwd_cb(made, give_passphrase);
     openssl->SSL_CTX_set_default_passwd_cb_userdata(made, &passphrase);
     bool found = find_identity(openssl, change, made);

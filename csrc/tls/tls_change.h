@@ -24,7 +24,7 @@ struct lport_tls_change {
     int32_t a, b;
     const uint8_t *names;
     uint8_t names_len;
-    const char **missing; /* what was not found, for the problem's text, or NULL */
+    const char **missing; /* what is wrong, to begin the problem's text; or NULL */
 };
 
 /* Makes CHANGE of SETTINGS: true, or false where OpenSSL says in its queue what is wrong. */

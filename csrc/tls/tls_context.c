@@ -135,7 +135,7 @@ static void tell_missing(const struct lport_tls_change *change, struct lport_tls
         struct lport_tls_problem reason = *problem;
         struct lport_sink sink = {problem->text, sizeof problem->text, 0};
         lport_sink_put(&sink, *change->missing);
-        lport_sink_put(&sink, ": ");
+        lport_sink_put(&sink, reason.text[0] == '\0' ? "" : ": ");
         lport_sink_put(&sink, reason.text);
     }
 }

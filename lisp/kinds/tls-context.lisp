@@ -174,7 +174,8 @@ PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" 
 TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3.
 BY-NAME: a list of other contexts with certificates, 64 at the most: where a client asks for a name
 a server shows that of the first which is for it, else its own. Nothing else is taken of them.
-Conditions: TLS-ERROR, for a file in which something else is; NETWORK for one that cannot be read;
+Conditions: TLS-ERROR, for a file in which something else is, or that is no regular file, as a pipe
+is none, from which nothing could be read again; NETWORK for one that cannot be read;
 NOT-SUPPORTED where OpenSSL 3 (libssl.so.3), which does this work, is not to be had; USAGE-ERROR.
 Source: SSL_CTX_new(3ssl), RFC 7301."
   (check-own-keywords 'make-tls-context :tls options)

@@ -153,6 +153,7 @@ WRAP(ssize_t, read, CALL_READ, -1, (int fd, void *octets, size_t len), fd, octet
 WRAP(ssize_t, write, CALL_WRITE, -1, (int fd, const void *octets, size_t len), fd, octets, len)
 WRAP(ssize_t, pread, CALL_PREAD, -1, (int fd, void *octets, size_t len, off_t offset), fd, octets,
      len, offset)
+WRAP(int, stat, CALL_STAT, -1, (const char *path, struct stat *status), path, status)
 WRAP(int, lstat, CALL_LSTAT, -1, (const char *path, struct stat *status), path, status)
 WRAP(int, unlink, CALL_UNLINK, -1, (const char *path), path)
 WRAP(int, chmod, CALL_CHMOD, -1, (const char *path, mode_t mode), path, mode)
@@ -237,6 +238,7 @@ static void put_in_place(void) {
         .read = faulty_read,
         .write = faulty_write,
         .pread = faulty_pread,
+        .stat = faulty_stat,
         .lstat = faulty_lstat,
         .unlink = faulty_unlink,
         .chmod = faulty_chmod,

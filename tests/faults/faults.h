@@ -44,6 +44,7 @@ enum call {
     CALL_READ,
     CALL_WRITE,
     CALL_PREAD,
+    CALL_STAT,
     CALL_LSTAT,
     CALL_UNLINK,
     CALL_CHMOD,

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -152,6 +153,38 @@ SOCKET_TEST(tls_context, a_file_that_nobody_may_read_is_a_matter_of_permission) 
         cr_skip_test("this user may read every file");
     }
     assert_kind(status, LPORT_PERMISSION_DENIED);
+}
+
+/* To open a pipe that has no writer would block for ever, and what comes out of one comes once. */
+SOCKET_TEST(tls_context, what_is_no_file_will_not_do) {
+    char pipe_name[] = "/tmp/port-tls-XXXXXX", link_name[sizeof pipe_name + 5];
+    int fds[2];
+    int64_t context = lport_tls_context_open();
+    int fd = mkstemp(pipe_name);
+    cr_assert(fd >= 0 && close(fd) == 0 && unlink(pipe_name) == 0);
+    cr_assert_eq(mkfifo(pipe_name, 0600), 0);
+    snprintf(link_name, sizeof link_name, "%s.link", pipe_name);
+    cr_assert_eq(symlink(pipe_name, link_name), 0);
+    cr_assert_eq(pipe(fds), 0);
+    char end_name[32]; /* as a shell writes <(command) */
+    snprintf(end_name, sizeof end_name, "/dev/fd/%d", fds[0]);
+    const char *bad[] = {pipe_name, link_name, end_name, "/dev/zero"};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        const int64_t statuses[] = {trust(context, bad[i]),
+                                    identify(context, bad[i], KEY("server")),
+                                    identify(context, CERTIFICATE("server"), bad[i])};
+        for (size_t k = 0; k < COUNT_OF(statuses); k++) {
+            assert_kind(statuses[k], LPORT_TLS_FAILED);
+        }
+        cr_assert_str_eq(problem_of(context), "not a regular file");
+        assert_kind(trust(context, CERTIFICATE("none")), LPORT_TLS_FAILED);
+        cr_assert_str_neq(problem_of(context), "not a regular file");
+    }
+    unlink(link_name);
+    unlink(pipe_name);
+    close(fds[0]);
+    close(fds[1]);
+    close_context(context);
 }
 
 /* ---- what files hold ------------------------------------------------------------------------- */
