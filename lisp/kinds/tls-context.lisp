@@ -15,7 +15,9 @@ being garbage does; sessions that were started with it go on."
   (trust nil :read-only t)
   (verify t :type symbol :read-only t)
   (handle 0 :type (signed-byte 64))     ; in the library; 0: none yet, below 0: closed
-  (image nil))                          ; the *IMAGE* that HANDLE belongs to
+  (image nil)                           ; the *IMAGE* that HANDLE belongs to
+  (begun 0 :type (unsigned-byte 64))    ; how often to read it anew was begun
+  (taken 0 :type (unsigned-byte 64)))   ; which of these it is by; with *CONTEXTS-LOCK*
 
 (document-functions '((tls-context-p "Return true if OBJECT is a TLS-CONTEXT.")))
 
@@ -119,11 +121,20 @@ for."
       (lport-tls-context-verify handle (cdr row)))))
 
 (defun plan-offer (other)
-  "The function that makes a context show the certificate of OTHER by name."
+  "The function that makes a context show the certificate of OTHER by name, until that is closed."
   (check-argument :tls other 'tls-context "a TLS-CONTEXT")
   (check-identity other)
   (planned (handle "this BY-NAME")
-    (lport-tls-context-offer handle (context-handle other))))
+    (offer-unless-closed handle other)))
+
+(defun offer-unless-closed (handle other)
+  "What the library says when OTHER is offered to HANDLE; 0 where OTHER is closed, which handshakes
+leave out, too: who withdraws one certificate wants the others renewed all the same."
+  (let* ((offered (open-context-handle other))
+         (status (if offered (lport-tls-context-offer handle offered) 0)))
+    (if (= (lport-status-kind status) +lport-closed+)
+        0
+        status)))
 
 (deftype protocol-name ()
   '(satisfies protocol-name-p))
@@ -173,7 +184,8 @@ so that anybody in between can read and change all that is said.
 PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" \"http/1.1\"); see
 TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3.
 BY-NAME: a list of other contexts with certificates, 64 at the most: where a client asks for a name
-a server shows that of the first which is for it, else its own. Nothing else is taken of them.
+a server shows that of the first which is for it, else its own; one that has been closed it shows no
+more. Nothing else is taken of them.
 Conditions: TLS-ERROR, for a file in which something else is, or that is no regular file, as a pipe
 is none, from which nothing could be read again; NETWORK for one that cannot be read;
 NOT-SUPPORTED where OpenSSL 3 (libssl.so.3), which does this work, is not to be had; USAGE-ERROR.
@@ -230,14 +242,21 @@ garbage since another was entered. What was closed before is closed once more, w
                        t)
                      context))
 
+(defun open-context-handle (context)
+  "What the library has for CONTEXT, made anew in the process of an image that was saved; NIL: it is
+closed."
+  (unless (minusp (tls-context-handle context))
+    (unless (eq (tls-context-image context) *image*)
+      (renew-context context))
+    (let ((handle (tls-context-handle context)))
+      (unless (minusp handle)
+        handle))))
+
 (defun context-handle (context)
-  "What the library has for CONTEXT, made anew in the process of an image that was saved."
-  (when (minusp (tls-context-handle context))
-    (fail-as 'usage-error :tls :closed :message "expected a context that is open, got ~A"
-                                       :arguments (list context)))
-  (unless (eq (tls-context-image context) *image*)
-    (renew-context context))
-  (tls-context-handle context))
+  "As OPEN-CONTEXT-HANDLE, of one that has to be open."
+  (or (open-context-handle context)
+      (fail-as 'usage-error :tls :closed :message "expected a context that is open, got ~A"
+                                         :arguments (list context))))
 
 (defvar *client-context* nil
   "The context of clients that give none, once there has been one.")
@@ -246,17 +265,30 @@ garbage since another was entered. What was closed before is closed once more, w
   (or *client-context*
       (setf *client-context* (make-tls-context))))
 
+(defun begin-turn (context)
+  "The number of a reading anew of CONTEXT, which begins."
+  (1+ (%add-atomically (tls-context-begun context) 1)))
+
+(defun take-turn (context handle by turn)
+  "Make HANDLE, which the library has for CONTEXT, what BY is, as TURN has read it: true if that is
+so. A turn that began later and is done has newer files."
+  (%with-lock (*contexts-lock*)
+    (when (and (> turn (tls-context-taken context))
+               (not (minusp (lport-tls-context-replace handle by))))
+      (setf (tls-context-taken context) turn))))
+
 (defun reload-tls-context (&optional (context (client-context)))
   "Read the files of CONTEXT, a TLS-CONTEXT, anew, as after a certificate was renewed, and return
 CONTEXT; it is that of the clients which give none if nothing is said. Handshakes that begin from
 now on, those of running services too, are by what is in them. Who is connected goes on with what
-was agreed on. Where a file will not do nothing is changed. Conditions: those of MAKE-TLS-CONTEXT."
+was agreed on. Where a file will not do nothing is changed. Of several calls at a time that which
+began last and had no failure holds. Conditions: those of MAKE-TLS-CONTEXT."
   (check-argument :tls context 'tls-context "a TLS-CONTEXT")
-  (let ((old (context-handle context)))
-    (unless (call-with-planned (lambda (handle)
-                                 (not (minusp (lport-tls-context-replace old handle))))
+  (let ((old (context-handle context))
+        (turn (begin-turn context)))
+    (unless (call-with-planned (lambda (handle) (take-turn context old handle turn))
                                context)
-      (context-handle context)))        ; it was closed meanwhile
+      (context-handle context)))        ; it was closed meanwhile, unless it is newer already
   context)
 
 (defmethod close ((context tls-context) &key abort)

@@ -75,6 +75,64 @@ and its key there."
          (finish-output client)
          (is (string= "as before" (read-line other))))))))
 
+(defun call-with-two-readings (function)
+  "Call FUNCTION with a context that reads files anew, a function that does so, and what puts others
+there. The former takes a function that is called within, before the files are read."
+  (call-with-identity-files
+   (lambda (chain key put)
+     (funcall put "server")
+     (let ((within nil))
+       (with-open-contexts ((server (make-tls-context
+                                     :certificate chain :key key :trust '()
+                                     :passphrase (lambda ()
+                                                   (let ((call (shiftf within nil)))
+                                                     (when call
+                                                       (funcall call)))
+                                                   "not needed"))))
+         (funcall function server
+                  (lambda (call)
+                    (setf within call)
+                    (reload-tls-context server))
+                  put))))))
+
+(define-test tls-names.what-was-begun-last-to-read-a-context-anew-holds ()
+  "Whichever is done first: it has the newer files."
+  (call-with-two-readings
+   (lambda (server reload put)
+     (is (eq server (funcall reload (lambda ()
+                                      (funcall put "client")
+                                      (is (eq server (reload-tls-context server)))
+                                      (funcall put "server")))))
+     (is (equal "CN=client,O=port" (subject-shown server "client.test")))
+     (reload-tls-context server)
+     (is (equal "CN=server,O=port" (subject-shown server "good.test"))))))
+
+(define-test tls-names.what-could-not-be-read-anew-is-not-in-the-way-of-what-could ()
+  (call-with-two-readings
+   (lambda (server reload put)
+     (funcall reload (lambda ()
+                       (uiop:copy-file (certificate-file "none.pem")
+                                       (port::tls-context-certificate server))
+                       (is (typep (failure-of (reload-tls-context server)) 'tls-error))
+                       (funcall put "client")))
+     (is (equal "CN=client,O=port" (subject-shown server "client.test"))))))
+
+(define-test tls-names.what-was-closed-is-shown-no-more-and-not-in-the-way ()
+  "Of a context that has it in BY-NAME, which can be read anew all the same."
+  (call-with-identity-files
+   (lambda (chain key put)
+     (funcall put "server")
+     (with-open-contexts ((other (apply #'make-tls-context (identity-of "client")))
+                          (server (make-tls-context :certificate chain :key key
+                                                    :by-name (list other))))
+       (is (equal "CN=client,O=port" (subject-shown server "client.test")))
+       (close other)
+       (is (typep (subject-shown server "client.test") 'certificate-error))
+       (funcall put "rsa")
+       (is (eq server (reload-tls-context server)))
+       (is (equal "CN=rsa,O=port" (subject-shown server "rsa.test")))
+       (is (typep (subject-shown server "client.test") 'certificate-error))))))
+
 (define-test tls-names.a-context-that-is-closed-while-it-is-read-anew-says-so ()
   (let* ((context nil)
          (passphrase (lambda ()
