@@ -82,6 +82,65 @@ Its errors come with its output."
         (is-false (funcall wait client))
         (is (equal "eno" (ask client "one")))))))
 
+(defun carry (from to until)
+  "Hand on what comes out of FROM into TO, until the socket UNTIL has input."
+  (let ((room (blank 16384)))
+    (loop until (wait-for-input until :timeout 0.01)
+          do (when (wait-for-input from :timeout 0)
+               (write-octets to room :end (read-some from room))
+               (finish-output to)))))
+
+(defun read-record (socket)
+  "The next record of TLS that comes out of SOCKET, as it is."
+  (let* ((head (read-all-of 5 socket)) (body (+ (ash (aref head 3) 8) (aref head 4))))
+    (concatenate '(simple-array (unsigned-byte 8) (*)) head (read-all-of body socket))))
+
+(defun call-in-midst-of-ticket (function)
+  "Call FUNCTION with a client that has TLS, a function that hands it the next record of a ticket,
+which its certificate makes several of, and one that hands it three octets of the one after."
+  (with-openssl-server (number output "-tls1_3" "-Verify" "1" "-max_send_frag" "512" "-rev")
+    (with-open-contexts ((known (apply #'make-client-context (identity-of "client"))))
+      (with-pair (client outside :local)
+        (with-open-socket (wire "127.0.0.1" number :bin t :input-timeout 20)
+          (let ((hands (in-thread (lambda ()
+                                    (start-tls client :context known :host "127.0.0.1"
+                                                      :timeout 20))))
+                (record (blank 0)))
+            (flet ((hand-on (&optional (end (length record)))
+                     (write-octets outside record :end end)
+                     (finish-output outside)
+                     (setf record (subseq record end))))
+              (carry outside wire wire)
+              (carry wire outside outside)
+              (join hands)
+              (carry outside wire wire)
+              (funcall function client
+                       (lambda ()
+                         (when (zerop (length record))
+                           (setf record (read-record wire)))
+                         (hand-on))
+                       (lambda ()
+                         (setf record (read-record wire))
+                         (hand-on 3))))))))))
+
+(define-test tls-programs.there-is-no-room-in-the-midst-of-a-message (:limit 60 :weather nil)
+  "TLS sends nothing then, whatever the system has room for, and whatever part of the rest comes."
+  (dolist (input '(nil t))
+    (do-pollers (poller)
+      (call-in-midst-of-ticket
+       (lambda (client hand-record hand-three)
+         (poller-add poller client :output t :input input)
+         (is (equal `((,client nil :output)) (poller-wait poller :timeout 5)))
+         (funcall hand-record)
+         (is-false (listen client))
+         (is (null (poller-wait poller :timeout 0.05)))
+         (funcall hand-three)
+         (is (null (poller-wait poller :timeout 0.05)))
+         (loop repeat 5
+               do (funcall hand-record)
+               until (poller-wait poller :timeout 0.2))
+         (is (equal `((,client nil :output)) (poller-wait poller :timeout 5))))))))
+
 (define-test tls-programs.a-server-that-asks-for-a-certificate (:limit 60)
   (with-openssl-server (number output "-Verify" "1" "-verify_return_error" "-rev")
     (with-open-contexts ((known (make-client-context
