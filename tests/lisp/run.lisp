@@ -15,7 +15,7 @@
         (uiop:quit 1)))))
 
 ;; Other people's systems may warn, ours not.
-(mapc #'load-silently '("cffi" "babel" "fiveam"))
+(mapc #'load-silently '("cffi" "babel" "fiveam" "usocket" #+sbcl "hunchentoot" #+sbcl "drakma"))
 ;; CLISP warns of matters of style, and of the order of clauses in LOOP.
 (setf uiop:*compile-file-warnings-behaviour* #-clisp :error #+clisp :ignore
       uiop:*compile-file-failure-behaviour* #-clisp :error #+clisp :ignore)
