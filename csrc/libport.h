@@ -112,7 +112,7 @@ enum {
     LPORT_OUTPUT = 2,
     LPORT_HANGUP = 4,  /* only in results of lport_wait_poll: the peer closed or reset */
     LPORT_ENDED = 8,   /* only in events: the peer has ended its output */
-    LPORT_FAILED = 16, /* only in events: the connection or the last operation failed */
+    LPORT_FAILED = 16, /* in events and waits: the connection or the last operation failed */
 };
 
 /* Flags of the functions that make sockets; they add up */
@@ -401,16 +401,19 @@ LPORT_API int64_t lport_wait_count(void);
 
 /* ---- wait: until a socket is ready, a deadline passes, or somebody says so ------------------- */
 
-/* [nowait] Begins a wait on SOCKET for INTEREST (LPORT_INPUT, LPORT_OUTPUT or both, or 0: only for
- * being woken). Returns a wait, a positive integer, which holds the socket's descriptor until
- * lport_wait_end. Each wait belongs to one thread. It is woken through an eventfd, which is pooled;
- * where there is no descriptor for one, within 4 milliseconds. LPORT_MEMORY_EXHAUSTED. */
+/* [nowait] Begins a wait on SOCKET for INTEREST (LPORT_INPUT, LPORT_OUTPUT, LPORT_FAILED, which add
+ * up, or 0: only for being woken). For LPORT_FAILED alone it is until the connection has failed,
+ * whatever there is to receive: an end of the peer is no failure. Returns a wait, a positive
+ * integer, which holds the socket's descriptor until lport_wait_end. Each wait belongs to one
+ * thread. It is woken through an eventfd, which is pooled; where there is no descriptor for one,
+ * within 4 milliseconds. LPORT_MEMORY_EXHAUSTED. */
 LPORT_API int64_t lport_wait_begin(int64_t socket, int32_t interest);
 
-/* [waits] Until the socket of WAIT is ready: the LPORT_INPUT, LPORT_OUTPUT and LPORT_HANGUP bits
- * that hold. 0: woken by lport_wait_wake; end the wait and look again. LPORT_TIMED_OUT;
- * LPORT_CLOSED: closed by somebody. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is not
- * 0; else signals are waited out. Source: poll(2). */
+/* [waits] Until the socket of WAIT is ready: the LPORT_INPUT, LPORT_OUTPUT, LPORT_HANGUP and, where
+ * it was asked for, LPORT_FAILED bits that hold; lport_socket_failure tells what failed. 0: woken
+ * by lport_wait_wake; end the wait and look again. LPORT_TIMED_OUT; LPORT_CLOSED: closed by
+ * somebody. LPORT_INTERRUPTED: a signal came, only if INTERRUPTIBLE is not 0; else signals are
+ * waited out. Source: poll(2). */
 LPORT_API int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible);
 
 /* [waits] As lport_wait_poll, for whichever comes first of two waits, each with a socket and an
@@ -422,8 +425,8 @@ LPORT_API int64_t lport_wait_poll2(int64_t first, int64_t second, int64_t deadli
 /* [nowait] Ends WAIT. Always, once, whatever happened in between. 0. */
 LPORT_API int64_t lport_wait_end(int64_t wait);
 
-/* [nowait] Wakes every wait on SOCKET that has any of INTEREST (a wait for nothing is always
- * woken); returns how many. */
+/* [nowait] Wakes every wait on SOCKET that has any of INTEREST (a wait for neither direction is
+ * always woken); returns how many. */
 LPORT_API int64_t lport_wait_wake(int64_t socket, int32_t interest);
 
 /* ---- socket: making, accepting, naming ------------------------------------------------------- */
@@ -743,6 +746,13 @@ LPORT_API int64_t lport_socket_send_file(int64_t socket, int32_t file, int64_t o
  * sent: waits and pollers for LPORT_OUTPUT wait for that rest, and a call may find that it has not
  * come yet. */
 LPORT_API int64_t lport_socket_buffered(int64_t socket);
+
+/* [nowait] What has broken the connection of SOCKET, also while what arrived before is still to be
+ * received: LPORT_CONNECTION_RESET and its kin, which later calls return too, as above. 0: nothing
+ * has, or none but a reset by a peer that had ended its output: what it sent is whole then, and can
+ * be received to its end; only a send tells of that. LPORT_NOT_SUPPORTED: a datagram socket.
+ * Source: SO_ERROR of socket(7). */
+LPORT_API int64_t lport_socket_failure(int64_t socket);
 
 /* ---- poller: readiness of many sockets ---------------------------------------------------------
  *

@@ -54,7 +54,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-activation-name #:lport-activation-forget
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
-   #:lport-socket-send-file #:lport-socket-buffered
+   #:lport-socket-send-file #:lport-socket-buffered #:lport-socket-failure
    #:lport-text-find-line #:lport-text-last-line #:lport-text-measure-line
    #:lport-text-from-utf8
    #:lport-text-from-latin1 #:lport-text-from-ascii

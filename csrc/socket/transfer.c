@@ -156,6 +156,36 @@ int64_t lport_socket_buffered(int64_t socket) {
     return (ready ? LPORT_INPUT : 0) | (stuck ? LPORT_OUTPUT : 0);
 }
 
+/* The error that the system has for FD and tells once; 0 for none, and where it cannot be asked
+ * now. EPIPE is none: TCP says that of a reset behind an end of the peer. What it sent is whole and
+ * can be received, its end, too, and a send says EPIPE all the same. */
+static int take_error(int fd) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    bool taken = lport_os.getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0;
+    return taken && error != EPIPE ? error : 0;
+}
+
+static int64_t failure_in(struct lport_slot *slot, int fd) {
+    if (slot->kind == LPORT_DATAGRAM) {
+        return lport_status_make(LPORT_NOT_SUPPORTED); /* it is of a message, and no other's */
+    }
+    int64_t broken = atomic_load(&slot->broken);
+    int error = broken == 0 ? take_error(fd) : 0;
+    return error == 0 ? broken : lport_transfer_note_broken(slot, failure_of(slot, error));
+}
+
+int64_t lport_socket_failure(int64_t socket) {
+    struct lport_slot *slot;
+    int64_t fd = lport_handle_enter(socket, &slot);
+    if (fd < 0) {
+        return fd;
+    }
+    int64_t status = failure_in(slot, (int)fd);
+    lport_handle_leave(slot);
+    return status;
+}
+
 int64_t lport_socket_send(int64_t socket, const uint8_t *octets, size_t len) {
     struct lport_slot *slot;
     int64_t fd = lport_handle_enter(socket, &slot);

@@ -145,9 +145,12 @@ static void unlink_waiter(struct lport_slot *slot, struct lport_waiter *waiter) 
     pthread_mutex_unlock(&slot->lock);
 }
 
+/* The directions among what a wait is for. */
+enum { DIRECTIONS = LPORT_INPUT | LPORT_OUTPUT };
+
 int64_t lport_wait_begin(int64_t socket, int32_t interest) {
     struct lport_slot *slot;
-    if ((interest & ~(LPORT_INPUT | LPORT_OUTPUT)) != 0) {
+    if ((interest & ~(DIRECTIONS | LPORT_FAILED)) != 0) {
         return lport_status_make(LPORT_INVALID);
     }
     int64_t status = lport_handle_enter(socket, &slot);
@@ -182,10 +185,13 @@ static short events_for(const struct lport_waiter *waiter) {
 static int64_t ready_bits(const struct pollfd *fd, uint32_t interest) {
     int64_t bits = 0;
     if ((fd->revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
-        bits |= LPORT_HANGUP | interest;
+        bits |= LPORT_HANGUP | (interest & DIRECTIONS);
+    }
+    if ((fd->revents & POLLERR) != 0) {
+        bits |= interest & LPORT_FAILED;
     }
     if ((fd->revents & POLLIN) != 0) {
-        bits |= (fd->events & POLLOUT) != 0 ? LPORT_INPUT : interest;
+        bits |= (fd->events & POLLOUT) != 0 ? LPORT_INPUT : interest & DIRECTIONS;
     }
     if ((fd->revents & POLLOUT) != 0) {
         bits |= LPORT_OUTPUT;
@@ -201,14 +207,16 @@ enum { MOST_WAITS = 2 };
 struct waits {
     struct lport_waiter *waiters[MOST_WAITS];
     int count;
+    bool hung[MOST_WAITS]; /* it is for a failure, and its peer has ended without one: none comes */
 };
 
-/* True if WAITER is for input, and the transport of its slot has some that the system does not know
- * of. */
-static bool has_input(const struct lport_waiter *waiter) {
+/* The bits that hold of WAITER and that the system does not know of: its transport has input, or it
+ * has told of the failure before, which it does once. */
+static int64_t known_bits(const struct lport_waiter *waiter) {
     struct lport_transport *transport = lport_handle_transport(waiter->slot);
-    return (waiter->interest & LPORT_INPUT) != 0 && transport != NULL &&
-           atomic_load(&transport->ready);
+    bool ready = transport != NULL && atomic_load(&transport->ready);
+    bool failed = atomic_load(&waiter->slot->broken) != 0;
+    return waiter->interest & ((ready ? LPORT_INPUT : 0) | (failed ? LPORT_FAILED : 0));
 }
 
 /* True if one of WAITS that has no eventfd has been woken; its place in FDS says so then. */
@@ -254,7 +262,7 @@ static int poll_with(const struct waits *waits, struct pollfd *fds, nfds_t count
 }
 
 int lport_wait_with(int64_t wait, struct pollfd *fds, nfds_t count, int64_t deadline) {
-    struct waits waits = {{waiter_of(wait)}, 1};
+    struct waits waits = {.waiters = {waiter_of(wait)}, .count = 1};
     return poll_with(&waits, fds, count, deadline);
 }
 
@@ -273,7 +281,7 @@ static int64_t outcome(const struct waits *waits, const struct pollfd *fds) {
     for (int i = waits->count - 1; i >= 0; i--) {
         bits =
             bits * LPORT_SECOND_WAIT + (ready_bits(&fds[2 * i + 1], waits->waiters[i]->interest) |
-                                        (has_input(waits->waiters[i]) ? LPORT_INPUT : 0));
+                                        known_bits(waits->waiters[i]));
         woken = woken || fds[2 * i].revents != 0;
     }
     if (woken) {
@@ -282,7 +290,35 @@ static int64_t outcome(const struct waits *waits, const struct pollfd *fds) {
     return bits;
 }
 
-static int64_t poll_waits(const struct waits *waits, int64_t deadline, int32_t interruptible) {
+/* What poll(2) is to look for, into FDS; true if it need not be waited for. A wait for nothing is
+ * for its wake alone, and one that has hung for no more than that: a hangup of the socket would end
+ * it at once. */
+static bool look_for(const struct waits *waits, struct pollfd *fds) {
+    bool there = false;
+    for (int i = 0; i < waits->count; i++) {
+        const struct lport_waiter *waiter = waits->waiters[i];
+        fds[2 * i + 1] = (struct pollfd){
+            .fd = waiter->interest == 0 || waits->hung[i] ? -1 : waiter->slot->fd,
+            .events = events_for(waiter),
+        };
+        there = there || known_bits(waiter) != 0;
+    }
+    return there;
+}
+
+/* Notes which of WAITS have hung, as poll(2) said in FDS; how many. */
+static int note_hung(struct waits *waits, const struct pollfd *fds) {
+    int count = 0;
+    for (int i = 0; i < waits->count; i++) {
+        if (waits->waiters[i]->interest == LPORT_FAILED && fds[2 * i + 1].revents == POLLHUP) {
+            waits->hung[i] = true;
+            count++;
+        }
+    }
+    return count;
+}
+
+static int64_t poll_waits(struct waits *waits, int64_t deadline, int32_t interruptible) {
     for (int i = 0; i < waits->count; i++) {
         if (waits->waiters[i] == NULL) {
             return lport_status_make(LPORT_INVALID);
@@ -290,40 +326,30 @@ static int64_t poll_waits(const struct waits *waits, int64_t deadline, int32_t i
     }
     for (;;) {
         struct pollfd fds[2 * MOST_WAITS];
-        bool there = false;
-        for (int i = 0; i < waits->count; i++) {
-            const struct lport_waiter *waiter = waits->waiters[i];
-            /* A wait for nothing is for its wake alone: a hangup of the socket would end it at
-             * once. */
-            fds[2 * i + 1] = (struct pollfd){
-                .fd = waiter->interest == 0 ? -1 : waiter->slot->fd,
-                .events = events_for(waiter),
-            };
-            there = there || has_input(waiter);
-        }
+        bool there = look_for(waits, fds);
         if (any_closing(waits)) {
             return lport_status_make(LPORT_CLOSED);
         }
         int ready = poll_with(waits, fds, 2 * (nfds_t)waits->count, there ? 0 : deadline);
+        if (ready < 0 && (errno != EINTR || interruptible != 0)) {
+            return lport_status_from_errno(LPORT_IN_GENERAL, errno);
+        }
         if (ready == 0 && !there) {
             return lport_status_make(LPORT_TIMED_OUT);
         }
-        if (ready >= 0) {
+        if (ready >= 0 && (there || ready > note_hung(waits, fds))) {
             return outcome(waits, fds);
-        }
-        if (errno != EINTR || interruptible != 0) {
-            return lport_status_from_errno(LPORT_IN_GENERAL, errno);
         }
     }
 }
 
 int64_t lport_wait_poll(int64_t wait, int64_t deadline, int32_t interruptible) {
-    struct waits waits = {{waiter_of(wait)}, 1};
+    struct waits waits = {.waiters = {waiter_of(wait)}, .count = 1};
     return poll_waits(&waits, deadline, interruptible);
 }
 
 int64_t lport_wait_poll2(int64_t first, int64_t second, int64_t deadline, int32_t interruptible) {
-    struct waits waits = {{waiter_of(first), waiter_of(second)}, 2};
+    struct waits waits = {.waiters = {waiter_of(first), waiter_of(second)}, .count = 2};
     return poll_waits(&waits, deadline, interruptible);
 }
 
@@ -353,7 +379,7 @@ int64_t lport_wait_wake_slot(struct lport_slot *slot, int32_t interest) {
     int64_t woken = 0;
     pthread_mutex_lock(&slot->lock);
     for (struct lport_waiter *waiter = slot->waiters; waiter != NULL; waiter = waiter->next) {
-        if (waiter->interest == 0 || (waiter->interest & (uint32_t)interest) != 0) {
+        if ((waiter->interest & DIRECTIONS) == 0 || (waiter->interest & (uint32_t)interest) != 0) {
             wake_waiter(waiter);
             woken++;
         }

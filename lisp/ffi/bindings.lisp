@@ -165,6 +165,7 @@ has to have them."
   ("lport_socket_send_file" :nowait result (socket handle) (file :int32) (offset :int64)
                             (len :size))
   ("lport_socket_buffered" :nowait result (socket handle))
+  ("lport_socket_failure" :nowait result (socket handle))
   ;; poller
   ("lport_poller_open" :nowait result (backend :int32))
   ("lport_poller_add" :nowait result (poller handle) (socket handle) (interest :int32))

@@ -131,6 +131,13 @@ or a status. To be called with interrupts deferred until the count is noted."
 
 ;;; Waiting
 
+(defun watched (flow bits)
+  "BITS, of what is waited for of the sender of FLOW, or where that is nothing, its loss: while the
+receiver has no room, nothing else would tell of that. An end has told that more does not come."
+  (if (and (zerop bits) (not (connection-ended (flow-from flow))))
+      +lport-failed+
+      bits))
+
 (defun interests (exchange)
   "Values: the bits of what is waited for of the one connection, and of the other. Each flow is
 asked once: with TLS, who asks hands on what is held, so that a second answer may be another, and a
@@ -141,7 +148,8 @@ flow that was at neither place when that place was looked at would be waited for
       (if (eq at (exchange-one exchange))
           (setf one (logior one (interest direction)))
           (setf other (logior other (interest direction)))))
-    (values one other)))
+    (destructuring-bind (there back) (exchange-flows exchange)
+      (values (watched there one) (watched back other)))))
 
 (defun wait-until-moment (exchange)
   "The moment until which a wait may last, now that it has begun."
@@ -185,13 +193,24 @@ move, is up."
   (when (logtest +lport-output+ to-bits)
     (setf (flow-full flow) nil)))
 
+(defun check-lost (exchange connection)
+  "Signal CONNECTION-LOST if that is what has become of CONNECTION."
+  (let ((status (lport-socket-failure (channel-handle connection))))
+    (when (minusp status)
+      (fail-on connection status :relay :octets (octets-relayed exchange)))))
+
 (defun note-both-ready (exchange result)
-  "Let the flows go on that RESULT, of lport_wait_poll2, says can."
+  "Let the flows go on that RESULT, of lport_wait_poll2, says can. Where none can, it is the loss of
+a sender that has ended the wait."
   (declare (type (unsigned-byte 16) result))
   (destructuring-bind (there back) (exchange-flows exchange)
     (multiple-value-bind (other one) (floor result +lport-second-wait+)
-      (note-ready there one other)
-      (note-ready back other one))))
+      (cond ((logtest (logior +lport-input+ +lport-output+) (logior one other))
+             (note-ready there one other)
+             (note-ready back other one))
+            (t (check-lost exchange (flow-from (if (logtest +lport-failed+ one)
+                                                   there
+                                                   back))))))))
 
 (defun await-flows (exchange)
   "Wait until one of the flows can go on, or somebody has closed a socket or set its deadline."
@@ -259,7 +278,9 @@ returned, whatever ended it, what has arrived and could not be sent is there to 
 same call, made again, goes on.
 Conditions: TIMEOUT; SOCKET-CLOSED, when one of them is closed, by whomever, or something comes for
 one whose output has been shut down; CONNECTION-LOST, of the one that NETWORK-SOCKET tells, the
-other can be used. NETWORK-OCTETS is how many octets went, both ways together.
+other can be used. Who is lost before it has ended is so at once, also while nothing can be sent to
+the other: what came of it and waits for room goes no further. NETWORK-OCTETS is how many octets
+went, both ways together.
 Restart: WAIT-LONGER. Source: recv(2), send(2), shutdown(2), poll(2)."
   (check-own-keywords 'relay :relay options)
   (check-socket one :relay)

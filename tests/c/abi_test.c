@@ -365,6 +365,7 @@ static const struct row rows[] = {
     ROW("lport_socket_send2", FAILS, LPORT_CLOSED, GONE, P(octets), N(3), P(NULL), N(0)),
     ROW("lport_socket_send_file", FAILS, LPORT_CLOSED, GONE, N(0), N(0), N(1)),
     ROW("lport_socket_buffered", FAILS, LPORT_CLOSED, GONE),
+    ROW("lport_socket_failure", FAILS, LPORT_CLOSED, GONE),
     ROW("lport_poller_open", FAILS, LPORT_INVALID, N(99)),
     ROW("lport_poller_add", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
     ROW("lport_poller_modify", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
@@ -720,6 +721,18 @@ Test(abi, two_waits_tell_which_is_ready) {
     cr_assert_eq(CALL("lport_wait_end", N(first)), 0);
     cr_assert_eq(CALL("lport_wait_end", N(second)), 0);
     close_all(pair, 2);
+}
+
+Test(abi, a_wait_tells_of_a_failure) {
+    cr_assert_eq(CALL("lport_socket_pair", N(LPORT_STREAM), P(pair)), 0);
+    cr_assert_eq(CALL("lport_socket_failure", N(pair[1])), 0);
+    cr_assert_eq(CALL("lport_socket_send", N(pair[1]), P(octets), N(3)), 3);
+    cr_assert_eq(CALL("lport_socket_close", N(pair[0]), N(0)), 0);
+    int64_t wait = CALL("lport_wait_begin", N(pair[1]), N(LPORT_FAILED));
+    cr_assert_eq(CALL("lport_wait_poll", N(wait), N(soon()), N(0)), LPORT_HANGUP | LPORT_FAILED);
+    cr_assert_eq(CALL("lport_wait_end", N(wait)), 0);
+    assert_kind(CALL("lport_socket_failure", N(pair[1])), LPORT_CONNECTION_RESET);
+    close_all(&pair[1], 1);
 }
 
 Test(abi, a_poller_tells_what_is_ready) {

@@ -313,7 +313,7 @@ static void pass_descriptors(void) {
 static void wait_once(void) {
     int64_t *wait = &waits[next() % WAITS], handle = pick_handle();
     if (*wait <= 0) {
-        *wait = known(lport_wait_begin(handle, next() % 5));
+        *wait = known(lport_wait_begin(handle, next() % (2 * LPORT_FAILED)));
     } else if (next() % 2 == 0) {
         known(lport_wait_poll(*wait, PAST, 0));
         known(lport_wait_poll2(*wait, waits[next() % WAITS], PAST, 0));
