@@ -100,7 +100,7 @@ HOST or PORT is what is wrong, another one of that. Source: socket(2), bind(2), 
         (number (with-retry (port "connect" "port")
                   (port-designator port "udp" :connect)))
         (failures '()))
-    (dolist (address (remote-addresses host local))
+    (dolist (address (remote-addresses own host port))
       (let* ((block (address-block address number))
              (socket (open-datagram local block flags settings (address-family address)
                                     presets)))
@@ -141,13 +141,23 @@ its ends: those of OWN, or HOST and PORT."
       local
       (make-block (family-number (block-family remote)) (block-port local))))
 
-(defun remote-addresses (host local)
-  "The addresses of HOST, at least one, for a socket whose own end is in the block LOCAL."
-  (let ((target (host-designator host :connect)) (family (block-family local)))
-    (cond ((address-p target)
-           (check-zone target host :connect local)
-           (check-family (unmapped target) family :connect :host host))
-          (t (resolve-name target family nil)))))
+(defun remote-addresses (own host port)
+  "The addresses of HOST, at least one, to which there is a way from OWN, an own end; PORT is for
+conditions."
+  (let* ((local (first (origin-blocks own)))
+         (target (host-designator host :connect))
+         (family (block-family local)))
+    (cond ((stringp target) (resolve-name target family nil))
+          (t (check-zone target host :connect local)
+             (check-own-family (unmapped target) family own host port)))))
+
+(defun check-own-family (address family own host port)
+  "A list of ADDRESS, which HOST and PORT stand for, if it is of FAMILY, that of OWN, or NIL for
+any; where an own end has been asked for, a connect of TCP says the same."
+  (cond ((or (null (origin-host own)) (member family (list nil (address-family address))))
+         (check-family address family :connect :host host))
+        (t (apply #'fail-as 'address-not-available :connect :address-not-available
+                  :host host :port port (family-facts own)))))
 
 (defun call-with-datagram-socket (function socket)
   "Call FUNCTION with SOCKET and close it on every exit. Returns the values of FUNCTION."

@@ -108,10 +108,7 @@ own end or NIL, or HOST and PORT."
           ((and own
                 (zerop count)
                 (= (lport-status-kind status) +lport-address-not-available+))
-           (list :connect :host host :port port
-                 :message "no address of family ~{~S~^ or ~}, that of the own end ~A"
-                 :arguments (list (mapcar #'block-family (origin-blocks own))
-                                  (origin-host own))))
+           (list* :connect :host host :port port (family-facts own)))
           (t (list :connect :host host :port port)))))
 
 (defun facts-of-attempt (dial index own host port)

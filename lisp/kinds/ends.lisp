@@ -54,6 +54,12 @@ one in REMOTE, and then the initargs that tell both."
   (list :bind :host (origin-host own) :port (origin-port own)
               :local (block-text local) :remote (block-text remote)))
 
+(defun family-facts (own)
+  "What a condition says of a host that has no address of the families of OWN, an own end: a plist
+of facts."
+  (list :message "no address of family ~{~S~^ or ~}, that of the own end ~A"
+        :arguments (list (mapcar #'block-family (origin-blocks own)) (origin-host own))))
+
 (defun addresses-of-family (addresses family host operation)
   "Those of ADDRESSES, given as HOST, that are of FAMILY, a keyword or NIL for any; signals what
 FAIL-FAMILY does if none is."

@@ -75,17 +75,26 @@
   "As DESTINATION-BLOCK; what needed no look-up is remembered."
   (if (eq (messenger-family messenger) :local)
       (remember-destination messenger (path-block host :send) host 0)
-      (let* ((number (port-designator port "udp" :send))
-             (target (host-designator host :send))
-             (family (messenger-family messenger)))
-        (if (address-p target)
-            (let ((address (first (check-family (unmapped target) family :send
-                                                :socket (channel-socket messenger)
-                                                :host host :port port))))
-              (remember-destination messenger (address-block address number) host port))
-            (address-block (first (resolve target :family family
-                                                  :timeout (look-up-seconds messenger)))
-                           number)))))
+      (with-retry (port "send" "port")
+        (let ((number (port-designator port "udp" :send)))
+          (with-retry (host "send" "host")
+            (let ((target (host-designator host :send)))
+              (if (address-p target)
+                  (remember-destination messenger
+                                        (address-block (address-for messenger target host port)
+                                                       number)
+                                        host port)
+                  (address-block (looked-up-for messenger target) number))))))))
+
+(defun address-for (messenger address host port)
+  "ADDRESS, which HOST and PORT stand for, if it is of the family of MESSENGER."
+  (first (check-family (unmapped address) (messenger-family messenger) :send
+                       :socket (channel-socket messenger) :host host :port port)))
+
+(defun looked-up-for (messenger name)
+  "The first address that NAME has for MESSENGER."
+  (first (resolve name :family (messenger-family messenger)
+                       :timeout (look-up-seconds messenger))))
 
 (defun remember-destination (messenger block host port)
   "BLOCK; what HOST and PORT are of strings is copied, as their owner may change it."
@@ -248,6 +257,8 @@ NETWORK-HOST and NETWORK-PORT are where that message went, which may be another 
 is for: who sends to many sends this message again.
 With FROM: ADDRESS-NOT-AVAILABLE, this machine has no such address, or it is that of a group or of
 a broadcast; USAGE-ERROR, HOST is of another family.
+Where HOST or PORT cannot be told or looked up, or HOST is of another family than SOCKET:
+ADDRESS-SYNTAX, RESOLVE-ERROR. Restarts of that: RETRY; USE-VALUE, another host or port.
 Source: send(2), sendto(2)."
   (let ((messenger (messenger-of socket :send)))
     (check-destination messenger host port)

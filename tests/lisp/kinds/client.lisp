@@ -303,6 +303,9 @@ those of WAIT-LONGER once they were asked for."
               ("connect" "local host" (open-datagram-socket :host "192.0.2.77"
                                                             :remote-host "127.0.0.1"
                                                             :remote-port 9))
+              ("connect" "local host" (open-datagram-socket :host "127.0.0.1"
+                                                            :remote-host "::1"
+                                                            :remote-port 9))
               ("connect" "local port" (open-datagram-socket :host "127.0.0.1"
                                                             :port ,(own-port busy)
                                                             :remote-host "127.0.0.1"
@@ -314,7 +317,12 @@ those of WAIT-LONGER once they were asked for."
               ("connect" "host" (open-datagram-socket :remote-host "nobody.invalid"
                                                       :remote-port 9))
               ("connect" "port" (open-datagram-socket :remote-host "127.0.0.1"
-                                                      :remote-port "no-such-service")))
+                                                      :remote-port "no-such-service"))
+              ("send" "host" (send-message ,busy "x" :host "::1" :port 9))
+              ("send" "host" (send-message ,busy "x" :host "1.2.3" :port 9))
+              ("resolve the host" "host" (send-message ,busy "x" :host "nobody.invalid" :port 9))
+              ("send" "port" (send-message ,busy "x" :host "127.0.0.1" :port "no-such-service"))
+              ("send" "port" (send-message ,busy "x" :host "127.0.0.1" :port 70000)))
             do (is (equal (append (and more (list more))
                                   (list (format nil "Try again to ~A." doing)
                                         (format nil "Use another ~A." what)))

@@ -98,6 +98,23 @@
     (is (string= "x" (received server)))
     (is (string= "y" (received server)))))
 
+(define-test message.another-host-or-port-for-a-wrong-one ()
+  "And what was wrong is so the next time."
+  (with-datagram-socket (server :host "127.0.0.1")
+    (let ((port (own-port server)) (wrong '()))
+      (dolist (where `((:host "::1" :port ,port) (:host "1.2.3" :port ,port)
+                       (:host "127.0.0.1" :port "no-such-service")))
+        (dotimes (again 2)
+          (handler-bind ((network (lambda (condition)
+                                    (push where wrong)
+                                    (use-value (if (typep condition 'service-not-found)
+                                                   port
+                                                   "127.0.0.1")
+                                               condition))))
+            (is (= 1 (apply #'send-message server "x" where))))
+          (is (string= "x" (received server)))))
+      (is (= 6 (length wrong)) "~S" wrong))))
+
 (define-test message.empty-and-cut-off (:behaviour (63 40))
   (with-udp (server client)
     (is (= 0 (send-message client "")))
