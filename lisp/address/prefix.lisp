@@ -41,13 +41,23 @@ IPv4, 0 to 128 for IPv6.")))
           do (setf (aref octets index) (logandc2 (aref octets index) (ash 255 (- bits)))))
     (%make-address (address-family address) octets)))
 
+(defun plain-length (length address mapped)
+  "How many bits of ADDRESS LENGTH says. MAPPED: it was given within an IPv6 address, of which
+LENGTH may count the bits before it, too."
+  (check-argument :address length
+                  `(or (integer 0 ,(address-bits address)) ,@(and mapped '((integer 96 128))))
+                  (format nil "a number of bits from 0 to ~D~:[~;, or from 96 to 128~]"
+                          (address-bits address) mapped))
+  (if (and mapped (> length 32)) (- length 96) length))
+
 (defun make-address-prefix (address length)
   "Return the ADDRESS-PREFIX of LENGTH bits that ADDRESS, an address object, a string that is one or
 an ipaddr, is in: for an address of an interface and the length beside it, that of its network.
-LENGTH: 0 to 32 for IPv4, 0 to 128 for IPv6. Conditions: ADDRESS-SYNTAX, USAGE-ERROR."
-  (let ((address (plain-address address)))
-    (check-argument :address length `(integer 0 ,(address-bits address))
-                    (format nil "a number of bits from 0 to ~D" (address-bits address)))
+LENGTH: 0 to 32 for IPv4, 0 to 128 for IPv6; for an IPv4-mapped address that of the IPv4 address, or
+96 to 128, which is 96 more. Conditions: ADDRESS-SYNTAX, USAGE-ERROR."
+  (let* ((given (ip-address address :address))
+         (address (unmapped given))
+         (length (plain-length length address (not (eq given address)))))
     (%make-address-prefix (first-of-prefix address length) length)))
 
 (defun prefix-length (text bits)
@@ -76,7 +86,8 @@ length."
   "Parse TEXT, a string, and return the ADDRESS-PREFIX: an IPv4 or IPv6 address without brackets and
 zone, a slash and a number of bits behind which the address has none set, such as \"10.0.0.0/8\" or
 \"2001:db8::/32\" (RFC 4632 3.1, RFC 4291 2.3); or an address alone, which is a prefix of all its
-bits. Conditions: ADDRESS-SYNTAX."
+bits. Of an IPv4-mapped address the number is that of IPv6: \"::ffff:10.0.0.0/104\" is 10.0.0.0/8.
+Conditions: ADDRESS-SYNTAX."
   (check-text text)
   (multiple-value-bind (address length) (split-prefix text)
     (let ((first (first-of-prefix address length)) (plain (unmapped address)))

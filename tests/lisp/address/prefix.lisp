@@ -45,14 +45,25 @@
                ("192.168.5.77" 32 "192.168.5.77/32") (,(parse-address "fe80::1:2%4000000001") 64
                                                       "fe80::/64")
                ("2001:db8::ffff" 125 "2001:db8::fff8/125") (2130706433 8 "127.0.0.0/8")
-               ("::ffff:10.1.2.3" 8 "10.0.0.0/8"))
+               ("::ffff:10.1.2.3" 8 "10.0.0.0/8") ("::ffff:10.1.2.3" 104 "10.0.0.0/8")
+               ("::ffff:10.1.2.3" 96 "0.0.0.0/0") ("::ffff:10.1.2.3" 128 "10.1.2.3/32"))
         do (is (equal expected (princ-to-string (make-address-prefix address length)))))
   (loop for (address length) in '(("10.0.0.1" 33) ("::1" 129) ("10.0.0.1" -1) ("10.0.0.1" nil)
                                   ("10.0.0.1" "8"))
         do (is-failure (usage-error :invalid "expected a number of bits from 0 to" "got")
              (make-address-prefix address length)))
+  (dolist (length '(33 95 129))
+    (is-failure (usage-error :invalid "bits from 0 to 32, or from 96 to 128, got")
+      (make-address-prefix "::ffff:10.0.0.1" length)))
   (is-failure (address-syntax :address-syntax "expected an IPv4 or IPv6 address" "localhost")
     (make-address-prefix "localhost" 8)))
+
+(define-test "prefix.of-a-mapped-address-and-of-its-text-is-the-same" ()
+  (loop for length from 96 to 128
+        for prefix = (make-address-prefix "::ffff:10.1.2.3" length)
+        do (is (equalp prefix
+                       (parse-address-prefix (format nil "::ffff:~A/~D"
+                                                     (address-prefix-address prefix) length))))))
 
 (define-test "prefix.of-an-interface-contains-its-address" ()
   (dolist (interface (network-interfaces))
@@ -126,3 +137,31 @@
   (is (eq :loopback (address-kind (parse-address "::1"))))
   (is-failure (address-syntax :address-syntax "expected an IPv4 or IPv6 address" "localhost")
     (address-kind "localhost")))
+
+(defun last-address (prefix)
+  "The last address in PREFIX."
+  (let ((octets (copy-seq (address-octets (address-prefix-address prefix)))))
+    (loop for bit from (address-prefix-length prefix) below (* 8 (length octets))
+          for (index place) = (multiple-value-list (floor bit 8))
+          do (setf (ldb (byte 1 (- 7 place)) (aref octets index)) 1))
+    (make-address octets)))
+
+(define-test "prefix.the-registry-says-which-are-global" ()
+  "The rows of the special-purpose address registries of IANA, IPv4 and IPv6, of July 2026, by what
+they say to \"globally reachable\"; no answer is no. What is translated is another matter."
+  (loop for (global-p . rows)
+          in '((t "192.0.0.9" "192.0.0.10" "192.31.196.0/24" "192.52.193.0/24" "192.175.48.0/24"
+                "2001:1::1" "2001:1::2" "2001:1::3" "2001:3::/32" "2001:4:112::/48" "2001:20::/28"
+                "2001:30::/28" "2620:4f:8000::/48")
+               (nil "0.0.0.0/8" "0.0.0.0" "10.0.0.0/8" "100.64.0.0/10" "127.0.0.0/8"
+                "169.254.0.0/16" "172.16.0.0/12" "192.0.0.0/24" "192.0.0.0/29" "192.0.0.8"
+                "192.0.0.170" "192.0.0.171" "192.0.2.0/24" "192.88.99.0/24" "192.88.99.2"
+                "192.168.0.0/16" "198.18.0.0/15" "198.51.100.0/24" "203.0.113.0/24" "240.0.0.0/4"
+                "255.255.255.255" "::1" "::" "64:ff9b:1::/48" "100::/64" "100:0:0:1::/64"
+                "2001::/23" "2001::/32" "2001:2::/48" "2001:10::/28" "2001:db8::/32" "2002::/16"
+                "3fff::/20" "5f00::/16" "fc00::/7" "fe80::/10"))
+        do (loop for row in rows
+                 for prefix = (parse-address-prefix row)
+                 do (dolist (address (list (address-prefix-address prefix) (last-address prefix)))
+                      (is (eq global-p (eq :global (address-kind address)))
+                          "~A of ~A is ~S" address row (address-kind address))))))
