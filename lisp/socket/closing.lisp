@@ -147,7 +147,8 @@ connection with unread input is a reset, by which the other side can lose what w
 This flushes, ends the output as SOCKET-SHUTDOWN does, and forgets what comes until the end of file;
 after TIMEOUT seconds (NIL: no limit but those that hold anyway), or when more than LIMIT octets
 have come (NIL: any number), or if the connection is lost, it closes all the same and returns NIL. A
-closed SOCKET is left alone. No other thread should be reading.
+closed SOCKET is left alone. No other thread should be at work on it: this waits for who is reading,
+for TIMEOUT, and for who is writing or in RELAY as long as for its own flush.
 Conditions: those of CLOSE. Source: RFC 9112 9.6; shutdown(2)."
   (check-socket socket :close)
   (check-timeout timeout)
@@ -161,22 +162,24 @@ Conditions: those of CLOSE. Source: RFC 9112 9.6; shutdown(2)."
 
 (defun linger (connection timeout limit)
   "End the output of CONNECTION and drop its input: true once the end of file has come, NIL if
-TIMEOUT, LIMIT or the loss of the connection came before."
+TIMEOUT, also while another thread is reading, LIMIT or the loss of the connection came before."
   (call-within-close-limit (lambda (moment)
                              (declare (ignore moment))
                              (shut-down-output connection))
                            connection)
   (handler-case (drain-input connection (min *deadline* (moment-after timeout))
                              (or limit most-positive-fixnum))
-    (connection-lost () nil)))
+    ((or connection-lost timeout) () nil)))
 
 ;;; Shutting down
 
 (defun socket-shutdown (socket direction)
   "Shut down SOCKET in DIRECTION: :OUTPUT flushes first, then the peer reads end of file once it has
-read everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. Repeating it
-and doing it after a reset is quiet. SOCKET may also be a DATAGRAM-SOCKET that is connected. Returns
-NIL. Conditions: those of a write, SOCKET-CLOSED, USAGE-ERROR. Source: shutdown(2)."
+read everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. :OUTPUT waits
+for another thread that is writing or in RELAY, as a write does: for ever, where neither a timeout
+nor a deadline is set. Repeating it and doing it after a reset is quiet. SOCKET may also be a
+DATAGRAM-SOCKET that is connected. Returns NIL. Conditions: those of a write, SOCKET-CLOSED, USAGE-
+ERROR. Source: shutdown(2)."
   (check-link socket :shutdown)
   (check-argument :shutdown direction '(member :input :output :io)
                   "a direction, :INPUT, :OUTPUT or :IO")

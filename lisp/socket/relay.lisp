@@ -273,9 +273,10 @@ been read ahead of a socket goes first, and before it what has been written to o
 sent. The end of file of each is handed on as by SOCKET-SHUTDOWN, once all before it has been sent,
 and the other way goes on. Both stay open: the caller closes them.
 TIMEOUT (seconds; NIL: no limit) is the longest time in which nothing moves, either way; the
-timeouts of the sockets are not for this call, their deadlines are. After a call that has not
-returned, whatever ended it, what has arrived and could not be sent is there to be read, so that the
-same call, made again, goes on.
+timeouts of the sockets are not for this call, their deadlines are. Another thread ends it at once
+by CLOSE of either, with or without :ABORT; what reads, writes or shuts down the output waits. After
+a call that has not returned, whatever ended it, what has arrived and could not be sent is there to
+be read, so that the same call, made again, goes on.
 Conditions: TIMEOUT; SOCKET-CLOSED, when one of them is closed, by whomever, or something comes for
 one whose output has been shut down; CONNECTION-LOST, of the one that NETWORK-SOCKET tells, the
 other can be used. Who is lost before it has ended is so at once, also while nothing can be sent to

@@ -437,8 +437,9 @@ WITH-INPUT."
 
 (defun drain-input (connection limit count)
   "Forget what is buffered and what comes, until the end of file, which is true, or until LIMIT has
-passed or more than COUNT octets have come, which is NIL."
-  (with-input (connection)
+passed or more than COUNT octets have come, which is NIL. Signals TIMEOUT if another thread is
+reading until LIMIT."
+  (with-direction (connection :input limit)
     (let ((limit (min limit (channel-deadline connection :input)))
           (room (- count (buffered-input connection))))
       (loop

@@ -452,6 +452,22 @@ one sends. (In bad weather that is much to read.)"
             5))
     (is (not (open-stream-p b)))))
 
+(define-test closing.a-lingering-close-waits-for-others-no-longer (:behaviour 20)
+  "Than for the other side, where they read, and than for its flush, where they write or relay."
+  (with-pair (a b)
+    (let ((reader (start-blocked (lambda () (read-line b)))))
+      (multiple-value-bind (seconds ended)
+          (seconds-of (lambda () (lingering-close b :timeout 0.1)))
+        (is (<= 0.1 seconds 5))
+        (is (null ended)))
+      (is (typep (join reader) 'socket-closed))))
+  (with-pair (a b)
+    (with-pair (c d)
+      (let ((relay (start-blocked (lambda () (relay b c)))) (port::*close-limit* 0.1))
+        (is-failure (timeout :timed-out) (lingering-close b))
+        (is (not (open-stream-p b)))
+        (is (typep (join relay) 'socket-closed))))))
+
 (define-test closing.a-lingering-close-tells-what-it-could-not-send ()
   "As a close does, and the socket is closed all the same."
   (with-pair (a b)
