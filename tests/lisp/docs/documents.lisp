@@ -9,10 +9,11 @@
     "docs/other-languages.md")
   "The documents whose examples are run, in the order in which they are read.")
 
-(defmacro with-own-names (() &body body)
-  "Run BODY; the names that examples choose at random are others than those of a run beside this."
-  `(let ((*random-state* (make-random-state t)))
-     ,@body))
+(defun call-with-own-names (function argument)
+  "The value of FUNCTION, called with ARGUMENT; the names that examples choose at random are others
+than those of a run beside this."
+  (let ((*random-state* (make-random-state t)))
+    (funcall function argument)))
 
 (defun fitting-chapters (document)
   "The chapters of DOCUMENT that are not about another Lisp."
@@ -27,13 +28,13 @@
     (dolist (chapter (fitting-chapters document))
       (call-checking-leaks
        (lambda ()
-         (let ((problem (with-own-names () (port-docs:run-chapter chapter))))
+         (let ((problem (call-with-own-names #'port-docs:run-chapter chapter)))
            (is (null problem) "~A" problem)))))))
 
 (define-test "documents.session" (:limit 120 :weather nil)
   "Who types all of them into one Lisp meets nothing of an earlier chapter in a later one."
-  (let ((problem (with-own-names ()
-                   (port-docs:run-session (mapcan #'fitting-chapters (copy-list *documents*))))))
+  (let ((problem (call-with-own-names #'port-docs:run-session
+                                      (mapcan #'fitting-chapters (copy-list *documents*)))))
     (is (null problem) "~A" problem)))
 
 ;;; The service that the guide builds, as the program of its own that it ends as
