@@ -178,8 +178,8 @@ TIMEOUT, also while another thread is reading, LIMIT or the loss of the connecti
 read everything; :INPUT makes reads here give end of file, whatever arrives; :IO both. :OUTPUT waits
 for another thread that is writing or in RELAY, as a write does: for ever, where neither a timeout
 nor a deadline is set. Repeating it and doing it after a reset is quiet. SOCKET may also be a
-DATAGRAM-SOCKET that is connected. Returns NIL. Conditions: those of a write, SOCKET-CLOSED, USAGE-
-ERROR. Source: shutdown(2)."
+DATAGRAM-SOCKET that is connected. Returns NIL. Conditions: those of a write, SOCKET-CLOSED,
+USAGE-ERROR. Source: shutdown(2)."
   (check-link socket :shutdown)
   (check-argument :shutdown direction '(member :input :output :io)
                   "a direction, :INPUT, :OUTPUT or :IO")
