@@ -13,11 +13,12 @@
 (defclass on-port () ()
   (:documentation "A socket of usocket whose USOCKET:SOCKET is one of PORT."))
 
-(define-condition mapped ()
+(define-condition mapped (error)
   ((cause :initarg :cause :reader cause))
   (:report (lambda (condition stream)
              (princ (cause condition) stream)))
-  (:documentation "A condition of usocket that stands for one of PORT's."))
+  (:documentation "A condition of usocket that stands for one of PORT's; an error, which usocket's
+NS-TRY-AGAIN-CONDITION is not."))
 
 (setf (documentation 'cause 'function)
       "Return the condition of PORT, a PORT:NETWORK, that a condition of usocket stands for.")
@@ -62,9 +63,12 @@ which gives its name for a condition of class OURS: the first row that fits."
 (defun fail-mapped (cause socket host)
   "Signal the condition of usocket that stands for CAUSE, of SOCKET or of the look-up of HOST."
   (let ((class (cdr (assoc-if (lambda (ours) (typep cause ours)) *mapping*))))
-    (if (subtypep class 'usocket:ns-condition)
-        (error class :cause cause :host-or-ip host)
-        (error class :cause cause :socket socket))))
+    (cond ((subtypep class 'usocket:ns-condition)
+           (error class :cause cause :host-or-ip host))
+          ((subtypep class 'usocket:unknown-error)
+           (error class :cause cause :socket socket
+                        :real-error cause :errno (or (port:network-errno cause) 0)))
+          (t (error class :cause cause :socket socket)))))
 
 (defvar *handle-others* #'usocket::handle-condition
   "What usocket does with a condition that is not PORT's.")

@@ -1,4 +1,5 @@
-;;;; hunchentoot - its limits of time on sockets of PORT, which it sets in the streams of each Lisp.
+;;;; hunchentoot - its limits of time on sockets of PORT, which it sets in the streams of each Lisp,
+;;;; and the names of its clients over IPv6, which on other sockets it has none of.
 
 (in-package #:port/usocket)
 
@@ -13,3 +14,15 @@
       (funcall *set-timeouts-of-others* socket read-timeout write-timeout)))
 
 (install 'hunchentoot::set-timeouts #'set-timeouts)
+
+(defun end-as-string (address port)
+  (values (usocket:host-to-hostname address) port))
+
+(defun get-peer-address-and-port (socket)
+  (multiple-value-call #'end-as-string (usocket:get-peer-name socket)))
+
+(defun get-local-address-and-port (socket)
+  (multiple-value-call #'end-as-string (usocket:get-local-name socket)))
+
+(install 'hunchentoot::get-peer-address-and-port #'get-peer-address-and-port)
+(install 'hunchentoot::get-local-address-and-port #'get-local-address-and-port)

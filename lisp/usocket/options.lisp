@@ -15,24 +15,44 @@
   (or (cdr (assoc name *option-names*)) name))
 
 (defun read-option (socket name)
-  (usocket:with-mapped-conditions (socket)
-    (let ((direction (cdr (assoc name *limits*))) (socket (usocket:socket socket)))
-      (if direction
-          (port:socket-timeout socket direction)
-          (port:socket-option socket (plain-option name))))))
+  (let ((direction (cdr (assoc name *limits*))))
+    (if direction
+        (port:socket-timeout socket direction)
+        (port:socket-option socket (plain-option name)))))
 
 (defun write-option (value socket name)
-  (usocket:with-mapped-conditions (socket)
-    (let ((direction (cdr (assoc name *limits*))) (socket (usocket:socket socket)))
-      (if direction
-          (setf (port:socket-timeout socket direction) value)
-          (setf (port:socket-option socket (plain-option name)) value)))))
+  (let ((direction (cdr (assoc name *limits*))))
+    (if direction
+        (setf (port:socket-timeout socket direction) value)
+        (setf (port:socket-option socket (plain-option name)) value))))
+
+(defun option-p (name)
+  "True if NAME is an option here; what others come to is for usocket to say."
+  (or (assoc name *limits*)
+      (find (plain-option name) (port:socket-options)
+            :key (lambda (option) (getf option :name)))))
 
 ;;; usocket has methods for each of its names on its own classes, and those of the socket's class
 ;;; come first.
 
 (defmethod usocket:socket-option ((socket on-port) (name symbol) &key)
-  (read-option socket name))
+  (if (option-p name)
+      (usocket:with-mapped-conditions (socket)
+        (read-option (usocket:socket socket) name))
+      (call-next-method)))
 
 (defmethod (setf usocket:socket-option) (value (socket on-port) (name symbol) &key)
-  (write-option value socket name))
+  (if (option-p name)
+      (usocket:with-mapped-conditions (socket)
+        (write-option value (usocket:socket socket) name))
+      (call-next-method)))
+
+;;; Programs ask the system's sockets for their descriptor, or for options, which ask for that.
+
+#+(or sbcl ecl)
+(macrolet ((define (&rest classes)
+             `(progn
+                ,@(loop for class in classes
+                        collect `(defmethod sb-bsd-sockets:socket-file-descriptor ((socket ,class))
+                                   (port:socket-descriptor socket))))))
+  (define port:socket port:socket-server port:datagram-socket))

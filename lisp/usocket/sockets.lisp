@@ -32,15 +32,16 @@ resets no connection, since programs say it when all is sent."))
 of characters and octets whatever it is."
   (cond ((member element-type '(nil :default)) 'character)
         ((subtypep element-type 'character) 'character)
-        ((subtypep element-type '(unsigned-byte 8)) '(unsigned-byte 8))
+        ((or (eq element-type 'unsigned-byte) (subtypep element-type '(unsigned-byte 8)))
+         '(unsigned-byte 8))
         (t (error 'usocket:unsupported :feature (list :element-type element-type) :context context
                                        :minimum nil))))
 
 ;;; Connections
 
 (defun seconds-until-internal (deadline)
-  "The seconds until DEADLINE, a moment of GET-INTERNAL-REAL-TIME."
-  (/ (- deadline (get-internal-real-time)) internal-time-units-per-second))
+  "The seconds until DEADLINE, a moment of GET-INTERNAL-REAL-TIME; 0 if that is past."
+  (max 0 (/ (- deadline (get-internal-real-time)) internal-time-units-per-second)))
 
 (defun set-limits (socket deadline read-timeout)
   "Let calls on SOCKET end at DEADLINE, a moment or NIL, reads after READ-TIMEOUT seconds or NIL."
@@ -50,34 +51,55 @@ of characters and octets whatever it is."
   (when read-timeout
     (setf (port:socket-timeout socket :input) read-timeout)))
 
-(defun open-connection (host port &key element-type timeout deadline nodelay local-host local-port)
+(defun time-left (timeout deadline)
+  "TIMEOUT, or what is left until DEADLINE if that is less; NIL: neither holds."
+  (if deadline
+      (min (or timeout (seconds-until-internal deadline)) (seconds-until-internal deadline))
+      timeout))
+
+(defun open-connection (host port &key element-type timeout nodelay local-host local-port)
   "A stream socket of PORT to PORT of HOST, or to the local socket HOST, a pathname."
-  (let ((timeout (cond ((null deadline) timeout)
-                       ((null timeout) (max 0 (seconds-until-internal deadline)))
-                       (t (max 0 (min timeout (seconds-until-internal deadline)))))))
-    (if (pathnamep host)
-        (port:open-unix-socket host :timeout timeout :element-type element-type)
-        (port:open-socket (host-designator host) port
-                          :element-type element-type :timeout timeout :nodelay (and nodelay t)
-                          :local-host (host-designator local-host) :local-port local-port))))
+  (if (pathnamep host)
+      (port:open-unix-socket host :timeout timeout :element-type element-type)
+      (port:open-socket (host-designator host) port
+                        :element-type element-type :timeout timeout :nodelay (and nodelay t)
+                        :local-host (host-designator local-host) :local-port local-port)))
+
+(defun kept (socket function)
+  "What FUNCTION makes of SOCKET, which is closed if that fails or is unwound."
+  (let ((made nil))
+    (unwind-protect (setf made (funcall function socket))
+      (unless made
+        (close socket)))))
+
+(defparameter *timeout-of-reads* (uiop:version<= "0.8.7" usocket:*version*)
+  "True where TIMEOUT is that of each read, too, unless READ-TIMEOUT is given.")
 
 (defun connect (host &key port (protocol :stream) (element-type 'character)
-                       timeout (connection-timeout timeout) read-timeout deadline
+                       timeout (connection-timeout timeout)
+                       (read-timeout (and *timeout-of-reads* timeout)) deadline
                        (nodelay t) local-host local-port)
   "USOCKET:SOCKET-CONNECT with PORT as a keyword. TIMEOUT is that of the connect, names and all
 addresses together; READ-TIMEOUT, in seconds, that of each read; DEADLINE, a moment of
 GET-INTERNAL-REAL-TIME, that of all. NODELAY is T where nothing is said."
-  (let ((element-type (plain-element-type element-type 'usocket:socket-connect)))
+  (let ((element-type (plain-element-type element-type 'usocket:socket-connect))
+        (timeout (time-left connection-timeout deadline)))
     (usocket:with-mapped-conditions (nil host)
       (ecase protocol
         (:stream
-         (let ((socket (open-connection host port :element-type element-type :nodelay nodelay
-                                                  :timeout connection-timeout :deadline deadline
-                                                  :local-host local-host :local-port local-port)))
-           (set-limits socket deadline read-timeout)
-           (connection-of socket)))
+         (kept (open-connection host port :element-type element-type :nodelay nodelay
+                                          :timeout timeout
+                                          :local-host local-host :local-port local-port)
+               (lambda (socket)
+                 (set-limits socket deadline read-timeout)
+                 (connection-of socket))))
         (:datagram
-         (open-messenger host port local-host local-port))))))
+         (kept (port:with-deadline (timeout)
+                 (open-messenger host port local-host local-port))
+               (lambda (socket)
+                 (set-limits socket deadline read-timeout)
+                 (make-instance 'messenger :socket socket
+                                           :connected-p (and host port t)))))))))
 
 ;;; Servers
 
@@ -112,35 +134,38 @@ be the pathname of a local socket."
 ;;; Datagrams
 
 (defun open-messenger (host port local-host local-port)
-  "A datagram socket, connected to PORT of HOST if both are given."
-  (make-instance 'messenger
-                 :connected-p (and host port t)
-                 :socket (if (and host port)
-                             (port:open-datagram-socket
-                              :remote-host (host-designator host) :remote-port port
-                              :host (host-designator local-host) :port local-port)
-                             (port:open-datagram-socket
-                              :host (and (not (wildcard-p local-host)) (host-designator local-host))
-                              :port local-port))))
+  "A datagram socket of PORT, connected to PORT of HOST if both are given."
+  (if (and host port)
+      (port:open-datagram-socket
+       :remote-host (host-designator host) :remote-port port
+       :host (host-designator local-host) :port local-port)
+      (port:open-datagram-socket
+       :host (and (not (wildcard-p local-host)) (host-designator local-host))
+       :port local-port)))
 
-(defun octets-of (buffer start end)
-  "The elements of BUFFER from START below END, a vector of any element type, as octets."
-  (coerce (subseq buffer start end) '(vector (unsigned-byte 8))))
+(defun octets-of (buffer)
+  "BUFFER, a vector of octets of any element type, as PORT takes it."
+  (if (typep buffer '(vector (unsigned-byte 8)))
+      buffer
+      (coerce buffer '(vector (unsigned-byte 8)))))
 
 (defmethod usocket:socket-send ((socket messenger) buffer length &key host port (offset 0))
+  "LENGTH octets, or if that is NIL all, of BUFFER from OFFSET on."
   (usocket:with-mapped-conditions (socket host)
-    (port:socket-send (usocket:socket socket)
-                      (octets-of buffer offset (+ offset length))
+    (port:socket-send (usocket:socket socket) (octets-of buffer)
+                      :start offset :end (and length (+ offset length))
                       :host (and host port (host-designator host))
                       :port (and host port))))
 
 (defmethod usocket:socket-receive ((socket messenger) buffer length
                                    &key (element-type '(unsigned-byte 8)))
-  "As 4 values BUFFER, or a new vector if that is NIL; octets stored; host, a vector; port."
+  "As 4 values BUFFER, or a new vector of LENGTH octets if that is NIL; octets stored, LENGTH or
+what BUFFER has room for at most; host, a vector; port."
   (let ((buffer (or buffer (make-array length :element-type element-type))))
     (usocket:with-mapped-conditions (socket)
       (multiple-value-bind (count host port)
-          (port:socket-receive (usocket:socket socket) buffer :end (min length (length buffer)))
+          (port:socket-receive (usocket:socket socket) buffer
+                               :end (min (or length (length buffer)) (length buffer)))
         (values buffer count (address-vector host) port)))))
 
 ;;; Ends
@@ -179,6 +204,14 @@ be the pathname of a local socket."
 (defmethod usocket:socket-close ((socket on-port))
   (usocket:with-mapped-conditions (socket)
     (close (usocket:socket socket))))
+
+(defmethod usocket:socket-close ((socket connection))
+  "Closes what a program has put around the socket as its stream, such as TLS, which may have to
+send something, and then the socket."
+  (let ((stream (usocket:socket-stream socket)))
+    (usocket:with-mapped-conditions (socket)
+      (unwind-protect (close stream)
+        (close (usocket:socket socket))))))
 
 (defmethod usocket:socket-shutdown ((socket on-port) direction)
   (usocket:with-mapped-conditions (socket)

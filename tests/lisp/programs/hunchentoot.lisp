@@ -37,6 +37,12 @@
       (is (= count (length (fetch-page port count)))))
     (is (string= "1000000" (fetch-page port 0 :method :post :content (blank 1000000))))))
 
+(define-test hunchentoot.a-server-without-an-address-has-clients-over-ipv6 (:limit 60)
+  (with-inet6 ()
+    (with-hunchentoot (port :address nil)
+      (dolist (host '("127.0.0.1" "[::1]"))
+        (is (= 5 (length (drakma:http-request (format nil "http://~A:~D/5" host port)))))))))
+
 (define-test hunchentoot.a-connection-is-kept (:limit 60)
   (with-hunchentoot (port)
     (let ((stream nil))

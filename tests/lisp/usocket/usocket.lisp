@@ -71,7 +71,7 @@ report."
 
 (define-test usocket.element-types-are-taken ()
   "Octets and characters; what no stream of port has is refused before anything is opened."
-  (dolist (type '(character base-char (unsigned-byte 8) :default))
+  (dolist (type '(character base-char (unsigned-byte 8) unsigned-byte :default))
     (with-usocket-pair (client server :element-type type)
       (usocket-write server "text")
       (is (= (char-code #\t) (read-byte (usocket:socket-stream client))))
@@ -108,6 +108,33 @@ report."
       (usocket:socket-close client)
       (is (equal (list server) (usocket:wait-for-input list :timeout 10 :ready-only t))))))
 
+(define-test usocket.a-wait-goes-on-without-what-is-closed ()
+  "Whoever closes a socket takes it from its wait list, also under the thread that waits."
+  (with-usocket-pair (client server)
+    (with-usocket-pair (other peer)
+      (let* ((list (usocket:make-wait-list (list peer server)))
+             (thread (start-blocked (lambda ()
+                                      (usocket:wait-for-input list :ready-only t)))))
+        (usocket:socket-close peer)
+        (usocket-write client "a line")
+        (is (equal (list server) (join thread)))
+        (usocket:socket-close server)
+        (is (eq list (usocket:wait-for-input list)))))
+    (signals usocket:bad-file-descriptor-error
+      (usocket:wait-for-input server :timeout 0))))
+
+(define-test usocket.input-above-the-socket-is-ready ()
+  "What a stream around the socket has read, as TLS does, is not in the socket any more."
+  (with-usocket-pair (client server)
+    (with-usocket-pair (other idle)
+      (setf (usocket:socket-stream server)
+            (make-concatenated-stream (make-string-input-stream "x")
+                                      (usocket:socket-stream server)))
+      (is (equal (list server)
+                 (usocket:wait-for-input (list idle server) :timeout 10 :ready-only t)))
+      (read-char (usocket:socket-stream server))
+      (is (null (usocket:wait-for-input (list idle server) :timeout 0 :ready-only t))))))
+
 (define-test usocket.buffered-input-is-ready ()
   (with-usocket-pair (client server)
     (usocket-write client (format nil "one~%two"))
@@ -136,6 +163,26 @@ report."
             (is (= 1 count))
             (is (= 9 (aref buffer 0)))))))))
 
+(define-test usocket.a-buffer-without-a-length-is-a-whole-one ()
+  "Both to send and to receive."
+  (let ((server (usocket:socket-connect nil nil :protocol :datagram :local-host "127.0.0.1")))
+    (usocket:with-connected-socket (server server)
+      (usocket:with-connected-socket
+          (client (usocket:socket-connect "127.0.0.1" (usocket:get-local-port server)
+                                          :protocol :datagram))
+        (is (= 3 (usocket:socket-send client (octets 1 2 3) nil)))
+        (is (= 2 (usocket:socket-send client (vector 1 2 3) nil :offset 1)))
+        (is (= 0 (usocket:socket-send client (octets 1 2 3) 0)))
+        (loop for count in '(2 2 0)
+              do (is (= count (nth-value 1 (usocket:socket-receive server (blank 2) nil)))))))))
+
+(define-test usocket.a-deadline-is-for-datagrams-too ()
+  (usocket:with-connected-socket
+      (socket (usocket:socket-connect nil nil :protocol :datagram
+                                              :deadline (+ (get-internal-real-time) 1)))
+    (is-mapped (usocket:timeout-error timeout)
+      (usocket:socket-receive socket nil 1))))
+
 (define-test usocket.local-sockets-have-pathnames ()
   (let ((path (pathname (temporary-path))))
     (usocket:with-socket-listener (listener path 0)
@@ -155,8 +202,23 @@ report."
           (usocket:socket-option client :send-timeout) 3)
     (is (= 2 (usocket:socket-option client :receive-timeout)))
     (is (= 3 (usocket:socket-option client :send-timeout)))
-    (is-mapped (usocket:invalid-argument-error usage-error ":NO-SUCH")
-      (usocket:socket-option client :no-such))))
+    (signals usocket:unimplemented
+      (usocket:socket-option client :no-such))
+    (signals usocket:unimplemented
+      (setf (usocket:socket-option client :no-such) t))
+    (signals type-error
+      (usocket:socket-option client 'nodelay))
+    (is-mapped (usocket:invalid-argument-error usage-error "-1")
+      (setf (usocket:socket-option client :receive-timeout) -1))))
+
+#+(or sbcl ecl)
+(define-test usocket.the-options-of-the-system-are-those-of-port ()
+  "Programs set them past usocket."
+  (with-usocket-pair (client server)
+    (setf (sb-bsd-sockets:sockopt-keep-alive (usocket:socket client)) nil)
+    (is (null (usocket:socket-option client :keepalive)))
+    (is (= (socket-descriptor (usocket:socket client))
+           (sb-bsd-sockets:socket-file-descriptor (usocket:socket client))))))
 
 (define-test usocket.a-deadline-is-internal-time ()
   (with-usocket-pair (client server :deadline (+ (get-internal-real-time)
@@ -172,6 +234,19 @@ report."
         (usocket-line client)))
     (usocket-write server "later")
     (is (string= "later" (usocket-line client)))))
+
+(define-test usocket.a-connect-with-a-wrong-limit-leaves-nothing-open ()
+  (usocket:with-socket-listener (listener "127.0.0.1" 0)
+    (is-mapped (usocket:invalid-argument-error usage-error "-1")
+      (usocket:socket-connect "127.0.0.1" (usocket:get-local-port listener) :read-timeout -1))
+    (usocket:with-connected-socket (server (usocket:socket-accept listener))
+      (is (null (read-line (usocket:socket-stream server) nil))))))
+
+(define-test usocket.a-timeout-is-for-reads-as-in-this-usocket ()
+  "Since 0.8.7 that of the connect is that of each read, too."
+  (with-usocket-pair (client server :timeout 10)
+    (is (eql (and (uiop:version<= "0.8.7" usocket:*version*) 10)
+             (usocket:socket-option client :receive-timeout)))))
 
 (define-test usocket.an-output-that-is-shut-down-is-an-end ()
   (with-usocket-pair (client server)
@@ -206,6 +281,27 @@ report."
     (with-usocket-pair (client server)
       (signals usocket:unsupported
         (usocket:wait-for-input (list client other) :timeout 0)))))
+
+(define-test usocket.close-closes-what-is-around-the-socket ()
+  "A stream that a program has made that of the socket, which may have output of its own."
+  (with-usocket-pair (client server)
+    (let ((around (make-two-way-stream (usocket:socket-stream client)
+                                       (make-broadcast-stream))))
+      (setf (usocket:socket-stream client) around)
+      (usocket:socket-close client)
+      (is (not (open-stream-p around)))
+      (is (null (read-line (usocket:socket-stream server) nil))))))
+
+(define-test usocket.every-failure-is-an-error ()
+  "Also a name server that does not answer, of which usocket made a mere condition before 0.8.4."
+  (dolist (row port/usocket::*mapping*)
+    (is (subtypep (cdr row) 'error)))
+  (let ((condition (nth-value 1 (ignore-errors
+                                  (port/usocket::fail-mapped
+                                   (make-condition 'network :errno 5) nil nil)))))
+    (is (typep condition 'usocket:unknown-error))
+    (is (= 5 (usocket::usocket-errno condition)))
+    (is (typep (usocket::usocket-real-error condition) 'network))))
 
 ;;; What its users suffer from
 
