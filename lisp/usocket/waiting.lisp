@@ -64,10 +64,14 @@ is. What another thread closes meanwhile leaves its wait list, and the wait goes
             (and ready-p (seconds-left timeout start)))))
 
 (defun wait-for-input (designator &key timeout ready-only)
-  "USOCKET:WAIT-FOR-INPUT."
+  "USOCKET:WAIT-FOR-INPUT. Where there is nothing to wait for it takes TIMEOUT, also for a wait list
+that has become empty, for which usocket returns at once, or fails, as the Lisp has it."
   (let* ((sockets (sockets-of designator))
          (ours (count-if (lambda (socket) (typep socket 'on-port)) sockets)))
-    (cond ((zerop ours)
+    (cond ((null sockets)
+           (sleep (or timeout 0))
+           (if ready-only nil designator))
+          ((zerop ours)
            (funcall *wait-for-others* designator :timeout timeout :ready-only ready-only))
           ((= ours (length sockets))
            (wait-for-ours designator timeout ready-only))

@@ -119,7 +119,8 @@ report."
         (usocket-write client "a line")
         (is (equal (list server) (join thread)))
         (usocket:socket-close server)
-        (is (eq list (usocket:wait-for-input list)))))
+        (is (eq list (usocket:wait-for-input list)))
+        (is (null (usocket:wait-for-input list :timeout 0 :ready-only t)))))
     (signals usocket:bad-file-descriptor-error
       (usocket:wait-for-input server :timeout 0))))
 
