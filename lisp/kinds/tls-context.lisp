@@ -262,8 +262,12 @@ closed."
   "The context of clients that give none, once there has been one.")
 
 (defun client-context ()
+  "The one context of all clients that give none: of threads that make it at a time, the first's."
   (or *client-context*
-      (setf *client-context* (make-tls-context))))
+      (let ((made (make-tls-context)))
+        (%with-lock (*contexts-lock*)
+          (or *client-context*
+              (setf *client-context* made))))))
 
 (defun begin-turn (context)
   "The number of a reading anew of CONTEXT, which begins."

@@ -166,3 +166,15 @@ there. The former takes a function that is called within, before the files are r
     (with-pair (client server :inet)
       (is (typep (come-to-terms client server (list :host "good.test") (server-options))
                  'certificate-error)))))
+
+(define-test tls-names.clients-that-give-no-context-share-one ()
+  "Threads that are the first at the same time, too: a reload without an argument is for all."
+  (let ((former (sb-ext:symbol-global-value 'port::*client-context*)))
+    (unwind-protect
+         (progn
+           (setf (sb-ext:symbol-global-value 'port::*client-context*) nil)
+           (let ((contexts (mapcar #'join (loop repeat 8
+                                                collect (in-thread #'port::client-context)))))
+             (is (= 1 (length (remove-duplicates contexts))))
+             (is (eq (first contexts) (reload-tls-context)))))
+      (setf (sb-ext:symbol-global-value 'port::*client-context*) former))))
