@@ -19,13 +19,6 @@
 
 enum { PLACES = 12, SECONDS = 3, PAIRS = 2 };
 
-/* A poller on poll(2) is woken, its slot locked, with the lock of a socket's slot held. A slot is a
- * socket's at one time and a poller's at another, which the sanitizer takes for a cycle. */
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void) {
-    return "deadlock:lport_wait_wake_slot\n";
-}
-
 #define MS INT64_C(1000000)
 
 static struct place {

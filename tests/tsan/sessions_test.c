@@ -1,7 +1,7 @@
-/* sessions - many threads that send, receive, look at, wait for, end and close few connections with
- * TLS under each other, for some seconds, with octets that say whose they are. A program of its
- * own, as races_test.c is, which see. OpenSSL is not built for the sanitizer: what is told is of
- * libport, and of what OpenSSL hands to it. */
+/* sessions - many threads that send, receive, look at, wait for, poll, end and close few
+ * connections with TLS under each other, for some seconds, with octets that say whose they are. A
+ * program of its own, as races_test.c is, which see. OpenSSL is not built for the sanitizer: what
+ * is told is of libport, and of what OpenSSL hands to it. */
 #include "libport.h"
 
 #include "checking.h"
@@ -25,7 +25,7 @@ static struct place {
 static struct {
     int64_t contexts[2];
     atomic_bool stop;
-    _Atomic int64_t moved, peeked, waited, built;
+    _Atomic int64_t moved, peeked, waited, built, polled;
 } test;
 
 /* What a use of a session may say when somebody ends it or closes either side meanwhile. */
@@ -160,6 +160,44 @@ static void *peek_at_tags(void *data) {
     return NULL;
 }
 
+/* Asks pollers of either kind for both directions, and for others of what is in them. */
+static void *poll_all(void *data) {
+    (void)data;
+    while (!atomic_load(&test.stop)) {
+        int64_t events[LPORT_EVENT_SIZE * PLACES];
+        int64_t poller =
+            lport_poller_open(draw() % 2 == 0 ? LPORT_POLLER_EPOLL : LPORT_POLLER_POLL);
+        check(poller > 0, "a poller is made", poller);
+        for (int i = 0; i < PLACES; i++) {
+            int64_t socket = look().end;
+            int64_t result = lport_poller_add(poller, socket, LPORT_INPUT | LPORT_OUTPUT);
+            check(is_expected(result) || is_kind(result, LPORT_INVALID), "add", result);
+            result = lport_poller_modify(poller, socket, 1 + (int32_t)(draw() % 3));
+            check(is_expected(result) || is_kind(result, LPORT_INVALID), "modify", result);
+        }
+        int64_t turn = lport_poller_begin(poller);
+        int64_t count =
+            lport_poller_wait(poller, turn, events, PLACES, lport_clock_after(MS / 10), 0);
+        check(count >= 0 || is_expected(count), "wait in a poller", count);
+        check(lport_poller_end(poller, turn) == 0, "a turn ends", turn);
+        check(lport_socket_close(poller, 0) == 0, "a poller is closed", poller);
+        atomic_fetch_add(&test.polled, 1);
+    }
+    return NULL;
+}
+
+/* Waits for what breaks a connection, and asks what that is. */
+static void *watch_failures(void *data) {
+    (void)data;
+    while (!atomic_load(&test.stop)) {
+        int64_t socket = look().end;
+        wait_for(socket, LPORT_FAILED);
+        int64_t failure = lport_socket_failure(socket);
+        check(is_expected(failure), "a failure", failure);
+    }
+    return NULL;
+}
+
 /* Ends, closes and asks under everybody. */
 static void *meddle(void *data) {
     (void)data;
@@ -234,10 +272,12 @@ static void end(void) {
     check(atomic_load(&test.peeked) > 100, "octets were looked at", atomic_load(&test.peeked));
     check(atomic_load(&test.waited) > 100, "threads waited", atomic_load(&test.waited));
     check(atomic_load(&test.built) > 10, "sessions were made", atomic_load(&test.built));
+    check(atomic_load(&test.polled) > 100, "pollers were used", atomic_load(&test.polled));
 }
 
 int main(void) {
-    static void *(*const roles[])(void *) = {build, send_tags, receive_tags, peek_at_tags, meddle};
+    static void *(*const roles[])(void *) = {build,  send_tags, receive_tags,  peek_at_tags,
+                                             meddle, poll_all,  watch_failures};
     begin();
     run_roles(SECONDS, &test.stop, roles, sizeof roles / sizeof *roles, EACH);
     end();
