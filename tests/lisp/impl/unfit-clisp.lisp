@@ -29,11 +29,12 @@
          "service.ten-thousand-clients" "service.ten-thousand-accepted"
          "service.many-idle-connections")
         ("CLISP has no threads" "examples.demo")
-        ("CLISP has other names for encodings of files" "browser.page")
+        ("CLISP has other names for encodings of files" "browser.page" "tls-programs.node")
         ("UIOP has no LAUNCH-PROGRAM on CLISP"
          "tls-programs.a-server-of-openssl" "tls-programs.tickets-are-no-input"
          "tls-programs.a-server-that-asks-for-a-certificate"
-         "tls-programs.who-sends-and-closes-at-once-loses-nothing")
+         "tls-programs.who-sends-and-closes-at-once-loses-nothing"
+         "tls-programs.there-is-no-room-in-the-midst-of-a-message")
         ("CLISP has no floats that are no numbers" "deadline.what-is-a-span")
         ("CLISP has no vectors of floats" "client.wrong-arguments")
         ("what it puts in between is compiled inline" "direction.an-interrupt-that-reads-lines")
