@@ -53,9 +53,10 @@ of characters and octets whatever it is."
 
 (defun time-left (timeout deadline)
   "TIMEOUT, or what is left until DEADLINE if that is less; NIL: neither holds."
-  (if deadline
-      (min (or timeout (seconds-until-internal deadline)) (seconds-until-internal deadline))
-      timeout))
+  (let ((left (and deadline (seconds-until-internal deadline))))
+    (if (and timeout left)
+        (min timeout left)
+        (or timeout left))))
 
 (defun open-connection (host port &key element-type timeout nodelay local-host local-port)
   "A stream socket of PORT to PORT of HOST, or to the local socket HOST, a pathname."
@@ -143,16 +144,10 @@ be the pathname of a local socket."
        :host (and (not (wildcard-p local-host)) (host-designator local-host))
        :port local-port)))
 
-(defun octets-of (buffer)
-  "BUFFER, a vector of octets of any element type, as PORT takes it."
-  (if (typep buffer '(vector (unsigned-byte 8)))
-      buffer
-      (coerce buffer '(vector (unsigned-byte 8)))))
-
 (defmethod usocket:socket-send ((socket messenger) buffer length &key host port (offset 0))
-  "LENGTH octets, or if that is NIL all, of BUFFER from OFFSET on."
+  "LENGTH octets, or if that is NIL all, of BUFFER, of any element type, from OFFSET on."
   (usocket:with-mapped-conditions (socket host)
-    (port:socket-send (usocket:socket socket) (octets-of buffer)
+    (port:socket-send (usocket:socket socket) (coerce buffer '(vector (unsigned-byte 8)))
                       :start offset :end (and length (+ offset length))
                       :host (and host port (host-designator host))
                       :port (and host port))))

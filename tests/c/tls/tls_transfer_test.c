@@ -448,12 +448,17 @@ static int close_copies(void *data) {
     return lport_socket_close(ends[0], 0) == 0 && lport_socket_close(ends[1], 0) == 0 ? 0 : 2;
 }
 
-SOCKET_TEST(tls_transfer, a_close_in_a_child_tells_the_peer_of_nothing) {
-    int64_t ends[2];
+/* A connection that a child has inherited and closed by CLOSE_IT, and that goes on. */
+static void make_closed_in_child(int (*close_it)(void *), int64_t ends[2]) {
     make_tls(LPORT_INET, ends);
-    cr_assert_eq(in_child(close_copies, ends), 0);
+    cr_assert_eq(in_child(close_it, ends), 0);
     send_text(ends[CLIENT], "still here");
     receive_text(ends[SERVER], "still here");
+}
+
+SOCKET_TEST(tls_transfer, a_close_in_a_child_tells_the_peer_of_nothing) {
+    int64_t ends[2];
+    make_closed_in_child(close_copies, ends);
     close_both(ends);
 }
 
@@ -464,10 +469,7 @@ static int close_copy_with_reset(void *data) {
 /* Nor would it make a reset of the parent's close. What a child begins itself is its own. */
 SOCKET_TEST(tls_transfer, a_close_with_a_reset_in_a_child_leaves_the_connection_as_it_is) {
     int64_t ends[2];
-    make_tls(LPORT_INET, ends);
-    cr_assert_eq(in_child(close_copy_with_reset, ends), 0);
-    send_text(ends[CLIENT], "still here");
-    receive_text(ends[SERVER], "still here");
+    make_closed_in_child(close_copy_with_reset, ends);
     send_text(ends[SERVER], "here, too");
     receive_text(ends[CLIENT], "here, too");
     assert_closes(ends[CLIENT]);

@@ -27,9 +27,12 @@
 (defmacro with-hunchentoot ((port &rest options) &body body)
   `(call-with-hunchentoot (list ,@options) (lambda (,port) ,@body)))
 
+(defun page-address (port count &optional (host "127.0.0.1"))
+  (format nil "http://~A:~D/~D" host port count))
+
 (defun fetch-page (port count &rest options)
   "Values of a request for COUNT letters, by drakma."
-  (apply #'drakma:http-request (format nil "http://127.0.0.1:~D/~D" port count) options))
+  (apply #'drakma:http-request (page-address port count) options))
 
 (define-test hunchentoot.small-and-large-pages (:limit 60)
   (with-hunchentoot (port)
@@ -41,7 +44,7 @@
   (with-inet6 ()
     (with-hunchentoot (port :address nil)
       (dolist (host '("127.0.0.1" "[::1]"))
-        (is (= 5 (length (drakma:http-request (format nil "http://~A:~D/5" host port)))))))))
+        (is (= 5 (length (drakma:http-request (page-address port 5 host)))))))))
 
 (define-test hunchentoot.a-connection-is-kept (:limit 60)
   (with-hunchentoot (port)
@@ -63,7 +66,7 @@
       (dotimes (i 5)
         (is (= count (length (uiop:run-program
                               (list "curl" "-s" "-S" "-0" "--max-time" "20"
-                                    (format nil "http://127.0.0.1:~D/~D" port count))
+                                    (page-address port count))
                               :output :string))))))))
 
 (define-test hunchentoot.an-idle-connection-is-closed (:limit 60)
