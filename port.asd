@@ -272,6 +272,7 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "tls-names")
                              (:file "tls-refusals")
                              (:file "tls-held")
+                             (:file "tls-resume")
                              (:file "service-tls")))
                (:module "usocket"
                 :components ((:file "usocket")))

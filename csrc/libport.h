@@ -195,6 +195,7 @@ enum {
     LPORT_TLS_ISSUER = 7,
     LPORT_TLS_VALID_UNTIL = 8,
     LPORT_TLS_CERTIFICATE = 9,
+    LPORT_TLS_RESUMED = 10,
 };
 
 /* Kinds of status. The table in status.c gives each its name, its text and the condition that a
@@ -1025,6 +1026,16 @@ LPORT_API int64_t lport_tls_context_identity(int64_t context, const char *chain,
  * Source: SSL_set_verify(3ssl). */
 LPORT_API int64_t lport_tls_context_verify(int64_t context, int32_t mode);
 
+/* [nowait] Whether sessions of TLS 1.3 are resumed, as they are where nothing is said: ON is not 0.
+ * Then a server that verifies no clients gives each one a ticket with the first octets it sends
+ * him; and a client that expects a NAME keeps what it is given, 128 sessions at the most, in
+ * memory, until CONTEXT is changed or closed, and resumes the latest of that name, at the same
+ * port, within the hour, each once: that handshake needs no certificate, and a third of the time.
+ * Of a session that is resumed lport_tls_text tells what the one before was shown. A server
+ * remembers the latest 4,096, some 5 MB. What ended without either side's close_notify is not
+ * resumed, nor is TLS 1.2. Source: RFC 8446 2.2, 4.6.1. */
+LPORT_API int64_t lport_tls_context_resume(int64_t context, int32_t on);
+
 /* [nowait] Versions from TLS 1.LOWEST to TLS 1.HIGHEST, 2 or 3 each; both, if nothing is said. */
 LPORT_API int64_t lport_tls_context_versions(int64_t context, int32_t lowest, int32_t highest);
 
@@ -1073,9 +1084,10 @@ LPORT_API int64_t lport_tls_step(int64_t socket);
  * the client asked for; LPORT_TLS_PROBLEM, why it failed ("certificate has expired"); and of the
  * peer's certificate LPORT_TLS_SUBJECT and LPORT_TLS_ISSUER (RFC 2253), LPORT_TLS_VALID_UNTIL
  * ("2027-01-31T12:00:00Z"), and LPORT_TLS_CERTIFICATE, which is no text but octets, its DER; where
- * CAP is less than its length nothing is written of that. Before the handshake is done, or where it
- * has failed, only LPORT_TLS_SERVER_NAME and LPORT_TLS_PROBLEM are known: a certificate is nobody's
- * before the peer has shown that it has the key. LPORT_NOT_CONNECTED: SOCKET has no TLS. */
+ * CAP is less than its length nothing is written of that; LPORT_TLS_RESUMED, "yes" of a session
+ * that was resumed. Before the handshake is done, or where it has failed, only
+ * LPORT_TLS_SERVER_NAME and LPORT_TLS_PROBLEM are known: a certificate is nobody's before the peer
+ * has shown that it has the key. LPORT_NOT_CONNECTED: SOCKET has no TLS. */
 LPORT_API int64_t lport_tls_text(int64_t socket, int32_t what, char *text, size_t cap);
 
 #ifdef __cplusplus

@@ -74,7 +74,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    ;; tls
    #:lport-tls-context-open #:lport-tls-context-close #:lport-tls-context-trust
    #:lport-tls-context-identity #:lport-tls-context-verify #:lport-tls-context-versions
-   #:lport-tls-context-protocols #:lport-tls-context-problem
+   #:lport-tls-context-resume #:lport-tls-context-protocols #:lport-tls-context-problem
    #:lport-tls-context-offer #:lport-tls-context-replace
    #:lport-tls-start #:lport-tls-step #:lport-tls-text
    ;; constants
@@ -106,7 +106,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:+lport-tls-verify+
    #:+lport-tls-version+ #:+lport-tls-cipher+ #:+lport-tls-protocol+ #:+lport-tls-server-name+
    #:+lport-tls-problem+ #:+lport-tls-subject+ #:+lport-tls-issuer+ #:+lport-tls-valid-until+
-   #:+lport-tls-certificate+))
+   #:+lport-tls-certificate+ #:+lport-tls-resumed+))
 
 (defpackage :port
   (:documentation "Sockets for Common Lisp: connected sockets are streams, failures are conditions

@@ -13,6 +13,7 @@
 /* Not spelled as OpenSSL does, so that its headers can be included beside this one. */
 struct ssl_st;
 struct ssl_ctx_st;
+struct ssl_session_st;
 struct ssl_method_st;
 struct ssl_cipher_st;
 struct bio_st;
@@ -30,6 +31,7 @@ struct tm;
 
 typedef int lport_openssl_verify(int, struct x509_store_ctx_st *);
 typedef int lport_openssl_password(char *, int, int, void *);
+typedef int lport_openssl_not_resumable(struct ssl_st *, int);
 typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsigned char *,
                                  const unsigned char *, unsigned int, void *);
 
@@ -64,6 +66,7 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(uint64_t, SSL_CTX_set_options, (struct ssl_ctx_st *, uint64_t))                            \
     ROW(void, SSL_CTX_set_default_read_buffer_len, (struct ssl_ctx_st *, size_t)) \
     ROW(int, SSL_CTX_set_num_tickets, (struct ssl_ctx_st *, size_t))                               \
+    ROW(long, SSL_CTX_set_timeout, (struct ssl_ctx_st *, long))                                    \
     ROW(void, SSL_CTX_set_default_passwd_cb, (struct ssl_ctx_st *, lport_openssl_password *))      \
     ROW(void, SSL_CTX_set_default_passwd_cb_userdata, (struct ssl_ctx_st *, void *))               \
     ROW(int, SSL_CTX_set_default_verify_paths, (struct ssl_ctx_st *))                              \
@@ -99,6 +102,18 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
         (struct X509_VERIFY_PARAM_st *, const unsigned char *, size_t))                            \
     ROW(int, X509_VERIFY_PARAM_set_flags, (struct X509_VERIFY_PARAM_st *, unsigned long))          \
     ROW(void, X509_VERIFY_PARAM_set_hostflags, (struct X509_VERIFY_PARAM_st *, unsigned int))      \
+    ROW(int, SSL_set_session, (struct ssl_st *, struct ssl_session_st *))                          \
+    ROW(struct ssl_session_st *, SSL_get_session, (const struct ssl_st *))                         \
+    ROW(struct ssl_session_st *, SSL_get1_session, (struct ssl_st *))                              \
+    ROW(int, SSL_SESSION_is_resumable, (const struct ssl_session_st *))                            \
+    ROW(void, SSL_SESSION_free, (struct ssl_session_st *))                                         \
+    ROW(int, SSL_session_reused, (const struct ssl_st *))                                          \
+    ROW(int, SSL_set_session_id_context,                                                           \
+        (struct ssl_st *, const unsigned char *, unsigned int))                                    \
+    ROW(void, SSL_set_not_resumable_session_callback,                                              \
+        (struct ssl_st *, lport_openssl_not_resumable *))                                          \
+    ROW(int, SSL_new_session_ticket, (struct ssl_st *))                                            \
+    ROW(int, SSL_version, (const struct ssl_st *))                                                 \
     ROW(int, SSL_do_handshake, (struct ssl_st *))                                                  \
     ROW(int, SSL_in_init, (const struct ssl_st *))                                                 \
     ROW(int, SSL_read_ex, (struct ssl_st *, void *, size_t, size_t *))                             \
@@ -140,16 +155,18 @@ enum {
     OPENSSL_BIO_FLUSH = 11,          /* BIO_CTRL_FLUSH */
     OPENSSL_CTRL_MODE = 33,
     OPENSSL_CTRL_READ_AHEAD = 41,
-    OPENSSL_CTRL_SESSION_CACHE = 44,
-    OPENSSL_CTRL_NAME_ASKED = 53, /* SSL_CTRL_SET_TLSEXT_SERVERNAME_CB */
-    OPENSSL_CTRL_HOST_NAME = 55,  /* SSL_CTRL_SET_TLSEXT_HOSTNAME */
-    OPENSSL_CTRL_CHAIN = 115,     /* SSL_CTRL_GET_CHAIN_CERTS */
+    OPENSSL_CTRL_SESSIONS = 42,      /* SSL_CTRL_SET_SESS_CACHE_SIZE */
+    OPENSSL_CTRL_SESSION_CACHE = 44, /* SSL_CTRL_SET_SESS_CACHE_MODE */
+    OPENSSL_CTRL_NAME_ASKED = 53,    /* SSL_CTRL_SET_TLSEXT_SERVERNAME_CB */
+    OPENSSL_CTRL_HOST_NAME = 55,     /* SSL_CTRL_SET_TLSEXT_HOSTNAME */
+    OPENSSL_CTRL_CHAIN = 115,        /* SSL_CTRL_GET_CHAIN_CERTS */
     OPENSSL_CTRL_MIN_VERSION = 123,
     OPENSSL_CTRL_MAX_VERSION = 124,
     OPENSSL_PARTIAL_WRITE = 1,    /* SSL_MODE_ENABLE_PARTIAL_WRITE */
     OPENSSL_MOVING_BUFFER = 2,    /* SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER */
     OPENSSL_NO_AUTO_CHAIN = 8,    /* SSL_MODE_NO_AUTO_CHAIN */
     OPENSSL_RELEASE_BUFFERS = 16, /* SSL_MODE_RELEASE_BUFFERS */
+    OPENSSL_SERVERS_SESSIONS = 2, /* SSL_SESS_CACHE_SERVER */
     OPENSSL_TLS1_2 = 0x303,
     OPENSSL_TLS1_3 = 0x304,
     OPENSSL_VERIFY_PEER = 1,

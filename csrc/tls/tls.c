@@ -291,6 +291,7 @@ static bool is_stuck(const struct lport_tls_session *session) {
 static int64_t leave(struct lport_tls_session *session, int64_t result) {
     struct lport_slot *slot = session->slot;
     bool there = is_ready(session);
+    lport_tls_keep_resumable(session);
     bool stuck = is_stuck(session);
     bool was_there = atomic_exchange(&session->transport.ready, there);
     bool was_stuck = atomic_exchange(&session->transport.stuck, stuck);
@@ -338,6 +339,7 @@ static int64_t receive(struct lport_transport *transport, struct lport_slot *slo
 static int64_t send_records(struct lport_tls_session *session, const uint8_t *octets, size_t len) {
     size_t total = 0;
     int64_t status = 1;
+    lport_tls_give_ticket(session);
     while (total < len && session->held_len == 0 && status > 0) {
         size_t count = 0;
         int result =
@@ -397,6 +399,7 @@ static void forked(struct lport_transport *transport) {
     pthread_mutex_init(&session->lock, NULL);
     session->failure = lport_status_make(LPORT_CONNECTION_LOST);
     session->ssl = NULL;
+    session->kept = NULL;
     session->early = session->held = NULL;
     session->early_len = session->held_len = session->held_cap = 0;
     atomic_store(&session->transport.ready, true);
@@ -410,6 +413,7 @@ void lport_tls_free(struct lport_transport *transport) {
     if (session->settings.context != NULL) {
         lport_openssl()->SSL_CTX_free(session->settings.context);
     }
+    lport_tls_kept_free(session->kept);
     pthread_mutex_destroy(&session->lock);
     free(session->early);
     free(session->held);

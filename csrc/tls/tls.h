@@ -3,7 +3,9 @@
 #define LPORT_TLS_H
 
 #include "openssl.h"
+#include "tls_resume.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,13 +18,22 @@ enum {
 struct lport_tls_settings {
     int64_t owner;              /* the context */
     struct ssl_ctx_st *context; /* the caller's: SSL_CTX_free */
+    uint64_t generation;        /* another one after each change */
     int32_t verify;
+    bool resume;
     uint8_t names_len;
     uint8_t names[LPORT_TLS_NAMES_MAX]; /* each with its length before it */
 };
 
 /* [nowait] The settings of CONTEXT into SETTINGS: 0; LPORT_CLOSED: it names none. */
 int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settings);
+
+/* [nowait] What the context of SETTINGS keeps for NAME at PORT, which it has no longer then; NULL:
+ * nothing, or it has been changed since. The other gives it back; where that cannot be it is freed.
+ */
+struct lport_tls_kept *lport_tls_take_kept(const struct lport_tls_settings *settings,
+                                           const char *name, int32_t port);
+void lport_tls_keep(const struct lport_tls_settings *settings, struct lport_tls_kept *kept);
 
 /* What OpenSSL asks a server: the first of the session's names of protocols that the client has
  * too; none where the session has none. */

@@ -191,6 +191,17 @@ int64_t lport_tls_context_verify(int64_t context, int32_t mode) {
     return lport_tls_change_context(context, set_verify, &(struct lport_tls_change){.a = mode});
 }
 
+static bool set_resume(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                       const struct lport_tls_change *change) {
+    (void)openssl;
+    settings->resume = change->a != 0;
+    return true;
+}
+
+int64_t lport_tls_context_resume(int64_t context, int32_t on) {
+    return lport_tls_change_context(context, set_resume, &(struct lport_tls_change){.a = on});
+}
+
 static long version_of(int32_t minor) {
     return minor == 2 ? OPENSSL_TLS1_2 : minor == 3 ? OPENSSL_TLS1_3 : 0;
 }

@@ -13,7 +13,11 @@
 #include <limits.h>
 #include <string.h>
 
-enum { READ_AHEAD = 1 << 16 }; /* octets that a session takes from the system at once */
+enum {
+    READ_AHEAD = 1 << 16, /* octets that a session takes from the system at once */
+    SESSIONS = 4096,      /* that a server remembers, about an hour each at the most */
+    SECONDS = 3600,
+};
 
 struct context {
     struct lport_pooled pooled; /* first, see pool.h */
@@ -22,9 +26,11 @@ struct context {
     int64_t
         offered[LPORT_TLS_OFFERED_MAX]; /* other contexts; the certificate of one may be shown */
     size_t offered_count;
+    struct lport_tls_kept *kept;
 };
 
 static struct lport_pool contexts = LPORT_POOL(struct context, NULL);
+static uint64_t generations; /* that there have been; under the lock of CONTEXTS */
 
 int64_t lport_tls_failed(const struct lport_openssl *openssl, struct lport_tls_problem *problem) {
     unsigned long error = openssl->ERR_get_error();
@@ -37,11 +43,9 @@ int64_t lport_tls_failed(const struct lport_openssl *openssl, struct lport_tls_p
                    : lport_status_make(LPORT_TLS_FAILED);
 }
 
-/* A connection of TLS 1.2 at least, which nobody negotiates anew, verifying the peer. No tickets: a
- * client that has sent all it wants to and closes without reading would reset the connection by
- * them, and one that comes back with one to a server that verifies clients would be refused. And no
- * chain but that in the file: OpenSSL would look for one, in each handshake, among those who are
- * trusted. */
+/* A connection of TLS 1.2 at least, which nobody negotiates anew, verifying the peer. No tickets
+ * but those of tls_resume.c, by number, so that no key opens all of them. And no chain but that in
+ * the file: OpenSSL would look for one, in each handshake, among those who are trusted. */
 static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
     struct ssl_ctx_st *context = openssl->SSL_CTX_new(openssl->TLS_method());
     if (context != NULL) {
@@ -51,7 +55,9 @@ static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_READ_AHEAD, 1, NULL);
         openssl->SSL_CTX_set_default_read_buffer_len(context, READ_AHEAD);
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_MIN_VERSION, OPENSSL_TLS1_2, NULL);
-        openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSION_CACHE, 0, NULL);
+        openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSION_CACHE, OPENSSL_SERVERS_SESSIONS, NULL);
+        openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSIONS, SESSIONS, NULL);
+        openssl->SSL_CTX_set_timeout(context, SECONDS);
         openssl->SSL_CTX_set_options(context, OPENSSL_NO_RENEGOTIATION | OPENSSL_NO_TICKET);
         openssl->SSL_CTX_set_num_tickets(context, 0);
         openssl->SSL_CTX_set_alpn_select_cb(context, lport_tls_select_name, NULL);
@@ -84,10 +90,13 @@ int64_t lport_tls_context_open(void) {
     lock_contexts();
     struct context *context = made == NULL ? NULL : lport_pool_take(&contexts);
     if (context != NULL) {
-        context->settings =
-            (struct lport_tls_settings){.context = made, .verify = LPORT_TLS_VERIFY_SERVER};
+        context->settings = (struct lport_tls_settings){.context = made,
+                                                        .generation = ++generations,
+                                                        .verify = LPORT_TLS_VERIFY_SERVER,
+                                                        .resume = true};
         context->problem.text[0] = '\0';
         context->offered_count = 0;
+        context->kept = NULL;
         result = lport_pool_name(context);
         context->settings.owner = result;
     }
@@ -99,12 +108,21 @@ int64_t lport_tls_context_open(void) {
     return result;
 }
 
+/* Of what is kept nothing may be resumed any more. With the lock held. */
+static struct lport_tls_kept *take_all_kept(struct context *context) {
+    struct lport_tls_kept *kept = context->kept;
+    context->kept = NULL;
+    return kept;
+}
+
 int64_t lport_tls_context_close(int64_t context) {
     struct ssl_ctx_st *made = NULL;
+    struct lport_tls_kept *kept = NULL;
     lock_contexts();
     struct context *found = lport_pool_find(&contexts, context);
     if (found != NULL) {
         made = found->settings.context;
+        kept = take_all_kept(found);
         lport_pool_unname(found);
         lport_pool_give_back(&contexts, found);
     }
@@ -112,6 +130,7 @@ int64_t lport_tls_context_close(int64_t context) {
     if (made == NULL) {
         return lport_status_make(LPORT_CLOSED);
     }
+    lport_tls_kept_free(kept);
     lport_openssl()->SSL_CTX_free(made);
     return 0;
 }
@@ -125,6 +144,30 @@ int64_t lport_tls_settings_of(int64_t context, struct lport_tls_settings *settin
     }
     unlock_contexts();
     return found == NULL ? lport_status_make(LPORT_CLOSED) : 0;
+}
+
+/* The context of SETTINGS, if it is as it was then. With the lock held. */
+static struct context *context_of(const struct lport_tls_settings *settings) {
+    struct context *found = lport_pool_find(&contexts, settings->owner);
+    return found != NULL && found->settings.generation == settings->generation ? found : NULL;
+}
+
+struct lport_tls_kept *lport_tls_take_kept(const struct lport_tls_settings *settings,
+                                           const char *name, int32_t port) {
+    lock_contexts();
+    struct context *context = context_of(settings);
+    struct lport_tls_kept *kept =
+        context == NULL ? NULL : lport_tls_kept_take(&context->kept, name, port);
+    unlock_contexts();
+    return kept;
+}
+
+void lport_tls_keep(const struct lport_tls_settings *settings, struct lport_tls_kept *kept) {
+    lock_contexts();
+    struct context *context = context_of(settings);
+    struct lport_tls_kept *rest = context == NULL ? kept : lport_tls_kept_put(&context->kept, kept);
+    unlock_contexts();
+    lport_tls_kept_free(rest);
 }
 
 /* ---- changing them --------------------------------------------------------------------------- */
@@ -145,6 +188,7 @@ int64_t lport_tls_change_context(int64_t context, lport_tls_change_function *mak
                                  const struct lport_tls_change *change) {
     struct lport_tls_settings settings;
     struct lport_tls_problem problem = {""};
+    struct lport_tls_kept *kept = NULL;
     int64_t status = lport_tls_settings_of(context, &settings);
     if (status < 0) {
         return status;
@@ -158,11 +202,14 @@ int64_t lport_tls_change_context(int64_t context, lport_tls_change_function *mak
     lock_contexts();
     struct context *found = lport_pool_find(&contexts, context);
     if (found != NULL && status == 0) {
+        settings.generation = ++generations;
         found->settings = settings;
+        kept = take_all_kept(found);
     } else if (found != NULL && lport_status_is(status, LPORT_TLS_FAILED)) {
         found->problem = problem;
     }
     unlock_contexts();
+    lport_tls_kept_free(kept);
     openssl->SSL_CTX_free(settings.context);
     return status;
 }
@@ -258,6 +305,7 @@ int64_t lport_tls_context_replace(int64_t context, int64_t by) {
     if (context == by) {
         return lport_status_make(LPORT_INVALID);
     }
+    struct lport_tls_kept *kept = NULL;
     lock_contexts();
     struct context *old = lport_pool_find(&contexts, context);
     struct context *new = lport_pool_find(&contexts, by);
@@ -268,8 +316,10 @@ int64_t lport_tls_context_replace(int64_t context, int64_t by) {
         memcpy(old->offered, new->offered, sizeof old->offered);
         old->offered_count = new->offered_count;
         new->settings = settings;
+        kept = take_all_kept(old);
     }
     unlock_contexts();
+    lport_tls_kept_free(kept);
     return old != NULL && new != NULL ? lport_tls_context_close(by)
                                       : lport_status_make(LPORT_CLOSED);
 }

@@ -7,6 +7,7 @@
 #include "socket/handle.h"
 #include "socket/transport.h"
 #include "tls.h"
+#include "tls_resume.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -28,8 +29,10 @@ struct lport_tls_session {
     int64_t failure; /* what every call gives from now on, or 0 */
     bool drained;    /* the system had no more, and nothing has been read since */
     bool established;
-    bool input_ended;  /* the peer has said so */
-    bool output_ended; /* it was told so */
+    bool input_ended;            /* the peer has said so */
+    bool output_ended;           /* it was told so */
+    bool ticket_due;             /* a server's: the client is to be given one */
+    struct lport_tls_kept *kept; /* a client's: what it has resumed, until it keeps the next */
     struct lport_tls_settings settings;
     struct lport_tls_problem problem;
 };

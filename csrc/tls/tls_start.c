@@ -77,27 +77,34 @@ static int verify_mode(const struct lport_tls_session *session, int32_t side) {
                                       : OPENSSL_VERIFY_PEER;
 }
 
-/* Gives SESSION all that it needs. */
-static int64_t equip(struct lport_tls_session *session, int32_t side, const char *name,
-                     size_t len) {
+/* Gives SESSION, which will be on SOCKET, all that it needs. */
+static int64_t equip(struct lport_tls_session *session, int64_t socket, int32_t side,
+                     const char *name, size_t len) {
     const struct lport_openssl *openssl = lport_openssl();
     session->ssl = openssl->SSL_new(session->settings.context);
     if (session->ssl == NULL || !lport_tls_give_bio(session) ||
         openssl->SSL_set_ex_data(session->ssl, 0, session) != 1) {
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
-    openssl->SSL_set_verify(session->ssl, verify_mode(session, side), NULL);
+    int mode = verify_mode(session, side);
+    openssl->SSL_set_verify(session->ssl, mode, NULL);
     /* Who is trusted is so at once, and not only where the chain goes on to one without an issuer.
      */
     openssl->X509_VERIFY_PARAM_set_flags(openssl->SSL_get0_param(session->ssl),
                                          OPENSSL_PARTIAL_CHAIN);
     if (side == LPORT_TLS_SERVER) {
         openssl->SSL_set_accept_state(session->ssl);
+        lport_tls_allow_resumption(session, mode != 0);
         return 0;
     }
     openssl->SSL_set_connect_state(session->ssl);
-    return len == 0 || expect(session->ssl, name, len) ? 0
-                                                       : lport_status_make(LPORT_ADDRESS_SYNTAX);
+    if (len > 0 && !expect(session->ssl, name, len)) {
+        return lport_status_make(LPORT_ADDRESS_SYNTAX);
+    }
+    if (len > 0 && session->settings.resume) {
+        lport_tls_resume(session, socket, name, len);
+    }
+    return 0;
 }
 
 static bool keep_early(struct lport_tls_session *session, const uint8_t *early, size_t len) {
@@ -164,7 +171,7 @@ int64_t lport_tls_start(int64_t socket, int64_t context, int32_t side, const cha
     if (session == NULL) {
         return lport_status_make(LPORT_MEMORY_EXHAUSTED);
     }
-    status = keep_early(session, early, early_len) ? equip(session, side, room, len)
+    status = keep_early(session, early, early_len) ? equip(session, socket, side, room, len)
                                                    : lport_status_make(LPORT_MEMORY_EXHAUSTED);
     status = status == 0 ? attach(socket, session) : status;
     if (status < 0) {

@@ -105,6 +105,10 @@ static int64_t put_text(const struct lport_tls_session *session, int32_t what, c
     if (!session->established && what != LPORT_TLS_SERVER_NAME) {
         return lport_sink_copy("", text, cap);
     }
+    if (what == LPORT_TLS_RESUMED) {
+        bool resumed = lport_openssl()->SSL_session_reused(session->ssl) == 1;
+        return lport_sink_copy(resumed ? "yes" : "", text, cap);
+    }
     if (what >= LPORT_TLS_SUBJECT) {
         return put_of_peer(session, what, text, cap);
     }
@@ -120,7 +124,7 @@ static int64_t put_text(const struct lport_tls_session *session, int32_t what, c
 int64_t lport_tls_text(int64_t socket, int32_t what, char *text, size_t cap) {
     struct lport_slot *slot;
     int64_t status = 0;
-    if (what < LPORT_TLS_VERSION || what > LPORT_TLS_CERTIFICATE) {
+    if (what < LPORT_TLS_VERSION || what > LPORT_TLS_RESUMED) {
         return lport_status_make(LPORT_INVALID);
     }
     struct lport_tls_session *session = lport_tls_enter_socket(socket, &slot, &status);

@@ -221,6 +221,7 @@ has to have them."
                                 (key :pointer) (key-len :size) (passphrase :pointer)
                                 (passphrase-len :size))
   ("lport_tls_context_verify" :nowait result (context handle) (mode :int32))
+  ("lport_tls_context_resume" :nowait result (context handle) (on :int32))
   ("lport_tls_context_versions" :nowait result (context handle) (lowest :int32) (highest :int32))
   ("lport_tls_context_protocols" :nowait result (context handle) (names :pointer) (len :size))
   ("lport_tls_context_offer" :nowait result (context handle) (other handle))

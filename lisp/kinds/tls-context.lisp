@@ -120,6 +120,11 @@ for."
     (planned (handle "this VERIFY")
       (lport-tls-context-verify handle (cdr row)))))
 
+(defun plan-resume (resume)
+  (check-argument :tls resume 'boolean "T or NIL for RESUME")
+  (planned (handle "this RESUME")
+    (lport-tls-context-resume handle (if resume 1 0))))
+
 (defun plan-offer (other)
   "The function that makes a context show the certificate of OTHER by name, until that is closed."
   (check-argument :tls other 'tls-context "a TLS-CONTEXT")
@@ -167,7 +172,7 @@ leave out, too: who withdraws one certificate wants the others renewed all the s
 
 (defun make-tls-context (&rest options &key certificate (key certificate) passphrase
                                          (trust :system) (verify t) protocols
-                                         (versions '(:tls-1.2 :tls-1.3)) by-name
+                                         (versions '(:tls-1.2 :tls-1.3)) (resume t) by-name
                          &allow-other-keys)
   "Return a TLS-CONTEXT, for OPEN-TLS-SOCKET, START-TLS and SERVE, at clients and servers, as often
 as one likes. Files are read here.
@@ -182,14 +187,17 @@ server, and a server asks no client for a certificate; :GIVEN, a server asks, an
 a client that shows one has to be good; :REQUIRED, and it has to show one; NIL: nobody is verified,
 so that anybody in between can read and change all that is said.
 PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" \"http/1.1\"); see
-TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3.
+TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3. RESUME: T, a
+client that comes back within the hour goes on, in TLS 1.3, with what it has agreed on with this
+server before, where that takes part and verifies no clients: the handshake is several times cheaper
+and shows no certificate; NIL: each handshake is a whole one.
 BY-NAME: a list of other contexts with certificates, 64 at the most: where a client asks for a name
 a server shows that of the first which is for it, else its own; one that has been closed it shows no
 more. Nothing else is taken of them.
 Conditions: TLS-ERROR, for a file in which something else is, or that is no regular file, as a pipe
 is none, from which nothing could be read again; NETWORK for one that cannot be read;
 NOT-SUPPORTED where OpenSSL 3 (libssl.so.3), which does this work, is not to be had; USAGE-ERROR.
-Source: SSL_CTX_new(3ssl), RFC 7301."
+Source: SSL_CTX_new(3ssl), RFC 7301, RFC 8446 2.2."
   (check-own-keywords 'make-tls-context :tls options)
   (let* ((sources (if (listp trust) trust (list trust)))
          (context (new-tls-context
@@ -198,6 +206,7 @@ Source: SSL_CTX_new(3ssl), RFC 7301."
                            (when (or certificate key passphrase)
                              (list (plan-identity certificate key passphrase)))
                            (list (plan-verify verify)
+                                 (plan-resume resume)
                                  (plan-protocols protocols)
                                  (plan-versions versions))
                            (mapcar #'plan-offer (check-argument :tls by-name 'proper-list

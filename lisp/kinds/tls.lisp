@@ -196,16 +196,21 @@ START-TLS; the connection is closed then. Source: RFC 8446, RFC 9525."
   "Return what SOCKET and the other side have agreed on, a property list of strings: :VERSION, such
 as \"TLSv1.3\"; :CIPHER; :PROTOCOL, the one above TLS; :SERVER-NAME, that the client has asked for;
 and of the certificate that the other side has shown :SUBJECT, :ISSUER (as RFC 2253 has them) and
-:VALID-UNTIL, such as \"2027-01-31T12:00:00Z\". What there is not is left out. NIL: SOCKET has no
-TLS, or its handshake is not done.
+:VALID-UNTIL, such as \"2027-01-31T12:00:00Z\". :RESUMED is T where the session goes on with what
+one before it has agreed on; the certificate was shown then. What there is not is left out. NIL:
+SOCKET has no TLS, or its handshake is not done.
 Conditions: SOCKET-CLOSED. Source: SSL_get_version(3ssl), RFC 5280."
   (check-socket socket :info)
   (check-open (socket-connection socket) :info)
   (when (eq t (connection-secure (socket-connection socket)))
-    (loop for (name . what) in *tls-texts*
-          for text = (session-text (endpoint-handle socket) what)
-          unless (string= text "")
-            collect name and collect text)))
+    (flet ((text (what)
+             (session-text (endpoint-handle socket) what)))
+      (append (loop for (name . what) in *tls-texts*
+                    for text = (text what)
+                    unless (string= text "")
+                      collect name and collect text)
+              (unless (string= (text +lport-tls-resumed+) "")
+                '(:resumed t))))))
 
 (defun tls-peer-certificate (socket)
   "Return the certificate that the other side of SOCKET has shown, and that it has the key of, a

@@ -422,6 +422,7 @@ static const struct row rows[] = {
     ROW("lport_tls_context_identity", FAILS, LPORT_CLOSED, GONE, P("a"), N(1), P("b"), N(1),
         P(NULL), N(0)),
     ROW("lport_tls_context_verify", FAILS, LPORT_CLOSED, GONE, N(LPORT_TLS_VERIFY)),
+    ROW("lport_tls_context_resume", FAILS, LPORT_CLOSED, GONE, N(0)),
     ROW("lport_tls_context_versions", FAILS, LPORT_INVALID, GONE, N(3), N(2)),
     ROW("lport_tls_context_versions", FAILS, LPORT_CLOSED, GONE, N(2), N(3)),
     ROW("lport_tls_context_protocols", FAILS, LPORT_INVALID, GONE, P("a,,b"), N(4)),
@@ -606,6 +607,7 @@ static void set_up(int64_t context) {
                       N(strlen(authority))),
                  0);
     cr_assert_eq(CALL("lport_tls_context_protocols", N(context), P("words"), N(5)), 0);
+    cr_assert_eq(CALL("lport_tls_context_resume", N(context), N(0)), 0);
     cr_assert_eq(CALL("lport_tls_context_versions", N(context), N(3), N(3)), 0);
     cr_assert_eq(CALL("lport_tls_context_verify", N(context), N(LPORT_TLS_VERIFY)), 0);
     cr_assert_eq(CALL("lport_tls_context_problem", N(context), P(words), N(sizeof words)), 0);

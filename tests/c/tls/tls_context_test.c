@@ -25,6 +25,7 @@ static void assert_names_none(int64_t context) {
     assert_kind(trust(context, CERTIFICATE("authority")), LPORT_CLOSED);
     assert_kind(identify(context, CERTIFICATE("server"), KEY("server")), LPORT_CLOSED);
     assert_kind(lport_tls_context_verify(context, LPORT_TLS_VERIFY), LPORT_CLOSED);
+    assert_kind(lport_tls_context_resume(context, 0), LPORT_CLOSED);
     assert_kind(lport_tls_context_versions(context, 2, 3), LPORT_CLOSED);
     assert_kind(speak(context, "words"), LPORT_CLOSED);
     assert_kind(lport_tls_context_problem(context, text, sizeof text), LPORT_CLOSED);

@@ -151,6 +151,40 @@ which its certificate makes several of, and one that hands it three octets of th
         (is (equal "eno" (ask client "one")))))
     (is (typep (failure-of (with-tls-client (client number) (ask client "one"))) 'tls-error))))
 
+(define-test tls-programs.sessions-of-openssl-are-resumed (:limit 60)
+  "By a client of ours, whose server gives tickets of its own accord."
+  (with-openssl-server (number output "-tls1_3" "-rev")
+    (with-open-contexts ((context (make-client-context)))
+      (loop for expected in '(nil t t)
+            do (with-open-stream (client (open-tls-socket "127.0.0.1" number :context context
+                                                                             :input-timeout 20))
+                 (is (equal "eno" (ask client "one")))
+                 (is (eq expected (getf (tls-info client) :resumed))))))))
+
+(defun sent-by-openssl (number &rest options)
+  "What a client of OpenSSL with OPTIONS tells, that sends a line to port NUMBER and waits for it."
+  (call-with-program
+   (list* "openssl" "s_client" "-tls1_3" "-no_ign_eof" "-CAfile" (certificate-file "authority.pem")
+          "-connect" (format nil "127.0.0.1:~D" number) "-servername" "good.test" options)
+   (lambda (input output)
+     (write-line "one" input)
+     (finish-output input)
+     (let ((lines (loop for line = (read-line output nil)
+                        while line collect line
+                        until (equal line "one"))))
+       (close input)
+       (loop while (read-line output nil))
+       lines))))
+
+(define-test tls-programs.openssl-resumes-sessions-of-ours (:limit 60)
+  (uiop:with-temporary-file (:pathname file)
+    (with-open-contexts ((context (make-server-context)))
+      (with-service (server number #'echo-one-line :tls context)
+        (is (find "New, TLSv1.3" (sent-by-openssl number "-sess_out" (namestring file))
+                  :test #'search))
+        (is (find "Reused, TLSv1.3" (sent-by-openssl number "-sess_in" (namestring file))
+                  :test #'search))))))
+
 (define-test tls-programs.who-sends-and-closes-at-once-loses-nothing
     (:limit 60 :weather nil)            ; where a read finds nothing, what is there stays unread
   "Although tickets have come that nobody has read: a close with unread input would be a reset."
