@@ -157,14 +157,39 @@ to be told it goes into the queue for that, so that it is a thread of the servic
   (handler-case (%interruptible (funcall (service-on-error service) condition socket))
     (serious-condition (failure) (log-hook-failure (service-name service) failure condition))))
 
+;;; A stream of the system, as *ERROR-OUTPUT* mostly is, is not made for several threads at once: of
+;;; what they write some is torn, and some comes twice. So one thread at a time writes a line.
+
+(%defglobal *teller-lock* (%make-lock))
+(%defglobal *teller-done* (%make-condition))
+(%defglobal *teller* nil)               ; the thread that writes; guarded by the lock
+
+(defun become-teller ()
+  "Wait until no other thread writes a line: true if this one has become the one that does, and was
+not before. To be called with interrupts deferred, which are let in while it waits."
+  (%with-lock (*teller-lock*)
+    (loop while (another-p *teller*)
+          do (%open-condition-wait *teller-done* *teller-lock*))
+    (unless *teller*
+      (setf *teller* (%current-thread)))))
+
+(defun tell (line)
+  "Write LINE to *ERROR-OUTPUT*, at once and as a whole."
+  (with-waiting (became (become-teller))
+      (progn (format *error-output* "~&~A~%" line)
+             (finish-output *error-output*))
+    (when became
+      (%with-lock (*teller-lock*)
+        (setf *teller* nil)
+        (%condition-notify *teller-done*)))))
+
 (defun log-hook-failure (name failure condition)
   "A line that the hook of the service NAME, told of CONDITION, has signalled FAILURE. Their own
 reports may be what fails, so they are named by their classes."
   (handler-case
       (with-plain-printer ()
-        (format *error-output* "~&~A: the error hook, told of ~S, signalled ~S.~%"
-                (safe-line name) (type-of condition) (type-of failure))
-        (finish-output *error-output*))
+        (tell (format nil "~A: the error hook, told of ~S, signalled ~S."
+                      (safe-line name) (type-of condition) (type-of failure))))
     (stream-error () nil)))
 
 (defun error-line (name condition socket)
@@ -184,8 +209,7 @@ What befell another socket or stream of the function, as the target of a proxy, 
   "The hook of a service, NAME, that has none: a line for each error, but none for clients that went
 away or were silent for too long."
   (unless (no-news-p condition socket)
-    (format *error-output* "~&~A~%" (error-line name condition socket))
-    (finish-output *error-output*)))
+    (tell (error-line name condition socket))))
 
 (defun end-client (service client abort)
   "Close the connection of CLIENT, which is this thread's, and forget it, whoever unwinds this."

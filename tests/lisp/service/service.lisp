@@ -411,6 +411,28 @@ socket or stream it is."
     (close log)
     (close reader)))
 
+(define-test service.lines-of-threads-do-not-mix ()
+  "Each comes whole and once, on a stream of the system too, whose buffer has no lock of its own."
+  (let* ((path (format nil "/tmp/port-lines-~36R" (random (expt 36 8))))
+         (names '("one" "two" "three" "four"))
+         (condition (make-condition 'simple-error :format-control "odd")))
+    (unwind-protect
+         (progn
+           (with-open-file (log path :direction :output)
+             (flet ((log-many (name)
+                      (let ((*error-output* log))
+                        (loop repeat 1000
+                              do (port::log-error name condition "socket")))))
+               (mapc #'sb-thread:join-thread
+                     (loop for name in names
+                           collect (sb-thread:make-thread #'log-many :arguments (list name))))))
+           (let ((lines (with-open-file (log path)
+                          (loop for line = (read-line log nil) while line collect line))))
+             (is (= 4000 (length lines)))
+             (dolist (name names)
+               (is (= 1000 (count (format nil "~A: socket: odd" name) lines :test #'string=))))))
+      (delete-file path))))
+
 (define-test service.hook-fails-and-nobody-can-be-told ()
   "Nor does it end anything where *ERROR-OUTPUT* is a stream that fails."
   (multiple-value-bind (closed other) (open-socket-pair)
