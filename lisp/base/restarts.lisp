@@ -9,11 +9,19 @@
   (apply #'format *query-io* control arguments)
   (finish-output *query-io*))
 
+(defun without-quotes (line)
+  "What LINE has between quotes, where it is the text of a string of Lisp, and else LINE."
+  (let ((last (1- (length line))))
+    (if (and (plusp last) (char= #\" (char line 0) (char line last)))
+        (subseq line 1 last)
+        line)))
+
 (defun read-new-value (what)
   "Ask for a line at *QUERY-IO* that replaces WHAT, a string; a list of it, as restarts take
-arguments."
+arguments. No host, port or path has quotes around it: they are those of who types what he would
+write in a program."
   (ask "New ~A: " what)
-  (list (read-line *query-io*)))
+  (list (without-quotes (read-line *query-io*))))
 
 ;;; An operation that can be tried again only says so. The restarts are established where a failure
 ;;; is signalled, and associated with its condition, so an operation that succeeds does not pay for

@@ -494,7 +494,7 @@ stand."
     (is (equal '((:outer t t) (:inner nil nil)) (reverse found)))))
 
 (define-test "conditions.retry-interactively" ()
-  "USE-VALUE asks for a line, which is the new value as it stands; the reports say what is done."
+  "USE-VALUE asks for a line, which is the new value; the reports say what is done."
   (let ((value "a") (asked (make-string-output-stream)))
     (flet ((restart-named (name condition)
              (find-restart name condition)))
@@ -512,3 +512,15 @@ stand."
         (is (equal "b c" (with-retry (value "resolve it" "host")
                            (if (equal value "a") (fail-as 'network :resolve :x) value))))
         (is (equal (format nil "before~%New host: ") (get-output-stream-string asked)))))))
+
+(define-test "conditions.a-new-value-may-be-typed-with-quotes" ()
+  "As a string is in a program. A quote at one end alone belongs to the value."
+  (flet ((typed (line)
+           (with-input-from-string (in (format nil "~A~%" line))
+             (let ((*query-io* (make-two-way-stream in (make-broadcast-stream))))
+               (first (port::read-new-value "host"))))))
+    (is (equal "b c" (typed "\"b c\"")))
+    (is (equal "\"b" (typed "\"b")))
+    (is (equal "\"" (typed "\"")))
+    (is (equal "" (typed "\"\"")))
+    (is (equal "" (typed "")))))
