@@ -16,7 +16,6 @@
 #include "transfer.h"
 
 #include <errno.h>
-#include <linux/filter.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <string.h>
@@ -37,35 +36,40 @@ static void ask_for_joined(int64_t socket) {
     }
 }
 
-/* Has SOCKET drop whatever comes (OPTION SO_ATTACH_FILTER), or no longer (SO_DETACH_FILTER). 0 or a
- * status. */
-static int64_t set_deaf(int64_t socket, int option) {
-    static struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
-    static const struct sock_fprog program = {1, &nothing};
+/* More messages than a receive buffer has room for: the bound where a peer sends without a pause.
+ */
+enum { MOST_FORGOTTEN = 65536 };
+
+/* Takes whatever has come to SOCKET, and drops it. 0 or a status. (A filter that is attached before
+ * the bind would let nothing in, but the system compiles it anew for every socket, which takes
+ * several times as long as all the rest.) */
+static int64_t forget_messages(int64_t socket) {
     struct lport_slot *slot;
     int64_t fd = lport_handle_enter(socket, &slot);
     if (fd < 0) {
         return fd;
     }
-    int64_t status = 0;
-    if (lport_os.setsockopt((int)fd, SOL_SOCKET, option, &program, sizeof program) < 0) {
-        status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    ssize_t got = 0;
+    for (int i = 0; i < MOST_FORGOTTEN && (got >= 0 || errno == EINTR); i++) {
+        got = lport_os.recv((int)fd, NULL, 0, MSG_DONTWAIT);
     }
+    int64_t status =
+        got < 0 && errno != EAGAIN ? lport_status_from_errno(LPORT_IN_GENERAL, errno) : 0;
     lport_handle_leave(slot);
     return status;
 }
 
 /* Gives SOCKET its ends, REMOTE unless that is NULL. 0 or a status. Between bind and connect it
- * would receive from anybody, so a filter drops everything meanwhile, where the system has filters.
- * Not for a local socket, whose sender has been told that its message arrived. */
+ * receives from anybody, so what has come by then is dropped. Not for a local socket, whose sender
+ * has been told that its message arrived. */
 static int64_t set_ends(int64_t socket, int32_t family, const uint8_t *local,
                         const uint8_t *remote) {
-    bool deaf = remote != NULL && family != LPORT_LOCAL && set_deaf(socket, SO_ATTACH_FILTER) == 0;
     int64_t status = lport_status_of_own_end(lport_local_bind(socket, local));
     if (status == 0 && remote != NULL) {
         status = lport_socket_connect_start(socket, remote);
     }
-    return status == 0 && deaf ? set_deaf(socket, SO_DETACH_FILTER) : status;
+    return status == 0 && remote != NULL && family != LPORT_LOCAL ? forget_messages(socket)
+                                                                  : status;
 }
 
 /* A datagram socket of FAMILY, or a status and nothing left behind. To ask for joined messages
