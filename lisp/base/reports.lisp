@@ -21,7 +21,7 @@
     (:handshake "handshake" "with" :remote :given)
     (:proxy "PROXY header" "from" :remote :local)
     (:send "send" "to" :given :remote (:local "from"))
-    (:receive "receive" "on" :local :remote)
+    (:receive "receive" "from" :remote (:local "on"))
     (:credentials "credentials" "of" :remote :local)
     (:batch "use a batch" "for" :given)
     (:join "join" nil :given (:local "on"))
