@@ -247,7 +247,8 @@ SOCKET is connected to. A name is looked up at each call, its first address is t
 packets go to their one peer, whatever HOST is.
 FROM, beside HOST: the address of this machine that the message comes from, a string or an address
 object, such as the fifth value of SOCKET-RECEIVE on a socket with :PACKET-INFO (NIL: what SOCKET is
-bound to, or else what the system picks by its routes).
+bound to, or else what the system picks by its routes). By the interface of that address leaves what
+is for a group of IPv4, unless option :MULTICAST-INTERFACE says another one.
 A message of no octets is one. That it was sent says nothing about its arrival.
 Conditions: MESSAGE-TOO-LONG; CONNECTION-REFUSED, HOST-UNREACHABLE and their kin, what is known by
 now of an earlier message, or, of a local name, of this one: this message was not sent, and SOCKET

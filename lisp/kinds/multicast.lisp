@@ -69,7 +69,9 @@ the index of the one to listen on (NIL: that of GROUP's zone, or the system pick
 SOURCE: a host; only what it sends is received, and several may be joined one by one (NIL: whoever
 sends). A socket that several programs on one host receive with is opened with :REUSE-ADDRESS, its
 port given, and no :HOST. From the first join on SOCKET receives no group that only others on this
-host have joined, as Linux would have it (IP_MULTICAST_ALL). Returns NIL.
+host have joined, as Linux would have it (IP_MULTICAST_ALL). But of a group of IPv6 that it has
+joined it receives, too, what comes by another INTERFACE on which others have: Linux looks at the
+group alone. Option :DEVICE keeps it to the one, :PACKET-INFO tells which it was. Returns NIL.
 Conditions: ADDRESS-IN-USE, it is joined already; ADDRESS-NOT-AVAILABLE, no such interface;
 ADDRESS-SYNTAX; USAGE-ERROR, INTERFACE is another one than the zone's; RESOURCE-EXHAUSTED;
 NOT-SUPPORTED. Source: ip(7), ipv6(7), RFC 3678."
