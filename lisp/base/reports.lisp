@@ -213,9 +213,11 @@ socket."
     (:permission-denied (:send) host-denied-p "a broadcast needs :BROADCAST T")
     (:connect-denied (:connect) unicast-denied-p "a broadcast needs :BROADCAST T")
     (:host-not-found (:resolve :connect :listen :bind :send) beyond-ascii-p
-     "a name with letters outside ASCII is expected in its IDNA form, xn--..."))
-  "What to do about a permission that is missing, or a name that is not found: code, operations,
-predicate of the condition, text.")
+     "a name with letters outside ASCII is expected in its IDNA form, xn--...")
+    (:address-in-use (:join) identity "this socket has joined it already")
+    (:address-not-available (:leave) identity "this socket has not joined it so"))
+  "What to do about a permission that is missing, or a name that is not found, and what the system
+means of a group: code, operations, predicate of the condition, text.")
 
 (defun hint-text (condition)
   (loop for (code operations fits-p text) in *hints*

@@ -28,11 +28,12 @@
         (is (not (hears-p receiver sender)))
         (is (null (join-multicast receiver *group* :interface "lo")))
         (is (hears-p receiver sender))
-        (is-failure (address-in-use :address-in-use "join 232.1.2.3")
+        (is-failure (address-in-use :address-in-use "join 232.1.2.3" "joined it already")
           (join-multicast receiver *group* :interface 1))
         (is (null (leave-multicast receiver *group* :interface "lo")))
         (is (not (hears-p receiver sender)))
-        (is-failure (address-not-available :address-not-available "leave 232.1.2.3")
+        (is-failure (address-not-available :address-not-available
+                     "leave 232.1.2.3" "has not joined it")
           (leave-multicast receiver (parse-address *group*) :interface "lo"))))))
 
 (define-test multicast.what-only-others-have-joined-is-not-heard ()
