@@ -257,6 +257,7 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "service-listeners")
                              (:file "service-stop")
                              (:file "service-close")
+                             (:file "service-more")
                              (:file "service-load")
                              (:file "proxy")))
                (:module "every-operation"

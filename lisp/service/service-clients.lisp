@@ -408,9 +408,12 @@ in the poller. False if it cannot: it is still this thread's then."
 (defun park-end (service client)
   "The moment at which CLIENT, which is parked or about to be, has waited for too long."
   (let ((timeout (service-timeout service)))
-    (cond ((client-due-p client) (client-due client))
-          ((= timeout +never+) +never+)
-          (t (min +never+ (+ (client-since client) timeout))))))
+    (if (client-due-p client)
+        (client-due client)
+        (min (if (= timeout +never+)
+                 +never+
+                 (+ (client-since client) timeout))
+             (channel-input-deadline (client-connection client))))))
 
 (defun sweep-by (service moment)
   "The parked are looked at by MOMENT, or before: true if that is sooner than it was."
@@ -442,6 +445,12 @@ in the poller. False if it cannot: it is still this thread's then."
 (defconstant +due-grain+ 50000000
   "Nanoseconds between two looks for what is due, at the least.")
 
+(defun due-soon-p (client)
+  "True if CLIENT, which is parked, has a limit of its own, which may be shorter than that of its
+service by far."
+  (or (client-due-p client)
+      (/= +never+ (channel-input-deadline (client-connection client)))))
+
 (defun sweep (service now)
   "End the parked clients that have been silent for too long by NOW; know when to look again."
   (declare (type moment now))
@@ -453,7 +462,7 @@ in the poller. False if it cannot: it is still this thread's then."
         (let ((end (park-end service client)))
           (declare (type moment end))
           (cond ((< now end)
-                 (setf next (min next (max end (+ now (if (client-due-p client)
+                 (setf next (min next (max end (+ now (if (due-soon-p client)
                                                           +due-grain+
                                                           grain))))))
                 ((change-state client :parked :running)

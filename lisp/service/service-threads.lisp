@@ -453,7 +453,7 @@ keep a thread that reads for as long as its peer likes."
 
 (defun call-function (service client)
   "The value of the function for CLIENT; :AGAIN without calling it if it has not BEGUN, or has
-nothing to be called for."
+nothing to be called for, and in place of :MORE if there is more already."
   (let ((first (shiftf (client-fresh client) nil)) (connection (client-connection client))
         (socket (client-socket client)))
     (note-arrival connection)           ; the poller has said so
@@ -461,16 +461,21 @@ nothing to be called for."
             (not (begun-p service client))
             (called-in-vain-p connection))
         :again
-        (let* ((at-end (at-end-p connection)) (position (octets-read connection))
+        (let* ((ended (connection-ended connection)) (at-end (at-end-p connection))
+               (position (octets-read connection)) (arrived (connection-octets-in connection))
                (value (%interruptible (funcall (service-function service) socket))))
-          (when (eq value :again)
-            (when (and at-end (not (channel-closing connection)))
-              (fail-endless socket))
-            (when (and (not first)
-                       (zerop (buffered-input connection))
-                       (= position (octets-read connection)))
-              (look-for-end connection)))
-          value))))
+          (when (and (case value (:again at-end) (:more ended))
+                     (not (channel-closing connection)))
+            (fail-endless socket value))
+          (case value
+            (:again
+             (when (and (not first)
+                        (zerop (buffered-input connection))
+                        (= position (octets-read connection)))
+               (look-for-end connection))
+             :again)
+            (:more (if (more-came-p connection arrived) :again :more))
+            (t value))))))
 
 (defun look-for-end (connection)
   "Receive what the function, which has read nothing, has left in the system: it may be the end.
@@ -478,24 +483,38 @@ Where it has read there is no hurry, and what comes next may be for RECEIVE-DESC
   (with-input-now (connection)
     (fill-input-quickly connection)))
 
-(defun fail-endless (socket)
-  "Nothing comes of SOCKET any more, as the function could know: it would be called again at once,
-for ever."
+(defun more-came-p (connection arrived)
+  "True if there is more than the function has seen, which wants more; ARRIVED is what octets there
+were before. If none have come since it may not have looked at all."
+  (or (and (= arrived (connection-octets-in connection))
+           (look-for-end connection))
+      (connection-ended connection)     ; which it had not when the function was called
+      (and (connection-secure connection)
+           (library-has-p connection +lport-input+))))
+
+(defun fail-endless (socket value)
+  "Nothing comes of SOCKET any more, as the function could know, which has returned VALUE: it would
+be called again at once, for ever."
   (fail-as 'usage-error :serve :invalid :socket socket
-           :message "expected the function to return something else than :AGAIN at the end of ~
-                     its client"))
+           :message "expected the function to return something else than ~S at the end of its ~
+                     client"
+           :arguments (list value)))
 
 (defun settle (service client value)
   "The function has returned VALUE for CLIENT: close it, or let it wait, or serve it again at once."
   (let ((connection (client-connection client)))
-    (cond ((not (eq value :again))
+    (cond ((not (member value '(:again :more)))
            (%interruptible (end-client service client nil)))
           ((progn (unless (all-sent-p connection)
                     (%interruptible (flush-output connection)))
-                  (has-input-p connection))
+                  (and (eq value :again) (has-input-p connection)))
            (enqueue-client service client))
-          (t (drop-input connection)
-             (park-or-end service client)))))
+          ((zerop (buffered-input connection))
+           (drop-input connection)
+           (park-or-end service client))
+          ;; A part of a request, which nobody needs a thread for.
+          ((service-stopping service) (end-cleanly service client))
+          (t (park-or-end service client)))))
 
 (declaim (inline call-telling-errors))
 (defun call-telling-errors (service client function)

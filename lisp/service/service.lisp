@@ -88,7 +88,10 @@ FUNCTION gets one argument and may block; what it writes is flushed when it retu
 and then FUNCTION is called with it again, at once if there is buffered input. One that returns
 :AGAIN at the end of its client, which nothing can come after, has failed with a USAGE-ERROR. So few
 threads hold many idle connections; a server for a protocol with requests serves one request in each
-call. With AWAIT-INPUT true a new connection waits for its first input in the same way; that is for
+call. If it returns :MORE, what has come is not all of a request, and the connection waits in the
+same way until more has come than the function has seen, or the end, after which :MORE is a
+USAGE-ERROR; once the service stops it is closed. Such a function reads with an INPUT-TIMEOUT of 0.
+With AWAIT-INPUT true a new connection waits for its first input as after :AGAIN; that is for
 protocols in which the client speaks first. A symbol, here and for the hooks below, is the function
 that it names when it is called: what is defined anew holds for the services that are running.
 THREADS: how many there are at the most (64); they are made as they are needed. A connection that
@@ -97,7 +100,8 @@ as there are descriptors); the others stay in the system's queue, see BACKLOG. N
 the names of the threads begin with, and the lines that tell of errors.
 TIMEOUT: seconds that a connection may be idle (NIL: no limit): it is the INPUT-TIMEOUT and the
 OUTPUT-TIMEOUT of its socket, if these are not given, and a connection that waits for input so long
-is closed.
+is closed. So is one that waits beyond the SOCKET-DEADLINE for :INPUT that its socket has when
+FUNCTION returns: a limit for this connection alone, or for a request that comes in pieces.
 ON-ERROR: a function of a condition and a socket, called on the thread and in the dynamic context
 where FUNCTION signalled a serious condition; the connection is aborted after that and the service
 goes on. It is also called where a connection cannot be accepted (RESOURCE-EXHAUSTED), with the

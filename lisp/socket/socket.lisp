@@ -310,7 +310,8 @@ POLLER-WAIT and RELAY, which have a timeout of their own."
   "Return the seconds left until the moment by which every call on SOCKET in DIRECTION (:INPUT or
 :OUTPUT) fails with TIMEOUT; NIL: there is none. Settable, from any thread and with effect on calls
 that are already blocked, to the seconds from now; 0 or less: calls fail now; NIL: no deadline any
-more. It is not for WAIT-FOR-INPUT and POLLER-WAIT, which may wait for others too."
+more. It is not for WAIT-FOR-INPUT and POLLER-WAIT, which may wait for others too. A connection of
+SERVE that waits without a thread is closed when it passes, if it was set before the wait."
   (check-endpoint socket :limit)
   (check-direction direction)
   (seconds-until (channel-deadline (endpoint-channel socket) direction)))

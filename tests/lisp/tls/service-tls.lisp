@@ -175,3 +175,12 @@ ON-ERROR of it gets."
       (is (equal "go ahead" (ask client "STARTTLS")))
       (start-tls client :context (client-context) :host "good.test")
       (is (equal "secret" (ask client "secret"))))))
+
+(define-test service-tls.half-a-request-keeps-no-thread ()
+  (multiple-value-bind (function calls) (counting-calls #'echo-whole-line)
+    (with-service (server number function :tls (server-context) :threads 1 :input-timeout 0)
+      (is-served-beside-halves server calls
+                               (lambda ()
+                                 (open-tls-socket "127.0.0.1" number :context (client-context)
+                                                                     :timeout 20
+                                                                     :input-timeout 20))))))
