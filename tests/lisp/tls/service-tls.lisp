@@ -184,3 +184,40 @@ ON-ERROR of it gets."
                                  (open-tls-socket "127.0.0.1" number :context (client-context)
                                                                      :timeout 20
                                                                      :input-timeout 20))))))
+
+(defun echo-and-change-over (socket changing)
+  "Echo one line of SOCKET, whose :INPUT-TIMEOUT is 0; after the line `tls' all is TLS. CHANGING, a
+table of sockets, has those whose handshake is under way."
+  (flet ((change-over ()
+           (handler-case (progn (start-tls socket :side :server :context (server-context))
+                                (remhash socket changing)
+                                :again)
+             (timeout () :more))))
+    (cond ((gethash socket changing) (change-over))
+          (t (let ((line (handler-case (read-line socket nil :end)
+                           (timeout () nil))))
+               (cond ((null line) :more)
+                     ((stringp line)
+                      (write-line line socket)
+                      (cond ((equal line "tls")
+                             (setf (gethash socket changing) t)
+                             (change-over))
+                            (t :again)))))))))
+
+(define-test service-tls.a-handshake-in-the-middle-keeps-no-thread ()
+  "The function begins it, returns :MORE while it waits for the client, and goes on with it then."
+  (let ((changing (make-hash-table :synchronized t)))
+    (multiple-value-bind (function calls)
+        (counting-calls (lambda (socket) (echo-and-change-over socket changing)))
+      (with-service (server number function :threads 1 :input-timeout 0)
+        (call-with-clients
+         5 (lambda () (open-socket "127.0.0.1" number :input-timeout 20))
+         (lambda (clients)
+           (dolist (client clients)
+             (is (equal "tls" (ask client "tls"))))
+           (is-true (wait-until (lambda () (= 5 (parked-count server)))))
+           (dolist (client clients)
+             (start-tls client :context (client-context) :host "127.0.0.1" :timeout 20)
+             (is (equal "under TLS" (ask client "under TLS"))))
+           (is (zerop (hash-table-count changing)))
+           (is (<= (funcall calls) 2000))))))))
