@@ -25,7 +25,7 @@ static struct place {
 static struct {
     int64_t contexts[2];
     atomic_bool stop;
-    _Atomic int64_t moved, peeked, waited, built, polled;
+    _Atomic int64_t moved, peeked, waited, built, resumed, polled;
 } test;
 
 /* What a use of a session may say when somebody ends it or closes either side meanwhile. */
@@ -82,6 +82,10 @@ static void make_session(int64_t ends[2]) {
         server = lport_tls_step(ends[1]);
     } while (client > 0 || server > 0);
     check(client == 0 && server == 0, "both sides agree", client < 0 ? client : server);
+    char text[4];
+    if (lport_tls_text(ends[0], LPORT_TLS_RESUMED, text, sizeof text) > 0) {
+        atomic_fetch_add(&test.resumed, 1);
+    }
 }
 
 static void *build(void *data) {
@@ -96,7 +100,9 @@ static void *build(void *data) {
         place->tag = (uint8_t)(place->tag + PLACES);
         pthread_mutex_unlock(&place->lock);
         for (int i = 0; i < 2; i++) {
-            int64_t result = lport_socket_close(old[i], 0);
+            int64_t result = lport_socket_shutdown(old[i], LPORT_OUTPUT); /* or none is resumed */
+            check(is_expected(result), "an end is told", result);
+            result = lport_socket_close(old[i], 0);
             check(result >= 0 || is_kind(result, LPORT_CLOSED), "close", result);
             result = lport_socket_gone(old[i], lport_clock_after(5000 * MS));
             check(result == 0, "a closed socket goes", result);
@@ -226,7 +232,7 @@ static void *meddle(void *data) {
             result = lport_socket_buffered(view.end);
             break;
         default:
-            result = lport_tls_text(view.end, LPORT_TLS_VERSION + (int32_t)(draw() % 8), text,
+            result = lport_tls_text(view.end, LPORT_TLS_VERSION + (int32_t)(draw() % 10), text,
                                     sizeof text);
             break;
         }
@@ -272,6 +278,7 @@ static void end(void) {
     check(atomic_load(&test.peeked) > 100, "octets were looked at", atomic_load(&test.peeked));
     check(atomic_load(&test.waited) > 100, "threads waited", atomic_load(&test.waited));
     check(atomic_load(&test.built) > 10, "sessions were made", atomic_load(&test.built));
+    check(atomic_load(&test.resumed) > 5, "sessions were resumed", atomic_load(&test.resumed));
     check(atomic_load(&test.polled) > 100, "pollers were used", atomic_load(&test.polled));
 }
 
