@@ -88,6 +88,7 @@ extern "C" {
 #define LPORT_NEVER INT64_MAX /* the deadline that never passes */
 
 #define LPORT_ADDRESS_SIZE 120 /* octets of an address block */
+#define LPORT_PROXY_SIZE   232 /* octets of the longest header that lport_proxy_print makes */
 #define LPORT_TEXT_SIZE    128 /* octets that hold the text of any address or status */
 #define LPORT_SETTING_SIZE 24  /* octets of a setting */
 
@@ -358,6 +359,16 @@ LPORT_API int64_t lport_address_equal(const uint8_t *a, const uint8_t *b);
  * the header. Source: proxy-protocol.txt of HAProxy, 2.1 and 2.2. */
 LPORT_API int64_t lport_proxy_parse(const uint8_t *octets, size_t len, uint8_t *source,
                                     uint8_t *destination);
+
+/* [nowait] The header by which a proxy tells a server, before all else that it sends there, for
+ * whom it speaks: of VERSION 1, a line of text, or 2, in octets, into the CAP octets at OCTETS, cut
+ * off there; its length, LPORT_PROXY_SIZE at the most. SOURCE and DESTINATION are the client and
+ * the end that it connected to; where one is of IPv6, the other is said as one too. Both NULL or
+ * LPORT_ANY: the proxy speaks for itself, as to see whether the server is there (UNKNOWN, LOCAL).
+ * So says version 1 of local ends, which it cannot name. LPORT_INVALID: one is NULL alone, or local
+ * alone; or VERSION is neither. Source: proxy-protocol.txt of HAProxy, 2.1 and 2.2. */
+LPORT_API int64_t lport_proxy_print(int32_t version, const uint8_t *source,
+                                    const uint8_t *destination, uint8_t *octets, size_t cap);
 
 /* ---- interface: what this host has ----------------------------------------------------------- */
 

@@ -24,7 +24,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-address-parse #:lport-address-is-literal #:lport-address-print #:lport-port-parse
    #:lport-address-local #:lport-address-equal
    ;; proxy
-   #:lport-proxy-parse
+   #:lport-proxy-parse #:lport-proxy-print
    ;; interface
    #:lport-interface-list #:lport-interface-index #:lport-interface-name #:lport-host-name
    ;; handle and wait
@@ -78,7 +78,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-tls-context-offer #:lport-tls-context-replace
    #:lport-tls-start #:lport-tls-step #:lport-tls-text
    ;; constants
-   #:+lport-abi+ #:+lport-never+ #:+lport-address-size+ #:+lport-text-size+ #:+lport-setting-size+
+   #:+lport-abi+ #:+lport-never+ #:+lport-address-size+ #:+lport-proxy-size+ #:+lport-text-size+
+   #:+lport-setting-size+
    #:+lport-text-scale+
    #:+lport-any+ #:+lport-local+ #:+lport-inet+ #:+lport-inet6+
    #:+lport-stream+ #:+lport-datagram+ #:+lport-seqpacket+
@@ -141,7 +142,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; servers
   (:export #:socket-server #:open-socket-server #:socket-accept #:socket-server-close
            #:socket-server-host/port #:with-socket-server #:call-with-socket-server
-           #:activated-servers #:socket-proxy-host/port)
+           #:activated-servers #:socket-proxy-host/port #:write-proxy-header)
   ;; datagrams
   (:export #:datagram-socket #:open-datagram-socket #:socket-send #:socket-receive
            #:with-datagram-socket #:call-with-datagram-socket

@@ -1,6 +1,6 @@
-/* proxy - the header that a proxy puts in front of a connection's octets (layer 1). Stands on
- * status and address. See libport.h, and proxy-protocol.txt of HAProxy, whose sections are named
- * here.
+/* proxy - reads the header that a proxy puts in front of a connection's octets (layer 1); the one
+ * in proxy_print.c writes it. Stands on status and address. See libport.h, and proxy-protocol.txt
+ * of HAProxy, whose sections are named here.
  *
  * Version 1 is a line of text (2.1), version 2 is binary (2.2); their first octets tell which.
  *
@@ -9,34 +9,29 @@
 #include "address.h"
 #include "base/status.h"
 #include "libport.h"
+#include "proxy.h"
 
 #include <stdbool.h>
 #include <string.h>
 
 enum {
     LINE_MAX_OCTETS = 107, /* of a line of version 1 with its CR LF, 2.1 */
-    FIXED = 16,            /* octets of version 2 before the addresses */
-    AT_COMMAND = 12,
-    AT_FAMILY = 13,
-    AT_LENGTH = 14,
-    COMMAND_LOCAL = 0x20, /* version 2 in the upper four bits */
-    COMMAND_PROXY = 0x21,
-    PATH_OCTETS = 108, /* of a local name */
-    FIELD_START = 3,   /* octets of a field before its value: what it is, and how long, 2.2.1 */
+    LINE_START = sizeof LPORT_PROXY_LINE_START - 1,
+    SIGNATURE = sizeof LPORT_PROXY_SIGNATURE - 1,
+    FIELD_START = 3, /* octets of a field before its value: what it is, and how long, 2.2.1 */
     FIELD_CHECKSUM = 0x03,
     CHECKSUM = 4, /* octets of its value */
 };
 
-static const uint8_t line_start[] = {'P', 'R', 'O', 'X', 'Y', ' '};
-static const uint8_t signature[] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d,
-                                    0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
+static const char line_start[] = LPORT_PROXY_LINE_START;
+static const char signature[] = LPORT_PROXY_SIGNATURE;
 
 static int64_t malformed(void) {
     return lport_status_make(LPORT_PROXY_SYNTAX);
 }
 
 /* True if the LEN octets there are so far may go on to be START. */
-static bool may_start(const uint8_t *octets, size_t len, const uint8_t *start, size_t size) {
+static bool may_start(const uint8_t *octets, size_t len, const char *start, size_t size) {
     return memcmp(octets, start, len < size ? len : size) == 0;
 }
 
@@ -104,7 +99,7 @@ static int64_t parse_line(const uint8_t *octets, size_t len, uint8_t *source,
         return len < LINE_MAX_OCTETS ? 0 : malformed();
     }
     /* What came before is line_start: that has no CR, so one in front of the LF is behind it. */
-    size_t size = (size_t)(end - octets) + 1, before = sizeof line_start;
+    size_t size = (size_t)(end - octets) + 1, before = LINE_START;
     if (octets[size - 2] != '\r' ||
         !read_line((const char *)octets + before, size - 2 - before, source, destination)) {
         return malformed();
@@ -125,8 +120,8 @@ static const struct family {
     {0x12, LPORT_INET, 4},
     {0x21, LPORT_INET6, 16},
     {0x22, LPORT_INET6, 16},
-    {0x31, LPORT_LOCAL, PATH_OCTETS},
-    {0x32, LPORT_LOCAL, PATH_OCTETS},
+    {0x31, LPORT_LOCAL, LPORT_PROXY_PATH},
+    {0x32, LPORT_LOCAL, LPORT_PROXY_PATH},
 };
 
 static const struct family *find_family(uint8_t code) {
@@ -145,9 +140,9 @@ static int32_t number_at(const uint8_t *octets) {
 /* The octets of the local name at OCTETS, which zeros fill up: a path ends at the first of them, an
  * abstract name, which begins with one, before the last run of them. */
 static size_t name_length(const uint8_t *octets) {
-    size_t len = PATH_OCTETS;
+    size_t len = LPORT_PROXY_PATH;
     if (octets[0] != '\0') {
-        return strnlen((const char *)octets, PATH_OCTETS);
+        return strnlen((const char *)octets, LPORT_PROXY_PATH);
     }
     while (len > 0 && octets[len - 1] == '\0') {
         len--;
@@ -225,29 +220,31 @@ static bool checksum_holds(const uint8_t *header, size_t at, size_t len) {
 
 static int64_t parse_binary(const uint8_t *octets, size_t len, uint8_t *source,
                             uint8_t *destination) {
-    if (len < FIXED) {
+    if (len < LPORT_PROXY_FIXED) {
         return 0;
     }
-    const struct family *row = find_family(octets[AT_FAMILY]);
-    size_t more = (size_t)number_at(octets + AT_LENGTH);
-    bool local = octets[AT_COMMAND] == COMMAND_LOCAL; /* the family is ignored then */
-    if (!local && (octets[AT_COMMAND] != COMMAND_PROXY || row == NULL)) {
+    const struct family *row = find_family(octets[LPORT_PROXY_AT_FAMILY]);
+    size_t more = (size_t)number_at(octets + LPORT_PROXY_AT_LENGTH);
+    bool local =
+        octets[LPORT_PROXY_AT_COMMAND] == LPORT_PROXY_LOCAL; /* the family is ignored then */
+    if (!local && (octets[LPORT_PROXY_AT_COMMAND] != LPORT_PROXY_PROXY || row == NULL)) {
         return malformed();
     }
     size_t ports = row != NULL && (row->family == LPORT_INET || row->family == LPORT_INET6) ? 4 : 0;
     if (!local && more < 2 * (size_t)row->size + ports) {
         return malformed();
     }
-    if (len < FIXED + more) {
+    if (len < LPORT_PROXY_FIXED + more) {
         return 0;
     }
-    if (!local && !checksum_holds(octets, FIXED + 2 * (size_t)row->size + ports, FIXED + more)) {
+    if (!local && !checksum_holds(octets, LPORT_PROXY_FIXED + 2 * (size_t)row->size + ports,
+                                  LPORT_PROXY_FIXED + more)) {
         return malformed();
     }
     if (!local) {
-        read_ends(row, octets + FIXED, source, destination);
+        read_ends(row, octets + LPORT_PROXY_FIXED, source, destination);
     }
-    return (int64_t)(FIXED + more);
+    return (int64_t)(LPORT_PROXY_FIXED + more);
 }
 
 /* ---- both ------------------------------------------------------------------------------------ */
@@ -262,9 +259,9 @@ int64_t lport_proxy_parse(const uint8_t *octets, size_t len, uint8_t *source,
     if (len == 0) {
         return 0;
     }
-    if (may_start(octets, len, line_start, sizeof line_start)) {
+    if (may_start(octets, len, line_start, LINE_START)) {
         result = parse_line(octets, len, ends[0], ends[1]);
-    } else if (may_start(octets, len, signature, sizeof signature)) {
+    } else if (may_start(octets, len, signature, SIGNATURE)) {
         result = parse_binary(octets, len, ends[0], ends[1]);
     } else {
         return malformed();

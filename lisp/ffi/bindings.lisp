@@ -69,6 +69,8 @@ has to have them."
   ;; proxy
   ("lport_proxy_parse" :pure result (octets :pointer) (len :size) (source :pointer)
                        (destination :pointer))
+  ("lport_proxy_print" :nowait result (version :int32) (source :pointer) (destination :pointer)
+                       (octets :pointer) (cap :size))
   ;; interface
   ("lport_interface_list" :nowait result (text :pointer) (cap :size))
   ("lport_interface_index" :nowait result (name :pointer) (len :size))

@@ -1,5 +1,5 @@
 ;;;; proxy - the header of the PROXY protocol that a proxy puts in front of a connection, and that
-;;;; names the client behind it.
+;;;; names the client behind it: read by servers, written by proxies.
 ;;;;
 ;;;; Only the connections of a server that was told so begin with one, it is never guessed: anybody
 ;;;; could name whom he likes in it. Invariant: exactly the header is taken, what stands behind it
@@ -105,6 +105,44 @@ deadline."
            (handler-case (await-header socket channel span limit)
              (socket-closed () (fail-closed channel :accept))))
       (change-atomically (pending (car cell)) (remove socket pending)))))
+
+;;; Writing it
+
+(defun print-header (version client)
+  "The octets of a header of VERSION for CLIENT, a SOCKET, or NIL for nobody."
+  (let* ((header (octets-of-size +lport-proxy-size+))
+         (nobody (make-block))
+         (length (with-octets (source (or (and client (endpoint-remote client)) nobody))
+                   (with-octets (destination (or (and client (local-block client)) nobody))
+                     (with-octets (pointer header 0 nil :out)
+                       (lport-proxy-print version source destination pointer (length header)))))))
+    (when (minusp length)
+      (fail length :proxy :socket client))
+    (subseq header 0 length)))
+
+(defun write-proxy-header (socket client &key (version 2))
+  "Write to SOCKET, the connection of a proxy to a server that expects it (:PROXY-PROTOCOL of our
+own), the header of the PROXY protocol that says for whom the proxy speaks, before all else, TLS
+too; return SOCKET. CLIENT: the connection, a SOCKET, with whoever that is: its ends, as of
+SOCKET-HOST/PORT, are told, so that they go on through several proxies; NIL: the proxy speaks for
+itself, as to see if the server is there. VERSION: 2, in octets, or 1, a line, which of a local
+CLIENT says nothing. The header stays in the buffer until a flush, so that it goes with what comes
+next. Conditions: USAGE-ERROR where something was written to SOCKET before or it has TLS;
+SOCKET-CLOSED, TIMEOUT, CONNECTION-LOST. Source: proxy-protocol.txt of HAProxy."
+  (check-socket socket :proxy)
+  (when client
+    (check-socket client :proxy))
+  (check-argument :proxy version '(member 1 2) "version 1 or 2")
+  (let ((connection (socket-connection socket)))
+    (with-output (connection)
+      (check-open connection :proxy)
+      (when (or (connection-secure connection)
+                (plusp (+ (connection-octets-out connection) (pending-output connection))))
+        (fail-as 'usage-error :proxy :invalid :socket socket
+                 :message "expected a connection to which nothing has been written, and ~
+                           without TLS"))
+      (write-octets socket (print-header version client))))
+  socket)
 
 ;;; What the user may ask
 

@@ -2,7 +2,8 @@
  *
  * The octets are given as they are and, so that the fuzzer need not find it, behind the signature
  * of version 2. What has to hold: no prefix of a header is a header or bad, what is bad stays bad
- * whatever follows, and the ends are blocks that print. */
+ * whatever follows, the ends are blocks that print, and a header that is made of them is read as
+ * them, or, of what it cannot say, as none. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void must(bool truth) {
     if (!truth) {
         abort();
+    }
+}
+
+/* A header of VERSION for these ends is one. */
+static void print_again(int32_t version, const uint8_t *source, const uint8_t *destination) {
+    uint8_t octets[LPORT_PROXY_SIZE], ends[2][LPORT_ADDRESS_SIZE];
+    int64_t len = lport_proxy_print(version, source, destination, octets, sizeof octets);
+    must(len > 0 && len <= LPORT_PROXY_SIZE);
+    must(lport_proxy_parse(octets, (size_t)len, ends[0], ends[1]) == len);
+    if (version == 2 || source[0] != LPORT_LOCAL) {
+        must(lport_address_equal(source, ends[0]) == 1);
+        must(lport_address_equal(destination, ends[1]) == 1);
     }
 }
 
@@ -35,6 +48,8 @@ static int64_t parse(const uint8_t *octets, size_t len) {
     if (result > 0) {
         must(lport_address_print(source, text, sizeof text) >= 0);
         must(lport_address_print(destination, text, sizeof text) >= 0);
+        print_again(1, source, destination);
+        print_again(2, source, destination);
     }
     return result;
 }

@@ -76,6 +76,24 @@ static const char *end_text(const uint8_t *address) {
     return text;
 }
 
+/* What is said of both ends, in either version, is read as them; of local ends, and of none, in
+ * version 1, as none. */
+static void check_printed(const uint8_t *source, const uint8_t *destination) {
+    for (int32_t version = 1; version <= 2; version++) {
+        uint8_t octets[LPORT_PROXY_SIZE], again[2][LPORT_ADDRESS_SIZE];
+        bool told = version == 2 || source[0] != LPORT_LOCAL;
+        int64_t len = lport_proxy_print(version, source, destination, octets, sizeof octets);
+        cr_assert(len > 0 && len <= LPORT_PROXY_SIZE, "%lld", (long long)len);
+        cr_assert_eq(parse(octets, (size_t)len, again[0], again[1]), len);
+        for (int i = 0; i < 2; i++) {
+            char expected[LPORT_TEXT_SIZE + 8];
+            const uint8_t *end = i == 0 ? source : destination;
+            snprintf(expected, sizeof expected, "%s", told ? end_text(end) : "");
+            cr_assert_str_eq(end_text(again[i]), expected);
+        }
+    }
+}
+
 /* Whole, with and without something behind it, and cut off anywhere. */
 static void check_good(const struct vectors *row, const struct header *header) {
     uint8_t source[LPORT_ADDRESS_SIZE], destination[LPORT_ADDRESS_SIZE], more[2 * VECTORS_LINE];
@@ -87,6 +105,7 @@ static void check_good(const struct vectors *row, const struct header *header) {
     cr_assert_eq(parse(header->octets, len, source, destination), size, "line %d", row->number);
     cr_assert_str_eq(end_text(source), row->field[3], "line %d", row->number);
     cr_assert_str_eq(end_text(destination), row->field[4], "line %d", row->number);
+    check_printed(source, destination);
     memcpy(more, header->octets, len);
     memcpy(more + len, "\n\0GET\r\n", 7);
     for (size_t extra = 1; extra <= 7; extra++) {
@@ -156,6 +175,61 @@ Test(proxy, only_known_commands_and_families_make_a_header) {
                          command, family);
         }
     }
+}
+
+static void parse_end(const char *host, int32_t port, uint8_t *address) {
+    cr_assert_gt(lport_address_parse(host, strlen(host), port, address), 0, "%s", host);
+}
+
+/* Version 1 for SOURCE and DESTINATION, hosts, from port 1 to port 65535. */
+static const char *line_for(const char *source, const char *destination) {
+    static char line[LPORT_PROXY_SIZE + 1];
+    uint8_t ends[2][LPORT_ADDRESS_SIZE];
+    parse_end(source, 1, ends[0]);
+    parse_end(destination, 65535, ends[1]);
+    int64_t len = lport_proxy_print(1, ends[0], ends[1], (uint8_t *)line, sizeof line);
+    cr_assert_eq(len, (int64_t)strlen(line));
+    return line;
+}
+
+Test(proxy, a_line_is_spelled_as_the_protocol_has_it) {
+    cr_assert_str_eq(line_for("192.0.2.1", "198.51.100.2"),
+                     "PROXY TCP4 192.0.2.1 198.51.100.2 1 65535\r\n");
+    cr_assert_str_eq(line_for("::ffff:192.0.2.1", "198.51.100.2"),
+                     "PROXY TCP4 192.0.2.1 198.51.100.2 1 65535\r\n");
+    cr_assert_str_eq(line_for("2001:db8::1", "2001:db8::2"),
+                     "PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n");
+    cr_assert_str_eq(line_for("192.0.2.1", "2001:db8::2"),
+                     "PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 1 65535\r\n");
+    cr_assert_str_eq(line_for("fe80::1%1", "fe80::2%1"), "PROXY TCP6 fe80::1 fe80::2 1 65535\r\n");
+}
+
+Test(proxy, who_speaks_for_himself_says_so) {
+    uint8_t octets[LPORT_PROXY_SIZE];
+    cr_assert_eq(lport_proxy_print(1, NULL, NULL, octets, sizeof octets), 15);
+    cr_assert_str_eq((char *)octets, "PROXY UNKNOWN\r\n");
+    cr_assert_eq(lport_proxy_print(2, NULL, NULL, octets, sizeof octets), FIXED);
+    cr_assert_eq(memcmp(octets, "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", FIXED), 0);
+}
+
+Test(proxy, what_no_header_says_is_invalid) {
+    uint8_t end[LPORT_ADDRESS_SIZE], local[LPORT_ADDRESS_SIZE], octets[8];
+    const uint8_t none[LPORT_ADDRESS_SIZE] = {99};
+    const int64_t invalid = lport_status_make(LPORT_INVALID);
+    parse_end("127.0.0.1", 1, end);
+    cr_assert_eq(lport_address_local("/there", 6, local), LPORT_LOCAL);
+    cr_assert_eq(lport_proxy_print(0, end, end, octets, 8), invalid);
+    cr_assert_eq(lport_proxy_print(3, end, end, octets, 8), invalid);
+    cr_assert_eq(lport_proxy_print(1, end, NULL, octets, 8), invalid);
+    cr_assert_eq(lport_proxy_print(1, NULL, end, octets, 8), invalid);
+    cr_assert_eq(lport_proxy_print(1, end, local, octets, 8), invalid);
+    cr_assert_eq(lport_proxy_print(2, local, end, octets, 8), invalid);
+    cr_assert_eq(lport_proxy_print(2, none, end, octets, 8), invalid);
+    cr_assert_eq(lport_proxy_print(2, end, end, NULL, 8), invalid);
+    cr_assert_eq(lport_proxy_print(2, end, end, NULL, 0), 28);
+    octets[7] = 0xdb;
+    cr_assert_eq(lport_proxy_print(2, end, end, octets, 7), 28);
+    cr_assert_eq(octets[7], 0xdb);
 }
 
 Test(proxy, missing_vectors_are_invalid) {

@@ -84,6 +84,7 @@ Returns the condition."
                         (socket-state ,server)
                         (set-socket-stream-format ,server :text)
                         (socket-proxy-host/port ,server)
+                        (write-proxy-header ,server nil) (write-proxy-header ,a ,server)
                         (start-tls ,server) (tls-info ,messages) (tls-peer-certificate ,server))
                        ("a TLS-CONTEXT, got"
                         (reload-tls-context ,a) (start-tls ,a :context ,batch)
