@@ -144,7 +144,8 @@ int64_t lport_proxy_print(int32_t version, const uint8_t *source, const uint8_t 
     struct ends ends = {.family = LPORT_ANY};
     struct lport_sink sink = {(char *)octets, cap, 0};
     if ((version != 1 && version != 2) || (octets == NULL && cap > 0) ||
-        ((source != NULL || destination != NULL) && !take_ends(source, destination, &ends))) {
+        (source == NULL) != (destination == NULL) ||
+        (source != NULL && !take_ends(source, destination, &ends))) {
         return lport_status_make(LPORT_INVALID);
     }
     if (version == 1) {
