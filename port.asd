@@ -108,6 +108,7 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "local")
                              (:file "local-pass")
                              (:file "adopt")
+                             (:file "detach")
                              (:file "info")))
                (:module "poller"
                 :serial t
@@ -241,6 +242,7 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "local")
                              (:file "local-pass")
                              (:file "adopt")
+                             (:file "detach")
                              (:file "info")))
                (:module "socket"
                 :serial t

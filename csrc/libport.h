@@ -396,8 +396,9 @@ LPORT_API int64_t lport_host_name(char *text, size_t cap);
  * was closed before. Source: close(2), SO_LINGER. */
 LPORT_API int64_t lport_socket_close(int64_t socket, int32_t flags);
 
-/* [waits] Until the last user of a closed SOCKET has left and the descriptor is gone: 0.
- * LPORT_TIMED_OUT: not yet. LPORT_INVALID: SOCKET is open. */
+/* [waits] Until the last user of a closed SOCKET has left and the descriptor is gone: 0; of one
+ * that is being detached, until nobody is in it any more but who detaches it. LPORT_TIMED_OUT: not
+ * yet. LPORT_INVALID: SOCKET is open. */
 LPORT_API int64_t lport_socket_gone(int64_t socket, int64_t deadline);
 
 /* [nowait] The descriptor of SOCKET, non-blocking, and without the SO_RCVTIMEO that LPORT_PATIENT
@@ -707,6 +708,20 @@ LPORT_API int64_t lport_descriptor_inspect(int32_t fd);
  * it is as one opened with LPORT_PACKET_INFO. Statuses as above, and
  * LPORT_MEMORY_EXHAUSTED; then FD is the caller's still, and as it was. */
 LPORT_API int64_t lport_descriptor_adopt(int32_t fd);
+
+/* [nowait] The reverse, begun: closes SOCKET as lport_socket_close does, but for the descriptor,
+ * which waits for the next function, that has to be called: 0. LPORT_NOT_SUPPORTED: SOCKET has TLS,
+ * or is a poller; it is as before. LPORT_CLOSED: it was closed before. */
+LPORT_API int64_t lport_socket_detach(int64_t socket);
+
+/* [nowait] Ends what the function above has begun, for its caller alone. With KEEP 1 the
+ * descriptor, the caller's from then on: it blocks, has no limit of ours to that, is close-on-exec
+ * still, and the path of a listener stays. LPORT_WOULD_BLOCK: somebody is leaving SOCKET still, see
+ * lport_socket_gone; any other status: the system could not make it block; either way it has not
+ * ended. With KEEP 0 closes the descriptor, once the last one has left: 0. LPORT_CLOSED: nothing
+ * has begun, or in the parent of this process. LPORT_INVALID: another thread is just closing
+ * SOCKET. Source: fcntl(2). */
+LPORT_API int64_t lport_socket_detach_end(int64_t socket, int32_t keep);
 
 /* [nowait] How many descriptors the system has handed over to this process, from 3 on: LISTEN_FDS
  * if LISTEN_PID names this process, else 0. LPORT_INVALID: these variables have no numbers in them.

@@ -50,8 +50,9 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-local-receive-from
    ;; info, adopt
    #:lport-info-name #:lport-info-kind #:lport-info-note #:lport-info-state #:lport-info-read
-   #:lport-descriptor-inspect #:lport-descriptor-adopt #:lport-activation-count
-   #:lport-activation-name #:lport-activation-forget
+   #:lport-descriptor-inspect #:lport-descriptor-adopt #:lport-socket-detach
+   #:lport-socket-detach-end #:lport-activation-count #:lport-activation-name
+   #:lport-activation-forget
    ;; transfer, text
    #:lport-socket-receive #:lport-socket-send #:lport-socket-send2
    #:lport-socket-send-file #:lport-socket-buffered #:lport-socket-failure
@@ -127,7 +128,8 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; connections
   (:export #:socket #:open-socket #:socket-host/port #:socket-string #:socket-shutdown
            #:lingering-close #:open-socket-pair #:with-open-socket #:call-with-open-socket
-           #:socket-descriptor #:adopt-descriptor #:socket-info #:socket-info-fields)
+           #:socket-descriptor #:adopt-descriptor #:detach-descriptor
+           #:socket-info #:socket-info-fields)
   ;; what is open
   (:export #:list-open-sockets #:print-open-sockets #:socket-entry #:socket-entry-p
            #:socket-entry-socket #:socket-entry-kind #:socket-entry-local #:socket-entry-remote

@@ -2,9 +2,9 @@
  * besides is in socket.c.
  *
  * Invariant: a descriptor is closed exactly once, by the last user to leave its slot after the
- * closing mark was set, and the slot's generation changes before the slot can be used again. So
- * between enter and leave the descriptor is that of the socket that was entered, whatever others
- * do. */
+ * closing mark was set, or given away by that user, and the slot's generation changes before the
+ * slot can be used again. So between enter and leave the descriptor is that of the socket that was
+ * entered, whatever others do. */
 #include "handle.h"
 
 #include "base/os.h"
@@ -163,15 +163,10 @@ bool lport_handle_is_closing(struct lport_slot *slot) {
 static void remove_made_path(struct lport_slot *slot) {
     struct lport_made_path *made = slot->made_path;
     struct stat now;
-    slot->made_path = NULL;
-    if (made == NULL) {
-        return;
-    }
-    if (made->maker == getpid() && lport_os.lstat(made->path, &now) == 0 &&
+    if (made != NULL && made->maker == getpid() && lport_os.lstat(made->path, &now) == 0 &&
         now.st_dev == made->device && now.st_ino == made->inode) {
         lport_os.unlink(made->path);
     }
-    free(made);
 }
 
 /* True if close(2) of FD would block until a time to linger has passed. */
@@ -188,6 +183,9 @@ static bool would_linger(int fd) {
  * away: Linux sends the rest after that time as it does without one. */
 static void prepare_close(struct lport_slot *slot) {
     uint32_t flags = atomic_load(&slot->flags);
+    if ((flags & LPORT_SLOT_DETACHING) != 0) {
+        return; /* in a child: the parent is giving it away as it is */
+    }
     bool resets = (flags & (LPORT_SLOT_RESET | LPORT_SLOT_PARENTS)) == LPORT_SLOT_RESET;
     struct linger linger = {.l_onoff = resets, .l_linger = 0};
     if (linger.l_onoff || ((flags & LPORT_SLOT_LINGERS) != 0 && would_linger(slot->fd))) {
@@ -202,8 +200,7 @@ static void free_transport(struct lport_slot *slot) {
     }
 }
 
-/* Closes the descriptor of SLOT, which nobody uses any more, and frees the slot. */
-static void close_slot(struct lport_slot *slot) {
+static void close_descriptor(struct lport_slot *slot) {
     prepare_close(slot);
     remove_made_path(slot);
     if (slot->retire != NULL) {
@@ -211,20 +208,45 @@ static void close_slot(struct lport_slot *slot) {
     }
     free_transport(slot);
     lport_os.close(slot->fd); /* EINTR too means closed on Linux: never twice */
-    uint64_t generation = (generation_of(atomic_load(&slot->state)) + 1) & UINT32_MAX;
-    atomic_store(&slot->state, (generation == 0 ? 1 : generation) << 32 | CLOSING);
+}
+
+static void wake_awaiting(struct lport_slot *slot) {
     atomic_fetch_add(&slot->epoch, 1);
     if (atomic_load(&slot->awaited)) {
         lport_os_wake_word((uint32_t *)&slot->epoch);
     }
+}
+
+/* Closes the descriptor of SLOT, which nobody uses any more, unless it was given away, and frees
+ * the slot. */
+static void close_slot(struct lport_slot *slot) {
+    if ((atomic_load(&slot->flags) & LPORT_SLOT_DETACHED) == 0) {
+        close_descriptor(slot);
+    }
+    free(slot->made_path);
+    slot->made_path = NULL;
+    uint64_t generation = (generation_of(atomic_load(&slot->state)) + 1) & UINT32_MAX;
+    atomic_store(&slot->state, (generation == 0 ? 1 : generation) << 32 | CLOSING);
+    wake_awaiting(slot);
     lport_handle_release(slot);
 }
 
+/* The slot may be another socket's by the time that its flags are looked at: then at the worst
+ * somebody is woken who looks again. */
 void lport_handle_leave(struct lport_slot *slot) {
     uint64_t before = atomic_fetch_sub(&slot->state, 1);
-    if ((before & CLOSING) != 0 && (before & USERS) == 1) {
-        close_slot(slot);
+    if ((before & CLOSING) == 0) {
+        return;
     }
+    if ((before & USERS) == 1) {
+        close_slot(slot);
+    } else if ((before & USERS) == 2 && (atomic_load(&slot->flags) & LPORT_SLOT_DETACHING) != 0) {
+        wake_awaiting(slot);
+    }
+}
+
+bool lport_handle_is_alone(struct lport_slot *slot) {
+    return (atomic_load(&slot->state) & (CLOSING | USERS)) == (CLOSING | 1);
 }
 
 /* ---- forks: in the child the thread that forked goes on alone -------------------------------- */
@@ -345,6 +367,9 @@ int64_t lport_socket_gone(int64_t socket, int64_t deadline) {
         }
         if ((state & CLOSING) == 0) {
             return lport_status_make(LPORT_INVALID);
+        }
+        if ((state & USERS) == 1 && (atomic_load(&slot->flags) & LPORT_SLOT_DETACHING) != 0) {
+            return 0;
         }
         if (lport_clock_now() >= deadline) {
             return lport_status_make(LPORT_TIMED_OUT);

@@ -72,6 +72,8 @@ enum {
     LPORT_SLOT_QUEUES = 1 << 23,       /* the system may queue errors, IP_RECVERR */
     LPORT_SLOT_UNTOLD = 1 << 24,       /* and may have queued one that no call was told of */
     LPORT_SLOT_PARENTS = 1 << 25,      /* its transport was begun by a parent of this process */
+    LPORT_SLOT_DETACHING = 1 << 26,    /* whoever closes it stays inside for its descriptor */
+    LPORT_SLOT_DETACHED = 1 << 27,     /* and has it now: nobody closes that here */
 };
 
 /* [nowait] A free slot into *SLOT, invisible to everybody else. 0 or LPORT_MEMORY_EXHAUSTED. */
@@ -120,6 +122,10 @@ bool lport_handle_is_closing(struct lport_slot *slot);
 bool lport_handle_mark_closing(struct lport_slot *slot, int32_t flags);
 void lport_handle_tell_watches(struct lport_slot *slot);
 bool lport_handle_is_gone(struct lport_slot *slot, int64_t socket);
+
+/* [nowait] True if SLOT, which is being closed, has no user but the caller; nobody enters it then.
+ */
+bool lport_handle_is_alone(struct lport_slot *slot);
 
 /* The slot of SOCKET, which the caller has entered and not yet left, closing or not; NULL where
  * nobody is in it. */

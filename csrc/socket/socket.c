@@ -100,17 +100,22 @@ int64_t lport_socket_open_with(int32_t family, int32_t kind, int32_t flags,
     return socket;
 }
 
+bool lport_socket_begin_close(struct lport_slot *slot, int32_t flags) {
+    if (!lport_handle_mark_closing(slot, flags)) {
+        return false;
+    }
+    lport_wait_wake_slot(slot, LPORT_INPUT | LPORT_OUTPUT);
+    lport_handle_tell_watches(slot);
+    return true;
+}
+
 int64_t lport_socket_close(int64_t socket, int32_t flags) {
     struct lport_slot *slot;
     int64_t entered = lport_handle_enter(socket, &slot);
     if (entered < 0) {
         return entered;
     }
-    bool first = lport_handle_mark_closing(slot, flags);
-    if (first) {
-        lport_wait_wake_slot(slot, LPORT_INPUT | LPORT_OUTPUT);
-        lport_handle_tell_watches(slot);
-    }
+    bool first = lport_socket_begin_close(slot, flags);
     lport_handle_leave(slot);
     if (!first) {
         return lport_status_make(LPORT_CLOSED);

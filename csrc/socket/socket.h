@@ -3,6 +3,7 @@
 #ifndef LPORT_SOCKET_H
 #define LPORT_SOCKET_H
 
+#include "handle.h"
 #include "option.h"
 
 #include <stdbool.h>
@@ -20,6 +21,10 @@ int64_t lport_socket_open(int32_t family, int32_t kind, int32_t flags);
  */
 int64_t lport_socket_open_with(int32_t family, int32_t kind, int32_t flags,
                                const struct lport_settings *settings);
+
+/* [nowait] Marks SLOT, which the caller has entered, as closing, and tells whoever waits on it or
+ * watches it: true for the one caller that did. */
+bool lport_socket_begin_close(struct lport_slot *slot, int32_t flags);
 
 /* True for the statuses of a system without IPv6, or with IPv6 switched off on every interface. */
 bool lport_socket_lacks_inet6(int64_t status);

@@ -39,6 +39,7 @@
     (:name "name the ends" "of" :remote :local)
     (:descriptor "get the descriptor" "of" :remote :local)
     (:adopt "adopt a descriptor" nil)
+    (:detach "detach the descriptor" "of" :remote :local)
     (:serve "serve" "on" :local :given)
     (:listeners "list the listeners" nil)
     (:connections "list the connections" nil)

@@ -155,6 +155,8 @@ has to have them."
   ;; adopt
   ("lport_descriptor_inspect" :nowait result (fd :int32))
   ("lport_descriptor_adopt" :nowait result (fd :int32))
+  ("lport_socket_detach" :nowait result (socket handle))
+  ("lport_socket_detach_end" :nowait result (socket handle) (keep :int32))
   ("lport_activation_count" :nowait result)
   ("lport_activation_name" :nowait result (index :int32) (text :pointer) (cap :size))
   ("lport_activation_forget" :nowait result)

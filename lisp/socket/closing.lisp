@@ -35,12 +35,18 @@ there is no other limit."
 (defun finish-output-by (connection abort limit)
   "Flush unless ABORT, and give back the buffer. A thread that is just writing is waited for, until
 LIMIT: it meets SOCKET-CLOSED at its next step."
-  (loop until (finish-output-if-free connection abort limit)
-        do (cond (abort (return))
-                 ((>= (lport-clock-now) limit)
-                  (setf limit (fail-timed-out connection :output :close limit 0)))
-                 (t (setf (channel-contended connection) t)
-                    (wait-once connection 0 (min limit (moment-in *contended-piece*)))))))
+  (loop until (or (finish-output-if-free connection abort limit)
+                  abort)
+        do (setf limit (await-free connection :output :close limit))))
+
+(defun await-free (connection direction operation limit)
+  "Wait a moment for the thread that has DIRECTION of CONNECTION, which is being closed: LIMIT, or a
+later one that the user asked for."
+  (cond ((>= (lport-clock-now) limit)
+         (fail-timed-out connection direction operation limit 0))
+        (t (setf (channel-contended connection) t)
+           (wait-once connection 0 (min limit (moment-in *contended-piece*)))
+           limit)))
 
 (defun finish-sending (connection limit)
   "Send what is left by LIMIT, and tell the end where it has to be told."
@@ -94,13 +100,18 @@ and whoever unwinds it, the handle is closed once."
               (reset (close-handle channel t)))
       (when first-p
         (setf left-p (close-handle channel reset))
-        (leave-pollers channel)
-        (when (channel-keeper channel)
-          (funcall (the function (channel-keeper channel))))
-        (%closed-in-time endpoint)))
+        (tell-closed endpoint)))
     (unless left-p
       (wait-until-left channel))
     t))
+
+(defun tell-closed (endpoint)
+  "The handle of ENDPOINT is closed: tell whoever has to know."
+  (let ((channel (endpoint-channel endpoint)))
+    (leave-pollers channel)
+    (when (channel-keeper channel)
+      (funcall (the function (channel-keeper channel))))
+    (%closed-in-time endpoint)))
 
 (defun call-and-close (function endpoint)
   "Call FUNCTION with ENDPOINT and close that on every exit: flush on a normal one, abort on a

@@ -360,6 +360,8 @@ static const struct row rows[] = {
     ROW("lport_info_read", FAILS, LPORT_CLOSED, GONE, P(NULL), N(0)),
     ROW("lport_descriptor_inspect", FAILS, LPORT_INVALID, N(INT32_MAX)),
     ROW("lport_descriptor_adopt", FAILS, LPORT_INVALID, N(-1)),
+    ROW("lport_socket_detach", FAILS, LPORT_CLOSED, GONE),
+    ROW("lport_socket_detach_end", FAILS, LPORT_CLOSED, GONE, N(1)),
     ROW("lport_activation_count", IS, 0),
     ROW("lport_activation_name", FAILS, LPORT_INVALID, N(0), P(words), N(sizeof words)),
     ROW("lport_activation_forget", IS, 0),

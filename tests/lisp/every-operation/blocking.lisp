@@ -255,6 +255,21 @@ what was held up would go octet by octet."
           (is (typep outcome 'socket-closed) "~A: ~A" (label row kind) outcome)
           (is (< seconds 1) "~A: ~F s" (label row kind) seconds))))))
 
+(defun check-detaching (rows)
+  "What goes for a close goes for a detach, which waits until they have left. TLS has none."
+  (do-rows (row kind rows)
+    (unless (or (eq kind :tls) (search "start-tls" (row-name row)))
+      (with-blocked-row (row kind socket peer)
+        (let ((thread (start-blocked (lambda () (call-row row socket)))))
+          (multiple-value-bind (seconds fd)
+              (seconds-of (lambda () (detach-descriptor socket)))
+            (is (zerop (close-descriptor fd)) "~A" (label row kind))
+            (is (< seconds 1) "~A: ~F s" (label row kind) seconds))
+          (is (typep (join thread) 'socket-closed) "~A" (label row kind)))))))
+
+(define-test blocking.detached-while-reading ()
+  (check-detaching *reading-rows*))
+
 (define-test blocking.closed-while-reading (:behaviour (13 15 16))
   (check-closing *reading-rows*))
 

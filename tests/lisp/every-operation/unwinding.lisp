@@ -164,6 +164,22 @@ from each step to how often it was struck; the sockets that could not be closed 
     (send-descriptors a '(0))
     (is (= 0 (system-call "close" (first (receive-descriptors b 1)))))))
 
+(define-test unwinding.what-is-just-detached (:behaviour 26 :weather nil)
+  "An interrupt that comes while a descriptor is detached, and unwinds, leaves it with its socket or
+closed."
+  (loop for (name . nths) in '((port::check-all-read 1 2) (port::finish-both-sides 1 2)
+                               (port::detach-handle 1) (port::take-descriptor 1 2))
+        do (dolist (nth nths)
+             (let ((before (open-things)))
+               (with-pair (a b)
+                 (is (eq :out (throw-at name nth (lambda () (detach-descriptor a)))) "~A ~D" name
+                     nth)
+                 (when (open-stream-p a)
+                   (is (eq name 'port::check-all-read))
+                   (close a))
+                 (is (eq :end (read-line b nil :end)) "~A ~D" name nth))
+               (is (null (leaks before)) "~A ~D: ~A" name nth (leaks before))))))
+
 (define-test unwinding.zones (:behaviour 26)
   "The system opens a descriptor to look up the zone of an address, and the zone's name."
   (let* ((index (network-interface-index (first (network-interfaces))))
