@@ -121,6 +121,12 @@ AWAIT does."
                (< (lport-clock-now) moment)) ; the deadline was set anew meanwhile
            (check-limit channel :input operation limit octets :about about)))))
 
+(defun await-input-if-time (moment channel operation limit octets)
+  "As AWAIT-INPUT-UNTIL, without a look at CHANNEL where MOMENT has passed already."
+  (declare (type moment moment))
+  (and (not (passed-p moment))
+       (await-input-until moment channel operation limit octets)))
+
 ;;; Answers
 ;;;
 ;;; After something was sent, or a receive has found nothing, what is received next is not there
@@ -214,23 +220,26 @@ function that is not allocated: (parameters form), or NIL for NIL."
     (and function (list parameters `(funcall ,function ,@parameters)))))
 
 (defmacro trying ((channel direction operation limit
-                   &key (moved 0) facts closing again fail)
+                   &key (moved 0) facts closing until again fail)
                   attempt)
   "Make ATTEMPT, a form that does not block, until it has a count; wait in between. Values: the
 count; LIMIT, or a later one that the user asked for. MOVED, how many the call has moved before, and
 FACTS, a plist or a function that makes one, are for conditions; CLOSING: the caller is the one who
-closes. AGAIN, a function of a status and LIMIT, is asked about every status but \"would block\": it
+closes. UNTIL, a moment, for input: the count is NIL once that has passed and there is none. AGAIN,
+a function of a status and LIMIT, is asked about every status but \"would block\": it
 returns the limit with which ATTEMPT is to be made once more, having waited as that needs, or NIL
 where it has failed; then FAIL, a function of the status, signals the condition (NIL: FAIL-ON
 does)."
-  (call-with-closures 'call-trying (list channel direction operation limit moved facts closing)
+  (call-with-closures 'call-trying
+                      (list channel direction operation limit moved facts closing until)
                       (list '() attempt)
                       (closure-of again (gensym "STATUS") (gensym "LIMIT"))
                       (closure-of fail (gensym "STATUS"))))
 
-(defun call-trying (channel direction operation limit moved facts closing attempt again fail)
+(defun call-trying (channel direction operation limit moved facts closing until
+                    attempt again fail)
   (declare (type channel channel) (type function attempt) (type (or null function) again fail)
-           (type moment limit))
+           (type moment limit) (type (or null moment) until))
   (loop
     (unless closing
       (check-open channel operation moved)
@@ -238,6 +247,9 @@ does)."
     (let ((count (funcall attempt)))
       (declare (type (signed-byte 64) count))
       (cond ((>= count 0) (return (values count limit)))
+            ((and until (would-block-p count))
+             (setf limit (or (await-input-if-time until channel operation limit moved)
+                             (return nil))))
             ((would-block-p count)
              (setf limit (await channel direction operation limit moved
                                 :closing closing :facts facts)))
@@ -247,26 +259,30 @@ does)."
             (fail (funcall fail count))
             (t (apply #'fail-on channel count operation :octets moved (facts-of facts)))))))
 
-(defmacro receiving ((channel operation limit &key (moved 0) fail) (flags) attempt)
+(defmacro receiving ((channel operation limit &key (moved 0) until fail) (flags) attempt)
   "As TRYING, for input that ATTEMPT receives with FLAGS: where none can be there yet the wait is
-before it, or in it, as PATIENCE says."
-  (call-with-closures 'call-receiving (list channel operation limit moved)
+before it, or in it, as PATIENCE says; but with UNTIL ATTEMPT is made in any case."
+  (call-with-closures 'call-receiving (list channel operation limit moved until)
                       (list (list flags) attempt)
                       (closure-of fail (gensym "STATUS"))))
 
-(defun call-receiving (channel operation limit moved attempt fail)
+(defun call-receiving (channel operation limit moved until attempt fail)
   (declare (type channel channel) (type function attempt) (type (or null function) fail)
-           (type moment limit))
+           (type moment limit) (type (or null moment) until))
   (loop
     (check-open channel operation moved)
     (setf limit (check-deadline channel :input operation limit moved))
     (let ((flags (patience (channel)
-                   (leaves-room-p (min limit (channel-input-deadline channel))))))
-      (when (and (channel-expecting channel) (zerop flags))
+                   (leaves-room-p (min limit (or until +never+)
+                                       (channel-input-deadline channel))))))
+      (when (and (channel-expecting channel) (zerop flags) (null until))
         (setf limit (await-answer channel operation limit moved)))
       (let ((count (funcall attempt flags)))
         (declare (type (signed-byte 64) count))
         (cond ((>= count 0) (return (values count limit)))
+              ((and until (would-block-p count))
+               (setf limit (or (await-input-if-time until channel operation limit moved)
+                               (return nil))))
               ((would-block-p count))   ; NOTE-ANSWER has noted that it has to come first
               (fail (funcall fail count))
               (t (fail-on channel count operation :octets moved)))))))

@@ -63,19 +63,21 @@ tells it, says; NIL and NIL for none."
                                                           sender arrival flags))))
                         room))))
 
-(defun receive-arrival (messenger octets start end)
-  "What SOCKET-RECEIVE returns on a socket with :PACKET-INFO."
+(defun receive-arrival (messenger octets start end until)
+  "What SOCKET-RECEIVE returns on a socket with :PACKET-INFO; UNTIL is the moment of its WAIT."
   (let ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
         (own (make-array +lport-address-size+ :element-type '(unsigned-byte 8))))
     (declare (dynamic-extent block own))
     (let ((length (receiving (messenger :receive (call-limit messenger :input)
+                              :until until
                               :fail (lambda (status) (fail-receive messenger status)))
                       (flags)
                     (receive-arrival-now messenger octets start end block own flags))))
-      (multiple-value-bind (count host port full)
-          (message-values messenger block length (- end start))
-        (let ((arrival (arrival-of messenger own)))
-          (values count host port full (end-host arrival) (arrival-interface arrival)))))))
+      (when length
+        (multiple-value-bind (count host port full)
+            (message-values messenger block length (- end start))
+          (let ((arrival (arrival-of messenger own)))
+            (values count host port full (end-host arrival) (arrival-interface arrival))))))))
 
 ;;; Sending
 

@@ -350,21 +350,23 @@ END do not bound a part of it."
         (%add-atomically (messenger-octets-in messenger) (batch-octets-moved batch 0 count)))
       count)))
 
-(defun receive-batch (socket batch)
+(defun receive-batch (socket batch &key wait)
   "Wait for messages on SOCKET, a DATAGRAM-SOCKET, put those that are there into BATCH in place of
-what it had, at most as many as it has room for, and return how many: one or more. BATCH-MESSAGE and
-BATCH-END tell of each, and BATCH-OWN-END where SOCKET was opened with :PACKET-INFO true. On a
-socket opened with :JOINED true BATCH has to have room for at least 128
-messages and 65536 octets; each 128 of them take what comes as one, so ten times that is better. It
-pays where senders send as SEND-BATCH does or a network card joins what it gets; of messages that
-come one by one a call gets fewer then, and costs more.
+what it had, at most as many as it has room for, and return how many: one or more; NIL, and BATCH is
+as before, when WAIT seconds pass without one. WAIT NIL: wait as long as it takes; WAIT 0: take what
+is there or return NIL. BATCH-MESSAGE and BATCH-END tell of each, and BATCH-OWN-END where SOCKET was
+opened with :PACKET-INFO true. On a socket opened with :JOINED true BATCH has to have room for at
+least 128 messages and 65536 octets; each 128 of them take what comes as one, so ten times that is
+better. It pays where senders send as SEND-BATCH does or a network card joins what it gets; of
+messages that come one by one a call gets fewer then, and costs more.
 Conditions: those of SOCKET-RECEIVE; USAGE-ERROR, BATCH is too small for that; NOT-SUPPORTED, for
 sequenced packets. Source: recvmmsg(2), UDP_GRO of udp(7)."
-  (let ((messenger (messenger-of socket :receive)))
+  (let ((messenger (messenger-of socket :receive)) (until (and wait (moment-after wait))))
     (check-batch batch :receive)
     (when (messenger-packet-info messenger)
       (ensure-owns batch))
     (values (trying (messenger :input :receive (call-limit messenger :input)
+                     :until until
                      :fail (lambda (status) (fail-receive-batch messenger status batch)))
               (receive-batch-now messenger batch)))))
 

@@ -35,16 +35,18 @@ Source: SO_PEERCRED, unix(7)."
         (note-received messenger (min length (- end start))))
       length)))
 
-(defun receive-from (messenger octets start end)
-  "What SOCKET-RECEIVE returns with CREDENTIALS."
+(defun receive-from (messenger octets start end until)
+  "What SOCKET-RECEIVE returns with CREDENTIALS; UNTIL is the moment of its WAIT."
   (let* ((block (make-block))
          (numbers (int64s-of-size 3))
          (length (trying (messenger :input :receive (call-limit messenger :input)
+                          :until until
                           :fail (lambda (status) (fail-passing messenger status :receive)))
                    (receive-from-now messenger octets start end block numbers))))
-    (multiple-value-call #'values
-      (message-values messenger block length (- end start))
-      (values-list (map 'list (lambda (number) (unless (minusp number) number)) numbers)))))
+    (when length
+      (multiple-value-call #'values
+        (message-values messenger block length (- end start))
+        (values-list (map 'list (lambda (number) (unless (minusp number) number)) numbers))))))
 
 ;;; Sending descriptors
 

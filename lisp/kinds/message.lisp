@@ -327,31 +327,37 @@ peer, without blocking, or with what PATIENCE says for FLAGS: its full length, o
     (values (min length room) (end-host sender) (end-port sender)
             (and (> length room) length))))
 
-(defun receive-message (messenger octets start end)
+(defun receive-message (messenger octets start end until)
   (declare (type messenger messenger) (type index start end))
   (let* ((block (make-array +lport-address-size+ :element-type '(unsigned-byte 8)))
-         (result (and (in-time-p messenger :input)
+         (result (and (null until)
+                      (in-time-p messenger :input)
                       (receiving-now (messenger) (flags)
                         (receive-now messenger octets start end block flags))))
          (length (cond ((typep result 'index) result)
                        ((or (null result) (would-block-p result))
-                        (receive-message-slowly messenger octets start end block))
+                        (receive-message-slowly messenger octets start end block until))
                        (t (fail-receive messenger result)))))
     (declare (dynamic-extent block))
-    (message-values messenger block length (- end start))))
+    (and length
+         (message-values messenger block length (- end start)))))
 
-(defun receive-message-slowly (messenger octets start end block)
-  "As RECEIVE-NOW, but waits for a message, and signals what a status says."
+(defun receive-message-slowly (messenger octets start end block until)
+  "As RECEIVE-NOW, but waits for a message, until UNTIL, if that is a moment, and NIL then; and
+signals what a status says."
   (values (receiving (messenger :receive (call-limit messenger :input)
+                      :until until
                       :fail (lambda (status) (fail-receive messenger status)))
               (flags)
             (receive-now messenger octets start end block flags))))
 
-(defun socket-receive (socket octets &key (start 0) end credentials)
+(defun socket-receive (socket octets &key (start 0) end credentials wait)
   "Wait for the next message, store it into OCTETS, a vector of (unsigned-byte 8), from index START
 below END (NIL: its length), and return 4 values: how many octets were stored; its sender's host, a
 string, and port (of a local socket the path, \"\" for an unnamed one, and 0); its full length if
-that is more and the rest was cut off, else NIL. The string is not to be changed.
+that is more and the rest was cut off, else NIL. The string is not to be changed. NIL when WAIT
+seconds pass without one. WAIT NIL: wait as long as it takes; WAIT 0: take what is there or return
+NIL, which a loop over a poller does until there is no more.
 On a socket opened with :PACKET-INFO, or adopted with it, return 2 values more: the address that the
 message was sent to, a string, and the name of the interface by which it came. The first is FROM for
 an answer, unless it is a group or a broadcast address, from which nothing can be sent.
@@ -362,13 +368,14 @@ group 65534, nobody. Descriptors that come with a message are closed, with and w
 SOCKET: a DATAGRAM-SOCKET. A message of no octets is 0, and no end of file; the end of a connection
 of sequenced packets is the standard END-OF-FILE. Of several threads in this call each gets a
 message of its own.
-Conditions: TIMEOUT; SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTION-REFUSED,
+Conditions: TIMEOUT, when a deadline or the timeout of SOCKET passes, if WAIT does not end first;
+SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTION-REFUSED,
 HOST-UNREACHABLE and their kin, when a connected socket, or one with the option :RECEIVE-ERRORS, is
 told so of an earlier message, with the host and port that it went to in the latter case: it works
 on; of sequenced packets CONNECTION-LOST; NOT-SUPPORTED, CREDENTIALS of a socket that is not local.
 Restart: WAIT-LONGER. Source: recv(2), recvfrom(2), SCM_CREDENTIALS of unix(7)."
-  (let ((messenger (messenger-of socket :receive)))
+  (let ((messenger (messenger-of socket :receive)) (until (and wait (moment-after wait))))
     (with-octets-of (vector from to) octets (start end) :receive
-      (cond (credentials (receive-from messenger vector from to))
-            ((messenger-packet-info messenger) (receive-arrival messenger vector from to))
-            (t (receive-message messenger vector from to))))))
+      (cond (credentials (receive-from messenger vector from to until))
+            ((messenger-packet-info messenger) (receive-arrival messenger vector from to until))
+            (t (receive-message messenger vector from to until))))))

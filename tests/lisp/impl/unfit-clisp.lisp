@@ -31,6 +31,7 @@
         ("CLISP has no threads" "examples.demo")
         ("CLISP has other names for encodings of files" "browser.page" "tls-programs.node")
         ("UIOP has no LAUNCH-PROGRAM on CLISP"
+         "detach.a-program-has-it-for-its-input-and-output"
          "tls-programs.a-server-of-openssl" "tls-programs.tickets-are-no-input"
          "tls-programs.a-server-that-asks-for-a-certificate"
          "tls-programs.who-sends-and-closes-at-once-loses-nothing"

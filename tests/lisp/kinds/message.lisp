@@ -369,6 +369,113 @@
           (round-trips 10000)           ; 16 octets a call would be 640,000
           (is (< (- (sb-ext:get-bytes-consed) before) 160000)))))))
 
+;;; Waiting as long as one is told
+
+(defun waiting-ways (kind)
+  "Functions of a socket of KIND and of a wait: the receives that there are for it."
+  (flet ((one (socket wait)
+           (socket-receive socket (blank 20) :wait wait))
+         (one-of-somebody (socket wait)
+           (socket-receive socket (blank 20) :wait wait :credentials t))
+         (several (socket wait)
+           (receive-batch socket (make-datagram-batch 3) :wait wait)))
+    (ecase kind
+      ((:udp :arrival) (list #'one #'several))
+      (:datagram (list #'one #'one-of-somebody #'several))
+      (:seqpacket (list #'one #'one-of-somebody)))))
+
+(defun waiting-ends (kind)
+  "Values: a socket of KIND, and a function that sends a message of one octet to it."
+  (if (member kind '(:datagram :seqpacket))
+      (multiple-value-bind (a b) (open-socket-pair :kind kind)
+        (values a b (lambda () (socket-send b (octets 7)))))
+      (let ((a (open-datagram-socket :host "127.0.0.1" :packet-info (eq kind :arrival)))
+            (b (open-datagram-socket :host "127.0.0.1")))
+        (values a b (lambda ()
+                      (socket-send b (octets 7) :host "127.0.0.1" :port (own-port a)))))))
+
+(defmacro do-waiting-ways ((receive socket peer send label) &body body)
+  "Run BODY for each way to receive, over each kind of socket of messages."
+  (let ((kind (gensym "KIND")))
+    `(dolist (,kind '(:udp :arrival :datagram :seqpacket))
+       (loop for ,receive in (waiting-ways ,kind)
+             for ,label = (format nil "~A over ~A" ,receive ,kind)
+             do (multiple-value-bind (,socket ,peer ,send) (waiting-ends ,kind)
+                  (unwind-protect (progn ,@body)
+                    (close ,socket)
+                    (close ,peer)))))))
+
+(defun arrived (receive socket)
+  "What RECEIVE returns without waiting, once it is more than NIL: in bad weather it may say that
+there is nothing."
+  (wait-until (lambda () (funcall receive socket 0))))
+
+(define-test message.waits-as-long-as-it-is-told ()
+  "NIL comes when no message has, as one value and no condition; a limit that ends before is one."
+  (do-waiting-ways (receive socket peer send label)
+    (handler-bind ((timeout (lambda (condition)
+                              (is (null condition) "~A: ~A" label condition))))
+      (is (equal '(nil) (multiple-value-list (funcall receive socket 0))) "~A" label)
+      (multiple-value-bind (seconds value)
+          (seconds-of (lambda () (funcall receive socket 0.05)))
+        (is (null value))
+        (is (<= 0.05 seconds 2) "~A: ~F s" label seconds))
+      (funcall send)
+      (is (= 1 (arrived receive socket)) "~A" label)
+      (is (null (funcall receive socket 0)) "~A" label)
+      (funcall send)
+      (is (= 1 (funcall receive socket 10)) "~A" label)
+      (funcall send)
+      (is (= 1 (funcall receive socket nil)) "~A" label)
+      (setf (socket-timeout socket :input) 0)
+      (is (null (funcall receive socket 0)) "~A" label))
+    (is (typep (failure-of (funcall receive socket 5)) 'timeout) "~A" label)
+    (setf (socket-timeout socket :input) 0.02)
+    (is (typep (failure-of (funcall receive socket 5)) 'timeout) "~A" label)
+    (is (typep (failure-of (funcall receive socket nil)) 'timeout) "~A" label)
+    (setf (socket-timeout socket :input) nil)
+    (is (typep (failure-of (with-deadline (0.01) (funcall receive socket 5))) 'timeout))
+    (is (typep (failure-of (with-deadline (0) (funcall receive socket 0))) 'timeout))
+    (signals type-error (funcall receive socket -1))
+    (signals type-error (funcall receive socket :long))))
+
+(define-test message.who-waits-a-while-is-woken ()
+  "By a message, by a close, and by a deadline that is set meanwhile."
+  (do-waiting-ways (receive socket peer send label)
+    (let ((thread (start-blocked (lambda () (funcall receive socket 20)))))
+      (funcall send)
+      (is (eql 1 (join thread)) "~A" label))
+    (let ((thread (start-blocked (lambda () (funcall receive socket 20)))))
+      (setf (socket-deadline socket :input) 0)
+      (is (typep (join thread) 'timeout) "~A" label)
+      (setf (socket-deadline socket :input) nil))
+    (let ((thread (start-blocked (lambda () (funcall receive socket 20)))))
+      (close socket)
+      (is (typep (join thread) 'socket-closed) "~A" label))
+    (is (typep (failure-of (funcall receive socket 0)) 'socket-closed) "~A" label)))
+
+(define-test message.an-end-is-none-of-nothing ()
+  "Of sequenced packets: that no more comes is an END-OF-FILE still."
+  (multiple-value-bind (a b) (open-socket-pair :kind :seqpacket)
+    (is (null (socket-receive a (blank 3) :wait 0)))
+    (close b)
+    (signals end-of-file (socket-receive a (blank 3) :wait 5))
+    (close a)))
+
+(define-test message.no-consing-where-nothing-has-come (:behaviour 47)
+  "A loop over a poller looks until there is no more, and that is no garbage."
+  (multiple-value-bind (a b) (open-socket-pair :kind :datagram)
+    (let ((room (blank 16)) (batch (make-datagram-batch 3)))
+      (flet ((look (count)
+               (loop repeat count
+                     never (or (socket-receive a room :wait 0) (receive-batch a batch :wait 0)))))
+        (is (look 100))
+        (let ((before (sb-ext:get-bytes-consed)))
+          (is (look 10000))             ; 16 octets a call would be 320,000
+          (is (< (- (sb-ext:get-bytes-consed) before) 100000)))))
+    (close a)
+    (close b)))
+
 (define-test message.local-peer-that-comes-again (:behaviour (59 63))
   "The system forgets a peer that was closed; its client does not."
   (let* ((path (temporary-path))
