@@ -129,7 +129,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   (:export #:socket #:open-socket #:socket-host/port #:socket-string #:socket-shutdown
            #:lingering-close #:open-socket-pair #:with-open-socket #:call-with-open-socket
            #:socket-descriptor #:adopt-descriptor #:detach-descriptor
-           #:socket-info #:socket-info-fields)
+           #:socket-datum #:socket-info #:socket-info-fields)
   ;; what is open
   (:export #:list-open-sockets #:print-open-sockets #:socket-entry #:socket-entry-p
            #:socket-entry-socket #:socket-entry-kind #:socket-entry-local #:socket-entry-remote

@@ -37,6 +37,7 @@
     (:format "set the stream format" "of" :remote :local)
     (:info "read what is known" "of" :remote :local)
     (:name "name the ends" "of" :remote :local)
+    (:datum "find the datum" "of" :remote :local)
     (:descriptor "get the descriptor" "of" :remote :local)
     (:adopt "adopt a descriptor" nil)
     (:detach "detach the descriptor" "of" :remote :local)

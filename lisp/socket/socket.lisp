@@ -12,7 +12,8 @@
           :documentation "The block of the own address, or NIL: not asked for yet.")
    (remote :initarg :remote :accessor endpoint-remote
            :documentation "The block of the peer's address, or NIL: it has none.")
-   (born :initform (lport-clock-now) :reader endpoint-born))
+   (born :initform (lport-clock-now) :reader endpoint-born)
+   (datum :initform nil :accessor endpoint-datum :documentation "The user's, see SOCKET-DATUM."))
   (:default-initargs :local nil :remote nil)
   (:documentation "What every kind of socket is: a channel and its two ends."))
 
@@ -286,6 +287,17 @@ socket's own: do not close it, and do not keep it longer than the socket. Signal
     (if (minusp result)
         (fail-on (endpoint-channel socket) result :descriptor)
         result)))
+
+(defun socket-datum (socket)
+  "Return the object that a user has put with SOCKET, of any kind, such as the state of what is said
+on it; NIL at first. Settable, to any object, from any thread; PORT does not look at it. It stays
+when SOCKET is closed."
+  (check-endpoint socket :datum)
+  (endpoint-datum socket))
+
+(defun (setf socket-datum) (datum socket)
+  (check-endpoint socket :datum)
+  (setf (endpoint-datum socket) datum))
 
 (defun check-direction (direction)
   (check-argument :limit direction 'direction "a direction, :INPUT or :OUTPUT"))

@@ -105,7 +105,8 @@ Returns the condition."
                         (leave-multicast ,server "239.0.0.1"))
                        ("a SOCKET, a DATAGRAM-SOCKET or a SOCKET-SERVER, got"
                         (socket-info ,room) (socket-string ,room) (socket-descriptor ,room)
-                        (detach-descriptor ,room)
+                        (detach-descriptor ,room) (socket-datum ,batch)
+                        (,#'(setf socket-datum) 1 ,room)
                         (wait-for-input ,room :timeout 0) (socket-option ,batch :nodelay)
                         (socket-timeout ,batch :input) (socket-deadline ,room :output)
                         (,#'(setf socket-option) t ,batch :nodelay)

@@ -137,3 +137,44 @@
                       (sb-ext:gc :full t)
                       (<= (count-open-sockets) before))
                     20))))
+
+;;; What a user puts with a socket
+
+(define-test info.datum ()
+  "Of each kind; each has its own, also once it is closed."
+  (with-socket-server (server 0 :host "127.0.0.1")
+    (with-datagram-socket (udp :host "127.0.0.1")
+      (do-pairs (a b)
+        (let ((sockets (list a b server udp)))
+          (is (null (socket-datum a)))
+          (dolist (socket sockets)
+            (is (eq sockets (setf (socket-datum socket) sockets))))
+          (is (= 2 (incf (car (setf (socket-datum a) (list 1))))))
+          (is (equal '(2) (socket-datum a)))
+          (is (eq sockets (socket-datum b)))
+          (close a)
+          (is (equal '(2) (socket-datum a)))
+          (setf (socket-datum a) :closed)
+          (is (eq :closed (socket-datum a))))))))
+
+(define-test info.datum-of-a-connection-of-a-service ()
+  "It is NIL for each connection, there from request to request, and there still at its end."
+  (let* ((ended '())
+         (lock (sb-thread:make-mutex))
+         (service (serve (lambda (socket)
+                           (when (read-line socket nil)
+                             (format socket "~D~%" (setf (socket-datum socket)
+                                                         (1+ (or (socket-datum socket) 0))))
+                             :again))
+                         0 :host "127.0.0.1"
+                           :on-close (lambda (socket)
+                                       (sb-thread:with-mutex (lock)
+                                         (push (socket-datum socket) ended)))))
+         (port (port-of (first (server-listeners service)))))
+    (dolist (requests '(3 2))
+      (with-open-socket (client "127.0.0.1" port :input-timeout 10)
+        (loop for number from 1 to requests
+              do (send-octets client "more" 10)
+                 (is (= number (parse-integer (read-line client)))))))
+    (is (eq t (stop-server service :drain 5)))
+    (is (equal '(2 3) (sort ended #'<)))))
