@@ -80,7 +80,8 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "input-strings")
                              (:file "column")
                              (:file "output")
-                             (:file "output-text")))
+                             (:file "output-text")
+                             (:file "output-posted")))
                (:module "socket"
                 :serial t
                 :components ((:file "registry")
@@ -118,6 +119,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:module "service"
                 :serial t
                 :components ((:file "service-clients")
+                             (:file "service-posting")
                              (:file "service-threads")
                              (:file "service-listeners")
                              (:file "service")))
@@ -260,6 +262,7 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "service-stop")
                              (:file "service-close")
                              (:file "service-more")
+                             (:file "service-post")
                              (:file "service-load")
                              (:file "proxy")))
                (:module "every-operation"

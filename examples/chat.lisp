@@ -1,7 +1,7 @@
 ;;;; chat - a room: what one says all the others hear. The first line of a client is its name.
 ;;;;
-;;;; Clients wait without a thread until they say something. Whoever does not read what he is sent
-;;;; is thrown out when the buffers of the system are full, so that nobody has to wait for him.
+;;;; Clients wait without a thread until they say something. What is said is posted, so nobody waits
+;;;; for whoever does not read it; he is thrown out when too much is kept for him.
 ;;;; Invariant: who is in the room is connected; everybody there hears every line whole, and the
 ;;;; lines of one client in their order.
 
@@ -39,19 +39,11 @@
       (setf (room-members room) (remove member (room-members room)))
       (cdr member))))
 
-(defun tell (socket line)
-  "Send LINE to SOCKET in one piece; false if its buffers are full or it is gone."
-  (handler-case
-      (progn (write-string line socket)
-             (finish-output socket)
-             t)
-    (port:network () nil)))
-
 (defun tell-others (room socket control &rest arguments)
   "Send a line to all in ROOM but SOCKET."
   (let ((line (format nil "~?~%" control arguments)))
     (loop for (other) in (all-members room)
-          unless (or (eq other socket) (tell other line))
+          unless (or (eq other socket) (port:post other line))
             do (throw-out room other))))
 
 (defun throw-out (room socket)
@@ -63,14 +55,14 @@
 (defun welcome (room socket name)
   "The first line of SOCKET was NAME: false if it cannot have it."
   (cond ((or (string= name "") (> (length name) 30) (not (every #'graphic-char-p name)))
-         (tell socket (format nil "* expected a name~%"))
+         (port:post socket (format nil "* expected a name~%"))
          nil)
         ((not (enter room socket name))
-         (tell socket (format nil "* there is a ~A already~%" name))
+         (port:post socket (format nil "* there is a ~A already~%" name))
          nil)
         (t (tell-others room socket "* ~A comes" name) ; first: who comes later is not to hear it
-           (tell socket (format nil "* here ~[is nobody~;is one~:;are ~:*~D~] else~%"
-                                (1- (length (all-members room)))))
+           (port:post socket (format nil "* here ~[is nobody~;is one~:;are ~:*~D~] else~%"
+                                     (1- (length (all-members room)))))
            t)))
 
 (defun listen-to (room socket)
@@ -78,8 +70,8 @@
   (let ((name (name-of room socket))
         (line (handler-case (read-line socket nil)
                 (port:line-too-long ()
-                  (tell socket (format nil "* expected lines of at most ~D octets~%"
-                                       +line-limit+))
+                  (port:post socket (format nil "* expected lines of at most ~D octets~%"
+                                            +line-limit+))
                   nil)
                 (port:network () nil))))
     (cond ((null line) nil)
@@ -100,7 +92,7 @@
     (apply #'port:serve (lambda (socket) (listen-to room socket)) port
            (append options
                    (list :name "chat" :on-close (lambda (socket) (say-farewell room socket))
-                         :await-input t :output-timeout 0.1 :input-timeout 60
+                         :await-input t :output-timeout 60 :input-timeout 60
                          :external-format `(:utf-8 :line-limit ,+line-limit+
                                                    :replacement #\?))))))
 

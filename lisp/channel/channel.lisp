@@ -16,6 +16,7 @@
   (input-owner nil)
   (output-owner nil)
   (contended nil)
+  (relief nil)                          ; a function to call when it was contended, or NIL
   (input-resident nil)
   (input-inside nil)
   (output-resident nil)

@@ -97,8 +97,11 @@ moment: a wait is therefore cut into pieces."
                                 (moment-in *contended-piece*))))))
 
 (defun release-contended (channel)
+  "A direction that others wait for is free. The mark is cleared before anybody looks for it again."
   (setf (channel-contended channel) nil)
-  (lport-wait-wake (channel-handle channel) 0))
+  (lport-wait-wake (channel-handle channel) 0)
+  (when (channel-relief channel)
+    (funcall (the function (channel-relief channel)))))
 
 (defmacro with-free-direction ((channel direction) &body body)
   "Run BODY while this thread owns DIRECTION, if it is free or this thread's own already; the value

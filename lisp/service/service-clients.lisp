@@ -17,8 +17,9 @@
 (in-package :port)
 
 (defstruct (client (:copier nil) (:predicate nil)
-                   (:constructor make-client (socket connection header-span due)))
+                   (:constructor make-client (service socket connection header-span due)))
   "A connection of a service."
+  (service nil :read-only t)
   (socket nil :read-only t)
   (connection nil :type connection :read-only t) ; of the socket
   ;; :RUNNING, with a thread or in the queue; :MUTED, the same, its interest in the poller
@@ -32,6 +33,12 @@
   (stopping 0 :type fixnum)             ; calls of STOP-SERVER that its function is in; guarded as
                                         ; the service
   (leaving nil)                         ; it is closed when its turn comes, see END-IN-TURN
+  ;; Of output that is kept, see service-posting.lisp: T, the poller tells when there is room;
+  ;; :ASIDE, somebody else looks for it, or nobody can.
+  (keeping nil)
+  (kept-since 0 :type moment)           ; when some of it was sent last, or it began
+  (kept-at 0 :type (unsigned-byte 62))  ; what had been sent of all by then
+  (stalled nil)                         ; too long ago: it is aborted
   (next nil))                           ; in the queue
 
 (defstruct (service (:copier nil) (:predicate nil))
@@ -72,6 +79,7 @@
   (deserted nil)                        ; all listeners are closed; without the lock
   (paused nil)                          ; the listeners are not looked at
   (resume-at +never+ :type moment)      ; when they are again, whatever happens
+  (impatient nil)                       ; output that is kept has a limit of time; set once
   (sweep-at +never+ :type moment)       ; when the parked are next looked at for their timeouts
   (stoppers '() :type list)             ; those of its threads that are in STOP-SERVER
   (stopping nil)                        ; set once; read without the lock; nobody parks any more
@@ -255,12 +263,18 @@ close with unread input would reset it, so what comes in this moment is passed o
           do (drop-input connection))
     (end-client service client nil)))
 
+(defun end-soon (service client)
+  "As END-CLEANLY, in its turn if there is output that takes its time."
+  (if (output-left-p client)
+      (end-in-turn service client)
+      (end-cleanly service client)))
+
 (defun end-or-serve (service client)
   "The service stops, and CLIENT, which is this thread's, would wait for input: it has its turn if
 there is some already; else it is closed."
   (if (input-now-p client)
       (enqueue-client service client)
-      (end-cleanly service client)))
+      (end-soon service client)))
 
 (defun forget-client (service client)
   "The connection of CLIENT has been closed."
@@ -341,7 +355,7 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
                  (return))
                (incf count)
                (setf (service-refusal service) nil)
-               (let ((client (new-client result settings)))
+               (let ((client (new-client service result settings)))
                  (add-client service client)
                  (setf (channel-keeper (client-connection client))
                        (lambda () (client-gone service client)))
@@ -361,11 +375,12 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
   "True while a header or a handshake is expected of CLIENT by some moment."
   (/= (client-due client) +never+))
 
-(defun new-client (socket settings)
-  "The client for SOCKET, just accepted with SETTINGS."
-  (let ((span (settings-header-span settings)))
-    (make-client socket (socket-connection socket)
-                 span (if span (moment-in span) +never+))))
+(defun new-client (service socket settings)
+  "The client of SERVICE for SOCKET, just accepted with SETTINGS."
+  (let ((span (settings-header-span settings)) (connection (socket-connection socket)))
+    (setf (connection-client connection)
+          (make-client service socket connection
+                       span (if span (moment-in span) +never+)))))
 
 (defun accept-failed (service listener status)
   "LISTENER could not accept: wait, and see to it that the hook is told, unless it has been told of
@@ -383,19 +398,18 @@ listener that was closed."
 (defun park (service client)
   "Let CLIENT, which is this thread's and has nothing buffered that could be served, wait for input
 in the poller. False if it cannot: it is still this thread's then."
-  (let ((handle (channel-handle (service-set service))) (own (client-handle client)) (end +never+)
-        (first (minusp (client-parked-in client))))
+  (let ((end +never+) (first (minusp (client-parked-in client))))
     (when (/= (service-timeout service) +never+)
       (setf (client-since client) (lport-clock-now)))
     (setf end (park-end service client)
           (client-parked-in client) (service-turn service))
     (cond (first
            (setf (client-state client) :parked)
-           (when (minusp (lport-poller-add handle own +lport-input+))
+           (unless (enter-poller service client)
              (return-from park (not (change-state client :parked :running)))))
           ((change-state client :running :parked))
           (t (setf (client-state client) :parked)
-             (when (minusp (lport-poller-modify handle own +lport-input+))
+             (unless (tell-poller service client)
                (return-from park (not (change-state client :parked :running))))))
     ;; Now that a sweep would find it; it may be another thread's already.
     (expect-sweep service end)
@@ -467,4 +481,6 @@ service by far."
                                                           grain))))))
                 ((change-state client :parked :running)
                  (end-silent service client))))))
+    (when (service-impatient service)
+      (setf next (min next (sweep-kept service now))))
     (sweep-by service next)))

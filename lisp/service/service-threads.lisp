@@ -9,17 +9,11 @@
 
 ;;; Leading
 
-(defun unmute (service client)
-  (lport-poller-modify (channel-handle (service-set service)) (client-handle client)
-                       +lport-input+))
-
 (defun mute (service client)
   "CLIENT has input while it is with a thread: do not hear of it again before it is parked. It may
 be parked just now."
-  (lport-poller-modify (channel-handle (service-set service)) (client-handle client) 0)
-  (unless (change-state client :running :muted)
-    (when (eq (client-state client) :parked)
-      (unmute service client))))
+  (when (change-state client :running :muted)
+    (tell-poller service client)))
 
 (defun input-there-p (client)
   "True if CLIENT has something to be read, an end or a failure. Never blocks."
@@ -40,12 +34,19 @@ during that wait, it may be told of what had been read before."
   (cond ((eq (client-state client) :parked) (served-now-p service client))
         (t (mute service client) nil)))
 
-(defun hear-event (service handle)
-  "Deal with an event of HANDLE, a client's or a listener's. Values: the clients that are to be
-served now, linked, the first and the last; NIL and NIL for none."
+(defun hear-room (client flags)
+  "Send what is kept for CLIENT if an event with FLAGS tells of room for it: true if it tells of no
+more than that."
+  (when (logtest +lport-output+ flags)
+    (tend-output client)
+    (not (logtest +lport-input+ flags))))
+
+(defun hear-event (service handle flags)
+  "Deal with an event with FLAGS of HANDLE, a client's or a listener's. Values: the clients that are
+to be served now, linked, the first and the last; NIL and NIL for none."
   (let ((client (find-client service handle)))
     (if client
-        (and (hear-client service client) (values client client))
+        (and (not (hear-room client flags)) (hear-client service client) (values client client))
         (let ((row (assoc handle (service-listeners service) :key #'endpoint-handle)))
           (and row (accept-clients service (car row) (cdr row)))))))
 
@@ -54,7 +55,8 @@ served now, linked, the first and the last; NIL and NIL for none."
   (let ((first nil) (last nil))
     (loop for index from 0 below (* +lport-event-size+ count) by +lport-event-size+
           for handle of-type (unsigned-byte 62) = (aref (event-batch-numbers batch) index)
-          do (multiple-value-bind (from to) (hear-event service handle)
+          for flags of-type (unsigned-byte 62) = (aref (event-batch-numbers batch) (1+ index))
+          do (multiple-value-bind (from to) (hear-event service handle flags)
                (when from
                  (if last (setf (client-next last) from) (setf first from))
                  (setf last to))))
@@ -503,17 +505,20 @@ be called again at once, for ever."
 (defun settle (service client value)
   "The function has returned VALUE for CLIENT: close it, or let it wait, or serve it again at once."
   (let ((connection (client-connection client)))
-    (cond ((not (member value '(:again :more)))
+    (cond ((client-stalled client) (fail-stalled client))
+          ((not (member value '(:again :more)))
            (%interruptible (end-client service client nil)))
-          ((progn (unless (all-sent-p connection)
-                    (%interruptible (flush-output connection)))
+          ((progn (cond ((all-sent-p connection))
+                        ;; What was posted goes first, and nobody waits for that.
+                        ((client-keeping client) (tend-output client))
+                        (t (%interruptible (flush-output connection))))
                   (and (eq value :again) (has-input-p connection)))
            (enqueue-client service client))
           ((zerop (buffered-input connection))
            (drop-input connection)
            (park-or-end service client))
           ;; A part of a request, which nobody needs a thread for.
-          ((service-stopping service) (end-cleanly service client))
+          ((service-stopping service) (end-soon service client))
           (t (park-or-end service client)))))
 
 (declaim (inline call-telling-errors))
@@ -523,7 +528,7 @@ be called again at once, for ever."
   (block attempt
     (handler-bind ((serious-condition
                      (lambda (condition)
-                       (report-error service condition (client-socket client))
+                       (report-error service (cause client condition) (client-socket client))
                        (return-from attempt))))
       (funcall function))))
 
@@ -542,7 +547,8 @@ be called again at once, for ever."
            (call-telling-errors
             service client
             (lambda ()
-              (cond ((client-leaving client)
+              (cond ((client-stalled client) (fail-stalled client))
+                    ((client-leaving client)
                      (%interruptible (end-cleanly service client)))
                     ((introduced-p service client)
                      (settle service client (call-function service client)))

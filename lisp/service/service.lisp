@@ -260,10 +260,9 @@ passed."
     (lambda (client)
       (call-deferred
         (when (change-state client :parked :running)
-          (cond ((and (not (passed-p until)) (input-now-p client))
-                 (enqueue-client service client))
-                ((output-left-p client) (end-in-turn service client))
-                (t (end-cleanly service client))))))))
+          (if (and (not (passed-p until)) (input-now-p client))
+              (enqueue-client service client)
+              (end-soon service client)))))))
 
 (defun end-threads (service)
   "Every thread looks at the queue for the last time."

@@ -28,6 +28,7 @@ there is no other limit."
   "Give back the buffer if nothing has to be sent and no thread is just writing: true if so."
   (with-direction-now (connection :output)
     (when (or abort (and (zerop (pending-output connection))
+                         (null (connection-posted connection))
                          (not (connection-secure connection))))
       (forget-output connection)
       t)))
@@ -51,6 +52,7 @@ later one that the user asked for."
 (defun finish-sending (connection limit)
   "Send what is left by LIMIT, and tell the end where it has to be told."
   (unless (all-sent-p connection)
+    (call-deferred (append-posted connection))
     (flush connection :limit limit :closing t))
   (when (eq t (connection-secure connection))
     (tell-end connection :close limit :closing t)))

@@ -96,6 +96,8 @@ two may be the same."
   (column 0 :type index)                ; where the octet at COUNTED is, see CURRENT-COLUMN
   (counted 0 :type index)               ; octets of the buffer before those of this format
   (octets-out 0 :type (unsigned-byte 62))
+  (posted nil)                          ; what others have left for the writer, see output-posted
+  (client nil)                          ; of the service that it belongs to
   ;; Text
   (format *utf-8* :type text-format)
   (scratch (make-string 1) :type characters :read-only t)
@@ -108,8 +110,11 @@ two may be the same."
   `(with-direction (,connection :input) ,@body))
 
 (defmacro with-output ((connection) &body body)
-  "Run BODY while this thread is the one writer of CONNECTION."
-  `(with-direction (,connection :output) ,@body))
+  "Run BODY while this thread is the one writer of CONNECTION, behind what others have posted."
+  `(with-direction (,connection :output)
+     (when (connection-posted ,connection)
+       (call-deferred (append-posted ,connection)))
+     ,@body))
 
 (declaim (inline buffered-input pending-output))
 (defun buffered-input (connection)
@@ -148,6 +153,7 @@ lost there: a send of none tells which."
 (defun all-sent-p (connection)
   "True if nothing that was written is to be sent still."
   (and (zerop (pending-output connection))
+       (null (connection-posted connection))
        (not (holds-output-p connection))))
 
 (defun at-end-p (connection)

@@ -18,6 +18,8 @@
 writer of CONNECTION at once, nothing forbids to write and no deadline has passed; else NIL."
   `(when (in-time-p ,connection :output)
      (with-direction-now (,connection :output)
+       (when (connection-posted ,connection)
+         (allocating (,connection :output) (append-posted ,connection)))
        (unless (or (channel-closing ,connection) (connection-output-shut ,connection))
          ,@body))))
 
