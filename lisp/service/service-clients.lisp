@@ -224,7 +224,7 @@ away or were silent for too long."
   (let ((socket (client-socket client)) (*remember-ends* (service-on-close service)))
     (with-cleanup
         (handler-case (close socket :abort abort)
-          (network (condition) (report-error service condition socket)))
+          (network (condition) (report-error service (cause client condition) socket)))
       (unless (channel-closing (client-connection client)) ; this was unwound before it began
         (close socket :abort t))
       (setf (client-state client) :closed)

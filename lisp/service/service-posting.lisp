@@ -67,10 +67,11 @@ cannot be asked. One that is not in the poller yet gets into it."
 (defun keep-on (client)
   "Let the leader send what is kept for CLIENT when there is room."
   (let ((service (client-service client)))
-    (unless (eq t (client-keeping client))
-      (note-kept client)
-      (unless (eq t (change-keeping client t))
-        (tell-poller service client)))
+    (unless (and (eq t (client-keeping client))
+                 (= (client-kept-at client) (connection-octets-out (client-connection client))))
+      (note-kept client))
+    (unless (eq t (change-keeping client t))
+      (tell-poller service client))
     (let ((end (kept-until client)))
       (unless (= end +never+)
         (setf (service-impatient service) t)
@@ -81,21 +82,30 @@ cannot be asked. One that is not in the poller yet gets into it."
   (when (eq t (change-keeping client new))
     (tell-poller (client-service client) client)))
 
+(defun leave-to-owner (client)
+  "Let the thread that has the direction of output look after what is kept for CLIENT, when it
+leaves it: true unless it has left it already."
+  (let ((connection (client-connection client)))
+    (stop-keeping client :aside)
+    (setf (channel-relief connection) (lambda () (tend-output client)))
+    (left-to-owner-p connection)))
+
+(defconstant +looks+ 8 "Looks at a direction that is now free and now taken.")
+
 (defun tend-output (client)
   "Send what goes at once of what is kept for CLIENT, and see to it that somebody looks after the
 rest. Never blocks. To be called with interrupts deferred."
   (let ((connection (client-connection client)))
-    (loop
-      (ecase (send-kept connection)
-        (:left (return (keep-on client)))
-        (:aside (return (stop-keeping client :aside)))
-        (:sent (stop-keeping client nil)
-         (when (all-sent-p connection)
-           (return)))
-        ((nil) (stop-keeping client :aside)
-         (setf (channel-relief connection) (lambda () (tend-output client)))
-         (when (left-to-owner-p connection)
-           (return)))))))
+    (loop repeat +looks+
+          do (ecase (send-kept connection)
+               (:left (return (keep-on client)))
+               (:aside (return (stop-keeping client :aside)))
+               (:sent (stop-keeping client nil)
+                (when (all-sent-p connection)
+                  (return)))
+               ((nil) (when (leave-to-owner client)
+                        (return))))
+          finally (keep-on client))))   ; the leader looks again
 
 ;;; A peer that reads nothing
 
@@ -181,7 +191,8 @@ Returns NIL, and has taken nothing, if that would be more than LIMIT, or if SOCK
 output shut down; to close it is then up to the caller. That the connection is lost is told to
 the function. A connection that takes nothing of what is kept for as long as the :OUTPUT of its
 SOCKET-TIMEOUT is aborted, and ON-ERROR of the service gets the TIMEOUT.
-While another thread is blocked in a write to SOCKET, or in RELAY, what is posted waits for it.
+While another thread is blocked in a write to SOCKET, what is posted waits for that; during RELAY,
+for what that hands on next, or its end.
 Conditions: ENCODING-ERROR; USAGE-ERROR where SOCKET is no connection of SERVE. Restarts:
 REPLACE-CHARACTER."
   (check-own-keywords 'post :write options)

@@ -68,6 +68,7 @@
   "Send what TO has to send, and behind it what FROM has to be read: how many octets of FROM went,
 or a status. To be called with interrupts deferred until the count is noted."
   (declare (type connection from to))
+  (append-posted to)
   (let ((count (send-with-pending to (connection-in from)
                                   (connection-in-start from) (connection-in-end from))))
     (declare (type (signed-byte 64) count))

@@ -88,6 +88,22 @@ that waits, and SOCKET, the service's side of that."
           (loop for count from 2 to 4
                 do (is (equal (format nil "~D ~A" count line) (read-line own)))))))))
 
+(define-test service-post.counts-for-the-column ()
+  "FRESH-LINE knows what was posted, also where the buffer had to grow for it."
+  (let ((texts (list "x" (make-string 70000 :initial-element #\x))))
+    (with-service (server number (lambda (socket)
+                                   (dolist (text texts)
+                                     (write-string "a" socket)
+                                     (post socket text)
+                                     (fresh-line socket)
+                                     (post socket (format nil "b~%"))
+                                     (fresh-line socket))))
+      (with-open-socket (own "127.0.0.1" number :input-timeout 10)
+        (dolist (text texts)
+          (is (equal (format nil "a~A" text) (read-line own)))
+          (is (equal "b" (read-line own))))
+        (is (null (read-line own nil)))))))
+
 (define-test service-post.reaches-who-waits ()
   "One that waits without a thread, and one whose function is blocked, waiting for it."
   (dolist (handler (list #'echo-one-line #'echo-lines))
@@ -296,6 +312,24 @@ that waits, and SOCKET, the service's side of that."
         (is (equal (loop for number from 1 to 100 collect (princ-to-string number))
                    (remove "wait" lines :test #'equal)))
         (is (= 1 (count "wait" lines :test #'equal)))))))
+
+(define-test service-post.goes-with-what-is-relayed ()
+  (with-socket-server (target 0 :host "127.0.0.1")
+    (with-service (server number (lambda (client)
+                                   (with-open-socket (far "127.0.0.1" (port-of target))
+                                     (relay client far))))
+      (with-open-socket (own "127.0.0.1" number :input-timeout 10)
+        (with-open-stream (far (socket-accept target))
+          (is (equal "there" (progn (write-line "there" own)
+                                    (finish-output own)
+                                    (read-line far))))
+          (is-true (post (first (server-connections server)) (format nil "posted~%")))
+          (write-line "relayed" far)
+          (finish-output far)
+          (is (equal '("posted" "relayed") (list (read-line own) (read-line own))))
+          (is-true (post (first (server-connections server)) (format nil "last~%")))
+          (close own)
+          (is (null (read-line far nil))))))))
 
 (define-test service-post.is-in-the-format-of-the-socket ()
   (with-reader (server number own socket
