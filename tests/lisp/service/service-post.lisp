@@ -23,7 +23,7 @@ socket of the service."
   (multiple-value-bind (sockets busy) (server-connections server)
     (values (length sockets) (if (zerop busy) nil busy))))
 
-(defun call-with-reader (function connect handler arguments)
+(defun call-with-recipient (function connect handler arguments)
   "Call FUNCTION as WITH-READER runs its body."
   (call-with-service (lambda (server number)
                        (multiple-value-bind (own socket) (socket-beside server connect number)
@@ -31,15 +31,15 @@ socket of the service."
                            (close own :abort t))))
                      handler arguments))
 
-(defmacro with-reader ((server number own socket &key (connect ''connect-plainly)
-                                                    (handler ''echo-one-line) arguments)
-                       &body body)
+(defmacro with-recipient ((server number own socket &key (connect ''connect-plainly)
+                                                       (handler ''echo-one-line) arguments)
+                          &body body)
   "Run BODY with SERVER, a service made with ARGUMENTS, NUMBER, its port, OWN, a connection to it
 that waits, and SOCKET, the service's side of that."
-  `(call-with-reader (lambda (,server ,number ,own ,socket)
-                       (declare (ignorable ,server ,number ,own ,socket))
-                       ,@body)
-                     ,connect ,handler (list ,@arguments)))
+  `(call-with-recipient (lambda (,server ,number ,own ,socket)
+                          (declare (ignorable ,server ,number ,own ,socket))
+                          ,@body)
+                        ,connect ,handler (list ,@arguments)))
 
 (defun kept-for (socket)
   "How many octets are kept for SOCKET."
@@ -117,7 +117,7 @@ that waits, and SOCKET, the service's side of that."
 
 (defun is-held-up-by-nobody (connect arguments)
   "A client that reads nothing holds up neither who posts nor the others, and has all in the end."
-  (call-with-reader
+  (call-with-recipient
    (lambda (server number own socket)
      (declare (ignore server))
      (let* ((piece (numbered-octets 10007))
@@ -145,7 +145,7 @@ that waits, and SOCKET, the service's side of that."
   "Also where the system takes an octet at a time."
   (loop for (connect . arguments) in (list (list #'connect-plainly)
                                            (list #'connect-secretly :tls (server-context)))
-        do (call-with-reader
+        do (call-with-recipient
             (lambda (server number own socket)
               (declare (ignore server number))
               (let ((piece (numbered-octets 997)))
@@ -174,7 +174,7 @@ that waits, and SOCKET, the service's side of that."
         (is (equal "much" (read-line own)))))))
 
 (define-test service-post.is-limited ()
-  (with-reader (server number own socket)
+  (with-recipient (server number own socket)
     (is (null (post socket "four" :limit 3)))
     (is (null (post socket (octets 1 2 3) :limit 2)))
     (is-true (post socket "four" :limit 4))
@@ -183,7 +183,7 @@ that waits, and SOCKET, the service's side of that."
     (is (equal "four" (read-line own)))))
 
 (define-test service-post.to-a-closed-one-is-not-taken ()
-  (with-reader (server number own socket)
+  (with-recipient (server number own socket)
     (socket-shutdown socket :output)
     (is (null (post socket "no")))
     (is (null (read-line own nil)))
@@ -201,7 +201,7 @@ that waits, and SOCKET, the service's side of that."
                      (lambda (server own socket)
                        (declare (ignore own socket))
                        (stop-server server))))
-    (with-reader (server number own socket :handler #'obey)
+    (with-recipient (server number own socket :handler #'obey)
       (let* ((piece (numbered-octets 100003))
              (taken (post-until-full socket piece))
              (thread (in-thread (lambda () (funcall end server own socket)))))
@@ -217,7 +217,7 @@ that waits, and SOCKET, the service's side of that."
 (defun is-aborted-for-silence (handler busy)
   "One that takes nothing for the OUTPUT-TIMEOUT is aborted, and the hook is told why, once."
   (let ((told (sb-thread:make-semaphore)) (heard '()))
-    (with-reader (server number own socket
+    (with-recipient (server number own socket
                   :handler handler
                   :arguments (:output-timeout 0.3 :threads 3
                               :on-error (lambda (condition socket)
@@ -250,7 +250,7 @@ that waits, and SOCKET, the service's side of that."
 
 (define-test service-post.who-reads-slowly-is-not-aborted (:limit 60 :weather nil)
   "What counts is that there is progress."
-  (with-reader (server number own socket :arguments (:output-timeout 1))
+  (with-recipient (server number own socket :arguments (:output-timeout 1))
     (let* ((piece (numbered-octets 100003)) (taken (post-until-full socket piece)))
       (loop with place = (blank (length piece))
             with pause = (/ 2.5 taken)  ; longer than the timeout, all in all
@@ -278,7 +278,7 @@ that waits, and SOCKET, the service's side of that."
   (let ((count (if (weather-p) 10 400)) (sent (make-array 5)))
     (setf (aref sent 4) (list "4 large" (format nil "4 ~A" (make-string (* 100 count)
                                                                         :initial-element #\z))))
-    (with-reader (server number own socket :handler #'echo-one-line :arguments (:threads 3))
+    (with-recipient (server number own socket :handler #'echo-one-line :arguments (:threads 3))
       (let ((threads (loop for thread below 4
                            do (setf (aref sent thread) (posted-lines thread count))
                            collect (let ((lines (aref sent thread)))
@@ -297,7 +297,7 @@ that waits, and SOCKET, the service's side of that."
 (define-test service-post.waits-for-no-writer (:limit 60 :weather nil)
   "While the function is blocked in a write what is posted is taken, and comes behind that write."
   (let ((large (numbered-octets 9000000)))
-    (with-reader (server number own socket
+    (with-recipient (server number own socket
                   :handler (lambda (socket)
                              (echo-one-line socket (lambda () (write-octets socket large))))
                   :arguments (:threads 2))
@@ -332,13 +332,13 @@ that waits, and SOCKET, the service's side of that."
           (is (null (read-line far nil))))))))
 
 (define-test service-post.is-in-the-format-of-the-socket ()
-  (with-reader (server number own socket
+  (with-recipient (server number own socket
                 :arguments (:external-format '(:latin-1 :eol :crlf :replacement #\?)))
     (is-true (post socket (format nil "h~Cllo ~C~%" (code-char 233) (code-char 8364))))
     (let ((place (blank 9)))
       (read-octets own place)
       (is (equalp place (octets 104 233 108 108 111 32 63 13 10)))))
-  (with-reader (server number own socket :arguments (:external-format :utf-8))
+  (with-recipient (server number own socket :arguments (:external-format :utf-8))
     (is-true (post socket (coerce (make-array 3 :element-type 'character :fill-pointer 2
                                                 :initial-contents '(#\a #\Newline #\c))
                                   'string)))
@@ -348,7 +348,7 @@ that waits, and SOCKET, the service's side of that."
     (let ((text (format nil "~A~C" (make-string 5000 :initial-element (code-char 8364)) #\Newline)))
       (is-true (post socket text))
       (is (equal (string-right-trim '(#\Newline) text) (read-line own)))))
-  (with-reader (server number own socket :arguments (:external-format :ascii))
+  (with-recipient (server number own socket :arguments (:external-format :ascii))
     (signals encoding-error (post socket (format nil "a~C~%" (code-char 233))))
     (handler-bind ((encoding-error (lambda (condition)
                                      (declare (ignore condition))
@@ -357,7 +357,7 @@ that waits, and SOCKET, the service's side of that."
     (is (equal "ae" (read-line own)))))
 
 (define-test service-post.bad-arguments ()
-  (with-reader (server number own socket)
+  (with-recipient (server number own socket)
     (is-failure (usage-error :invalid "expected a connection of SERVE") (post own "x"))
     (dolist (wrong (list nil 1 '(1 2) (vector 1 2) #\x))
       (is-mistyped (lambda () (post socket wrong)) "a string, or a vector"))
@@ -369,7 +369,7 @@ that waits, and SOCKET, the service's side of that."
 (define-test service-post.unwound (:behaviour 26 :limit 60 :weather nil)
   "A thread that is unwound at any moment of a post has posted all of it or nothing, and leaves
 nothing that is not sent."
-  (with-reader (server number own socket)
+  (with-recipient (server number own socket)
     (let* ((posted 0) (ready (sb-thread:make-semaphore)) (done nil)
            (thread (in-thread (lambda ()
                                 (loop until done
