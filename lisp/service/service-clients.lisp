@@ -378,6 +378,8 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
 (defun new-client (service socket settings)
   "The client of SERVICE for SOCKET, just accepted with SETTINGS."
   (let ((span (settings-header-span settings)) (connection (socket-connection socket)))
+    (when (service-tls service)
+      (setf (connection-secure connection) :awaited)) ; what is posted from now on has to wait
     (setf (connection-client connection)
           (make-client service socket connection
                        span (if span (moment-in span) +never+)))))

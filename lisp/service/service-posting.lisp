@@ -180,7 +180,9 @@ moment at which to look again."
   "Write DATA to SOCKET, a connection of SERVE, from any thread, without waiting for its other side
 or for who else is writing; return true once DATA is taken. It goes out behind what was written or
 posted before, as a whole: nothing that others write comes in between, nor does it come within what
-one call of theirs writes. DATA: a string, in the external format of SOCKET, or a vector of octets.
+one WRITE-STRING or WRITE-OCTETS of theirs writes. It may between two, such as WRITE-LINE and FORMAT
+make; so to a connection that others post to, let its function post as well. DATA: a string, in the
+external format of SOCKET, or a vector of octets.
 What the system does not take at once is kept, and the service sends it when there is room, while
 the connection waits for input, and while its function is at work on it. What the function writes
 later comes behind, and is kept as well if it is not sent when the function returns. A write that

@@ -421,13 +421,17 @@ what READ-HEADER-NOW does, and PROXY-ERROR for one that is late."
 without waiting for the client, who may take his time: signals what START-TLS does, and TIMEOUT for
 one that is late."
   (let ((connection (client-connection client)))
-    (unless (connection-secure connection)
+    (unless (consp (connection-secure connection))
       (setf (client-due client) (moment-after *tls-limit*))
       (begin-session connection context :server nil))
     (loop for direction = (handshake-step connection)
           while (eq direction :output)
           do (%interruptible (await connection :output :handshake (client-due client) 0))
-          finally (return (cond ((null direction) (setf (client-due client) +never+) t)
+          finally (return (cond ((null direction)
+                           (setf (client-due client) +never+)
+                           (when (client-keeping client) ; what was posted before
+                             (tend-output client))
+                           t)
                                 ((passed-p (client-due client))
                                  (fail-on connection (lport-status-make +lport-timed-out+)
                                           :handshake :seconds *tls-limit*)))))))

@@ -92,7 +92,8 @@ two may be the same."
   (out-end 0 :type index)
   (taken 0 :type index)                 ; octets of the text that a call is writing, so far
   (output-shut nil)                     ; no more output: SOCKET-SHUTDOWN was here
-  (secure nil)                          ; T: it has TLS; or what its handshake began with
+  ;; T: it has TLS; a list: what its handshake has begun with; :AWAITED: that it is to begin with.
+  (secure nil)
   (column 0 :type index)                ; where the octet at COUNTED is, see CURRENT-COLUMN
   (counted 0 :type index)               ; octets of the buffer before those of this format
   (octets-out 0 :type (unsigned-byte 62))

@@ -58,11 +58,17 @@ the direction, with interrupts deferred."
   (change-atomically (posted (connection-posted connection))
     (acons (+ (posted-total posted) (length octets)) octets posted)))
 
+(declaim (inline shaking-hands-p))
+(defun shaking-hands-p (connection)
+  "True if CONNECTION will have TLS once a handshake is done: nothing that was posted may go out
+before, as it would not be secret."
+  (not (member (connection-secure connection) '(nil t))))
+
 (defun append-posted (connection)
-  "Put what others have left into the buffer. To be called by the owner of the direction, with
-interrupts deferred."
+  "Put what others have left into the buffer, unless it has to wait for a handshake. To be called by
+the owner of the direction, with interrupts deferred."
   (loop for posted = (connection-posted connection)
-        while posted
+        while (and posted (not (shaking-hands-p connection)))
         do (grow-output-room connection (posted-total posted))
            (when (eq posted (%compare-and-swap (connection-posted connection) posted nil))
              (loop for (nil . octets) in (reverse posted)
@@ -133,7 +139,7 @@ are. Signals what a write does where a character has none."
   "True if nothing can be sent, or not before a handshake is done."
   (or (channel-closing connection)
       (connection-output-shut connection)
-      (consp (connection-secure connection))))
+      (shaking-hands-p connection)))
 
 (defun send-kept (connection)
   "Send what goes at once of what is kept. :SENT, all of it; :LEFT, the system has no room; :ASIDE,
@@ -157,7 +163,8 @@ it cannot be sent, or not now; NIL, another thread has the direction, or this on
 
 (defun keep-now (connection octets start end limit)
   "Put OCTETS from START to END behind what is pending: T, or :REFUSED where that would be beyond
-LIMIT or CONNECTION has no output any more; NIL where another thread has the direction."
+LIMIT or CONNECTION has no output any more; NIL where another thread has the direction, or a
+handshake comes first."
   (declare (type octets octets) (type index start end))
   (let ((count (- end start)))
     (with-direction-now (connection :output)
@@ -172,12 +179,13 @@ LIMIT or CONNECTION has no output any more; NIL where another thread has the dir
                      (connection-output-shut connection)
                      (beyond-p connection count limit))
                  :refused)
+                ((shaking-hands-p connection) nil)
                 (t (grow-output-room connection count)
                    (append-octets connection octets start end)
                    t)))))))
 
 (defun keep-aside (connection octets start end limit)
-  "As KEEP-NOW, while another thread has the direction: never NIL."
+  "As KEEP-NOW, for whoever can put it there later: never NIL."
   (cond ((or (channel-closing connection)
              (connection-output-shut connection)
              (beyond-p connection (- end start) limit))

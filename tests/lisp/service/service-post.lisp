@@ -155,6 +155,25 @@ that waits, and SOCKET, the service's side of that."
                 (is (equal "then" (ask own "then")))))
             connect #'echo-one-line (list* :threads 2 arguments))))
 
+(define-test service-post.waits-for-the-handshake ()
+  "What is posted to a connection that has not begun TLS is said under TLS, or not at all."
+  (with-service (server number #'echo-lines :tls (server-context) :threads 2)
+    (flet ((connect-and-post ()
+             (let ((own (open-socket "127.0.0.1" number :input-timeout 10)))
+               (is-true (wait-until (lambda () (server-connections server))))
+               (is-true (post (first (server-connections server)) (format nil "early~%")))
+               (is (null (post (first (server-connections server)) "" :limit 5)))
+               own)))
+      (with-open-stream (own (connect-and-post))
+        (start-tls own :context (client-context) :host "127.0.0.1" :timeout 20)
+        (is (equal "early" (read-line own)))
+        (is (equal "then" (ask own "then"))))
+      (is-true (wait-until (lambda () (null (server-connections server)))))
+      (with-open-stream (own (connect-and-post))
+        (socket-shutdown own :output)
+        (is (null (handler-case (read-byte own nil)
+                    (connection-lost () nil))))))))
+
 (define-test service-post.holds-no-thread-when-the-function-returns (:weather nil)
   "What is posted to one that reads nothing, and what its function writes behind, takes no thread."
   (flet ((post-much (socket)
@@ -178,7 +197,7 @@ that waits, and SOCKET, the service's side of that."
     (is (null (post socket "four" :limit 3)))
     (is (null (post socket (octets 1 2 3) :limit 2)))
     (is-true (post socket "four" :limit 4))
-    (is-true (post socket "" :limit 0))
+    (is-true (post socket "" :limit 4))
     (is-true (post socket (format nil "~%")))
     (is (equal "four" (read-line own)))))
 
@@ -273,12 +292,20 @@ that waits, and SOCKET, the service's side of that."
           do (push line (aref lines (parse-integer line :junk-allowed t))))
     (map 'vector #'reverse lines)))
 
+(defun echo-by-one-write (socket)
+  "As ECHO-ONE-LINE; WRITE-LINE would be two writes, between which another can come."
+  (let ((line (read-line socket nil)))
+    (when line
+      (write-string (format nil "~A~%" line) socket)
+      :again)))
+
 (define-test service-post.lines-of-many-threads-are-whole (:limit 60)
   "And in the order of each, while the function writes lines of its own and large ones."
   (let ((count (if (weather-p) 10 400)) (sent (make-array 5)))
     (setf (aref sent 4) (list "4 large" (format nil "4 ~A" (make-string (* 100 count)
                                                                         :initial-element #\z))))
-    (with-recipient (server number own socket :handler #'echo-one-line :arguments (:threads 3))
+    (with-recipient (server number own socket :handler #'echo-by-one-write
+                                              :arguments (:threads 3))
       (let ((threads (loop for thread below 4
                            do (setf (aref sent thread) (posted-lines thread count))
                            collect (let ((lines (aref sent thread)))
