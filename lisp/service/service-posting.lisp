@@ -207,7 +207,7 @@ REPLACE-CHARACTER."
         (multiple-value-bind (octets end)
             (posted-text (client-connection client) (coerce data 'characters))
           (post-octets client octets 0 end limit))
-        (with-octets-of (octets start end) data (0 nil) :write
+        (with-octets-of (octets start end) data (0 (length data)) :write
           (post-octets client octets start end limit)))))
 
 (note-keywords 'post)

@@ -34,6 +34,7 @@
          "detach.a-program-has-it-for-its-input-and-output"
          "tls-programs.a-server-of-openssl" "tls-programs.tickets-are-no-input"
          "tls-programs.a-server-that-asks-for-a-certificate"
+         "tls-programs.sessions-of-openssl-are-resumed"
          "tls-programs.who-sends-and-closes-at-once-loses-nothing"
          "tls-programs.there-is-no-room-in-the-midst-of-a-message")
         ("CLISP has no floats that are no numbers" "deadline.what-is-a-span")
@@ -44,6 +45,7 @@
          "direction.an-interrupt-that-reads-as-a-character-is-taken-back"
          "relay.thrown-out-between-two-steps"
          "unwinding.what-was-just-made" "unwinding.what-was-just-received"
+         "unwinding.what-is-just-detached"
          "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"
          "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"

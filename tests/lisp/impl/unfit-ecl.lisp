@@ -38,6 +38,7 @@
          "service.killed-with-its-successor" "service.who-is-about-to-block-hands-over"
          "octets.peeked-although-an-interrupt-reads" "address.service-where-there-is-no-table"
          "unwinding.a-connection-that-begins-with-tls"
+         "detach.what-another-thread-has-just-received"
          "clocc.ipaddr-closure-asks-once")
         ("what the macro WITH-OUTPUT is made of ECL compiles, and does not interpret"
          "stream.no-buffer-is-held-by-one-that-has-flushed")
@@ -47,7 +48,8 @@
         ("it is about SBCL's own sockets" "conformance.of-another-library")
         ("ECL has no pathname for a file of such a name" "arguments.native-names")
         ("the input of a program that ECL runs does not end when it is closed"
-         "example-servers.chat" "tls-programs.a-client-of-openssl")
+         "example-servers.chat" "tls-programs.a-client-of-openssl"
+         "tls-programs.openssl-resumes-sessions-of-ours")
         ("it looks at the stack by functions of SBCL" "direction.the-end-of-the-stack")
         ;; Where an interrupt comes while something is allocated, ECL 21.2.1 lets it in afterwards
         ;; although they are deferred; a thread that interrupts itself is interrupted at once.
