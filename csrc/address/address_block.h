@@ -1,5 +1,4 @@
-/* address_block - the parts of an address block, for the files of the module `address` alone (layer
- * 1).
+/* address_block - the parts of an address block, for the files of this folder alone (layer 1).
  *
  * Invariant: a block is written whole or not at all, and every octet of it that has no meaning is
  * 0. */
@@ -55,6 +54,16 @@ static inline void set_block(uint8_t *address, int32_t family, const void *octet
 
 static inline bool is_mapped(const uint8_t *octets) {
     return memcmp(octets, mapped_prefix, MAPPED_PREFIX) == 0;
+}
+
+/* The octets of ADDRESS, of IPv4 or IPv6, as one of IPv6 has them. */
+static inline void copy_mapped(const uint8_t *address, uint8_t octets[INET6_OCTETS]) {
+    if (address[LPORT_AT_FAMILY] == LPORT_INET) {
+        memcpy(octets, mapped_prefix, MAPPED_PREFIX);
+        memcpy(octets + MAPPED_PREFIX, address + LPORT_AT_OCTETS, INET_OCTETS);
+    } else {
+        memcpy(octets, address + LPORT_AT_OCTETS, INET6_OCTETS);
+    }
 }
 
 /* True if the local name in ADDRESS is unnamed, abstract, or a path to its end: of one with a zero

@@ -21,11 +21,10 @@ static int64_t to_inet6(const uint8_t *address, struct sockaddr_storage *storage
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
     uint8_t *octets = in6.sin6_addr.s6_addr;
     in6.sin6_port = htons((uint16_t)lport_address_port(address));
-    if (address[LPORT_AT_FAMILY] == LPORT_INET) {
-        memcpy(octets, mapped_prefix, MAPPED_PREFIX);
-        memcpy(octets + MAPPED_PREFIX, address + LPORT_AT_OCTETS, INET_OCTETS);
-    } else if (address[LPORT_AT_FAMILY] == LPORT_INET6) {
-        memcpy(octets, address + LPORT_AT_OCTETS, INET6_OCTETS);
+    if (address[LPORT_AT_FAMILY] != LPORT_ANY) {
+        copy_mapped(address, octets);
+    }
+    if (address[LPORT_AT_FAMILY] == LPORT_INET6) {
         in6.sin6_scope_id = get_scope(address);
     }
     memcpy(storage, &in6, sizeof in6);

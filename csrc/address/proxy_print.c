@@ -1,6 +1,6 @@
 /* proxy_print - writes the header that a proxy puts in front of a connection's octets (layer 1).
  * Part of proxy; stands on status, sink and address. */
-#include "address.h"
+#include "address_block.h"
 #include "base/sink.h"
 #include "base/status.h"
 #include "libport.h"
@@ -9,17 +9,11 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { INET_OCTETS = 4, INET6_OCTETS = 16 };
-
 /* Both ends as they are said: in one family. */
 struct ends {
     int32_t family;
     uint8_t source[LPORT_ADDRESS_SIZE], destination[LPORT_ADDRESS_SIZE];
 };
-
-static bool is_block(const uint8_t *address) {
-    return lport_address_equal(address, address) == 1;
-}
 
 static bool is_inet(const uint8_t *address) {
     return address[LPORT_AT_FAMILY] == LPORT_INET || address[LPORT_AT_FAMILY] == LPORT_INET6;
@@ -27,12 +21,8 @@ static bool is_inet(const uint8_t *address) {
 
 /* ADDRESS as one of IPv6, without a zone, which means nothing to another host. */
 static void map(uint8_t *address) {
-    uint8_t octets[INET6_OCTETS] = {[10] = 0xff, [11] = 0xff};
-    if (address[LPORT_AT_FAMILY] == LPORT_INET) {
-        memcpy(octets + INET6_OCTETS - INET_OCTETS, address + LPORT_AT_OCTETS, INET_OCTETS);
-    } else {
-        memcpy(octets, address + LPORT_AT_OCTETS, INET6_OCTETS);
-    }
+    uint8_t octets[INET6_OCTETS];
+    copy_mapped(address, octets);
     lport_address_set(address, LPORT_INET6, octets, INET6_OCTETS, lport_address_port(address));
 }
 

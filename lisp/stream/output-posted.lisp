@@ -1,5 +1,5 @@
 ;;;; output-posted - what others than the writer put behind what a connection has written, without
-;;;; ever waiting; see POST in service/posting.lisp.
+;;;; ever waiting; see POST in service/service-posting.lisp.
 ;;;;
 ;;;; It goes into the buffer of output.lisp, which grows beyond its usual size for it. While another
 ;;;; thread has the direction, and may be blocked, it waits in POSTED of the connection. Invariant:
