@@ -15,8 +15,7 @@
 
 enum {
     READ_AHEAD = 1 << 16, /* octets that a session takes from the system at once */
-    SESSIONS = 4096,      /* that a server remembers, about an hour each at the most */
-    SECONDS = 3600,
+    SESSIONS = 4096,      /* that a server remembers at the most */
 };
 
 struct context {
@@ -57,7 +56,7 @@ static struct ssl_ctx_st *make_context(const struct lport_openssl *openssl) {
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_MIN_VERSION, OPENSSL_TLS1_2, NULL);
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSION_CACHE, OPENSSL_SERVERS_SESSIONS, NULL);
         openssl->SSL_CTX_ctrl(context, OPENSSL_CTRL_SESSIONS, SESSIONS, NULL);
-        openssl->SSL_CTX_set_timeout(context, SECONDS);
+        openssl->SSL_CTX_set_timeout(context, LPORT_TLS_KEPT_FOR);
         openssl->SSL_CTX_set_options(context, OPENSSL_NO_RENEGOTIATION | OPENSSL_NO_TICKET);
         openssl->SSL_CTX_set_num_tickets(context, 0);
         openssl->SSL_CTX_set_alpn_select_cb(context, lport_tls_select_name, NULL);

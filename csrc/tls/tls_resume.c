@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t kept_for = INT64_C(3600) * 1000000000; /* ns */
-
 /* ---- a list of what is kept, the latest first ------------------------------------------------ */
 
 void lport_tls_kept_free(struct lport_tls_kept *kept) {
@@ -102,7 +100,7 @@ void lport_tls_keep_resumable(struct lport_tls_session *session) {
         openssl->SSL_SESSION_free(kept->resumable);
     }
     kept->resumable = openssl->SSL_get1_session(session->ssl);
-    kept->until = lport_clock_now() + kept_for;
+    kept->until = lport_clock_after(LPORT_TLS_KEPT_FOR * INT64_C(1000000000));
     session->kept = NULL;
     lport_tls_keep(&session->settings, kept);
 }

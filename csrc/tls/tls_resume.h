@@ -11,7 +11,10 @@
 
 struct lport_tls_session;
 
-enum { LPORT_TLS_KEPT_MAX = 128 }; /* what a context keeps at the most */
+enum {
+    LPORT_TLS_KEPT_MAX = 128,    /* what a context keeps at the most */
+    LPORT_TLS_KEPT_FOR = 60 * 60 /* seconds, on either side */
+};
 
 /* What a client keeps of a session, or will. */
 struct lport_tls_kept {

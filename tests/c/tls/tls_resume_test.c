@@ -287,7 +287,7 @@ SOCKET_TEST(tls_resume, a_context_that_is_changed_has_kept_nothing) {
         cr_assert(is_resumed(ends));
         change(contexts[CLIENT], how); /* and what was verified by what it was before is not kept */
         ask(ends);
-        close_both(ends);
+        end_both(ends);
         cr_assert_not(talk(contexts));
         close_contexts(contexts);
     }
