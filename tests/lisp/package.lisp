@@ -203,6 +203,14 @@ that is true."
   "COUNT octets to transfer, or fewer where each costs several system calls."
   (if (weather-p) (ceiling count 64) count))
 
+(defun octets-consed (function)
+  "How many octets of Lisp memory a call of FUNCTION takes: the least of three calls, as what
+another thread takes, or a collection counts, in the midst of one is not its own."
+  (loop repeat 3
+        minimize (let ((before (sb-ext:get-bytes-consed)))
+                   (funcall function)
+                   (- (sb-ext:get-bytes-consed) before))))
+
 (defun test-seed ()
   "A number for what is random: that of $PORT_TEST_SEED, or 1."
   (parse-integer (or (uiop:getenvp "PORT_TEST_SEED") "1")))

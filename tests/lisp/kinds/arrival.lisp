@@ -211,6 +211,4 @@ picks."
                  (send-batch server batch)
                  (socket-receive client room))))
         (round-trips 100)
-        (let ((before (sb-ext:get-bytes-consed)))
-          (round-trips 5000)
-          (is (< (- (sb-ext:get-bytes-consed) before) 160000)))))))
+        (is (< (octets-consed (lambda () (round-trips 5000))) 160000))))))

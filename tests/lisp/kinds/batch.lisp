@@ -389,9 +389,7 @@ is where an answer goes."
                    (loop while (plusp left)
                          do (decf left (receive-batch client batch)))))))
         (rounds 20)
-        (let ((before (sb-ext:get-bytes-consed)))
-          (rounds 1000)
-          (is (< (- (sb-ext:get-bytes-consed) before) 100000)))))))
+        (is (< (octets-consed (lambda () (rounds 1000))) 100000))))))
 
 (define-test "batch.printed" ()
   "A batch prints short, whatever its room."

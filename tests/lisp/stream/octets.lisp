@@ -259,9 +259,7 @@ lists of the text and what it is."
                         (finish-output a)
                         (read-octets b in :end 17))))
         (rounds (amount 1000))
-        (let ((before (sb-ext:get-bytes-consed)))
-          (rounds (amount 10000))
-          (is (< (- (sb-ext:get-bytes-consed) before) 100000)))))))
+        (is (< (octets-consed (lambda () (rounds (amount 10000)))) 100000))))))
 
 ;;; Files
 

@@ -507,10 +507,8 @@ all."
                       (read-byte b)
                       (read-char b))))
       (rounds 1000)
-      (let ((before (sb-ext:get-bytes-consed)))
-        (rounds 10000)
-        ;; A region is handed out by the collector in pages; 16 octets more a round are 160,000.
-        (is (< (- (sb-ext:get-bytes-consed) before) 100000))))))
+      ;; A region is handed out by the collector in pages; 16 octets more a round are 160,000.
+      (is (< (octets-consed (lambda () (rounds 10000))) 100000)))))
 
 (define-test stream.names-of-encodings ()
   "Babel's aliases are names too, and octets that an encoding does not have are a DECODING-ERROR."
