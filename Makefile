@@ -240,7 +240,7 @@ $(FUZZ): build/fuzz/%: tests/fuzz/%_fuzz.c $(INPUTS)
 ## stress [SECONDS=60]: signals, collections, throws, kills and closes at random moments; counts
 SECONDS ?= 60
 stress: deps
-	@$(MAKE) -s --no-print-directory build/libport.so
+	@$(MAKE) -s --no-print-directory all $(CERTIFICATES)
 	@STRESS_SECONDS=$(SECONDS) $(TEST_ENV) timeout -k 10 $$(($(SECONDS) + 300)) \
 	    $(LISP) --load tests/stress/run.lisp
 

@@ -314,6 +314,7 @@ what happened, nothing hangs for ever and nothing is lost."
   :components ((:file "package")
                (:file "counts")
                (:file "talk")
+               (:file "places")
                (:file "roles")
                (:file "main")))
 

@@ -6,8 +6,9 @@
   (value 0 :type sb-ext:word))
 
 (defparameter *names*
-  '(:dialled :accepted :octets :crossed :refused :reset-while-dialling :reset-by-server :ended-early
-    :stormed :pairs :closed-under-users :thrown-out :killed :left-to-the-collector
+  '(:dialled :accepted :served :posted :octets :crossed :refused :reset-while-dialling
+    :reset-by-server :ended-early :stormed :pairs :closed-under-users :thrown-out :killed
+    :left-to-the-collector
     :timed-out-from-outside :timed-out-too-late :collections :signals-sent :signals
     :out-of-ports :surprises)
   "What is counted, in the order of the report.")

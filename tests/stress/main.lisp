@@ -20,7 +20,7 @@ a sleep longer than it was meant."
         do (sleep 0.05)))
 
 (defun start-all (places)
-  "All threads but the servers, a list."
+  "All other threads, a list."
   (let ((all '()))
     (flet ((start (count name function)
              (loop repeat count
@@ -41,12 +41,17 @@ a sleep longer than it was meant."
     all))
 
 (defun start-servers (places)
-  (loop for place across places
-        append (let ((place place))
-                 (loop repeat 4
-                       collect (role "server"
-                                     (lambda (state) (declare (ignore state)) (serve-one place))
-                                     (lambda () *servers-stop*))))))
+  "The threads that clients wait for, a list."
+  (flet ((start (name function)
+           (role name function (lambda () *servers-stop*))))
+    (cons (start "poster" #'post-what-there-is)
+          (loop for place across places
+                when (place-take place)
+                  append (let ((place place))
+                           (loop repeat 4
+                                 collect (start "server" (lambda (state)
+                                                           (declare (ignore state))
+                                                           (serve-one place)))))))))
 
 (defun end-all (threads)
   "Wait for THREADS, which have been told to end."
@@ -54,14 +59,6 @@ a sleep longer than it was meant."
     (sb-thread:join-thread thread :default nil :timeout (* 2 *patience*))
     (when (sb-thread:thread-alive-p thread)
       (surprise "thread ~A hangs" (sb-thread:thread-name thread)))))
-
-(defun take-the-rest (places)
-  "Close what victims left in the queues, and the servers."
-  (loop for place across places
-        do (loop for peer = (socket-accept (place-server place) :wait 0)
-                 while peer
-                 do (close peer))
-           (close (place-server place))))
 
 (defun look-what-is-left (before)
   "Everything that was opened has to be gone, by its close or, where a victim was thrown out of it
@@ -95,7 +92,7 @@ before it had a name for it, after a collection."
     (setf *wake-ups* (loop repeat 200 collect (time-a-wake-up)))
     (when (> (percentile *wake-ups* 99) 10000000)
       (surprise "a close takes more than 10 ms to reach a blocked thread"))
-    (let* ((places (vector (tcp-place "127.0.0.1") (tcp-place "::1") (local-place)))
+    (let* ((places (all-places))
            (servers (start-servers places))
            (others (start-all places)))
       (until (constantly nil) seconds)
@@ -103,7 +100,7 @@ before it had a name for it, after a collection."
       (end-all others)
       (setf *servers-stop* t)
       (end-all servers)
-      (take-the-rest places)
+      (map nil (lambda (place) (funcall (place-end place))) places)
       (look-what-is-left before)
       (report seconds)
       (zerop (count-of :surprises)))))

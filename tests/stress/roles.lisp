@@ -7,24 +7,6 @@
 
 (defconstant +connection-reset-by-peer+ 104 "ECONNRESET of Linux.")
 
-(defparameter *patience* 20
-  "Seconds that one step of a steady thread may take; longer is a hang.")
-
-(defstruct (place (:copier nil) (:predicate nil))
-  "Where a server listens: how to dial it, and the server."
-  dial server)
-
-(defun tcp-place (host)
-  (let ((server (open-socket-server 0 :host host)))
-    (make-place :server server
-                :dial (lambda ()
-                        (open-socket host (nth-value 1 (socket-server-host/port server)))))))
-
-(defun local-place ()
-  (let ((name (format nil "@port-stress-~D" (sb-unix:unix-getpid))))
-    (make-place :server (open-unix-server name)
-                :dial (lambda () (open-unix-socket name)))))
-
 (defun role (name function &optional (ended-p (lambda () *stop*)))
   "Start a thread that calls FUNCTION again and again with a random state, until ENDED-P. An error
 that is none of the game is a surprise."
@@ -39,20 +21,9 @@ that is none of the game is a surprise."
 
 ;;; Servers
 
-(defvar *served* (make-array 64 :initial-element nil)
-  "Sockets that handlers are in, for those who close them.")
-
-(defun explain-silence (peer condition)
-  "A server has waited too long: that is a surprise if there is something to read. If not, the
-client is a victim that was thrown out before it had a name for its socket, and the collection that
-finds it has still to come."
-  (if (and (eq :read (network-operation condition)) (not (wait-for-stream peer 0)))
-      (note :left-to-the-collector)
-      (surprise "server hangs: ~A" condition)))
-
 (defun serve-one (place)
   "Take the next connection of PLACE and answer it."
-  (let ((peer (socket-accept (place-server place) :wait 0.2)))
+  (let ((peer (funcall (place-take place))))
     (when peer
       (note :accepted)
       (setf (svref *served* (random 64)) peer)
@@ -91,7 +62,7 @@ finds it has still to come."
     (address-not-available () (note :out-of-ports) (sleep 0.1))))
 
 (defun talk-steadily (place state)
-  (call-steadily "client"
+  (call-steadily (format nil "client of ~A" (place-name place))
                  (lambda ()
                    (let ((socket (funcall (place-dial place))))
                      (note :dialled)
@@ -101,7 +72,7 @@ finds it has still to come."
 
 (defun storm (place state)
   "Connect and reset, again and again."
-  (call-steadily "storm"
+  (call-steadily (format nil "storm at ~A" (place-name place))
                  (lambda ()
                    (loop repeat 20
                          do (close (funcall (place-dial place)) :abort t)
