@@ -974,6 +974,18 @@ LPORT_API int64_t lport_dial_step(int64_t dial);
 /* [waits] Until a step is worth taking (0) or the deadline passes (LPORT_TIMED_OUT). */
 LPORT_API int64_t lport_dial_wait(int64_t dial, int64_t deadline);
 
+/* [nowait] A handle that a step of DIAL is due when it is ready for LPORT_INPUT: by
+ * lport_wait_begin, or in a poller, beside sockets; so that one thread can drive many dials. It is
+ * ready at DEADLINE too (LPORT_NEVER: not for that). A step makes it unready. Returns the handle,
+ * the same for the same dial, whose deadline the later call sets anew. From the first call on any
+ * thread may close DIAL, by closing either of the two: that wakes whoever waits for the handle, and
+ * the other is closed with it, once the functions that other threads are in have returned
+ * (lport_dial_wait too, which that does not wake). What stands of lport_socket_close holds; it is
+ * no socket otherwise. A forked child can only close it. LPORT_NOT_SUPPORTED: the system has no
+ * epoll. LPORT_PERMISSION_DENIED: a filter forbids it. The exhausted ones. LPORT_INVALID: DIAL is
+ * closed. Source: epoll(7), timerfd_create(2). */
+LPORT_API int64_t lport_dial_watch(int64_t dial, int64_t deadline);
+
 /* [nowait] How many addresses have been tried, those that go on included. */
 LPORT_API int64_t lport_dial_count(int64_t dial);
 

@@ -249,6 +249,7 @@ FUNCTION(int64_t, lport_dial_open_addresses,
 FUNCTION(int64_t, lport_dial_set, (int64_t, const uint8_t *, int32_t))
 FUNCTION(int64_t, lport_dial_step, (int64_t))
 FUNCTION(int64_t, lport_dial_wait, (int64_t, int64_t))
+FUNCTION(int64_t, lport_dial_watch, (int64_t, int64_t))
 FUNCTION(int64_t, lport_dial_count, (int64_t))
 FUNCTION(int64_t, lport_dial_attempt, (int64_t, int32_t, uint8_t *))
 FUNCTION(int64_t, lport_dial_attempt_own, (int64_t, int32_t, uint8_t *))

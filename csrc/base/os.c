@@ -21,6 +21,7 @@
 #include <linux/membarrier.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #endif
 
 /* ppoll(2) without its signal mask, which the library never sets. */
@@ -130,6 +131,8 @@ const struct lport_os lport_os = {
     .epoll_create1 = epoll_create1,
     .epoll_ctl = epoll_ctl,
     .epoll_wait = epoll_wait,
+    .timerfd_create = timerfd_create,
+    .timerfd_settime = timerfd_settime,
 #endif
     .eventfd = os_eventfd,
     .read = read,

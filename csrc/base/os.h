@@ -18,6 +18,7 @@
 #endif
 
 struct ifaddrs;
+struct itimerspec;
 
 /* What membarrier(2) is asked for: to let this process ask, and the barriers themselves. */
 enum lport_fence_command { LPORT_FENCE_PREPARE, LPORT_FENCE };
@@ -53,6 +54,9 @@ struct lport_os {
     int (*epoll_create1)(int flags);
     int (*epoll_ctl)(int epoll, int operation, int fd, struct epoll_event *event);
     int (*epoll_wait)(int epoll, struct epoll_event *events, int cap, int timeout_ms);
+    int (*timerfd_create)(int clock, int flags);
+    int (*timerfd_settime)(int timer, int flags, const struct itimerspec *value,
+                           struct itimerspec *before);
 #endif
     int (*eventfd)(unsigned int value, int flags);
     ssize_t (*read)(int fd, void *octets, size_t len);

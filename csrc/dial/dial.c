@@ -1,5 +1,5 @@
 /* dial - a connection to a name or to one of several addresses (layer 3). Stands on os, status,
- * clock, address, pool, resolve and on dial_attempts. See libport.h.
+ * clock, address, pool, handle, socket, resolve and on dial_attempts, dial_watch. See libport.h.
  *
  * A dial has its addresses when it is opened, or asks the resolver for them first. What
  * lport_dial_step does is: take the answer of the resolver, then do a step of the attempts, which
@@ -7,6 +7,8 @@
  * the results of that poll.
  *
  * A dial belongs to one thread. It comes from a pool, so that dialling a literal allocates nothing.
+ * One with a watch can be closed by any: whoever uses it enters the slot of its watch, and it ends
+ * with the last one to leave that.
  *
  * Invariant: a dial that has its query has no addresses, and what it polls is the event of the
  * answer; without a query it is what the attempts have written down. Once it has its outcome every
@@ -16,8 +18,10 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "dial_attempts.h"
+#include "dial_watch.h"
 #include "libport.h"
 #include "name/resolve.h"
+#include "socket/socket.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -31,18 +35,14 @@ struct dial {
     int64_t query;              /* 0: none, or answered */
     struct pollfd answer;       /* an eventfd that the answer is written to; or its fd is -1 */
     int32_t port;
-    int64_t wake_at; /* the next step is due then, or with what is polled */
+    int64_t wake_at;               /* the next step is due then, or with what is polled */
+    struct lport_dial_watch watch; /* its handle changes while the pool is locked, see enter_any */
     struct lport_attempts attempts;
 };
 
 static struct lport_pool dials = LPORT_POOL(struct dial, NULL);
 
 /* ---- dials as integers ----------------------------------------------------------------------- */
-
-/* The open dial that HANDLE names, or NULL. */
-static struct dial *dial_of(int64_t handle) {
-    return lport_pool_find(&dials, handle);
-}
 
 /* True as long as DIAL has no outcome. */
 static bool goes_on(const struct dial *dial) {
@@ -78,6 +78,9 @@ static struct dial *take_dial(void) {
     pthread_once(&once, prepare_pool);
     lock_pool();
     struct dial *dial = lport_pool_take(&dials);
+    if (dial != NULL) {
+        dial->watch.handle = 0;
+    }
     unlock_pool();
     if (dial != NULL) {
         dial->outcome = lport_status_make(LPORT_IN_PROGRESS);
@@ -93,6 +96,38 @@ static void give_back_dial(struct dial *dial) {
     lock_pool();
     lport_pool_give_back(&dials, dial);
     unlock_pool();
+}
+
+/* The open dial that HANDLE names, entered, or NULL. One that ends keeps the handle of its watch,
+ * and loses its name before it is taken again: so while it has a name nobody comes in who is not
+ * counted in the slot of its watch. */
+static struct dial *enter_any(int64_t handle) {
+    struct lport_slot *slot;
+    lock_pool();
+    struct dial *dial = lport_pool_find(&dials, handle);
+    if (dial != NULL && dial->watch.handle != 0 &&
+        lport_handle_enter(dial->watch.handle, &slot) < 0) {
+        dial = NULL; /* it is just being closed */
+    }
+    unlock_pool();
+    return dial;
+}
+
+/* Leaves DIAL, which ends with that if it was closed meanwhile. */
+static void leave_dial(struct dial *dial) {
+    if (dial->watch.handle != 0) {
+        lport_handle_leave(dial->watch.slot);
+    }
+}
+
+/* The same, but for one whose watch is a parent's. */
+static struct dial *enter_dial(int64_t handle) {
+    struct dial *dial = enter_any(handle);
+    if (dial != NULL && dial->watch.handle != 0 && dial->watch.process != lport_handle_process) {
+        leave_dial(dial);
+        return NULL;
+    }
+    return dial;
 }
 
 /* ---- the addresses --------------------------------------------------------------------------- */
@@ -245,17 +280,37 @@ int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32
     return status < 0 ? status : name_dial(dial, take_addresses(dial, addresses, count));
 }
 
-int64_t lport_dial_set(int64_t handle, const uint8_t *settings, int32_t count) {
-    struct dial *dial = dial_of(handle);
-    return dial == NULL ? lport_status_make(LPORT_INVALID)
-                        : lport_attempts_set(&dial->attempts, settings, count);
+/* What DIAL waits for, as its latest step has written it down: descriptors into *FDS, their count.
+ */
+static nfds_t awaited(struct dial *dial, struct pollfd **fds) {
+    *fds = dial->query != 0 ? &dial->answer : dial->attempts.fds;
+    return dial->query != 0 ? 1 : dial->attempts.polling;
 }
 
-int64_t lport_dial_step(int64_t handle) {
-    struct dial *dial = dial_of(handle);
+static void put_into_watch(struct dial *dial) {
+    struct pollfd *fds;
+    nfds_t count = awaited(dial, &fds);
+    lport_dial_watch_put(&dial->watch, fds, goes_on(dial) ? count : 0, dial->wake_at);
+}
+
+static void take_from_watch(struct dial *dial) {
+    struct pollfd *fds;
+    nfds_t count = awaited(dial, &fds);
+    lport_dial_watch_take(&dial->watch, fds, goes_on(dial) ? count : 0);
+}
+
+int64_t lport_dial_set(int64_t handle, const uint8_t *settings, int32_t count) {
+    struct dial *dial = enter_dial(handle);
     if (dial == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
+    int64_t status = lport_attempts_set(&dial->attempts, settings, count);
+    leave_dial(dial);
+    return status;
+}
+
+/* Takes what there is to take: the outcome of DIAL. */
+static int64_t step(struct dial *dial) {
     int64_t now = lport_clock_now();
     if (dial->query != 0) {
         take_answer(dial);
@@ -271,17 +326,31 @@ int64_t lport_dial_step(int64_t handle) {
     return dial->outcome;
 }
 
-/* As lport_os_poll of what the latest step of DIAL has written down. */
-static int poll_dial(struct dial *dial, int64_t deadline) {
-    return dial->query != 0 ? lport_os_poll(&dial->answer, 1, deadline)
-                            : lport_os_poll(dial->attempts.fds, dial->attempts.polling, deadline);
-}
-
-int64_t lport_dial_wait(int64_t handle, int64_t deadline) {
-    struct dial *dial = dial_of(handle);
+int64_t lport_dial_step(int64_t handle) {
+    struct dial *dial = enter_dial(handle);
     if (dial == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
+    bool watched = dial->watch.handle != 0;
+    if (watched) {
+        take_from_watch(dial);
+    }
+    int64_t outcome = step(dial);
+    if (watched) {
+        put_into_watch(dial);
+    }
+    leave_dial(dial);
+    return outcome;
+}
+
+/* As lport_os_poll of what DIAL waits for. */
+static int poll_dial(struct dial *dial, int64_t deadline) {
+    struct pollfd *fds;
+    nfds_t count = awaited(dial, &fds);
+    return lport_os_poll(fds, count, deadline);
+}
+
+static int64_t wait_for(struct dial *dial, int64_t deadline) {
     for (;;) {
         if (dial->wake_at <= lport_clock_now()) {
             return 0;
@@ -300,14 +369,77 @@ int64_t lport_dial_wait(int64_t handle, int64_t deadline) {
     }
 }
 
-int64_t lport_dial_count(int64_t handle) {
-    struct dial *dial = dial_of(handle);
-    return dial == NULL ? lport_status_make(LPORT_INVALID) : dial->attempts.tried;
+int64_t lport_dial_wait(int64_t handle, int64_t deadline) {
+    struct dial *dial = enter_dial(handle);
+    if (dial == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t status = wait_for(dial, deadline);
+    leave_dial(dial);
+    return status;
 }
 
-int64_t lport_dial_attempt(int64_t handle, int32_t index, uint8_t *address) {
-    struct dial *dial = dial_of(handle);
-    if (dial == NULL || index < 0 || index >= dial->attempts.tried) {
+/* Ends DIAL, which nobody else is in, and gives it back. */
+static void end_dial(struct dial *dial) {
+    if (goes_on(dial)) {
+        lport_attempts_stop(&dial->attempts);
+    }
+    drop_query(dial);
+    lport_pool_unname(dial);
+    give_back_dial(dial);
+}
+
+static void retire(struct lport_slot *slot) {
+    struct dial *dial = slot->owner;
+    lport_dial_watch_retire(&dial->watch);
+    end_dial(dial);
+}
+
+/* Gives DIAL its watch, if it has none. 0 or a status. */
+static int64_t make_watch(struct dial *dial) {
+    struct lport_dial_watch watch;
+    if (dial->watch.handle != 0) {
+        return 0;
+    }
+    int64_t status = lport_dial_watch_open(&watch, dial, retire);
+    if (status == 0) {
+        struct lport_slot *slot;
+        lport_handle_enter(watch.handle, &slot); /* as whoever is in a dial that has one */
+        lock_pool();
+        dial->watch = watch;
+        unlock_pool();
+    }
+    return status;
+}
+
+int64_t lport_dial_watch(int64_t handle, int64_t deadline) {
+    struct dial *dial = enter_dial(handle);
+    if (dial == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t result = make_watch(dial);
+    if (result == 0) {
+        take_from_watch(dial);
+        dial->watch.deadline = deadline;
+        put_into_watch(dial);
+        result = dial->watch.handle;
+    }
+    leave_dial(dial);
+    return result;
+}
+
+int64_t lport_dial_count(int64_t handle) {
+    struct dial *dial = enter_dial(handle);
+    if (dial == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int32_t tried = dial->attempts.tried;
+    leave_dial(dial);
+    return tried;
+}
+
+static int64_t tell_attempt(struct dial *dial, int32_t index, uint8_t *address) {
+    if (index < 0 || index >= dial->attempts.tried) {
         return lport_status_make(LPORT_INVALID);
     }
     const struct lport_attempt *attempt = lport_attempts_at(&dial->attempts, index);
@@ -315,10 +447,19 @@ int64_t lport_dial_attempt(int64_t handle, int32_t index, uint8_t *address) {
     return attempt->status;
 }
 
-int64_t lport_dial_attempt_own(int64_t handle, int32_t index, uint8_t *local) {
+int64_t lport_dial_attempt(int64_t handle, int32_t index, uint8_t *address) {
+    struct dial *dial = enter_dial(handle);
+    if (dial == NULL) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t status = tell_attempt(dial, index, address);
+    leave_dial(dial);
+    return status;
+}
+
+static int64_t tell_attempt_own(struct dial *dial, int32_t index, uint8_t *local) {
     uint8_t room[LPORT_ADDRESS_SIZE];
-    struct dial *dial = dial_of(handle);
-    if (dial == NULL || index < 0 || index >= dial->attempts.tried) {
+    if (index < 0 || index >= dial->attempts.tried) {
         return lport_status_make(LPORT_INVALID);
     }
     const struct lport_attempt *attempt = lport_attempts_at(&dial->attempts, index);
@@ -331,16 +472,26 @@ int64_t lport_dial_attempt_own(int64_t handle, int32_t index, uint8_t *local) {
     return 1;
 }
 
-int64_t lport_dial_close(int64_t handle) {
-    struct dial *dial = dial_of(handle);
+int64_t lport_dial_attempt_own(int64_t handle, int32_t index, uint8_t *local) {
+    struct dial *dial = enter_dial(handle);
     if (dial == NULL) {
         return lport_status_make(LPORT_INVALID);
     }
-    if (goes_on(dial)) {
-        lport_attempts_stop(&dial->attempts);
+    int64_t result = tell_attempt_own(dial, index, local);
+    leave_dial(dial);
+    return result;
+}
+
+int64_t lport_dial_close(int64_t handle) {
+    struct dial *dial = enter_any(handle);
+    if (dial == NULL) {
+        return lport_status_make(LPORT_INVALID);
     }
-    drop_query(dial);
-    lport_pool_unname(dial);
-    give_back_dial(dial);
+    if (dial->watch.handle != 0) {
+        lport_socket_begin_close(dial->watch.slot, 0);
+        leave_dial(dial); /* whoever leaves last ends it */
+    } else {
+        end_dial(dial);
+    }
     return 0;
 }

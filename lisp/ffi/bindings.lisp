@@ -212,6 +212,7 @@ has to have them."
   ("lport_dial_set" :nowait result (dial handle) (settings :pointer) (count :int32))
   ("lport_dial_step" :nowait result (dial handle))
   ("lport_dial_wait" :waits result (dial handle) (deadline :int64))
+  ("lport_dial_watch" :nowait result (dial handle) (deadline :int64))
   ("lport_dial_count" :nowait result (dial handle))
   ("lport_dial_attempt" :nowait result (dial handle) (index :int32) (address :pointer))
   ("lport_dial_attempt_own" :nowait result (dial handle) (index :int32) (local :pointer))

@@ -416,6 +416,7 @@ static const struct row rows[] = {
     ROW("lport_dial_set", REFUSES, 0, GONE, P(NULL), N(0)),
     ROW("lport_dial_step", REFUSES, 0, GONE),
     ROW("lport_dial_wait", REFUSES, 0, GONE, N(0)),
+    ROW("lport_dial_watch", REFUSES, 0, GONE, N(0)),
     ROW("lport_dial_count", REFUSES, 0, GONE),
     ROW("lport_dial_attempt", REFUSES, 0, GONE, N(0), P(space)),
     ROW("lport_dial_attempt_own", REFUSES, 0, GONE, N(0), P(space)),
@@ -518,6 +519,7 @@ static int64_t dial(const uint8_t *address) {
     int64_t dialling = CALL("lport_dial_open_addresses", P(address), N(1), N(LPORT_STREAM), P(NULL),
                             N(LPORT_NODELAY));
     cr_assert_gt(dialling, 0);
+    cr_assert_gt(CALL("lport_dial_watch", N(dialling), N(LPORT_NEVER)), 0);
     int64_t socket = CALL("lport_dial_step", N(dialling));
     while (kind_of(socket) == LPORT_IN_PROGRESS) {
         cr_assert_eq(CALL("lport_dial_wait", N(dialling), N(soon())), 0);

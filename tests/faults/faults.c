@@ -147,6 +147,10 @@ WRAP(int, epoll_ctl, CALL_EPOLL_CTL, -1,
 WRAP(int, epoll_wait, CALL_EPOLL_WAIT, -1,
      (int epoll, struct epoll_event *events, int cap, int timeout_ms), epoll, events, cap,
      timeout_ms)
+WRAP(int, timerfd_create, CALL_TIMERFD_CREATE, -1, (int clock, int flags), clock, flags)
+WRAP(int, timerfd_settime, CALL_TIMERFD_SETTIME, -1,
+     (int timer, int flags, const struct itimerspec *value, struct itimerspec *before), timer,
+     flags, value, before)
 #endif
 WRAP(int, eventfd, CALL_EVENTFD, -1, (unsigned int value, int flags), value, flags)
 WRAP(ssize_t, read, CALL_READ, -1, (int fd, void *octets, size_t len), fd, octets, len)
@@ -233,6 +237,8 @@ static void put_in_place(void) {
         .epoll_create1 = faulty_epoll_create1,
         .epoll_ctl = faulty_epoll_ctl,
         .epoll_wait = faulty_epoll_wait,
+        .timerfd_create = faulty_timerfd_create,
+        .timerfd_settime = faulty_timerfd_settime,
 #endif
         .eventfd = faulty_eventfd,
         .read = faulty_read,

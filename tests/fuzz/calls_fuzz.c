@@ -186,6 +186,9 @@ static void make_connection(void) {
     int64_t dial = known(lport_dial_open_addresses(address, 1, pick_kind(), NULL, next() % 8));
     known(lport_dial_set(dial, settings, count));
     free(settings);
+    if (next() % 2 == 0) {
+        known(lport_dial_watch(dial, PAST));
+    }
     keep(known(lport_dial_step(dial)));
     known(lport_dial_wait(dial, PAST));
     known(lport_dial_attempt(dial, pick_number(), tried));
