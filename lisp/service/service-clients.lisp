@@ -28,6 +28,7 @@
   (since 0 :type moment)                ; when it was parked, where there is a timeout
   (parked-in -1 :type fixnum)           ; the TURN of the service at that time; below 0: never
   (fresh t)                             ; the function has not been called on it yet
+  (given nil)                           ; it was not accepted, see service-given.lisp
   (header-span nil)                     ; its PROXY header has not been read yet, see proxy.lisp
   (due +never+ :type moment)            ; when that, or its handshake, has to be there
   (stopping 0 :type fixnum)             ; calls of STOP-SERVER that its function is in; guarded as
@@ -54,6 +55,7 @@
   (tls nil :type (or null tls-context) :read-only t)
   (set nil :type poll-set :read-only t)
   (listeners '() :type list)            ; (socket-server . settings of its connections)
+  (settings nil :type (or null settings) :read-only t) ; of its connections, as far as it is told
   (processors 1 :type fixnum :read-only t)
   ;; All that follows is guarded by LOCK, unless it says otherwise.
   (lock (%make-lock) :read-only t)
@@ -61,6 +63,7 @@
   (end-condition (%make-condition) :read-only t)
   (clients (make-array 64 :initial-element nil) :type simple-vector) ; by place in the table
   (client-count 0 :type fixnum)
+  (accepting 0 :type fixnum)            ; threads that may just add some, where there is a limit
   (first nil)                           ; of the queue
   (last nil)
   (progress 0 :type fixnum)             ; clients taken from the queue
@@ -119,13 +122,17 @@
 (defun client-handle (client)
   (channel-handle (client-connection client)))
 
+(defun enter-client (service client)
+  "With the lock held."
+  (let* ((place (handle-place (client-handle client)))
+         (clients (vector-with-place (service-clients service) place)))
+    (setf (svref clients place) client
+          (service-clients service) clients)
+    (incf (service-client-count service))))
+
 (defun add-client (service client)
-  (let ((place (handle-place (client-handle client))))
-    (%with-lock ((service-lock service))
-      (let ((clients (vector-with-place (service-clients service) place)))
-        (setf (svref clients place) client
-              (service-clients service) clients)
-        (incf (service-client-count service))))))
+  (%with-lock ((service-lock service))
+    (enter-client service client)))
 
 (defun remove-client (service client)
   "CLIENT has been closed. Its place in the table may have gone to another already. Where a hook is
@@ -344,6 +351,17 @@ again, if none of its own has ended before.")
 (defun accept-clients (service listener settings)
   "Take what is in the backlog of LISTENER, at most a batch. Values: the clients that are to be
 served now, linked, the first and the last, or NIL and NIL; how many were taken."
+  (flet ((note (change)
+           (%with-lock ((service-lock service))
+             (incf (service-accepting service) change))))
+    (cond ((service-connection-limit service)
+           (note 1)
+           (unwind-protect (accept-batch service listener settings)
+             (note -1)))
+          (t (accept-batch service listener settings)))))
+
+(defun accept-batch (service listener settings)
+  "ACCEPT-CLIENTS, while no client comes in another way where there is a limit."
   (let ((first nil) (last nil) (count 0))
     (declare (type fixnum count))
     (loop repeat +first-batch+
@@ -357,8 +375,7 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
                (setf (service-refusal service) nil)
                (let ((client (new-client service result settings)))
                  (add-client service client)
-                 (setf (channel-keeper (client-connection client))
-                       (lambda () (client-gone service client)))
+                 (keep-client service client)
                  (cond ((not (or (service-await-input service)
                                  (service-tls service)
                                  (client-header-span client)))
@@ -369,6 +386,11 @@ served now, linked, the first and the last, or NIL and NIL; how many were taken.
           finally (unless (room-p service)
                     (pause-listeners service +never+)))
     (values first last count)))
+
+(defun keep-client (service client)
+  "Let SERVICE hear of it when somebody closes the connection of CLIENT."
+  (setf (channel-keeper (client-connection client))
+        (lambda () (client-gone service client))))
 
 (declaim (inline client-due-p))
 (defun client-due-p (client)

@@ -110,13 +110,13 @@ and none of OTHERS."
 
 (defun open-listeners (specs hosts family options local-options)
   "Values: the SOCKET-SERVERs that SPECS ask for, each port on each of HOSTS; those of them that
-were opened here. If one cannot be opened none is."
+were opened here. If one cannot be opened none is. For :NONE there are none."
   (loop for (spec . others) on specs
         when (typep spec 'endpoint)
           do (check-listener spec others))
   (let ((all '()) (own '()) (done nil))
     (unwind-protect
-         (dolist (spec specs (progn (setf done t) (values (nreverse all) own)))
+         (dolist (spec (remove :none specs) (progn (setf done t) (values (nreverse all) own)))
            (if (typep spec 'socket-server)
                (push spec all)
                (dolist (server (if (local-name-p spec)

@@ -442,13 +442,14 @@ one that is late."
     (and (or (null (client-header-span client)) (header-ready-p client))
          (or (null tls)
              (eq t (connection-secure (client-connection client)))
+             (client-given client)
              (shaken-hands-p tls client)))))
 
 (defun begun-p (service client)
-  "True unless a connection has to have input before its function is called, and what came before
-was all that CLIENT, whose first turn it is, has sent."
+  "True unless a connection has to have input before its function is called, and CLIENT, whose first
+turn it is, has none: what came before was all that it has sent, or nobody has looked."
   (not (and (service-await-input service)
-            (or (service-tls service) (socket-link (client-socket client)))
+            (or (service-tls service) (client-given client) (socket-link (client-socket client)))
             (not (has-input-p (client-connection client))))))
 
 (defun called-in-vain-p (connection)

@@ -80,8 +80,9 @@ close it when FUNCTION returns, and return a SERVER at once; STOP-SERVER stops i
 PORT: as for OPEN-SOCKET-SERVER (NIL or 0: any free one, see SERVER-LISTENERS); a pathname, or a
 string that begins with / or @: a local socket; a SOCKET-SERVER of streams, such as one of
 ACTIVATED-SERVERS, which is closed with the service, and left open where this fails; or a list of
-these. HOST: as for OPEN-SOCKET-SERVER, or a list. It listens on each address of a name, once, but
-for those that this machine has not, as long as it has one. A port is the same on all hosts and
+these; or :NONE: it listens nowhere, and SERVE-CONNECTION gives it its connections.
+HOST: as for OPEN-SOCKET-SERVER, or a list. It listens on each address of a name, once, but for
+those that this machine has not, as long as it has one. A port is the same on all hosts and
 addresses, also one that the system picks.
 FUNCTION gets one argument and may block; what it writes is flushed when it returns. If it returns
 :AGAIN the connection is kept: it waits without a thread until it has input, its end or a failure,
@@ -141,14 +142,14 @@ without threads."
     (check-identity tls))
   (check-backlog backlog)
   (check-threads)
-  (let ((span (span-of timeout))
-        (presets (parse-presets options))
-        (settings (append (when (get-properties keywords '(:external-format)) ; else a server's own
-                            (list :external-format external-format))
-                          (given :proxy-protocol proxy-protocol :bin bin
-                                 :element-type element-type :input-timeout input-timeout
-                                 :output-timeout output-timeout))))
-    (apply #'parse-settings settings)   ; before anything is opened
+  (let* ((span (span-of timeout))
+         (presets (parse-presets options))
+         (settings (append (when (get-properties keywords '(:external-format)) ; else a server's own
+                             (list :external-format external-format))
+                           (given :proxy-protocol proxy-protocol :bin bin
+                                  :element-type element-type :input-timeout input-timeout
+                                  :output-timeout output-timeout)))
+         (parsed (apply #'parse-settings settings))) ; before anything is opened
     (multiple-value-bind (listeners own)
         (open-listeners (if (consp port) port (list port))
                         (if (consp host) host (list host))
@@ -166,6 +167,7 @@ without threads."
                        :on-close on-close
                        :name name :thread-limit threads :connection-limit max-connections
                        :timeout span :await-input await-input :tls tls :set set
+                       :settings parsed
                        :processors (%processor-count)
                        :listeners (listeners-with-settings listeners settings)))
        listeners own))))
