@@ -57,6 +57,7 @@
   (listeners '() :type list)            ; (socket-server . settings of its connections)
   (settings nil :type (or null settings) :read-only t) ; of its connections, as far as it is told
   (processors 1 :type fixnum :read-only t)
+  (idle-span +never+ :type moment :read-only t) ; after which an idle thread ends
   ;; All that follows is guarded by LOCK, unless it says otherwise.
   (lock (%make-lock) :read-only t)
   (tick-condition (%make-condition) :read-only t)
@@ -70,6 +71,7 @@
   (pace 0 :type fixnum)                 ; nanoseconds that one takes, about; without the lock
   (threads '() :type list)
   (thread-count 0 :type fixnum)         ; with those that are just being made
+  (threads-made 0 :type fixnum)         ; since it began, for their names
   (starting '() :type list)             ; threads made that have not begun to WORK
   (idle 0 :type fixnum)                 ; threads that have nothing to do, and
   (idlers '() :type list)               ; what they wait on, the last one first

@@ -195,7 +195,7 @@ none, and while the process ends. With the lock held."
   (incf (service-coming service))
   (let ((thread (handler-case (start-thread (lambda () (work service))
                                             (format nil "~A ~D" (service-name service)
-                                                    (service-thread-count service)))
+                                                    (incf (service-threads-made service))))
                   (error () nil))))
     (cond (thread (push thread (service-threads service))
                   (push thread (service-starting service)))
@@ -309,26 +309,43 @@ where that is worth it, else when it ticks. With the lock held."
     client))
 
 (defun rest-a-while (service)
-  "Wait until there may be something to do. With the lock held."
-  (if (service-ticker service)
-      (be-idle service)
-      (tick service)))
+  "Wait until there may be something to do: true, or NIL if there has been nothing for so long that
+this thread is to end. With the lock held."
+  (cond ((service-ticker service) (be-idle service))
+        (t (tick service)
+           t)))
+
+(defparameter *idle-limit* 10
+  "Seconds after which a thread that has nothing to do ends, but the leader and the ticker.")
 
 (defun be-idle (service)
-  "Wait until somebody says that there may be something to do. With the lock held."
-  (let ((idler (cons (%make-condition) t)))
+  "Wait until somebody says that there may be something to do: true, or NIL if nobody has for the
+idle span. Whoever wakes the idle takes the last one first, so it is those that nobody needs who
+wait so long. With the lock held."
+  (let ((idler (cons (%make-condition) t)) (end (moment-in (service-idle-span service))))
     (push idler (service-idlers service))
     (incf (service-idle service))
     (unwind-protect
          (loop while (cdr idler)
-               do (%open-condition-wait (car idler) (service-lock service)))
+               until (passed-p end)
+               do (%open-condition-wait (car idler) (service-lock service) (seconds-until end))
+               finally (return (not (cdr idler))))
       (cond ((cdr idler)
              (setf (service-idlers service) (delete idler (service-idlers service)))
              (decf (service-idle service)))
             (t (decf (service-coming service)))))))
 
+(defun retire (service)
+  "This thread, which nobody needs, ends. It is as if it had never been made from the moment on at
+which it is no idler any more: whoever needs a thread makes another. With the lock held."
+  (setf (service-threads service) (delete (%current-thread) (service-threads service)))
+  (decf (service-thread-count service))
+  (when (service-stopping service)
+    (%condition-broadcast (service-end-condition service))))
+
 (defun next-client (service batch)
-  "The next client that this thread has to serve; NIL once there is nothing more to do."
+  "The next client that this thread has to serve; NIL once there is nothing more to do, or was
+nothing for long."
   (let ((self (%current-thread)))
     (loop
       (%with-open-lock ((service-lock service))
@@ -337,7 +354,9 @@ where that is worth it, else when it ticks. With the lock held."
         (cond ((service-first service) (return (take-client service)))
               ((service-ending service) (return nil))
               ((null (service-leader service)) (setf (service-leader service) self))
-              (t (rest-a-while service))))
+              ((not (rest-a-while service))
+               (retire service)
+               (return nil))))
       (when (eq (service-leader service) self)
         (lead service batch)))))
 
@@ -369,9 +388,11 @@ flush or a wait, and nothing that would leave a client with nobody."
 
 (defun leave-service (service)
   "This thread ends; somebody else has its part, unless the service has stopped: a new thread where
-the function has ended this one."
+the function has ended this one. One that has retired has none."
   (let ((self (%current-thread)))
     (%with-lock ((service-lock service))
+      (unless (member self (service-threads service))
+        (return-from leave-service))
       (when (eq (service-leader service) self)
         (end-lead service))
       (when (eq (service-ticker service) self)

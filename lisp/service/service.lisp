@@ -95,10 +95,11 @@ USAGE-ERROR; once the service stops it is closed. Such a function reads with an 
 With AWAIT-INPUT true a new connection waits for its first input as after :AGAIN; that is for
 protocols in which the client speaks first. A symbol, here and for the hooks below, is the function
 that it names when it is called: what is defined anew holds for the services that are running.
-THREADS: how many there are at the most (64); they are made as they are needed. A connection that
-finds none waits its turn. MAX-CONNECTIONS: how many connections are open at the most (NIL: as many
-as there are descriptors); the others stay in the system's queue, see BACKLOG. NAME: a string that
-the names of the threads begin with, and the lines that tell of errors.
+THREADS: how many there are at the most (64); they are made as they are needed, and those that have
+had nothing to do for 10 seconds end, but for two. A connection that finds none waits its turn.
+MAX-CONNECTIONS: how many connections are open at the most (NIL: as many as there are descriptors);
+the others stay in the system's queue, see BACKLOG. NAME: a string that the names of the threads
+begin with, and the lines that tell of errors.
 TIMEOUT: seconds that a connection may be idle (NIL: no limit): it is the INPUT-TIMEOUT and the
 OUTPUT-TIMEOUT of its socket, if these are not given, and a connection that waits for input so long
 is closed. So is one that waits beyond the SOCKET-DEADLINE for :INPUT that its socket has when
@@ -168,7 +169,7 @@ without threads."
                        :name name :thread-limit threads :connection-limit max-connections
                        :timeout span :await-input await-input :tls tls :set set
                        :settings parsed
-                       :processors (%processor-count)
+                       :processors (%processor-count) :idle-span (nanoseconds *idle-limit*)
                        :listeners (listeners-with-settings listeners settings)))
        listeners own))))
 

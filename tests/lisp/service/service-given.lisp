@@ -223,11 +223,12 @@ left."
   "A request that is being served is served to its end; who waits reads the end of file."
   (let ((inside (sb-thread:make-semaphore)) (gate (sb-thread:make-semaphore)))
     (with-callers (2 owns others)
-      (let ((server (serve (held-echo inside gate) :none)))
+      (let ((server (serve (held-echo inside gate) :none :await-input t)))
         (dolist (own owns)
           (serve-connection server own))
         (say (first others) "wait")
         (is-true (sb-thread:wait-on-semaphore inside :timeout 10))
+        (is-true (wait-until (lambda () (= 1 (parked-count server)))))
         (let ((stop (begin-to-stop server)))
           (is (null (read-line (second others) nil)))
           (sb-thread:signal-semaphore gate)

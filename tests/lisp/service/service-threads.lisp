@@ -237,6 +237,106 @@ as soon as one has something to serve: one that is made for it, or where none ca
       (is (equal "fine" (ask-once number "fine"))))
     (is (= 1 (port::service-thread-count (service-of server))))))
 
+(defun thread-count (server)
+  (port::service-thread-count (service-of server)))
+
+(defun threads-named (name)
+  "The threads that run and whose names begin with NAME."
+  (remove-if-not (lambda (thread)
+                   (eql 0 (search name (sb-thread:thread-name thread))))
+                 (sb-thread:list-all-threads)))
+
+(defmacro with-idle-limit ((seconds) &body body)
+  "Run BODY; the threads of services that it makes end when they had nothing to do for SECONDS."
+  `(let ((port::*idle-limit* ,seconds))
+     ,@body))
+
+(defun hold-threads (number count inside)
+  "COUNT connections to a held echo on NUMBER that have a thread each."
+  (let ((clients (loop repeat count collect (open-socket "127.0.0.1" number :input-timeout 10))))
+    (dolist (client clients)
+      (say client "wait"))
+    (is-true (sb-thread:wait-on-semaphore inside :n count :timeout 10))
+    clients))
+
+(define-test service.threads-of-a-burst-end ()
+  "When they have had nothing to do for long, but for two, and others come when they are needed."
+  (with-idle-limit (0.1)
+    (with-holding-service (server number inside gate :threads 10 :name "a burst")
+      (loop repeat 2
+            do (let ((clients (hold-threads number 8 inside)))
+                 (is (<= 8 (thread-count server) 10))
+                 (sb-thread:signal-semaphore gate 8)
+                 (dolist (client clients)
+                   (is (equal "wait" (read-line client)))
+                   (close client)))
+               (is-true (wait-until (lambda () (= 2 (thread-count server)))))
+               (is-true (wait-until (lambda () (= 2 (length (threads-named "a burst"))))))
+               (is (equal "x" (ask-once number "x")))))))
+
+(define-test service.idle-threads-do-not-end-at-once ()
+  "Not before they had nothing to do for as long as it is said."
+  (with-idle-limit (1000)
+    (with-holding-service (server number inside gate :threads 8)
+      (let ((clients (hold-threads number 6 inside)))
+        (sb-thread:signal-semaphore gate 6)
+        (mapc #'read-line clients)
+        (is-true (wait-until (lambda () (<= 4 (port::service-idle (service-of server))))))
+        (sleep 0.2)
+        (is (<= 6 (thread-count server)))
+        (mapc #'close clients)))))
+
+(define-test service.busy-threads-do-not-end ()
+  "One that computes, or waits for its client, is not idle, however long that takes."
+  (with-idle-limit (0.05)
+    (with-holding-service (server number inside gate :threads 8)
+      (let ((clients (hold-threads number 6 inside)))
+        (sleep 0.2)
+        (is (<= 6 (thread-count server)))
+        (sb-thread:signal-semaphore gate 6)
+        (dolist (client clients)
+          (is (equal "wait" (read-line client)))
+          (close client))))))
+
+(define-test service.nobody-is-lost-while-threads-end (:limit 60)
+  "Where threads end just when others are needed each client is served, and those of one burst after
+the other are no more in the end than of one."
+  (with-idle-limit (0.002)
+    (with-service (server number (lambda (socket)
+                                   (echo-one-line socket (lambda () (sleep 0.01))))
+                          :threads 16 :name "many bursts")
+      (let ((clients (loop repeat 8 collect (open-socket "127.0.0.1" number :input-timeout 10)))
+            (state (sb-ext:seed-random-state 7)))
+        (loop repeat 100
+              do (dolist (client clients)
+                   (say client "wait"))
+                 (dolist (client clients)
+                   (is (equal "wait" (read-line client)))
+                   (sleep (random 0.0005 state)))
+                 (sleep (random 0.004 state)))
+        (mapc #'close clients))
+      (is-true (wait-until (lambda () (= 2 (thread-count server)))))
+      (is-true (wait-until (lambda () (= 2 (length (threads-named "many bursts"))))))
+      (is (< 40 (port::service-threads-made (service-of server)))))))
+
+(define-test service.stopped-while-threads-end (:limit 60)
+  "A stop waits for those that are just ending, and for no others."
+  (with-idle-limit (0.001)
+    (loop repeat 30
+          do (let* ((server (serve #'echo-one-line 0 :host "127.0.0.1" :threads 16 :name "in stop"))
+                    (number (port-of (first (server-listeners server))))
+                    (clients (loop repeat 6
+                                   collect (in-thread (lambda ()
+                                                        (loop repeat 40
+                                                              do (ask-once number "x")))))))
+               (sleep 0.01)
+               (is-true (stop-server server))
+               (dolist (client clients)
+                 (handler-case (join client)
+                   (network () nil)))
+               (is (null (what-is-left-in server)) "~S" (what-is-left-in server))
+               (is-true (wait-until (lambda () (null (threads-named "in stop")))))))))
+
 (defun call-with-stillborn-threads (function)
   "Call FUNCTION while the threads of services are killed before they begin to work, with a
 semaphore that counts them."
