@@ -72,7 +72,7 @@ function, which gets SOCKET-CLOSED; then the service forgets it, and its ON-CLOS
 (defun serve (function port &rest keywords
               &key host (threads 64) max-connections backlog (name "service") timeout on-error
                 on-close await-input tls proxy-protocol family (reuse-address t) reuse-port mode
-                (nodelay t) (keepalive t) (external-format :utf-8) bin element-type
+                (unlink t) (nodelay t) (keepalive t) (external-format :utf-8) bin element-type
                 (input-timeout timeout) (output-timeout timeout) options
               &allow-other-keys)
   "Listen on PORT, call FUNCTION with the SOCKET of each connection, on threads of the service,
@@ -122,8 +122,8 @@ PROXY-PROTOCOL: as for OPEN-SOCKET-SERVER, for all listeners; the header comes b
 connection waits for it without a thread, and FUNCTION is called once it has been read. If it is bad
 or late the connection is aborted, and ON-ERROR gets the PROXY-ERROR.
 FAMILY, BACKLOG, REUSE-ADDRESS, REUSE-PORT (several processes on one port), NODELAY, KEEPALIVE and
-OPTIONS, for each listener that is opened here, as for OPEN-SOCKET-SERVER; MODE as for
-OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE, INPUT-TIMEOUT, OUTPUT-TIMEOUT as for
+OPTIONS, for each listener that is opened here, as for OPEN-SOCKET-SERVER; MODE and UNLINK as
+for OPEN-UNIX-SERVER; EXTERNAL-FORMAT, BIN, ELEMENT-TYPE, INPUT-TIMEOUT, OUTPUT-TIMEOUT as for
 SOCKET-ACCEPT.
 Once all its listeners have been closed, by whomever, the service ends with its last connection.
 Conditions: those of OPEN-SOCKET-SERVER and OPEN-UNIX-SERVER, before any thread is made;
@@ -158,7 +158,8 @@ without threads."
                         (list :backlog backlog :reuse-address reuse-address :reuse-port reuse-port
                               :nodelay nodelay :keepalive keepalive
                               :external-format external-format :presets presets)
-                        (list :backlog backlog :mode mode :external-format external-format
+                        (list :backlog backlog :mode mode :unlink unlink
+                              :external-format external-format
                               :options options))
       (start-service
        (lambda (set)
@@ -352,8 +353,8 @@ function gets SOCKET-CLOSED. Returns true when every thread of the service has e
 is still computing 5 seconds after its connection was aborted. WITH-DEADLINE does not end it sooner.
 It may be called more than once, and by the function itself, whose own connection and thread are
 then left to it.
-Local paths are unlinked. Nobody has to connect for any of this. CLOSE does the same, with :ABORT T
-as with a DRAIN of 0."
+Local paths are removed, as UNLINK says. Nobody has to connect for any of this. CLOSE does the same,
+with :ABORT T as with a DRAIN of 0."
   (check-own-keywords 'stop-server :stop options)
   (let ((service (check-service server :stop))
         (until (moment-after drain)))

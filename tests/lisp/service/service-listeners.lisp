@@ -135,6 +135,18 @@ the next before the service has it."
                                                                  "listen on 127.0.0.2 port 0")
                                        (serve #'echo-lines 0 :host hosts))))))))
 
+(define-test service.leaves-paths-that-it-is-to-leave ()
+  "One that is not to be removed is there after the end, and in the way of the next, unless that
+may remove it."
+  (let ((path (temporary-path)))
+    (flet ((stop-with (&rest options)
+             (is-true (stop-server (apply #'serve #'echo-lines path options)))))
+      (stop-with :unlink nil)
+      (is-true (probe-file path))
+      (is-failure (address-in-use :address-in-use) (serve #'echo-lines path :unlink nil))
+      (stop-with)
+      (is-false (probe-file path)))))
+
 (define-test service.listens-with-servers-of-streams-alone ()
   "Whatever else it is given, such as what ACTIVATED-SERVERS may return, is told before anything is
 opened."
