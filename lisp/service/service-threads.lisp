@@ -360,6 +360,33 @@ nothing for long."
       (when (eq (service-leader service) self)
         (lead service batch)))))
 
+(defun close-text (client)
+  "What the restart ABORT does to CLIENT."
+  (let ((peer (nth-value 1 (socket-ends (client-socket client)))))
+    (if (eq (client-state client) :closed)
+        "Go on serving."
+        (plain-format "Close this connection~@[ (peer ~A)~] and go on serving." peer))))
+
+(defun serve-until-restart (service batch)
+  "Serve clients; NIL once there is nothing more to do, true after a restart. These are there where
+a client is served, whatever opens the debugger: an error, BREAK or *BREAK-ON-SIGNALS*. They are
+established once for all clients, and so cost none of them anything."
+  (flet ((serving-p (condition)
+           (declare (ignore condition))
+           *client*))
+    (restart-case (loop for client = (next-client service batch)
+                        while client
+                        do (serve-in-time service client))
+      (abort ()
+        :test serving-p
+        :report (lambda (stream) (write-string (close-text *client*) stream))
+        t)
+      (stop-server ()
+        :test serving-p
+        :report (lambda (stream) (format stream "Stop the service ~A." (service-name service)))
+        (%interruptible (stop-server (make-instance 'server :service service)))
+        t))))
+
 (defun work (service)
   "What each thread of SERVICE does. Whoever ends it interrupts, at any moment, the function, a
 flush or a wait, and nothing that would leave a client with nobody."
@@ -371,9 +398,7 @@ flush or a wait, and nothing that would leave a client with nobody."
         (setf (service-starting service) (remove (%current-thread) (service-starting service)))
         (%condition-broadcast (service-end-condition service)))
       (unwind-protect
-           (loop for client = (next-client service batch)
-                 while client
-                 do (serve-in-time service client))
+           (loop while (serve-until-restart service batch))
         (leave-service service)))))
 
 (defconstant +slow+ 1000000 "Nanoseconds: what takes longer is slow, however long it takes.")
@@ -569,22 +594,22 @@ be called again at once, for ever."
   "Call the function on CLIENT; then park it or close it, and on every other exit abort it."
   (let ((mine t))
     (unwind-protect
-         (let ((*client* client))
-           (call-telling-errors
-            service client
-            (lambda ()
-              (cond ((client-stalled client) (fail-stalled client))
-                    ((client-leaving client)
-                     (%interruptible (end-cleanly service client)))
-                    ((introduced-p service client)
-                     (settle service client (call-function service client)))
-                    (t (park-or-end service client)))
-              (setf mine nil))))
+         (call-telling-errors
+          service client
+          (lambda ()
+            (cond ((client-stalled client) (fail-stalled client))
+                  ((client-leaving client)
+                   (%interruptible (end-cleanly service client)))
+                  ((introduced-p service client)
+                   (settle service client (call-function service client)))
+                  (t (park-or-end service client)))
+            (setf mine nil)))
       (unless (or (not mine) (eq (client-state client) :closed))
         (end-client service client t)))))
 
 (defun serve-client (service client)
   "Do what the turn of CLIENT is for."
-  (if (eq (client-state client) :closed)
-      (tell-of-close service client)
-      (attend-to-client service client)))
+  (let ((*client* client))
+    (if (eq (client-state client) :closed)
+        (tell-of-close service client)
+        (attend-to-client service client))))

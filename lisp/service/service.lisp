@@ -109,7 +109,9 @@ where FUNCTION signalled a serious condition; the connection is aborted after th
 goes on. It is also called where a connection cannot be accepted (RESOURCE-EXHAUSTED), with the
 SOCKET-SERVER; the service waits until there is room, and does not call it again for that before it
 has returned and another connection was accepted. NIL: a line to *ERROR-OUTPUT*, none where the
-client went away or was silent. What ON-ERROR signals itself is a line there, too.
+client went away or was silent. What ON-ERROR signals itself is a line there, too. Where one of
+these functions opens the debugger there are the restarts ABORT, which closes the connection and
+goes on serving, and STOP-SERVER.
 ON-CLOSE: a function of a socket, called once for each connection that was accepted, after it has
 been closed, by whomever: when FUNCTION has returned or failed, after TIMEOUT, by another thread, by
 STOP-SERVER; also where FUNCTION was never called on it. It runs on a thread of the service, after

@@ -265,6 +265,50 @@ not; what came without a line's end before that is served."
           (is (equal "two" (read-line client)))
           (is (equal "1" (read-line client))))))))
 
+(define-test service.restarts-in-the-debugger ()
+  "Whatever has opened it in a thread of the service: to close the connection, which says whose it
+is, and to stop the service. The first ends no thread."
+  (let ((seen '()) (threads '()))
+    (flet ((choose (name condition)
+             (pushnew sb-thread:*current-thread* threads)
+             (push (mapcar #'princ-to-string (compute-restarts condition)) seen)
+             (invoke-restart (find-restart name condition))))
+      (let ((server (serve (lambda (socket)
+                             (let ((line (read-line socket)))
+                               (cond ((equal line "break") (choose 'abort nil))
+                                     ((equal line "stop") (choose 'stop-server nil))
+                                     (t (error "as was asked")))))
+                           0 :host "127.0.0.1" :name "an oracle" :threads 1
+                             :on-error (lambda (condition socket)
+                                         (declare (ignore socket))
+                                         (choose 'abort condition)))))
+        (dolist (line '("break" "fail" "stop"))
+          (with-open-socket (client "127.0.0.1" (port-of (first (server-listeners server)))
+                                    :input-timeout 10)
+            (let ((own (format nil "127.0.0.1:~D" (nth 3 (ends client)))))
+              (is (typep (failure-of (ask client line)) 'connection-reset))
+              (is (member (format nil "Close this connection (peer ~A) and go on serving." own)
+                          (first seen) :test #'equal)
+                  "~S" (first seen))
+              (is (member "Stop the service an oracle." (first seen) :test #'equal)))))
+        (is-true (wait-for-server server :timeout 10))
+        (is (null (what-is-left-in server)) "~S" (what-is-left-in server))
+        (is (= 1 (length threads)))))))
+
+(define-test service.restarts-in-the-hook-of-a-close ()
+  "There is nothing to be closed any more."
+  (let ((seen '()))
+    (with-service (server number #'echo-one-line
+                          :threads 1
+                          :on-close (lambda (socket)
+                                      (declare (ignore socket))
+                                      (push (princ-to-string (find-restart 'abort)) seen)
+                                      (abort)))
+      (is (equal "x" (ask-once number "x")))
+      (is-true (wait-until (lambda () seen)))
+      (is (equal "y" (ask-once number "y"))))
+    (is (equal '("Go on serving." "Go on serving.") seen))))
+
 (define-test service.default-hook ()
   "Errors are told on *error-output*; that the client has left or is silent is not, but of another
 socket or stream it is."
