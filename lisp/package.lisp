@@ -169,7 +169,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
            #:poller-wake #:wait-for-input)
   ;; services
   (:export #:server #:serve #:stop-server #:wait-for-server #:server-listeners
-           #:server-connections #:serve-connection #:post)
+           #:server-connections #:serve-connection #:client-left-p #:post)
   ;; time
   (:export #:with-deadline #:call-with-deadline #:current-deadline #:socket-timeout
            #:socket-deadline)

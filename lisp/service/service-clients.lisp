@@ -214,9 +214,13 @@ reports may be what fails, so they are named by their classes."
   (with-short-printer ()
     (safe-line (format nil "~A: ~A: ~A" name socket condition))))
 
-(defun no-news-p (condition socket)
-  "True if CONDITION says that the peer of SOCKET, a client, went away or was silent for too long.
-What befell another socket or stream of the function, as the target of a proxy, is news."
+(defun client-left-p (condition socket)
+  "Return true if CONDITION, which ON-ERROR of SERVE is told of with SOCKET, says no more than that
+the peer of SOCKET went away or was silent for too long: its connection was lost, or ended where
+more was to come; a TIMEOUT passed; there was no TLS in common, or no header of the PROXY protocol
+in time; or SOCKET was closed here. A service without an ON-ERROR of yours writes no line then.
+NIL for all else: for errors of the program, for octets that make no sense, and for what befell
+another socket or stream of the function, such as the target of a proxy."
   (typecase condition
     (proxy-error (not (eq (network-code condition) :proxy-syntax)))
     ((or timeout connection-lost tls-error socket-closed) (eq socket (network-socket condition)))
@@ -225,7 +229,7 @@ What befell another socket or stream of the function, as the target of a proxy, 
 (defun log-error (name condition socket)
   "The hook of a service, NAME, that has none: a line for each error, but none for clients that went
 away or were silent for too long."
-  (unless (no-news-p condition socket)
+  (unless (client-left-p condition socket)
     (tell (error-line name condition socket))))
 
 (defun end-client (service client abort)

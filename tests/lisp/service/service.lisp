@@ -324,6 +324,9 @@ socket or stream it is."
                    (make-condition 'timeout :socket socket)
                    (make-condition 'socket-closed :socket socket)
                    (make-condition 'end-of-file :stream socket))))
+      (is-true (every (lambda (condition) (client-left-p condition client)) (told-of client)))
+      (is (notany (lambda (condition) (client-left-p condition client)) (told-of other)))
+      (is-false (client-left-p (make-condition 'simple-error) client))
       (is (= 0 (lines-of (told-of client))))
       (is (= 4 (lines-of (told-of other))))
       (is (= 0 (lines-of (list (make-condition 'proxy-error :code :timed-out)
@@ -335,6 +338,27 @@ socket or stream it is."
     (let ((*error-output* text))
       (port::log-error "name" (make-condition 'simple-error :format-control "odd") "socket"))
     (is (equal (format nil "name: socket: odd~%") (get-output-stream-string text)))))
+
+(define-test service.hooks-tell-clients-that-left-from-the-rest ()
+  "What is signalled for a client that resets, that is silent, that ends within a line, and for an
+error of the program."
+  (let ((told '()))
+    (with-service (server number (lambda (socket)
+                                   (when (char= #\a (read-char socket))
+                                     (error "as was asked")))
+                          :input-timeout 0.2
+                          :on-error (lambda (condition socket)
+                                      (push (client-left-p condition socket) told)))
+      (flet ((is-told (expected leave)
+               (setf told '())
+               (with-open-socket (client "127.0.0.1" number)
+                 (funcall leave client)
+                 (is-true (wait-until (lambda () told))))
+               (is (equal (list expected) (mapcar (lambda (left) (and left t)) told)))))
+        (is-told t (lambda (client) (close client :abort t)))
+        (is-told t #'close)
+        (is-told t #'identity)
+        (is-told nil (lambda (client) (say client "a")))))))
 
 (define-test service.without-a-hook-there-is-a-line ()
   "Of what the function signals, with the service and the socket."
