@@ -243,7 +243,7 @@ as soon as one has something to serve: one that is made for it, or where none ca
 (defun threads-named (name)
   "The threads that run and whose names begin with NAME."
   (remove-if-not (lambda (thread)
-                   (eql 0 (search name (sb-thread:thread-name thread))))
+                   (eql 0 (search name (string (sb-thread:thread-name thread)))))
                  (sb-thread:list-all-threads)))
 
 (defmacro with-idle-limit ((seconds) &body body)
@@ -256,7 +256,8 @@ as soon as one has something to serve: one that is made for it, or where none ca
   (let ((clients (loop repeat count collect (open-socket "127.0.0.1" number :input-timeout 10))))
     (dolist (client clients)
       (say client "wait"))
-    (is-true (sb-thread:wait-on-semaphore inside :n count :timeout 10))
+    (is-true (loop repeat count
+                   always (sb-thread:wait-on-semaphore inside :timeout 10)))
     clients))
 
 (define-test service.threads-of-a-burst-end ()
