@@ -104,7 +104,8 @@ the hook has been told of; each has to be closed, and told of by another thread 
     (with-open-socket (bad "127.0.0.1" number :input-timeout 10)
       ;; The first octets tell that it is none, so the reset can meet the write of the others.
       (is (typep (failure-of (say bad "no header") (read-line bad)) 'connection-reset))
-      (is-true (wait-until #'heard)))))
+      (is-true (wait-until #'heard))
+      (close bad :abort t))))           ; the rest of the line has nowhere to go
 
 (define-test service.tells-before-it-has-stopped (:limit 60)
   "Once STOP-SERVER returns the hook has been told of all: those that the function was never called
