@@ -222,3 +222,18 @@ table of sockets, has those whose handshake is under way."
              (is (equal "under TLS" (ask client "under TLS"))))
            (is (zerop (hash-table-count changing)))
            (is (<= (funcall calls) 2000))))))))
+
+(define-test service-tls.given-as-it-is (:limit 60)
+  "A connection that a service is given has the TLS that it has already, or none, and begins with no
+header, whatever those begin with that it accepts."
+  (loop for options in `((:tls ,(server-context))
+                         (:tls ,(server-context) :await-input t)
+                         (:proxy-protocol t)
+                         (:proxy-protocol t :await-input t))
+        do (let ((server (apply #'serve #'echo-one-line 0 :host "127.0.0.1" options)))
+             (do-pairs (other own)
+               (serve-connection server own)
+               (is (equal "first" (ask other "first")))
+               (is (equal "second" (ask other "second"))))
+             (is-true (stop-server server))
+             (is (null (what-is-left-in server)) "~S" (what-is-left-in server)))))
