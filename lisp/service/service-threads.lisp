@@ -326,10 +326,10 @@ wait so long. With the lock held."
     (push idler (service-idlers service))
     (incf (service-idle service))
     (unwind-protect
-         (loop while (cdr idler)
-               until (passed-p end)
-               do (%open-condition-wait (car idler) (service-lock service) (seconds-until end))
-               finally (return (not (cdr idler))))
+         (loop
+           (%open-condition-wait (car idler) (service-lock service) (seconds-until end))
+           (cond ((not (cdr idler)) (return t))
+                 ((passed-p end) (return nil))))
       (cond ((cdr idler)
              (setf (service-idlers service) (delete idler (service-idlers service)))
              (decf (service-idle service)))
