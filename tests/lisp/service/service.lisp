@@ -358,7 +358,7 @@ error of the program."
         (is-told t (lambda (client) (close client :abort t)))
         (is-told t #'close)
         (is-told t #'identity)
-        (is-told nil (lambda (client) (say client "a")))))))
+        (is-told nil (lambda (client) (send-now client "a")))))))
 
 (define-test service.without-a-hook-there-is-a-line ()
   "Of what the function signals, with the service and the socket."
