@@ -214,9 +214,9 @@ enum {
     LPORT_CONNECTION_ABORTED,  /* ECONNABORTED */
     LPORT_CONNECT_FAILED,      /* a connect failed in another way than the next six */
     LPORT_CONNECTION_REFUSED,  /* ECONNREFUSED */
-    LPORT_HOST_UNREACHABLE,    /* EHOSTUNREACH, EHOSTDOWN */
+    LPORT_HOST_UNREACHABLE,    /* EHOSTUNREACH, EHOSTDOWN, ENONET */
     LPORT_NETWORK_UNREACHABLE, /* ENETUNREACH, ENETDOWN */
-    LPORT_CONNECT_DENIED,      /* EACCES, EPERM of a connect */
+    LPORT_CONNECT_DENIED,      /* EACCES, EPERM of a connect: the system, or a firewall on the way */
     LPORT_CONNECT_TIMED_OUT,   /* ETIMEDOUT of a connect: the system gave up, not a deadline */
     LPORT_PATH_NOT_FOUND,      /* ENOENT, ENOTDIR of a connect to a local name */
     LPORT_BACKLOG_FULL,        /* EAGAIN of a connect to a local name: try again a little later */
