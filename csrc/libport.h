@@ -216,7 +216,7 @@ enum {
     LPORT_CONNECTION_REFUSED,  /* ECONNREFUSED */
     LPORT_HOST_UNREACHABLE,    /* EHOSTUNREACH, EHOSTDOWN, ENONET */
     LPORT_NETWORK_UNREACHABLE, /* ENETUNREACH, ENETDOWN */
-    LPORT_CONNECT_DENIED,      /* EACCES, EPERM of a connect: the system, or a firewall on the way */
+    LPORT_CONNECT_DENIED,      /* EACCES, EPERM of a connect: this system's, or by ICMPv6 */
     LPORT_CONNECT_TIMED_OUT,   /* ETIMEDOUT of a connect: the system gave up, not a deadline */
     LPORT_PATH_NOT_FOUND,      /* ENOENT, ENOTDIR of a connect to a local name */
     LPORT_BACKLOG_FULL,        /* EAGAIN of a connect to a local name: try again a little later */
@@ -578,7 +578,8 @@ LPORT_API int64_t lport_datagram_receive_batch_at(int64_t socket, uint8_t *octet
  * interface of index INTERFACE (0: the system picks by its routes); with a SOURCE, unless that is
  * NULL, only what comes from there, and further sources may be joined. An IPv6 socket may join IPv4
  * groups. IPv4-mapped addresses are IPv4, and a zone in GROUP counts for nothing. From the first
- * join on SOCKET hears no group of that family that only others on the host have joined. Returns 0.
+ * join on SOCKET hears no group of either family that only others on the host have joined.
+ * Returns 0.
  * LPORT_ADDRESS_IN_USE: it is joined already. LPORT_ADDRESS_NOT_AVAILABLE: no such interface.
  * LPORT_BUFFERS_EXHAUSTED: too many groups. LPORT_NOT_SUPPORTED: not a UDP socket, or one of IPv4
  * only and a GROUP of IPv6. The second ends it; LPORT_ADDRESS_NOT_AVAILABLE: it was not joined.

@@ -23,23 +23,30 @@ static int64_t failure_of(int number, int error) {
     return lport_status_from_errno(LPORT_IN_GENERAL, error);
 }
 
-/* Has FD hear of the groups of LEVEL those that it has joined itself, and returns 0 or -1. Unless
- * it is told so, Linux hands to a socket on the wildcard whatever anybody on the host has joined,
- * on whichever interface (IP_MULTICAST_ALL, ip(7)). For IPv6 it can be told since 4.20. */
-static int hear_own_alone(int fd, int level) {
+/* Switches option NUMBER of LEVEL off on FD where the system has it, and returns 0 or -1. */
+static int switch_off(int fd, int level, int number) {
     static const int off = 0;
-    int number = level == IPPROTO_IP ? IP_MULTICAST_ALL : IPV6_MULTICAST_ALL;
     int result = lport_os.setsockopt(fd, level, number, &off, sizeof off);
     return result < 0 && errno == ENOPROTOOPT ? 0 : result;
+}
+
+/* Has FD, of FAMILY, hear of groups those that it has joined itself, and returns 0 or -1. Unless it
+ * is told so, Linux hands to a socket on the wildcard whatever anybody on the host has joined, on
+ * whichever interface (IP_MULTICAST_ALL, ip(7)). For IPv6 it can be told since 4.20. A socket of
+ * IPv6 is for both, whichever it joins first. */
+static int hear_own_alone(int fd, int32_t family) {
+    int result = switch_off(fd, IPPROTO_IP, IP_MULTICAST_ALL);
+    return result == 0 && family == LPORT_INET6 ? switch_off(fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL)
+                                                : result;
 }
 
 static int is_join(int number) {
     return number == MCAST_JOIN_GROUP || number == MCAST_JOIN_SOURCE_GROUP;
 }
 
-/* Runs option NUMBER, _JOIN or _LEAVE, on FD. GROUP and SOURCE are addresses of one family of IP.
- */
-static int64_t change(int fd, int number, const uint8_t *group, int32_t interface,
+/* Runs option NUMBER, _JOIN or _LEAVE, on FD, of FAMILY. GROUP and SOURCE are addresses of one
+ * family of IP. */
+static int64_t change(int fd, int32_t family, int number, const uint8_t *group, int32_t interface,
                       const uint8_t *source) {
     struct group_source_req request = {.gsr_interface = (uint32_t)interface};
     struct group_req plain = {.gr_interface = (uint32_t)interface};
@@ -51,7 +58,7 @@ static int64_t change(int fd, int number, const uint8_t *group, int32_t interfac
     plain.gr_group = request.gsr_group;
     const void *value = source != NULL ? (const void *)&request : (const void *)&plain;
     socklen_t len = source != NULL ? sizeof request : sizeof plain;
-    if ((!is_join(number) || hear_own_alone(fd, level) == 0) &&
+    if ((!is_join(number) || hear_own_alone(fd, family) == 0) &&
         lport_os.setsockopt(fd, level, number, value, len) == 0) {
         return 0;
     }
@@ -76,7 +83,7 @@ static int64_t change_on(int64_t socket, int number, const uint8_t *group, int32
     }
     int64_t status = slot->family == LPORT_LOCAL || slot->kind != LPORT_DATAGRAM
                          ? lport_status_make(LPORT_NOT_SUPPORTED)
-                         : change((int)fd, number, group, interface, source);
+                         : change((int)fd, slot->family, number, group, interface, source);
     lport_handle_leave(slot);
     return status;
 }

@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +209,33 @@ SOCKET_TEST(datagram_group, what_only_a_neighbour_has_joined_is_not_heard) {
         cr_assert_eq(lport_socket_close(receiver, 0), 0);
         cr_assert_eq(lport_socket_close(sender, 0), 0);
         cr_assert_eq(lport_socket_close(neighbour, 0), 0);
+    }
+}
+
+/* Whether SOCKET, of both families, hears groups of LEVEL that only others have joined. */
+static int hears_all(int64_t socket, int level, int number) {
+    int value = -1;
+    socklen_t len = sizeof value;
+    cr_assert_eq(getsockopt((int)lport_socket_descriptor(socket), level, number, &value, &len), 0);
+    return value;
+}
+
+/* The system is asked: groups of IPv6 go nowhere where there is but the loopback interface. */
+SOCKET_TEST(datagram_group, a_group_of_one_family_brings_none_of_the_other) {
+    static const char *const groups[] = {"232.1.2.8", "ff31::8000:1238"};
+    if (!have_inet6()) {
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        uint8_t group[LPORT_ADDRESS_SIZE];
+        int32_t port;
+        int64_t socket = open_receiver(LPORT_ANY, &port);
+        parse(groups[i], 0, group);
+        cr_assert_eq(hears_all(socket, IPPROTO_IPV6, IPV6_MULTICAST_ALL), 1);
+        cr_assert_eq(lport_datagram_join(socket, group, loopback_interface(), NULL), 0);
+        cr_assert_eq(hears_all(socket, IPPROTO_IPV6, IPV6_MULTICAST_ALL), 0, "%s", groups[i]);
+        cr_assert_eq(hears_all(socket, IPPROTO_IP, IP_MULTICAST_ALL), 0, "%s", groups[i]);
+        cr_assert_eq(lport_socket_close(socket, 0), 0);
     }
 }
 
