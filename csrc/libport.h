@@ -1029,7 +1029,8 @@ LPORT_API int64_t lport_dial_close(int64_t dial);
  * RFC 8446, RFC 5246; SSL_read(3ssl), SSL_write(3ssl), SSL_get_error(3ssl). */
 
 /* [nowait] A context that trusts nobody, has no certificate and verifies servers; a positive
- * integer, to be closed. LPORT_NOT_SUPPORTED: see above. LPORT_MEMORY_EXHAUSTED. */
+ * integer, to be closed. LPORT_NOT_SUPPORTED: see above. LPORT_DESCRIPTORS_EXHAUSTED: it cannot be
+ * loaded now. LPORT_MEMORY_EXHAUSTED. */
 LPORT_API int64_t lport_tls_context_open(void);
 
 /* [nowait] Closes CONTEXT; sessions that were started with it go on. 0. LPORT_CLOSED: it names

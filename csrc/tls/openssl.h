@@ -198,7 +198,8 @@ struct lport_openssl {
     LPORT_OPENSSL_ROWS(LPORT_OPENSSL_MEMBER)
 };
 
-/* [nowait] The functions, or NULL: the library is not to be had. The first call loads it. */
+/* [nowait] The functions, or NULL with errno: the library is not to be had. 0 is no reason of this
+ * moment. A call loads it, until one has. */
 const struct lport_openssl *lport_openssl(void);
 
 /* What is loaded: a name for dlopen(3). A test may change it before the first call. */

@@ -10,6 +10,7 @@
 #include "tls.h"
 #include "tls_change.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 
@@ -80,9 +81,10 @@ static void watch_forks(void) {
 int64_t lport_tls_context_open(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     const struct lport_openssl *openssl = lport_openssl();
+    int reason = errno;
     pthread_once(&once, watch_forks);
     if (openssl == NULL) {
-        return lport_status_make(LPORT_NOT_SUPPORTED);
+        return lport_status_missing(LPORT_NOT_SUPPORTED, reason);
     }
     struct ssl_ctx_st *made = make_context(openssl);
     int64_t result = lport_status_make(LPORT_MEMORY_EXHAUSTED);

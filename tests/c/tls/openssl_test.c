@@ -10,6 +10,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
+#include <sys/resource.h>
 
 TestSuite(openssl, .timeout = 20);
 
@@ -94,7 +95,21 @@ SOCKET_TEST(openssl, a_library_that_lacks_a_function_is_no_tls_and_nothing_else)
     assert_there_is_no_tls("libc.so.6");
 }
 
-Test(openssl, the_library_is_looked_for_once) {
+SOCKET_TEST(openssl, descriptors_that_are_used_up_are_no_lack_of_a_library) {
+    struct rlimit before, none;
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int64_t context = lport_tls_context_open();
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_kind(context, LPORT_DESCRIPTORS_EXHAUSTED);
+    context = lport_tls_context_open();
+    cr_assert_gt(context, 0);
+    cr_assert_eq(lport_tls_context_close(context), 0);
+}
+
+Test(openssl, the_library_is_looked_for_until_it_is_found) {
     cr_assert_not_null(lport_openssl());
     lport_openssl_library = "libssl-of-nobody.so.99";
     cr_assert_not_null(lport_openssl());
