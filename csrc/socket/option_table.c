@@ -145,8 +145,9 @@ static const struct lport_option options[] = {
      "Without an answer to so many the connection is dead (TCP_KEEPCNT)."},
     {"user-timeout", "milliseconds", TIME, TCP, HAS_NONE, 0, {IPPROTO_TCP, TCP_USER_TIMEOUT},
      {0, 0}, NULL,
-     "How long sent octets may stay without acknowledgement before the connection is dead; none: "
-     "as the system thinks, many minutes (TCP_USER_TIMEOUT, RFC 5482)."},
+     "How long sent octets may stay without acknowledgement, or octets wait for a peer that lives "
+     "and does not read, before the connection is dead; none: as the system thinks, many minutes "
+     "(TCP_USER_TIMEOUT, RFC 5482)."},
     {"defer-accept", "seconds", TIME, TCP, HAS_NONE, 0, {IPPROTO_TCP, TCP_DEFER_ACCEPT}, {0, 0},
      NULL, "A listener hands out connections once they have input, or after this time; the system "
      "rounds it up to its retransmissions (TCP_DEFER_ACCEPT)."},

@@ -44,7 +44,8 @@ or the name of a service (NIL or 0: any free port, see SOCKET-HOST/PORT). Withou
 sends to whom SOCKET-SEND says and receives from everybody; without HOST over IPv4 and IPv6 alike,
 unless FAMILY, :INET or :INET6, chooses one. With REMOTE-HOST and REMOTE-PORT it is connected: it
 sends there, receives only from there, and reports CONNECTION-REFUSED and its kin when the other
-side says so (ICMP), once, at the next send or receive, and works on.
+side says so (ICMP), once, at the next send or receive, and works on; HOST-UNREACHABLE and
+NETWORK-UNREACHABLE mostly with the option :RECEIVE-ERRORS alone.
 BROADCAST true: may send to broadcast addresses. REUSE-ADDRESS, REUSE-PORT: share the port with
 sockets that do so too, as receivers of multicast do. JOINED true: only RECEIVE-BATCH receives on
 it, and the system may hand over to that as one what came from one sender in messages of one length

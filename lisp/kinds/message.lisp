@@ -370,9 +370,10 @@ of sequenced packets is the standard END-OF-FILE. Of several threads in this cal
 message of its own.
 Conditions: TIMEOUT, when a deadline or the timeout of SOCKET passes, if WAIT does not end first;
 SOCKET-CLOSED, when SOCKET is closed, by whomever; CONNECTION-REFUSED,
-HOST-UNREACHABLE and their kin, when a connected socket, or one with the option :RECEIVE-ERRORS, is
-told so of an earlier message, with the host and port that it went to in the latter case: it works
-on; of sequenced packets CONNECTION-LOST; NOT-SUPPORTED, CREDENTIALS of a socket that is not local.
+HOST-UNREACHABLE, MESSAGE-TOO-LONG and their kin, when a connected socket, or one with the option
+:RECEIVE-ERRORS, is told so of an earlier message, with the host and port that it went to in the
+latter case: it works on; of sequenced packets CONNECTION-LOST; NOT-SUPPORTED, CREDENTIALS of a
+socket that is not local.
 Restart: WAIT-LONGER. Source: recv(2), recvfrom(2), SCM_CREDENTIALS of unix(7)."
   (let ((messenger (messenger-of socket :receive)) (until (and wait (moment-after wait))))
     (with-octets-of (vector from to) octets (start end) :receive
