@@ -97,6 +97,7 @@ what happened, nothing hangs for ever and nothing is lost."
                 :components ((:file "ends")
                              (:file "dial")
                              (:file "client")
+                             (:file "pending")
                              (:file "tls-context")
                              (:file "tls")
                              (:file "proxy")
@@ -236,6 +237,7 @@ what happened, nothing hangs for ever and nothing is lost."
                (:module "kinds"
                 :serial t
                 :components ((:file "client")
+                             (:file "pending")
                              (:file "server")
                              (:file "datagram")
                              (:file "message")

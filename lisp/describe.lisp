@@ -78,6 +78,18 @@ whose value is NIL are left out."
                          (when (typep endpoint 'socket) (stream-facts endpoint)))
                  stream)))
 
+(defmethod describe-object ((pending pending-connection) stream)
+  "Say where PENDING goes, and what it has tried."
+  (let ((dialling (pending-dialling pending)))
+    (with-plain-printer ()
+      (write-facts pending
+                   (list "state" (if (channel-closing (endpoint-channel pending)) "closed" "open")
+                         "begun" (format nil "~,1F s ago" (seconds-since (dialling-begun dialling)))
+                         "limit" (let ((left (seconds-until (dialling-limit dialling))))
+                                   (and left (format nil "~,1F s left" left)))
+                         "addresses tried" (max 0 (lport-dial-count (dialling-dial dialling))))
+                   stream))))
+
 (defmethod describe-object ((poller poller) stream)
   "Say how many sockets are in POLLER, and how many threads wait in it."
   (let ((set (endpoint-channel poller)))

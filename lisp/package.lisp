@@ -70,8 +70,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-resolve-address #:lport-resolve-name #:lport-resolve-close #:lport-service-find
    #:lport-service-list
    #:lport-dial-open #:lport-dial-open-addresses #:lport-dial-set #:lport-dial-step
-   #:lport-dial-wait #:lport-dial-count #:lport-dial-attempt #:lport-dial-attempt-own
-   #:lport-dial-close
+   #:lport-dial-wait #:lport-dial-watch #:lport-dial-count #:lport-dial-attempt
+   #:lport-dial-attempt-own #:lport-dial-close
    ;; tls
    #:lport-tls-context-open #:lport-tls-context-close #:lport-tls-context-trust
    #:lport-tls-context-identity #:lport-tls-context-verify #:lport-tls-context-versions
@@ -128,6 +128,7 @@ that say what happened, nothing hangs for ever and nothing is lost.")
   ;; connections
   (:export #:socket #:open-socket #:socket-host/port #:socket-string #:socket-shutdown
            #:lingering-close #:open-socket-pair #:with-open-socket #:call-with-open-socket
+           #:pending-connection #:begin-connect #:finish-connect
            #:socket-descriptor #:adopt-descriptor #:detach-descriptor
            #:socket-datum #:socket-info #:socket-info-fields)
   ;; what is open

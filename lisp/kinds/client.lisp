@@ -27,9 +27,9 @@ NETWORK-LOCAL and NETWORK-REMOTE tell both.
 Restarts: RETRY; USE-VALUE, another host or, where PORT, LOCAL-HOST or LOCAL-PORT is what is wrong,
 another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
   (if (oddp (length options))
-      (apply #'connect-to host port :bin (check-bin (first options))
+      (apply #'connect-to #'dial-to host port :bin (check-bin (first options))
              (check-keywords :connect (rest options) *connect-keywords*))
-      (apply #'connect-to host port
+      (apply #'connect-to #'dial-to host port
              (check-keywords :connect options *connect-keywords*))))
 
 (defun check-bin (bin)
@@ -39,10 +39,11 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
         (fail-argument :connect bin `(not (member ,@others)) "BIN or keywords and values in pairs")
         bin)))
 
-(defun connect-to (host port &key timeout local-host local-port family (nodelay t) (keepalive t)
-                               bin element-type (external-format :utf-8)
-                               input-timeout output-timeout options)
-  "OPEN-SOCKET with its arguments sorted out."
+(defun connect-to (dial host port &key timeout local-host local-port family (nodelay t)
+                                    (keepalive t) bin element-type (external-format :utf-8)
+                                    input-timeout output-timeout options)
+  "OPEN-SOCKET with its arguments sorted out; DIAL is DIAL-TO, or a function of the same arguments."
+  (declare (type function dial))
   (let ((settings (parse-settings :bin bin :element-type element-type
                                   :external-format external-format
                                   :input-timeout input-timeout :output-timeout output-timeout))
@@ -61,7 +62,7 @@ another one of that; WAIT-LONGER. Source: socket(2), connect(2), RFC 8305."
           (when (listp target)
             (check-zones target host own)
             (setf target (addresses-of-family target family host :connect)))
-          (dial-to (lambda () (open-dial target number family-number own flags))
+          (funcall dial (lambda () (open-dial target number family-number own flags))
                    host port limit timeout settings :own own :presets presets))))))
 
 (setf *connect-keywords* (keywords-of 'connect-to))

@@ -1,5 +1,5 @@
 ;;;; dial - a dial of the library from Lisp: opened, driven until it has a connection, and what it
-;;;; tells of its attempts.
+;;;; tells of its attempts. What a thread does not wait for is in pending.lisp.
 ;;;;
 ;;;; Invariant: a dial is closed on every exit, and with it whatever it has not handed out.
 
@@ -37,54 +37,101 @@ or a status."
 
 ;;; Driving a dial
 
+(defstruct (dialling (:copier nil) (:predicate nil))
+  "A dial of the library, and what the user has said for it."
+  (dial 0 :type (signed-byte 64))       ; or the status why there is none
+  (host nil :read-only t)               ; these three as the user gave them, for conditions
+  (port nil :read-only t)
+  (seconds nil)
+  (limit +never+ :type moment)
+  (own nil :read-only t)                ; an own end or NIL
+  (kind :stream :read-only t)
+  (settings nil :read-only t)
+  (presets *no-presets* :read-only t)
+  (begun (lport-clock-now) :read-only t))
+
+(defun dial-condition (dialling status)
+  "The condition for STATUS, to which DIALLING has come."
+  (let ((dial (dialling-dial dialling)) (own (dialling-own dialling))
+        (host (dialling-host dialling)) (port (dialling-port dialling))
+        (presets (dialling-presets dialling)))
+    (or (preset-failure presets status :host host :port port)
+        (apply #'status-condition status
+               (append (facts-of-dial dial status own host port)
+                       (list :seconds (seconds-to-tell status (dialling-seconds dialling)
+                                                       (dialling-begun dialling))
+                             :attempts (attempts-of dial own presets)))))))
+
+(defun check-dial-time (dialling)
+  "Signal TIMEOUT if the limit of DIALLING has passed; it has a later one if the user asked for it."
+  (setf (values (dialling-limit dialling) (dialling-seconds dialling))
+        (check-moment (dialling-limit dialling)
+                      (lambda (status) (dial-condition dialling status))
+                      (dialling-seconds dialling))))
+
+(defun begin-dial (dialling open)
+  "Open the dial of DIALLING with OPEN, a function."
+  (declare (type function open))
+  (flet ((check (status)
+           (when (minusp status)
+             (signal-failure (dial-condition dialling status)))))
+    (call-deferred
+      (setf (dialling-dial dialling) (funcall open)))
+    (check (dialling-dial dialling))
+    (check (with-presets (rows count (dialling-presets dialling))
+             (lport-dial-set (dialling-dial dialling) rows count)))))
+
+(defun step-dial (dialling)
+  "Do what can be done now: the socket, once there is a connection, or a status. To be called with
+interrupts deferred; not again once it has made a socket."
+  (let* ((dial (dialling-dial dialling))
+         (result (lport-dial-step dial)))
+    (if (plusp result)
+        (adopt-handle result (lambda (handle)
+                               (make-link (dialling-kind dialling) handle
+                                          (dialling-settings dialling)
+                                          (peer-block handle (reached dial)))))
+        result)))
+
+(defun in-progress-p (status)
+  (= (lport-status-kind status) +lport-in-progress+))
+
+(defun end-dial (dialling)
+  "Close what still goes on of DIALLING."
+  (when (plusp (dialling-dial dialling))
+    (lport-dial-close (shiftf (dialling-dial dialling) 0))))
+
 (defun dial-to (open host port limit timeout settings
                 &key own (kind :stream) (presets *no-presets*))
   "Open a dial with OPEN and step it until there is a connection, by LIMIT; the socket with SETTINGS
 around it, which has PRESETS. The dial is closed on every exit, and the attempts that still go on
 with it. HOST, PORT and TIMEOUT, as the caller gave them, OWN, an own end or NIL, and the attempts
 are for the condition."
-  (declare (type moment limit))
   (%close-lost)
-  (let ((dial 0) (begun (lport-clock-now)) (socket nil) (kept nil)
-        (seconds (limit-in-seconds timeout limit)))
-    (labels ((failed (status)
-               (or (preset-failure presets status :host host :port port)
-                   (apply #'status-condition status
-                          (append (facts-of-dial dial status own host port)
-                                  (list :seconds (seconds-to-tell status seconds begun)
-                                        :attempts (attempts-of dial own presets))))))
-             (later ()
-               (multiple-value-setq (limit seconds) (check-moment limit #'failed seconds))))
-      (with-cleanup
-           (progn
-             (later)
-             (call-deferred (setf dial (funcall open)))
-             (when (minusp dial)
-               (signal-failure (failed dial)))
-             (let ((status (with-presets (pointer count presets)
-                             (lport-dial-set dial pointer count))))
-               (when (minusp status)
-                 (signal-failure (failed status))))
-             (loop
-               (let ((result 0))
-                 (call-deferred
-                   (setf result (lport-dial-step dial))
-                   (when (plusp result)
-                     (setf socket (adopt-handle result
-                                                (lambda (handle)
-                                                  (make-link kind handle settings
-                                                             (peer-block handle (reached dial))))))
-                     (lport-dial-close (shiftf dial 0))))
-                 (cond (socket (setf kept t)
-                               (return socket))
-                       ((= (lport-status-kind result) +lport-in-progress+)
-                        (lport-dial-wait dial limit)
-                        (later))
-                       (t (signal-failure (failed result)))))))
-        (when (plusp dial)
-          (lport-dial-close dial))
-        (unless (or kept (null socket)) ; an interrupt that has come meanwhile has unwound this
-          (close socket :abort t))))))
+  (let ((dialling (make-dialling :host host :port port :limit limit
+                                 :seconds (limit-in-seconds timeout limit)
+                                 :own own :kind kind :settings settings :presets presets))
+        (socket nil) (kept nil))
+    (with-cleanup
+         (progn
+           (check-dial-time dialling)
+           (begin-dial dialling open)
+           (loop
+             (let ((status 0))
+               (call-deferred
+                 (let ((result (step-dial dialling)))
+                   (cond ((integerp result) (setf status result))
+                         (t (setf socket result)
+                            (end-dial dialling)))))
+               (cond (socket (setf kept t)
+                             (return socket))
+                     ((in-progress-p status)
+                      (lport-dial-wait (dialling-dial dialling) (dialling-limit dialling))
+                      (check-dial-time dialling))
+                     (t (signal-failure (dial-condition dialling status)))))))
+      (end-dial dialling)
+      (unless (or kept (null socket)) ; an interrupt that has come meanwhile has unwound this
+        (close socket :abort t)))))
 
 (defun attempt-block (dial index)
   "Values: the address block of attempt INDEX of DIAL; its status."

@@ -22,6 +22,10 @@ threads. Made by MAKE-POLLER; CLOSE closes it, not what is in it."))
   (check-argument operation object 'poller "a POLLER")
   (endpoint-channel object))
 
+(defun check-pollable (object operation)
+  (check-argument operation object '(or endpoint pending-connection)
+                  "a SOCKET, a DATAGRAM-SOCKET, a SOCKET-SERVER or a PENDING-CONNECTION"))
+
 (defun make-poller ()
   "Return a new POLLER, without sockets. It is to be closed by CLOSE; a thread that is in
 POLLER-WAIT then gets SOCKET-CLOSED. Conditions: RESOURCE-EXHAUSTED. Source: epoll_create1(2)."
@@ -59,14 +63,15 @@ was made in another process, of which this one is a fork or a saved image."
   (logior (if input +lport-input+ 0) (if output +lport-output+ 0)))
 
 (defun poller-add (poller socket &key (output nil) (input (not output)) data)
-  "Put SOCKET, of any kind, into POLLER, and return SOCKET. INPUT true (the default unless OUTPUT is
-given): report when there is input, buffered or not, a connection to accept, or end of file; OUTPUT
-true: when there is room to write; neither: nothing for now, see POLLER-MODIFY. DATA, any object,
-comes with its events. The poller keeps SOCKET from becoming garbage until POLLER-REMOVE, or until
-it is closed, by whomever: then it leaves by itself. Conditions: USAGE-ERROR, SOCKET is in POLLER
-already; SOCKET-CLOSED; RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
+  "Put SOCKET, of any kind, or a PENDING-CONNECTION, into POLLER, and return it. INPUT true (the
+default unless OUTPUT is given): report when there is input, buffered or not, a connection to
+accept, or end of file, or FINISH-CONNECT is worth a call; OUTPUT true: when there is room to write;
+neither: nothing for now, see POLLER-MODIFY. DATA, any object, comes with its events. The poller
+keeps SOCKET from becoming garbage until POLLER-REMOVE, or until it is closed, by whomever: then it
+leaves by itself. Conditions: USAGE-ERROR, SOCKET is in POLLER already; SOCKET-CLOSED;
+RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
   (let ((set (check-poller poller :wait))
-        (channel (endpoint-channel (check-endpoint socket :wait)))
+        (channel (endpoint-channel (check-pollable socket :wait)))
         (interest (interest-bits input output)))
     (check-set set)
     (check-open channel :wait)
@@ -110,7 +115,7 @@ CONTROL and ARGUMENTS say the reason."
 each that is not given stays as it is. Waits under way in other threads obey it. Returns SOCKET.
 Conditions: USAGE-ERROR, SOCKET is not in POLLER; SOCKET-CLOSED. Source: epoll_ctl(2)."
   (let* ((set (check-poller poller :wait))
-         (channel (endpoint-channel (check-endpoint socket :wait)))
+         (channel (endpoint-channel (check-pollable socket :wait)))
          (entry (find-entry set (channel-handle channel)))
          (status (lport-status-make +lport-invalid+)))
     (check-set set)
@@ -140,7 +145,7 @@ Conditions: USAGE-ERROR, SOCKET is not in POLLER; SOCKET-CLOSED. Source: epoll_c
   "Take SOCKET out of POLLER: true if it was in it. It stays open. A wait under way in another
 thread may still report it. Source: epoll_ctl(2)."
   (let* ((set (check-poller poller :wait))
-         (channel (endpoint-channel (check-endpoint socket :wait)))
+         (channel (endpoint-channel (check-pollable socket :wait)))
          (entry (find-entry set (channel-handle channel))))
     (when entry
       (call-deferred

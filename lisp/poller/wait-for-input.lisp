@@ -7,15 +7,16 @@
 
 (defun wait-for-input (sockets &key timeout)
   "Wait until one or more of SOCKETS, a list (or one socket), have input, buffered or not, a
-connection to accept, or end of file, and return those, a list in the order of SOCKETS; NIL when
-TIMEOUT seconds (NIL: no limit) pass without. There is no limit on descriptors or their number; for
-many sockets again and again a POLLER is cheaper. Half a character is input, see POLLER-WAIT.
+connection to accept, or end of file, or are PENDING-CONNECTIONs worth a FINISH-CONNECT, and return
+those, a list in the order of SOCKETS; NIL when TIMEOUT seconds (NIL: no limit) pass without. There
+is no limit on descriptors or their number; for many sockets again and again a POLLER is cheaper.
+Half a character is input, see POLLER-WAIT.
 Conditions: TIMEOUT, when the deadline of WITH-DEADLINE passes; SOCKET-CLOSED, when one of them is
 closed; RESOURCE-EXHAUSTED. Source: poll(2)."
   (let ((sockets (if (listp sockets) sockets (list sockets))))
     (check-argument :wait sockets 'proper-list "a proper list of sockets")
     (dolist (socket sockets)
-      (check-open (endpoint-channel (check-endpoint socket :wait)) :wait))
+      (check-open (endpoint-channel (check-pollable socket :wait)) :wait))
     (unless (or timeout (< *deadline* +never+))
       (check-argument :wait sockets 'cons "a socket, as there is no limit of time"))
     (with-waiting (handle (lport-poller-open +lport-poller-poll+))
