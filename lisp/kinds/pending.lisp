@@ -75,7 +75,7 @@ meanwhile, too, but for those of LOCAL-HOST, which are waited for here.
 POLLER-ADD and WAIT-FOR-INPUT take what this returns: it has :INPUT when FINISH-CONNECT is worth a
 call with a WAIT of 0, because of a connection, a failure, a limit that has passed, or another
 address to be tried. Nothing goes on without these calls. CLOSE, from any thread, calls it off; what
-nobody refers to any more is closed as sockets are. The host and the port of all that is wrong are
+nobody refers to any more is closed as sockets are. What the connect comes to, a refusal too, is
 told by FINISH-CONNECT.
 Conditions: ADDRESS-ERROR, USAGE-ERROR; RESOLVE-ERROR and TIMEOUT of LOCAL-HOST; RESOURCE-EXHAUSTED;
 NOT-SUPPORTED where the system has no epoll. Source: connect(2), RFC 8305, epoll(7)."
@@ -138,17 +138,20 @@ WAIT-LONGER. Source: connect(2), RFC 8305."
   (discard-made pending)
   (apply #'fail-on channel (lport-status-make +lport-closed+) :connect (pending-target pending)))
 
+(defun check-pending-open (pending channel)
+  (when (channel-closing channel)
+    (fail-pending-closed pending channel)))
+
 (defun await-outcome (pending channel moment)
   "True once there is a socket; NIL when MOMENT has passed without."
   (declare (type moment moment))
   (let ((dialling (pending-dialling pending)) (limit (call-limit channel :input)))
     (loop
+      (check-pending-open pending channel)
       (setf limit (check-deadline channel :input :connect limit 0 (pending-target pending)))
-      (let ((status (if (channel-closing channel)
-                        (fail-pending-closed pending channel)
-                        (call-deferred (step-pending pending)))))
-        (cond ((channel-closing channel) (fail-pending-closed pending channel))
-              ((null status) (return t))
+      (let ((status (call-deferred (step-pending pending))))
+        (check-pending-open pending channel)
+        (cond ((null status) (return t))
               ((not (in-progress-p status)) (fail-pending pending status))
               ((passed-p (dialling-limit dialling)) (extend-pending pending))
               ((passed-p moment) (return nil))

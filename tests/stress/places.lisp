@@ -109,6 +109,9 @@ server, or NIL, is NIL where a service takes them; END closes everything."
     (unwind-protect (relay peer target :timeout *patience*)
       (close target :abort t))))
 
+(defun connect-in-two (host port)
+  (finish-connect (begin-connect host port)))
+
 (defun tls-dial ()
   "A function that connects by TLS, and the context of a service for it."
   (flet ((context (&rest options)
@@ -132,7 +135,7 @@ server, or NIL, is NIL where a service takes them; END closes everything."
         (vector inner
                 (tcp-place "::1")
                 (local-place)
-                (service-place "whole" #'answer)
+                (service-place "whole" #'answer :dial #'connect-in-two)
                 (service-place "in turns" (in-turns #'write-back))
                 (service-place "posts" (in-turns #'hand-to-poster))
                 (service-place "TLS" (in-turns #'write-back) :dial dial :tls tls)

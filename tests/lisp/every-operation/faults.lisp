@@ -70,6 +70,11 @@ n until no call is left to fail. A failure is a NETWORK with a report and leaves
       (check-every-call host (lambda ()
                                (list (open-socket host (port-of server) :timeout 5
                                                                         :options '(:ttl 9)))))
+      (check-every-call "a pending connection"
+                        (lambda ()
+                          (let ((pending (begin-connect host (port-of server) :timeout 5)))
+                            (unwind-protect (list (finish-connect pending))
+                              (close pending)))))
       (take-all server)))
   (let ((path (temporary-path)))
     (with-open-stream (server (open-unix-server path))

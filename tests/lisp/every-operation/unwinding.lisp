@@ -125,6 +125,7 @@ from each step to how often it was struck; the sockets that could not be closed 
   "Functions that open something, one of them by taking a connection from SERVER."
   (let ((number (port-of server)) (path (temporary-path)))
     (list (lambda () (open-socket "127.0.0.1" number))
+          (lambda () (begin-connect "127.0.0.1" number))
           (lambda () (socket-accept server))
           (lambda () (open-socket-server 0))
           (lambda () (open-unix-server path))
