@@ -107,11 +107,15 @@ Returns the condition."
                         (socket-info ,room) (socket-string ,room) (socket-descriptor ,room)
                         (detach-descriptor ,room) (socket-datum ,batch)
                         (,#'(setf socket-datum) 1 ,room)
-                        (wait-for-input ,room :timeout 0) (socket-option ,batch :nodelay)
+                        (socket-option ,batch :nodelay)
                         (socket-timeout ,batch :input) (socket-deadline ,room :output)
                         (,#'(setf socket-option) t ,batch :nodelay)
                         (,#'(setf socket-timeout) 1 ,batch :input)
                         (,#'(setf socket-deadline) 1 ,room :output))
+                       ("a SOCKET, a DATAGRAM-SOCKET, a SOCKET-SERVER or a PENDING-CONNECTION, got"
+                        (wait-for-input ,room :timeout 0))
+                       ("a PENDING-CONNECTION, got"
+                        (finish-connect ,a))
                        ("a DATAGRAM-BATCH, got"
                         (send-batch ,messages ,a) (receive-batch ,messages ,room)
                         (clear-batch ,a) (datagram-batch-count ,a) (batch-message ,a 0)
