@@ -943,12 +943,13 @@ LPORT_API int64_t lport_service_list(char *text, size_t cap);
  * LPORT_TWO_LOCALS: LOCAL is two blocks one after the other, and an attempt is made from the first
  * that is of its family. An address of a family of which there is no own end is left out; if that
  * is all of them the first step fails with LPORT_ADDRESS_NOT_AVAILABLE, without an attempt.
- * Attempts follow RFC 8305. Returns a dial, a positive integer, to be closed; it belongs to one
- * thread. IPv4-mapped addresses, that of LOCAL too, are IPv4. LPORT_ADDRESS_SYNTAX: NAME can only
- * be a literal and is not one, or PORT is none. LPORT_DESCRIPTORS_EXHAUSTED. Else, where NAME has a
- * zone, what lport_address_parse says of that, and, where it is a name, what lport_resolve_open
- * says. A literal of another family than FAMILY is reported by the first step:
- * LPORT_HOST_NOT_FOUND. */
+ * Attempts follow RFC 8305: where the answer for both families takes longer than 250 ms, each is
+ * asked for by itself, too, and what comes first is tried first. Returns a dial, a positive
+ * integer, to be closed; it belongs to one thread. IPv4-mapped addresses, that of LOCAL too, are
+ * IPv4. LPORT_ADDRESS_SYNTAX: NAME can only be a literal and is not one, or PORT is none.
+ * LPORT_DESCRIPTORS_EXHAUSTED. Else, where NAME has a zone, what lport_address_parse says of that,
+ * and, where it is a name, what lport_resolve_open says. A literal of another family than FAMILY is
+ * reported by the first step: LPORT_HOST_NOT_FOUND. */
 LPORT_API int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t family,
                                   const uint8_t *local, int32_t flags);
 

@@ -1,42 +1,40 @@
 /* dial - a connection to a name or to one of several addresses (layer 3). Stands on os, status,
- * clock, address, pool, handle, socket, resolve and on dial_attempts, dial_watch. See libport.h.
+ * clock, address, pool, handle, socket and on dial_attempts, dial_names, dial_watch. See libport.h.
  *
- * A dial has its addresses when it is opened, or asks the resolver for them first. What
- * lport_dial_step does is: take the answer of the resolver, then do a step of the attempts, which
- * write down what to wait for. lport_dial_wait polls what was written down and changes nothing but
+ * A dial has its addresses when it is opened, or asks the resolver for them. What lport_dial_step
+ * does is: take what the resolver has answered, then do a step of the attempts, which write down
+ * what to wait for. lport_dial_wait polls what was written down and changes nothing but
  * the results of that poll.
  *
  * A dial belongs to one thread. It comes from a pool, so that dialling a literal allocates nothing.
  * One with a watch can be closed by any: whoever uses it enters the slot of its watch, and it ends
  * with the last one to leave that.
  *
- * Invariant: a dial that has its query has no addresses, and what it polls is the event of the
- * answer; without a query it is what the attempts have written down. Once it has its outcome every
- * step returns that, and nothing of it runs any more. */
+ * Invariant: what a dial polls is what the attempts have written down and, while its names are
+ * pending, their event behind it, for which the attempts keep room once there are some. Once it has
+ * its outcome every step returns that, and nothing of it runs any more. */
 #include "address/address.h"
 #include "base/os.h"
 #include "base/pool.h"
 #include "base/status.h"
 #include "dial_attempts.h"
+#include "dial_names.h"
 #include "dial_watch.h"
 #include "libport.h"
-#include "name/resolve.h"
 #include "socket/socket.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 struct dial {
     struct lport_pooled pooled; /* first, see pool.h */
     int64_t outcome;            /* LPORT_IN_PROGRESS, then what every step returns */
-    int64_t query;              /* 0: none, or answered */
-    struct pollfd answer;       /* an eventfd that the answer is written to; or its fd is -1 */
     int32_t port;
     int64_t wake_at;               /* the next step is due then, or with what is polled */
     struct lport_dial_watch watch; /* its handle changes while the pool is locked, see enter_any */
+    struct lport_dial_names names;
     struct lport_attempts attempts;
 };
 
@@ -84,8 +82,7 @@ static struct dial *take_dial(void) {
     unlock_pool();
     if (dial != NULL) {
         dial->outcome = lport_status_make(LPORT_IN_PROGRESS);
-        dial->query = 0;
-        dial->answer = (struct pollfd){.fd = -1, .events = POLLIN};
+        lport_names_init(&dial->names);
         dial->wake_at = INT64_MIN; /* the first step is always worth taking */
     }
     return dial;
@@ -147,57 +144,6 @@ static int64_t take_addresses(struct dial *dial, const uint8_t *addresses, int32
     return 0;
 }
 
-static void drop_query(struct dial *dial) {
-    if (dial->query != 0) {
-        lport_resolve_close(dial->query);
-        dial->query = 0;
-    }
-    if (dial->answer.fd >= 0) {
-        lport_os.close(dial->answer.fd);
-        dial->answer.fd = -1;
-    }
-}
-
-/* Begins to ask for the addresses of FAMILY of the LEN octets at NAME. 0 or a status. */
-static int64_t ask(struct dial *dial, const char *name, size_t len, int32_t family) {
-    dial->answer.fd = lport_os.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (dial->answer.fd < 0) {
-        return lport_status_from_errno(LPORT_IN_GENERAL, errno);
-    }
-    int64_t query = lport_resolve_open(name, len, family, 0);
-    if (query < 0) {
-        drop_query(dial);
-        return query;
-    }
-    dial->query = query;
-    lport_resolve_notify(query, dial->answer.fd);
-    return 0;
-}
-
-/* Gives DIAL the COUNT addresses that the resolver has found: its outcome then. */
-static int64_t take_found(struct dial *dial, int32_t count) {
-    uint8_t address[LPORT_ADDRESS_SIZE];
-    int64_t status = lport_attempts_reserve(&dial->attempts, count);
-    if (status < 0) {
-        return status;
-    }
-    for (int32_t i = 0; i < count; i++) {
-        lport_resolve_address(dial->query, i, address);
-        lport_address_set_port(address, dial->port);
-        lport_attempts_add(&dial->attempts, address);
-    }
-    return lport_attempts_all_added(&dial->attempts, count);
-}
-
-/* Takes the answer of the resolver if it is there. */
-static void take_answer(struct dial *dial) {
-    int64_t count = lport_resolve_count(dial->query);
-    if (!lport_status_is(count, LPORT_IN_PROGRESS)) {
-        dial->outcome = count < 0 ? count : take_found(dial, (int32_t)count);
-        drop_query(dial);
-    }
-}
-
 /* ---- exported -------------------------------------------------------------------------------- */
 
 /* A dial whose attempts have sockets of KIND and FLAGS and the own end LOCAL, into *DIAL. 0 or a
@@ -245,7 +191,7 @@ int64_t lport_dial_open(const char *name, size_t len, int32_t port, int32_t fami
     }
     dial->port = port;
     if (parsed < 0) {
-        return name_dial(dial, ask(dial, name, len, family));
+        return name_dial(dial, lport_names_ask(&dial->names, name, len, family));
     }
     /* What the resolver says to a literal of another family (EAI_ADDRFAMILY): the host has no
      * address of that one. */
@@ -283,8 +229,10 @@ int64_t lport_dial_open_addresses(const uint8_t *addresses, int32_t count, int32
 /* What DIAL waits for, as its latest step has written it down: descriptors into *FDS, their count.
  */
 static nfds_t awaited(struct dial *dial, struct pollfd **fds) {
-    *fds = dial->query != 0 ? &dial->answer : dial->attempts.fds;
-    return dial->query != 0 ? 1 : dial->attempts.polling;
+    nfds_t names = lport_names_pending(&dial->names);
+    bool alone = names != 0 && dial->attempts.race.count == 0;
+    *fds = alone ? &dial->names.event : dial->attempts.fds;
+    return dial->attempts.polling + names;
 }
 
 static void put_into_watch(struct dial *dial) {
@@ -309,19 +257,30 @@ int64_t lport_dial_set(int64_t handle, const uint8_t *settings, int32_t count) {
     return status;
 }
 
+/* The attempts of DIAL have written down what to wait for, if there are some: so are its names. */
+static void prepare_wait(struct dial *dial) {
+    struct lport_attempts *attempts = &dial->attempts;
+    dial->wake_at = dial->names.again_at;
+    if (attempts->race.count > 0) {
+        attempts->fds[attempts->polling] = dial->names.event;
+        dial->wake_at = attempts->wake_at < dial->wake_at ? attempts->wake_at : dial->wake_at;
+    }
+}
+
 /* Takes what there is to take: the outcome of DIAL. */
 static int64_t step(struct dial *dial) {
     int64_t now = lport_clock_now();
-    if (dial->query != 0) {
-        take_answer(dial);
+    if (lport_names_pending(&dial->names)) {
+        dial->outcome = lport_names_step(&dial->names, &dial->attempts, dial->port);
     }
-    if (goes_on(dial) && dial->query == 0) {
+    if (goes_on(dial) && dial->attempts.race.count > 0) {
         dial->outcome = lport_attempts_step(&dial->attempts, now);
     }
-    if (!goes_on(dial)) {
-        dial->wake_at = INT64_MIN; /* no reason to wait for a step that is decided */
+    if (goes_on(dial)) {
+        prepare_wait(dial);
     } else {
-        dial->wake_at = dial->query != 0 ? LPORT_NEVER : dial->attempts.wake_at;
+        lport_names_drop(&dial->names);
+        dial->wake_at = INT64_MIN; /* no reason to wait for a step that is decided */
     }
     return dial->outcome;
 }
@@ -384,7 +343,7 @@ static void end_dial(struct dial *dial) {
     if (goes_on(dial)) {
         lport_attempts_stop(&dial->attempts);
     }
-    drop_query(dial);
+    lport_names_drop(&dial->names);
     lport_pool_unname(dial);
     give_back_dial(dial);
 }

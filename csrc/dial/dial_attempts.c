@@ -58,21 +58,54 @@ int64_t lport_attempts_set(struct lport_attempts *attempts, const uint8_t *setti
     return 0;
 }
 
-/* The arrays lie in one piece of memory, ordered by what they have to be aligned to. */
-int64_t lport_attempts_reserve(struct lport_attempts *attempts, int32_t cap) {
-    void *room = &attempts->one;
-    if (cap > 1) {
-        room = attempts->memory = lport_os.calloc((size_t)cap, sizeof attempts->one);
+/* Moves what is in the arrays of ATTEMPTS into ROOM, memory for CAP addresses and one descriptor
+ * more. They lie in one piece, ordered by what they have to be aligned to. */
+static void move_into(struct lport_attempts *attempts, void *room, int32_t cap) {
+    struct lport_attempt *all = room;
+    struct pollfd *fds = (struct pollfd *)(all + cap);
+    int32_t *polled = (int32_t *)(fds + cap + 1);
+    int32_t *order = polled + cap;
+    struct lport_race_entry *entries = (struct lport_race_entry *)(order + cap);
+    size_t count = (size_t)attempts->race.count;
+    if (count > 0) {
+        memcpy(all, attempts->all, count * sizeof *all);
+        memcpy(fds, attempts->fds, attempts->polling * sizeof *fds);
+        memcpy(polled, attempts->polled, attempts->polling * sizeof *polled);
+        memcpy(order, attempts->order, (size_t)attempts->tried * sizeof *order);
+        memcpy(entries, attempts->race.entries, count * sizeof *entries);
     }
-    if (room == NULL) {
-        return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+    attempts->all = all;
+    attempts->fds = fds;
+    attempts->polled = polled;
+    attempts->order = order;
+    lport_race_move(&attempts->race, entries, cap);
+}
+
+int64_t lport_attempts_reserve(struct lport_attempts *attempts, int32_t more) {
+    int32_t cap = attempts->race.count + more;
+    if (attempts->race.cap == 0 && cap <= 1) {
+        move_into(attempts, attempts->one, 1);
+    } else if (cap > attempts->race.cap) {
+        void *room = lport_os.calloc((size_t)cap + 1, sizeof *attempts->one);
+        if (room == NULL) {
+            return lport_status_make(LPORT_MEMORY_EXHAUSTED);
+        }
+        move_into(attempts, room, cap);
+        free(attempts->memory);
+        attempts->memory = room;
     }
-    attempts->all = room;
-    attempts->fds = (struct pollfd *)(attempts->all + cap);
-    attempts->polled = (int32_t *)(attempts->fds + cap);
-    attempts->order = attempts->polled + cap;
-    lport_race_init(&attempts->race, (struct lport_race_entry *)(attempts->order + cap), cap);
     return 0;
+}
+
+bool lport_attempts_has(const struct lport_attempts *attempts, const uint8_t *address) {
+    uint8_t room[LPORT_ADDRESS_SIZE];
+    address = lport_address_plain(address, room);
+    for (int32_t i = 0; i < attempts->race.count; i++) {
+        if (lport_address_equal(attempts->all[i].address, address) == 1) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void lport_attempts_free(struct lport_attempts *attempts) {

@@ -41,9 +41,9 @@ struct lport_attempts {
     int32_t *polled; /* the index of the attempt that each of them belongs to */
     int64_t wake_at; /* the next step is due then, whatever the descriptors say */
 
-    struct lport_attempt_room one; /* so that a dial to one address allocates nothing */
-    void *memory;                  /* the room for more of them, or NULL */
-    uint8_t *settings;             /* those of the plan, or NULL */
+    struct lport_attempt_room one[2]; /* so that a dial to one address allocates nothing */
+    void *memory;                     /* the room for more of them, or NULL */
+    uint8_t *settings;                /* those of the plan, or NULL */
 };
 
 /* Makes ATTEMPTS those with sockets of KIND and FLAGS, from the own end LOCAL (NULL: any), or the
@@ -55,8 +55,12 @@ void lport_attempts_init(struct lport_attempts *attempts, int32_t kind, int32_t 
  */
 int64_t lport_attempts_set(struct lport_attempts *attempts, const uint8_t *settings, int32_t count);
 
-/* [nowait] Makes room for CAP addresses, once. 0 or LPORT_MEMORY_EXHAUSTED. */
-int64_t lport_attempts_reserve(struct lport_attempts *attempts, int32_t cap);
+/* [nowait] Makes room for MORE addresses than there are, and for a descriptor of the caller's
+ * behind the FDS in use. 0 or LPORT_MEMORY_EXHAUSTED. */
+int64_t lport_attempts_reserve(struct lport_attempts *attempts, int32_t more);
+
+/* True if ADDRESS, port included, has been added. */
+bool lport_attempts_has(const struct lport_attempts *attempts, const uint8_t *address);
 
 /* Adds ADDRESS, port included, if it can be dialled from the own end. There is room for it. */
 void lport_attempts_add(struct lport_attempts *attempts, const uint8_t *address);

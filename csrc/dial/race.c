@@ -18,6 +18,11 @@ void lport_race_init(struct lport_race *race, struct lport_race_entry *entries, 
     *race = (struct lport_race){.entries = entries, .cap = cap, .winner = -1, .due = INT64_MIN};
 }
 
+void lport_race_move(struct lport_race *race, struct lport_race_entry *entries, int32_t cap) {
+    race->entries = entries;
+    race->cap = cap;
+}
+
 int32_t lport_race_arrived(struct lport_race *race, int32_t family) {
     if (race->count >= race->cap) {
         return -1;

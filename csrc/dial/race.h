@@ -55,6 +55,10 @@ struct lport_race {
 /* ENTRIES has room for CAP addresses and stays the caller's; it may be NULL if CAP is 0. */
 void lport_race_init(struct lport_race *race, struct lport_race_entry *entries, int32_t cap);
 
+/* ENTRIES, with room for CAP addresses, is the array from now on: it begins with what is in the
+ * former one. */
+void lport_race_move(struct lport_race *race, struct lport_race_entry *entries, int32_t cap);
+
 /* An address of FAMILY is known: its index, 0, 1, ... in the order of arrival; -1: no room. Where
  * all are told to be of one family they are tried in that order. */
 int32_t lport_race_arrived(struct lport_race *race, int32_t family);

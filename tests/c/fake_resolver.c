@@ -34,7 +34,9 @@ static struct addrinfo *make_info(const char *text) {
 
 static void enter(const char *name, const struct addrinfo *hints) {
     atomic_fetch_add(&fake.calls, 1);
-    if (fake.gated) {
+    bool silent =
+        fake.silent != 0 && (hints->ai_family == AF_UNSPEC || hints->ai_family == fake.silent);
+    if (fake.gated || silent) {
         sem_post(&fake.entered);
         while (sem_wait(&fake.gate) < 0) {
         }

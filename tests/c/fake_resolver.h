@@ -16,6 +16,7 @@ extern struct fake_resolver {
     int result;            /* of getaddrinfo, */
     int error;             /* and the errno that goes with a failure; below 0: that of before */
     bool gated;            /* each call waits for the gate */
+    int silent;            /* or those that ask for this family, alone or among all; 0: none */
     sem_t entered, gate;
     atomic_int calls;
     atomic_int lists;      /* made and not freed */

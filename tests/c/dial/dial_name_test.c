@@ -70,6 +70,102 @@ Test(dial_name, while_a_name_is_asked_for_a_step_polls_nothing) {
     end_connected(dial, socket, listener);
 }
 
+/* ---- a family without an answer -------------------------------------------------------------- */
+
+/* Lets the look-ups end that wait at the gate, COUNT of them. */
+static void open_gate(int count) {
+    while (count-- > 0) {
+        sem_post(&fake.gate);
+    }
+}
+
+static int64_t dial_with_a_silent_family(void *data) {
+    int64_t begin = lport_clock_now(), listener = listen_at("127.0.0.2", 0, -1);
+    int64_t dial = open_dial("half.test", port_of(listener));
+    int64_t socket = finish_soon(dial);
+    int64_t took = lport_clock_now() - begin;
+    (void)data;
+    check_peer(socket, "127.0.0.2", port_of(listener));
+    lport_dial_close(dial);
+    open_gate(2); /* for all, for IPv6 */
+    lport_socket_close(socket, 0);
+    lport_socket_close(listener, 0);
+    check_nothing_left();
+    return took;
+}
+
+/* Behaviour 51, and RFC 8305, section 3: servers that answer to A and never to AAAA. */
+Test(dial_name, a_family_without_an_answer_does_not_hold_up_the_other) {
+    fake.silent = AF_INET6;
+    fake.texts[0] = "127.0.0.2";
+    cr_assert_lt(at_best(dial_with_a_silent_family, NULL, 1 * S), 1 * S);
+}
+
+Test(dial_name, addresses_that_come_later_are_tried_too) {
+    NEED_INET6();
+    int64_t listener = listen_at("::1", 0, -1);
+    fake.silent = AF_INET6;
+    fake.texts[0] = "127.0.0.3"; /* where nobody listens */
+    fake.texts[1] = "::1";
+    int64_t dial = open_dial("half.test", port_of(listener));
+    assert_kind(lport_dial_step(dial), LPORT_IN_PROGRESS);
+    while (lport_dial_count(dial) == 0) {
+        cr_assert_eq(lport_dial_wait(dial, soon()), 0);
+        assert_kind(lport_dial_step(dial), LPORT_IN_PROGRESS);
+    }
+    check_attempt(dial, 0, "127.0.0.3", LPORT_CONNECTION_REFUSED);
+    faults_watch();
+    assert_kind(lport_dial_wait(dial, lport_clock_after(50 * MS)), LPORT_TIMED_OUT);
+    faults_resume();
+    open_gate(2);
+    int64_t socket = finish_soon(dial);
+    check_peer(socket, "::1", port_of(listener));
+    cr_assert_eq(lport_dial_count(dial), 2, "the answer for all has the first one again");
+    end_connected(dial, socket, listener);
+}
+
+Test(dial_name, no_answer_that_is_late_is_the_failure_of_all) {
+    fake.gated = true;
+    fake.result = EAI_AGAIN;
+    int64_t dial = open_dial("late.test", 9);
+    while (atomic_load(&fake.calls) < 3) {
+        assert_kind(lport_dial_step(dial), LPORT_IN_PROGRESS);
+        (void)lport_dial_wait(dial, lport_clock_after(20 * MS));
+    }
+    open_gate(3);
+    assert_kind(finish_soon(dial), LPORT_RESOLVER_TRY_AGAIN);
+    lport_dial_close(dial);
+    check_nothing_left();
+}
+
+static void check_asks_once(int32_t family) {
+    fake.gated = true;
+    fake.texts[0] = "127.0.0.2";
+    int64_t dial = lport_dial_open("slow.test", 9, 9, family, NULL, 0);
+    cr_assert_gt(dial, 0);
+    assert_kind(lport_dial_step(dial), LPORT_IN_PROGRESS);
+    assert_kind(finish(dial, lport_clock_after(400 * MS)), LPORT_TIMED_OUT);
+    cr_assert_eq(atomic_load(&fake.calls), 1);
+    lport_dial_close(dial);
+    open_gate(1);
+    check_nothing_left();
+}
+
+Test(dial_name, who_wants_one_family_asks_for_that_alone) {
+    check_asks_once(LPORT_INET);
+}
+
+Test(dial_name, a_quick_answer_is_asked_for_once) {
+    int64_t listener = listen_at("127.0.0.2", 0, -1);
+    fake.texts[0] = "127.0.0.2";
+    int64_t dial = open_dial("one.test", port_of(listener));
+    int64_t socket = finish_soon(dial);
+    cr_assert_eq(atomic_load(&fake.calls), 1);
+    end_connected(dial, socket, listener);
+}
+
+/* ---- descriptors ----------------------------------------------------------------------------- */
+
 /* As a program without a standard input gets it. */
 Test(dial_name, descriptor_0_may_tell_of_the_answer) {
     int64_t listener = listen_at("127.0.0.2", 0, -1);
