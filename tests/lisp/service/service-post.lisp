@@ -355,8 +355,10 @@ that waits, and SOCKET, the service's side of that."
           (finish-output far)
           (is (equal '("posted" "relayed") (list (read-line own) (read-line own))))
           (is-true (post (first (server-connections server)) (format nil "last~%")))
-          (close own)
-          (is (null (read-line far nil))))))))
+          (socket-shutdown own :output)
+          (is (null (read-line far nil))))
+        (is (equal "last" (read-line own)))
+        (is (null (read-line own nil)))))))
 
 (define-test service-post.is-in-the-format-of-the-socket ()
   (with-recipient (server number own socket
