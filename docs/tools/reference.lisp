@@ -62,6 +62,13 @@ where conditions are listed, so that TIMEOUT there is the condition."
 (defun token-end (text start)
   (or (position-if-not #'constituent-p text :start start) (length text)))
 
+(defun keyword-end (text start)
+  "As TOKEN-END, of a keyword, in which a dot may be before a digit."
+  (let* ((end (token-end text start)) (next (1+ end)))
+    (if (and (< next (length text)) (char= #\. (char text end)) (digit-char-p (char text next)))
+        (keyword-end text next)
+        end)))
+
 (defun quoted-end (text start)
   "Where the quoted text that begins at START of TEXT ends; NIL if it does not."
   (let ((end (position #\" text :start (1+ start))))
@@ -75,7 +82,7 @@ where conditions are listed, so that TIMEOUT there is the condition."
             do (let ((char (char text start)) (end (1+ start)))
                  (cond ((and (find char ":#") (< end (length text))
                              (constituent-p (char text end)))
-                        (setf end (token-end text end))
+                        (setf end (keyword-end text end))
                         (write-string (keyword-word (subseq text start end)) out))
                        ((constituent-p char)
                         (setf end (token-end text start))
