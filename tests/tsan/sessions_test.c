@@ -1,7 +1,6 @@
 /* sessions - many threads that send, receive, look at, wait for, poll, end and close few
  * connections with TLS under each other, for some seconds, with octets that say whose they are. A
- * program of its own, as races_test.c is, which see. OpenSSL is not built for the sanitizer: what
- * is told is of libport, and of what OpenSSL hands to it. */
+ * program of its own, as races_test.c is, which see. What is told is of libport, not of OpenSSL. */
 #include "libport.h"
 
 #include "checking.h"
