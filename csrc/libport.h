@@ -807,6 +807,11 @@ LPORT_API int64_t lport_poller_add(int64_t poller, int64_t socket, int32_t inter
  * is not in. */
 LPORT_API int64_t lport_poller_modify(int64_t poller, int64_t socket, int32_t interest);
 
+/* [nowait] Leaves SOCKET, in POLLER, without interest until lport_poller_modify, and returns the
+ * interest that it had: so of several threads that a wait told of one socket, the one for which
+ * this is not 0 has it for itself. LPORT_INVALID: it is not in. */
+LPORT_API int64_t lport_poller_claim(int64_t poller, int64_t socket);
+
 /* [nowait] Takes SOCKET out of POLLER; a wait under way in another thread may still report it. 0.
  * LPORT_INVALID: it is not in. */
 LPORT_API int64_t lport_poller_remove(int64_t poller, int64_t socket);

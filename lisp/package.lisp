@@ -63,7 +63,8 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-text-to-utf8 #:lport-text-to-latin1
    #:lport-text-to-ascii
    ;; poller
-   #:lport-poller-open #:lport-poller-add #:lport-poller-modify #:lport-poller-remove
+   #:lport-poller-open #:lport-poller-add #:lport-poller-modify #:lport-poller-claim
+   #:lport-poller-remove
    #:lport-poller-begin #:lport-poller-wait #:lport-poller-end #:lport-poller-wake
    ;; resolve, dial
    #:lport-resolve-open #:lport-resolve-reverse #:lport-resolve-wait #:lport-resolve-count

@@ -250,7 +250,7 @@ static int64_t enter(int64_t poller, struct lport_poller **entered) {
     return 0;
 }
 
-enum action { ADD, MODIFY, REMOVE };
+enum action { ADD, MODIFY, CLAIM, REMOVE };
 
 /* Does ACTION on the membership of SLOT, which is that of SOCKET, in POLLER. */
 static int64_t act(enum action action, struct lport_poller *poller, struct lport_slot *slot,
@@ -266,6 +266,8 @@ static int64_t act(enum action action, struct lport_poller *poller, struct lport
         status = lport_member_add(poller, slot, socket, interest);
     } else if (action == MODIFY) {
         status = lport_member_change(poller, (struct lport_member *)*place, interest);
+    } else if (action == CLAIM) {
+        status = lport_member_claim(poller, (struct lport_member *)*place);
     } else {
         lport_member_remove(poller, place);
     }
@@ -299,6 +301,10 @@ int64_t lport_poller_add(int64_t poller, int64_t socket, int32_t interest) {
 
 int64_t lport_poller_modify(int64_t poller, int64_t socket, int32_t interest) {
     return enter_and_act(MODIFY, poller, socket, interest);
+}
+
+int64_t lport_poller_claim(int64_t poller, int64_t socket) {
+    return enter_and_act(CLAIM, poller, socket, 0);
 }
 
 int64_t lport_poller_remove(int64_t poller, int64_t socket) {

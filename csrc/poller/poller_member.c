@@ -122,6 +122,12 @@ int64_t lport_member_change(struct lport_poller *poller, struct lport_member *me
     return status;
 }
 
+int64_t lport_member_claim(struct lport_poller *poller, struct lport_member *member) {
+    int32_t interest = member->interest;
+    int64_t status = lport_member_change(poller, member, 0);
+    return status < 0 ? status : interest;
+}
+
 /* The first member's slot, or NULL. The member itself may be gone at any moment. */
 static struct lport_slot *slot_of_a_member(struct lport_poller *poller) {
     pthread_mutex_lock(&poller->lock);

@@ -13,7 +13,7 @@ static inline bool lport_poller_is_own(const struct lport_poller *poller) {
     return poller->process == lport_handle_process;
 }
 
-/* These four with the lock of SLOT, or of the member's slot, held. Where the watches of SLOT point
+/* These five with the lock of SLOT, or of the member's slot, held. Where the watches of SLOT point
  * to the member of POLLER; NULL where it has none. */
 struct lport_watch **lport_member_find(struct lport_slot *slot, const struct lport_poller *poller);
 
@@ -24,6 +24,10 @@ int64_t lport_member_add(struct lport_poller *poller, struct lport_slot *slot, i
 /* [nowait] The interest of MEMBER becomes INTEREST. 0, or a status and nothing has changed. */
 int64_t lport_member_change(struct lport_poller *poller, struct lport_member *member,
                             int32_t interest);
+
+/* [nowait] The interest of MEMBER becomes none. What it was, or a status and nothing has changed.
+ */
+int64_t lport_member_claim(struct lport_poller *poller, struct lport_member *member);
 
 /* [nowait] Takes the member at PLACE in the watches of its slot out of POLLER. */
 void lport_member_remove(struct lport_poller *poller, struct lport_watch **place);

@@ -174,6 +174,7 @@ has to have them."
   ("lport_poller_open" :nowait result (backend :int32))
   ("lport_poller_add" :nowait result (poller handle) (socket handle) (interest :int32))
   ("lport_poller_modify" :nowait result (poller handle) (socket handle) (interest :int32))
+  ("lport_poller_claim" :nowait result (poller handle) (socket handle))
   ("lport_poller_remove" :nowait result (poller handle) (socket handle))
   ("lport_poller_begin" :nowait result (poller handle))
   ("lport_poller_wait" :waits result (poller handle) (turn handle) (events :pointer) (cap :int32)

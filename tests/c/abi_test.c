@@ -374,6 +374,7 @@ static const struct row rows[] = {
     ROW("lport_poller_open", FAILS, LPORT_INVALID, N(99)),
     ROW("lport_poller_add", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
     ROW("lport_poller_modify", FAILS, LPORT_CLOSED, GONE, N(1), N(LPORT_INPUT)),
+    ROW("lport_poller_claim", FAILS, LPORT_CLOSED, GONE, N(1)),
     ROW("lport_poller_remove", FAILS, LPORT_CLOSED, GONE, N(1)),
     ROW("lport_poller_begin", FAILS, LPORT_CLOSED, GONE),
     ROW("lport_poller_wait", FAILS, LPORT_INVALID, GONE, N(0), P(events), N(1), N(0), N(0)),
@@ -756,6 +757,7 @@ Test(abi, a_poller_tells_what_is_ready) {
     cr_assert_eq(CALL("lport_poller_wait", N(poller), N(turn), P(events), N(2), N(soon()), N(0)),
                  1);
     cr_assert(events[0] == pair[0] && events[1] == LPORT_INPUT);
+    cr_assert_eq(CALL("lport_poller_claim", N(poller), N(pair[0])), LPORT_INPUT);
     cr_assert_eq(CALL("lport_poller_remove", N(poller), N(pair[0])), 0);
     cr_assert_eq(CALL("lport_poller_wake", N(poller)), 0);
     cr_assert_eq(CALL("lport_poller_wait", N(poller), N(turn), P(events), N(2), N(soon()), N(0)),

@@ -266,6 +266,10 @@ static void *poll_all(void *data) {
             lport_poller_wait(poller, turn, events, PLACES, lport_clock_after(MS / 10), 0);
         check(is_expected(count), "wait in a poller", count);
         check(lport_poller_end(poller, turn) == 0, "a turn ends", turn);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t claimed = lport_poller_claim(poller, events[i * LPORT_EVENT_SIZE]);
+            check(claimed == LPORT_INPUT || is_kind(claimed, LPORT_CLOSED), "claim", claimed);
+        }
         int64_t result = lport_socket_close(poller, 0);
         check(result == 0, "a poller is closed", result);
         atomic_fetch_add(&test.polled, 1);
