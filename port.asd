@@ -256,7 +256,8 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "relay")))
                (:module "poller"
                 :serial t
-                :components ((:file "poller")))
+                :components ((:file "poller")
+                             (:file "poller-once")))
                (:module "service"
                 :serial t
                 :components ((:file "service")

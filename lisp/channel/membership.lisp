@@ -13,17 +13,20 @@
   (socket nil :read-only t)
   (channel nil :type channel :read-only t)
   (data nil)
-  (interest 0 :type (unsigned-byte 8))
+  (asked 0 :type (unsigned-byte 8))     ; the interest as the user has given it
+  (interest 0 :type (unsigned-byte 8))  ; at present: none where an event of ONCE has been reported
+  (once nil)
   (place 0 :type fixnum)                ; in the batch that reported it last
   (noted nil)                           ; in the list NOTED of the set
   (next nil))                           ; there
 
 (defstruct (poll-set (:include channel) (:copier nil) (:predicate nil))
   "What is below a POLLER."
-  (lock (%make-lock) :read-only t)      ; guards changes of ENTRIES and BATCHES
+  (lock (%make-lock) :read-only t)      ; guards changes of ENTRIES, of BATCHES and of interests
   (entries (make-array 64 :initial-element nil) :type simple-vector) ; by place in the table
   (batches '() :type list)
   (noted nil)                           ; entries whose sockets may have buffered input
+  (once nil)                            ; true if an entry is, or was
   (waiting 0 :type (unsigned-byte 64))  ; threads that are in a wait, about
   (woken nil))                          ; POLLER-WAKE was called
 

@@ -182,6 +182,40 @@ forget the others."
       (setf (cdr (svref spine (1- count))) nil)
       (svref spine 0))))
 
+;;; Events of ONCE. They are claimed last of all, when nothing can come in between them and whoever
+;;; asked, but an unwind: so that nothing is lost, that gives them back.
+
+(defun claim-events (batch)
+  "Leave in BATCH what this thread may report."
+  (let ((spine (event-batch-spine batch)) (entries (event-batch-entries batch)) (kept 0))
+    (declare (type index kept))
+    (dotimes (index (event-batch-count batch))
+      (let ((entry (svref entries index)))
+        (when (or (not (entry-once entry)) (claim-entry entry))
+          (rotatef (svref entries kept) (svref entries index))
+          (rotatef (svref spine kept) (svref spine index))
+          (incf kept))))
+    (setf (event-batch-count batch) kept)))
+
+(defun give-back-events (batch)
+  "What this thread has claimed and not reported is for anybody."
+  (loop for index below (event-batch-count batch)
+        for entry = (svref (event-batch-entries batch) index)
+        when (and (entry-once entry) (zerop (entry-interest entry)))
+          do (change-entry entry (entry-asked entry) t (entry-data entry))))
+
+(defun claimed-events (batch)
+  "As EVENT-LIST, where some of BATCH may be of ONCE."
+  (let ((events '()) (done nil))
+    (unwind-protect
+         (progn (call-deferred
+                  (claim-events batch)
+                  (setf events (event-list batch)))
+                (setf done t))
+      (unless done
+        (call-deferred (give-back-events batch))))
+    events))
+
 ;;; Waiting
 
 (defun wait-in-set (set batch deadline)
@@ -211,7 +245,8 @@ value is true. FLAGS are some of :INPUT, :OUTPUT (of those that POLLER reports o
 this is known once all that was before it has been read) and :ERROR (the connection failed; the next
 operation signals how).
 Level-triggered: what is ready and not dealt with is reported again, to other threads in this call
-too, so that one of several may find that there is nothing any more. At most 512 events come at
+too, so that one of several may find that there is nothing any more; unless the socket is in POLLER
+with ONCE, see POLLER-ADD. At most 512 events come at
 once; the others come next time. The list and what is in it, but for the socket and the datum,
 belong to POLLER and are used again by this thread's next POLLER-WAIT in it, which therefore conses
 nothing; copy what you keep.
@@ -233,7 +268,10 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
       (let ((result (next-events set batch (min until limit))))
         (declare (type (signed-byte 64) result))
         (cond ((and (zerop result) (woken-p set)) (return (values nil t)))
-              ((plusp (event-batch-count batch)) (return (event-list batch)))
+              ((plusp (event-batch-count batch))
+               (let ((events (if (poll-set-once set) (claimed-events batch) (event-list batch))))
+                 (when events
+                   (return events))))
               ((>= result 0))           ; of sockets that have left meanwhile, or for a buffer
               ((= (lport-status-kind result) +lport-would-block+))
               ((/= (lport-status-kind result) +lport-timed-out+)

@@ -62,21 +62,24 @@ was made in another process, of which this one is a fork or a saved image."
 (defun interest-bits (input output)
   (logior (if input +lport-input+ 0) (if output +lport-output+ 0)))
 
-(defun poller-add (poller socket &key (output nil) (input (not output)) data)
+(defun poller-add (poller socket &key (output nil) (input (not output)) once data)
   "Put SOCKET, of any kind, or a PENDING-CONNECTION, into POLLER, and return it. INPUT true (the
 default unless OUTPUT is given): report when there is input, buffered or not, a connection to
 accept, or end of file, or FINISH-CONNECT is worth a call; OUTPUT true: when there is room to write;
-neither: nothing for now, see POLLER-MODIFY. DATA, any object, comes with its events. The poller
-keeps SOCKET from becoming garbage until POLLER-REMOVE, or until it is closed, by whomever: then it
-leaves by itself. Conditions: USAGE-ERROR, SOCKET is in POLLER already; SOCKET-CLOSED;
-RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
+neither: nothing for now, see POLLER-MODIFY. ONCE true: an event is reported to one thread, and no
+other until that, or whoever has dealt with the socket, calls POLLER-MODIFY: so threads that share
+POLLER do not meet in a socket. DATA, any object, comes with its events. The poller keeps SOCKET
+from becoming garbage until POLLER-REMOVE, or until it is closed, by whomever: then it leaves by
+itself. Conditions: USAGE-ERROR, SOCKET is in POLLER already; SOCKET-CLOSED; RESOURCE-EXHAUSTED.
+Source: epoll_ctl(2)."
   (let ((set (check-poller poller :wait))
         (channel (endpoint-channel (check-pollable socket :wait)))
         (interest (interest-bits input output)))
     (check-set set)
     (check-open channel :wait)
     (let ((status (add-entry set (make-entry :set set :socket socket :channel channel :data data
-                                             :interest interest))))
+                                             :asked interest :interest interest
+                                             :once (and once t)))))
       (when (minusp status)
         (fail-in set channel status "is in ~A already" poller)))
     socket))
@@ -89,6 +92,7 @@ RESOURCE-EXHAUSTED. Source: epoll_ctl(2)."
         (setf status (lport-poller-add (channel-handle set) (channel-handle channel)
                                        (entry-interest entry)))
         (unless (minusp status)
+          (note-once set entry)
           (store-entry set entry)
           (join-members entry)))
       (unless (minusp status)
@@ -109,11 +113,18 @@ CONTROL and ARGUMENTS say the reason."
          (fail-of-set set status))
         (t (fail-on channel status :wait))))
 
+(defun note-once (set entry)
+  "From now on what a wait in SET finds may have to be claimed, if ENTRY wants that."
+  (when (entry-once entry)
+    (setf (poll-set-once set) t)))
+
 (defun poller-modify (poller socket &key (input nil input-p) (output nil output-p)
-                                      (data nil data-p))
-  "Change what POLLER reports of SOCKET, which is in it: INPUT, OUTPUT and DATA as of POLLER-ADD;
-each that is not given stays as it is. Waits under way in other threads obey it. Returns SOCKET.
-Conditions: USAGE-ERROR, SOCKET is not in POLLER; SOCKET-CLOSED. Source: epoll_ctl(2)."
+                                      (once nil once-p) (data nil data-p))
+  "Change what POLLER reports of SOCKET, which is in it: INPUT, OUTPUT, ONCE and DATA as of
+POLLER-ADD; each that is not given stays as it was given last. With ONCE the next event is waited
+for from here on. Waits under way in other threads obey it. Returns SOCKET. Conditions: USAGE-ERROR,
+SOCKET is not in POLLER; SOCKET-CLOSED; RESOURCE-EXHAUSTED, and then nothing has changed.
+Source: epoll_ctl(2)."
   (let* ((set (check-poller poller :wait))
          (channel (endpoint-channel (check-pollable socket :wait)))
          (entry (find-entry set (channel-handle channel)))
@@ -121,25 +132,50 @@ Conditions: USAGE-ERROR, SOCKET is not in POLLER; SOCKET-CLOSED. Source: epoll_c
     (check-set set)
     (check-open channel :wait)
     (when entry
-      (let* ((now (entry-interest entry))
+      (let* ((now (entry-asked entry))
              (new (interest-bits (if input-p input (logtest now +lport-input+))
                                  (if output-p output (logtest now +lport-output+)))))
-        (setf status (change-entry set entry new))
-        (when data-p
-          (setf (entry-data entry) data))))
+        (setf status (change-entry entry new (if once-p (and once t) (entry-once entry))
+                                   (if data-p data (entry-data entry))))))
     (when (minusp status)
       (fail-in set channel status "is not in ~A" poller))
     socket))
 
-(defun change-entry (set entry interest)
-  (let ((channel (entry-channel entry)) (status 0))
-    (call-deferred
-      (%with-lock ((poll-set-lock set))
-        (setf status (lport-poller-modify (channel-handle set) (channel-handle channel) interest))
-        (unless (minusp status)
-          (setf (entry-interest entry) interest)))
-      (note-if-buffered channel))
-    status))
+(defmacro with-entry ((entry set handle) &body body)
+  "The value of BODY, with the lock of SET, which ENTRY is of, and HANDLE, that of its socket; what
+the library would say, where ENTRY has left meanwhile. To be called with interrupts deferred."
+  (let ((place (gensym "ENTRY")))
+    `(let* ((,place ,entry)
+            (,set (entry-set ,place))
+            (,handle (channel-handle (entry-channel ,place))))
+       (%with-lock ((poll-set-lock ,set))
+         (if (eq ,place (find-entry ,set ,handle))
+             (progn ,@body)
+             (lport-status-make (if (or (channel-closing ,set)
+                                        (channel-closing (entry-channel ,place)))
+                                    +lport-closed+
+                                    +lport-invalid+)))))))
+
+(defun change-entry (entry interest once data)
+  "Give ENTRY these; the library's status, and if that is one, nothing has changed."
+  (call-deferred
+    (prog1 (with-entry (entry set handle)
+             (let ((old (shiftf (entry-data entry) data)) ; first, as there may be an event at once
+                   (status (lport-poller-modify (channel-handle set) handle interest)))
+               (cond ((minusp status) (setf (entry-data entry) old))
+                     (t (setf (entry-asked entry) interest
+                              (entry-interest entry) interest
+                              (entry-once entry) once)
+                        (note-once set entry)))
+               status))
+      (note-if-buffered (entry-channel entry)))))
+
+(defun claim-entry (entry)
+  "Take its event from ENTRY: true if this thread has it, and no other one. To be called with
+interrupts deferred."
+  (plusp (with-entry (entry set handle)
+           (setf (entry-interest entry) 0)
+           (lport-poller-claim (channel-handle set) handle))))
 
 (defun poller-remove (poller socket)
   "Take SOCKET out of POLLER: true if it was in it. It stays open. A wait under way in another

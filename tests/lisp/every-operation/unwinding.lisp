@@ -220,6 +220,25 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
               (is (eq :out (throw-at name nth #'ready)))
               (is (null (set-exclusive-or (list b d) (ready))) "~A ~D" name nth))))))))
 
+(define-test unwinding.events-of-once (:behaviour 26 :weather nil)
+  "What a wait that is thrown out has claimed is for the next one."
+  (with-pair (a b)
+    (with-pair (c d)
+      (with-poller (poller)
+        (send-octets a 1)
+        (send-octets c 1)
+        (fill-buffer d 1)
+        (poller-add poller b :once t)
+        (poller-add poller d :once t)
+        (flet ((ready ()
+                 (mapcar #'first (poller-wait poller :timeout 5))))
+          (dolist (name '(port::claim-entry port::event-list))
+            (is (eq :out (throw-at name 1 #'ready)))
+            (is (null (set-exclusive-or (list b d) (ready))) "~A" name)
+            (is (null (poller-wait poller :timeout 0)))
+            (poller-modify poller b)
+            (poller-modify poller d)))))))
+
 (define-test unwinding.buffered-input-of-who-joins (:behaviour 26 :weather nil)
   "An addition to a poller that is thrown out is made as a whole, or not at all."
   (dolist (name '(port::note-members port::note-entry))
