@@ -678,7 +678,7 @@ LPORT_API int64_t lport_option_get_text(int64_t socket, int32_t index, char *tex
 LPORT_API int64_t lport_option_set_text(int64_t socket, int32_t index, const char *text,
                                         size_t len);
 
-/* ---- info: what the system knows of a TCP connection ----------------------------------------- */
+/* ---- info: what the system knows of a socket ------------------------------------------------- */
 
 /* [pure] Of field INDEX (0, 1, ...): its name, such as "rtt"; its kind: "count", "octets", "time"
  * (nanoseconds), "rate" (octets a second) or "state"; a sentence on it; static, terminated. NULL
@@ -690,9 +690,10 @@ LPORT_API const char *lport_info_note(int32_t index);
 /* [pure] The name of STATE, the value of a field of that kind, such as "established"; or NULL. */
 LPORT_API const char *lport_info_state(int64_t state);
 
-/* [nowait] The first COUNT fields of SOCKET, a TCP connection or listener, into VALUES; LPORT_NEVER
- * for one that this system does not tell. Returns how many fields there are.
- * LPORT_NOT_SUPPORTED: not TCP. Source: getsockopt(2), TCP_INFO of tcp(7). */
+/* [nowait] The first COUNT fields of SOCKET into VALUES; LPORT_NEVER for one that this system does
+ * not tell of such a socket: most are of TCP connections and listeners, those of memory, and what
+ * was dropped, of any. Returns how many fields there are. LPORT_NOT_SUPPORTED: a poller.
+ * Source: getsockopt(2), TCP_INFO of tcp(7), SO_MEMINFO. */
 LPORT_API int64_t lport_info_read(int64_t socket, int64_t *values, int32_t count);
 
 /* ---- adopt: descriptors that somebody else has made ------------------------------------------ */

@@ -1,17 +1,21 @@
-/* info - what the system knows of a TCP connection, by name (layer 2). Stands on os, status,
- * handle.
+/* info - what the system knows of a TCP connection, and of the memory of any socket, by name
+ * (layer 2). Stands on os, status, handle.
  *
- * Invariant: a field's name, its kind and its place in the system's structure stand in one row. A
- * kernel that is older than this file gives a shorter structure; what it does not have is none. */
+ * Invariant: a field's name, its kind and its place in one of the system's structures stand in one
+ * row. A kernel that is older than this file gives shorter ones, or none; what they do not have is
+ * none. */
 #include "base/os.h"
 #include "handle.h"
 #include "libport.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum kind { COUNT, OCTETS, MICROSECONDS, MILLISECONDS, RATE, STATE };
 
@@ -20,15 +24,26 @@ static const char *const kind_names[] = {
     [MILLISECONDS] = "time", [RATE] = "rate",     [STATE] = "state",
 };
 
+/* Where fields are from: struct tcp_info, and numbers of 32 bits. */
+enum source { TCP, MEMORY, SOURCE_COUNT };
+
+static const struct {
+    int level, name; /* of getsockopt */
+} options[SOURCE_COUNT] = {
+    [TCP] = {IPPROTO_TCP, TCP_INFO},
+    [MEMORY] = {SOL_SOCKET, SO_MEMINFO},
+};
+
 static const struct field {
     const char *name, *note;
     enum kind kind;
-    uint32_t at, size; /* in struct tcp_info */
+    enum source source;
+    uint32_t at, size; /* in what that gives */
     uint64_t none;     /* the number that stands for none, or 0 */
 } fields[] = {
 #define FIELD(name, kind, member, none, note)                                                      \
     {                                                                                              \
-        name, note, kind, offsetof(struct tcp_info, member),                                       \
+        name, note, kind, TCP, offsetof(struct tcp_info, member),                                  \
             sizeof(((struct tcp_info *)0)->member), none                                           \
     }
     FIELD("state", STATE, tcpi_state, 0, "State of the connection, RFC 9293 3.3.2."),
@@ -55,7 +70,7 @@ static const struct field {
           "Above so many the window grows slowly; none: not known yet."),
     FIELD("send-window", OCTETS, tcpi_snd_wnd, 0, "What the peer has room for."),
     /* tcpi_rcv_wnd, which headers older than Linux 6.2 lack: the structure only grows. */
-    {"receive-window", "What we have offered the peer.", OCTETS,
+    {"receive-window", "What we have offered the peer.", OCTETS, TCP,
      offsetof(struct tcp_info, tcpi_snd_wnd) + sizeof(uint32_t), sizeof(uint32_t), 0},
     FIELD("receive-space", OCTETS, tcpi_rcv_space, 0, "What the receive buffer is tuned for."),
     FIELD("send-segment", OCTETS, tcpi_snd_mss, 0, "The longest segment to the peer."),
@@ -76,11 +91,29 @@ static const struct field {
           "Octets a second that have lately arrived."),
     FIELD("busy-time", MICROSECONDS, tcpi_busy_time, 0, "How long there was something to send."),
 #undef FIELD
+#define MEMORY_FIELD(name, kind, index, note)                                                      \
+    { name, note, kind, MEMORY, (index) * sizeof(uint32_t), sizeof(uint32_t), 0 }
+    MEMORY_FIELD("receive-memory", OCTETS, SK_MEMINFO_RMEM_ALLOC,
+                 "Memory of what has come and was not read."),
+    MEMORY_FIELD("receive-memory-limit", OCTETS, SK_MEMINFO_RCVBUF,
+                 "What finds no room below this is dropped, or not offered to the peer."),
+    MEMORY_FIELD("send-memory", OCTETS, SK_MEMINFO_WMEM_ALLOC,
+                 "Memory of what is on its way out of here; of a local socket: what was not read."),
+    MEMORY_FIELD("send-memory-limit", OCTETS, SK_MEMINFO_SNDBUF, "Above this a send waits."),
+    MEMORY_FIELD("dropped", COUNT, SK_MEMINFO_DROPS,
+                 "Messages, or segments, that came and were dropped, mostly for want of room."),
+#undef MEMORY_FIELD
 };
 
 enum {
     FIELD_COUNT = sizeof fields / sizeof fields[0],
-    INFO_ROOM = 512, /* octets; the structure of today's kernels has some 250 */
+    INFO_ROOM = 512, /* octets; the longer structure of today's kernels has some 250 */
+};
+
+/* What the system gave for one source. */
+struct told {
+    uint8_t octets[INFO_ROOM];
+    socklen_t len;
 };
 
 /* By number, linux/tcp_states.h: 1 is TCP_ESTABLISHED. */
@@ -136,12 +169,12 @@ static int64_t scaled(uint64_t number, int64_t step) {
     return number < (uint64_t)(LPORT_NEVER / step) ? (int64_t)number * step : LPORT_NEVER;
 }
 
-/* The value of FIELD in the first LEN octets of INFO. */
-static int64_t value_of(const struct field *field, const uint8_t *info, size_t len) {
-    if (field->at + field->size > len) {
+/* The value of FIELD in TOLD. */
+static int64_t value_of(const struct field *field, const struct told *told) {
+    if (field->at + field->size > told->len) {
         return LPORT_NEVER;
     }
-    uint64_t number = number_at(info + field->at, field->size);
+    uint64_t number = number_at(told->octets + field->at, field->size);
     if (field->none != 0 && number == field->none) {
         return LPORT_NEVER;
     }
@@ -155,10 +188,26 @@ static int64_t value_of(const struct field *field, const uint8_t *info, size_t l
     }
 }
 
+static bool has(const struct lport_slot *slot, enum source source) {
+    return source == MEMORY || (slot->family != LPORT_LOCAL && slot->kind == LPORT_STREAM);
+}
+
+/* Asks the system for SOURCE of the socket in SLOT. 0 or a status. */
+static int64_t ask(const struct lport_slot *slot, int fd, enum source source, struct told *told) {
+    told->len = sizeof told->octets;
+    if (has(slot, source) && lport_os.getsockopt(fd, options[source].level, options[source].name,
+                                                 told->octets, &told->len) == 0) {
+        return 0;
+    }
+    told->len = 0;
+    return !has(slot, source) || errno == ENOPROTOOPT
+               ? 0
+               : lport_status_from_errno(LPORT_IN_GENERAL, errno);
+}
+
 int64_t lport_info_read(int64_t socket, int64_t *values, int32_t count) {
     struct lport_slot *slot;
-    uint8_t info[INFO_ROOM];
-    socklen_t len = sizeof info;
+    struct told told[SOURCE_COUNT];
     if (count < 0) {
         return lport_status_make(LPORT_INVALID);
     }
@@ -166,18 +215,16 @@ int64_t lport_info_read(int64_t socket, int64_t *values, int32_t count) {
     if (fd < 0) {
         return fd;
     }
-    int64_t status = 0;
-    if (slot->family == LPORT_LOCAL || slot->kind != LPORT_STREAM) {
-        status = lport_status_make(LPORT_NOT_SUPPORTED);
-    } else if (lport_os.getsockopt((int)fd, IPPROTO_TCP, TCP_INFO, info, &len) < 0) {
-        status = lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    int64_t status = slot->family == LPORT_ANY ? lport_status_make(LPORT_NOT_SUPPORTED) : 0;
+    for (enum source source = TCP; source < SOURCE_COUNT && status == 0; source++) {
+        status = ask(slot, (int)fd, source, &told[source]);
     }
     lport_handle_leave(slot);
     if (status < 0) {
         return status;
     }
     for (int32_t i = 0; i < count && i < FIELD_COUNT; i++) {
-        values[i] = value_of(&fields[i], info, len);
+        values[i] = value_of(&fields[i], &told[fields[i].source]);
     }
     return FIELD_COUNT;
 }

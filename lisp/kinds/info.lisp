@@ -27,18 +27,19 @@
     (t value)))
 
 (defun socket-info (socket)
-  "Return what the system knows of SOCKET, a TCP connection or server, as a plist: :STATE, such as
-:ESTABLISHED; :RTT, the round trip time in seconds; :RETRANSMITS; the windows :CONGESTION-WINDOW (in
-segments), :SEND-WINDOW and :RECEIVE-WINDOW (in octets), and more: see SOCKET-INFO-FIELDS. What this
-system does not tell is left out.
-Conditions: NOT-SUPPORTED for other kinds of socket, SOCKET-CLOSED. Source: TCP_INFO of tcp(7)."
+  "Return what the system knows of SOCKET, as a plist. Of a TCP connection or server: :STATE, such
+as :ESTABLISHED; :RTT, the round trip time in seconds; :RETRANSMITS; the windows :CONGESTION-WINDOW
+(in segments), :SEND-WINDOW and :RECEIVE-WINDOW (in octets), and more. Of every socket:
+:RECEIVE-MEMORY, what is not read yet, with all that the system needs for it; :RECEIVE-MEMORY-LIMIT;
+:DROPPED, how many messages came and found no room. See SOCKET-INFO-FIELDS. What this system does
+not tell is left out. Condition: SOCKET-CLOSED. Source: TCP_INFO of tcp(7), SO_MEMINFO."
   (check-endpoint socket :info)
   (let* ((count (length *info-fields*))
          (values (int64s-of-size count))
          (status (with-int64s (pointer values)
                    (lport-info-read (endpoint-handle socket) pointer count))))
     (when (minusp status)
-      (fail-of-kind socket status :info "a TCP connection or server"))
+      (fail-on (endpoint-channel socket) status :info))
     (loop for field in *info-fields*
           for value across values
           unless (= value +lport-never+)

@@ -1,4 +1,4 @@
-/* info: what the system knows of a TCP connection. */
+/* info: what the system knows of a TCP connection, and of any socket's memory. */
 #include "base/os.h"
 #include "support.h"
 
@@ -151,7 +151,7 @@ SOCKET_TEST(info, numbers_come_in_the_units_of_their_kinds) {
     close_both(ends);
 }
 
-/* Where the system has each field: struct tcp_info of tcp(7). */
+/* Where the system has each field: struct tcp_info of tcp(7), and SO_MEMINFO, linux/sock_diag.h. */
 static const struct {
     const char *name, *kind;
     size_t at, size;
@@ -193,6 +193,11 @@ static const struct {
     PLACE("delivery-rate", "rate", tcpi_delivery_rate, 1),
     PLACE("busy-time", "time", tcpi_busy_time, 1000),
 #undef PLACE
+    {"receive-memory", "octets", 0, 4, 1},
+    {"receive-memory-limit", "octets", 4, 4, 1},
+    {"send-memory", "octets", 8, 4, 1},
+    {"send-memory-limit", "octets", 12, 4, 1},
+    {"dropped", "count", 32, 4, 1},
 };
 
 /* What the system tells: LEN octets, in which octet I is I % 251. */
@@ -275,20 +280,60 @@ Test(info, states_have_the_names_of_the_standard) {
     }
 }
 
-SOCKET_TEST(info, only_tcp_has_it) {
+/* An octet from the first of ENDS to the second is in the memory of one of them; closes both. */
+static void assert_tell_of_memory(int64_t ends[2], const char *where, int64_t whose) {
+    uint8_t octet = 7;
+    cr_assert_eq(field(whose, where), 0);
+    cr_assert_eq(send_all(ends[0], &octet, 1, soon()), 1);
+    cr_assert_gt(wait_for(ends[1], LPORT_INPUT, soon()), 0);
+    cr_assert_gt(field(whose, where), 0);
+    cr_assert_gt(field(ends[1], "receive-memory-limit"), 1000);
+    cr_assert_gt(field(ends[1], "send-memory-limit"), 1000);
+    cr_assert_eq(field(ends[1], "dropped"), 0);
+    close_both(ends);
+}
+
+SOCKET_TEST(info, every_socket_tells_of_its_memory) {
     int64_t ends[2];
+    make_connection(LPORT_INET, ends);
+    assert_tell_of_memory(ends, "receive-memory", ends[1]);
     make_datagram_ends(ends);
-    assert_kind(lport_info_read(ends[0], NULL, 0), LPORT_NOT_SUPPORTED);
-    close_both(ends);
+    cr_assert_eq(field(ends[0], "rtt"), LPORT_NEVER);
+    assert_tell_of_memory(ends, "receive-memory", ends[1]);
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
-    assert_kind(lport_info_read(ends[0], NULL, 0), LPORT_NOT_SUPPORTED);
+    assert_tell_of_memory(ends, "send-memory", ends[0]);
+}
+
+SOCKET_TEST(info, messages_without_room_are_counted) {
+    int64_t ends[2], sent = 0, received = 0;
+    uint8_t octets[1000] = {0};
+    faults_watch();
+    make_datagram_ends(ends);
+    for (; sent < 10000 && field(ends[1], "dropped") == 0; sent++) {
+        cr_assert_eq(lport_socket_send(ends[0], octets, sizeof octets), (int64_t)sizeof octets);
+    }
+    int64_t dropped = field(ends[1], "dropped");
+    while (lport_datagram_receive(ends[1], octets, sizeof octets, NULL, 0) > 0) {
+        received++;
+    }
+    cr_assert_gt(dropped, 0);
+    cr_assert_eq(received + dropped, sent);
     close_both(ends);
-    int64_t poller = lport_poller_open(LPORT_POLLER_BEST);
+    faults_clear();
+}
+
+SOCKET_TEST(info, what_the_system_does_not_know_is_none_and_what_fails_is_told) {
+    int64_t ends[2], poller = lport_poller_open(LPORT_POLLER_BEST);
     assert_kind(lport_info_read(poller, NULL, 0), LPORT_NOT_SUPPORTED);
     cr_assert_eq(lport_socket_close(poller, 0), 0);
     make_connection(LPORT_INET, ends);
-    faults_fail(CALL_GETSOCKOPT, 1, 1, ENOBUFS);
-    assert_kind(lport_info_read(ends[0], NULL, 0), LPORT_BUFFERS_EXHAUSTED);
+    faults_fail(CALL_GETSOCKOPT, 2, 1, ENOPROTOOPT);
+    cr_assert_eq(field(ends[0], "receive-memory"), LPORT_NEVER);
     faults_clear();
+    for (int nth = 1; nth <= 2; nth++) {
+        faults_fail(CALL_GETSOCKOPT, nth, 1, ENOBUFS);
+        assert_kind(lport_info_read(ends[0], NULL, 0), LPORT_BUFFERS_EXHAUSTED);
+        faults_clear();
+    }
     close_both(ends);
 }
