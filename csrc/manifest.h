@@ -258,6 +258,7 @@ FUNCTION(int64_t, lport_dial_close, (int64_t))
 FUNCTION(int64_t, lport_tls_context_open, (void))
 FUNCTION(int64_t, lport_tls_context_close, (int64_t))
 FUNCTION(int64_t, lport_tls_context_trust, (int64_t, int32_t, const char *, size_t))
+FUNCTION(int64_t, lport_tls_context_revoked, (int64_t, const char *, size_t))
 FUNCTION(int64_t, lport_tls_context_identity,
          (int64_t, const char *, size_t, const char *, size_t, const char *, size_t))
 FUNCTION(int64_t, lport_tls_context_verify, (int64_t, int32_t))

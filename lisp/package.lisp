@@ -75,6 +75,7 @@ from its own manifest. The only package that knows CFFI. See csrc/libport.h for 
    #:lport-dial-attempt-own #:lport-dial-close
    ;; tls
    #:lport-tls-context-open #:lport-tls-context-close #:lport-tls-context-trust
+   #:lport-tls-context-revoked
    #:lport-tls-context-identity #:lport-tls-context-verify #:lport-tls-context-versions
    #:lport-tls-context-resume #:lport-tls-context-protocols #:lport-tls-context-problem
    #:lport-tls-context-offer #:lport-tls-context-replace

@@ -21,7 +21,10 @@ struct bio_method_st;
 struct x509_st;
 struct X509_name_st;
 struct X509_VERIFY_PARAM_st;
+struct x509_store_st;
 struct x509_store_ctx_st;
+struct x509_lookup_st;
+struct x509_lookup_method_st;
 struct asn1_string_st;
 struct evp_pkey_st;
 struct stack_st_X509;
@@ -72,6 +75,12 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, SSL_CTX_set_default_verify_paths, (struct ssl_ctx_st *))                              \
     ROW(int, SSL_CTX_load_verify_file, (struct ssl_ctx_st *, const char *))                        \
     ROW(int, SSL_CTX_load_verify_dir, (struct ssl_ctx_st *, const char *))                         \
+    ROW(struct x509_store_st *, SSL_CTX_get_cert_store, (const struct ssl_ctx_st *))               \
+    ROW(int, X509_STORE_set_flags, (struct x509_store_st *, unsigned long))                        \
+    ROW(struct x509_lookup_st *, X509_STORE_add_lookup,                                            \
+        (struct x509_store_st *, struct x509_lookup_method_st *))                                  \
+    ROW(struct x509_lookup_method_st *, X509_LOOKUP_file, (void))                                  \
+    ROW(int, X509_load_crl_file, (struct x509_lookup_st *, const char *, int))                     \
     ROW(struct stack_st_X509_NAME *, SSL_load_client_CA_file, (const char *))                      \
     ROW(struct stack_st_X509_NAME *, SSL_CTX_get_client_CA_list, (const struct ssl_ctx_st *))      \
     ROW(int, SSL_add_file_cert_subjects_to_stack, (struct stack_st_X509_NAME *, const char *))     \
@@ -179,6 +188,8 @@ enum {
     OPENSSL_NO_PARTIAL_WILDCARDS = 4, /* X509_CHECK_FLAG_ */
     OPENSSL_NO_SUBJECT = 32,          /* X509_CHECK_FLAG_NEVER_CHECK_SUBJECT */
     OPENSSL_PARTIAL_CHAIN = 0x80000,  /* X509_V_FLAG_PARTIAL_CHAIN */
+    OPENSSL_LISTS = 4,                /* X509_V_FLAG_CRL_CHECK */
+    OPENSSL_LISTS_OF_ALL = 8,         /* X509_V_FLAG_CRL_CHECK_ALL */
     OPENSSL_NAME_TAKEN = 0,           /* SSL_TLSEXT_ERR_OK */
     OPENSSL_ALPN_OK = 0,              /* SSL_TLSEXT_ERR_ */
     OPENSSL_ALPN_FATAL = 2,           /* SSL_TLSEXT_ERR_ALERT_FATAL */

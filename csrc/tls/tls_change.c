@@ -66,6 +66,19 @@ static bool trust_file(const struct lport_openssl *openssl, struct lport_tls_set
     return names != NULL;
 }
 
+/* From now on every certificate of a chain needs a list, that of its issuer. */
+static bool take_lists(const struct lport_openssl *openssl, struct lport_tls_settings *settings,
+                       const struct lport_tls_change *change) {
+    if (!is_file(change, change->path)) {
+        return false;
+    }
+    struct x509_store_st *store = openssl->SSL_CTX_get_cert_store(settings->context);
+    struct x509_lookup_st *files =
+        openssl->X509_STORE_add_lookup(store, openssl->X509_LOOKUP_file());
+    return files != NULL && openssl->X509_load_crl_file(files, change->path, OPENSSL_PEM) > 0 &&
+           openssl->X509_STORE_set_flags(store, OPENSSL_LISTS | OPENSSL_LISTS_OF_ALL) == 1;
+}
+
 /* What the system says of the directory at PATH: 0: it is there. */
 static int64_t look_at_directory(const char path[PATH_MAX]) {
     char within[PATH_MAX + 2];
@@ -102,6 +115,19 @@ int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *pat
     return status < 0 ? status
                       : lport_tls_change_context(
                             context, changes[source],
+                            &(struct lport_tls_change){.path = room, .missing = &missing});
+}
+
+int64_t lport_tls_context_revoked(int64_t context, const char *path, size_t len) {
+    char room[PATH_MAX];
+    const char *missing = NULL;
+    if (!put_path(path, len, room)) {
+        return lport_status_make(LPORT_INVALID);
+    }
+    int64_t status = look_at(room, false);
+    return status < 0 ? status
+                      : lport_tls_change_context(
+                            context, take_lists,
                             &(struct lport_tls_change){.path = room, .missing = &missing});
 }
 

@@ -84,6 +84,13 @@ for."
           (with-text (pointer length name)
             (lport-tls-context-trust handle kind pointer length))))))
 
+(defun plan-revoked (file)
+  "The function that gives a context the lists in FILE."
+  (let ((name (file-argument file "a file of certificate revocation lists")))
+    (planned (handle name)
+      (with-text (pointer length name)
+        (lport-tls-context-revoked handle pointer length)))))
+
 (defun given-passphrase (passphrase)
   "The text that PASSPHRASE is, or that it returns."
   (let ((text (or (if (functionp passphrase) (funcall passphrase) passphrase) "")))
@@ -171,7 +178,7 @@ leave out, too: who withdraws one certificate wants the others renewed all the s
                                   (minor (first (last versions)))))))
 
 (defun make-tls-context (&rest options &key certificate (key certificate) passphrase
-                                         (trust :system) (verify t) protocols
+                                         (trust :system) (verify t) revoked protocols
                                          (versions '(:tls-1.2 :tls-1.3)) (resume t) by-name
                          &allow-other-keys)
   "Return a TLS-CONTEXT, for OPEN-TLS-SOCKET, START-TLS and SERVE, at clients and servers, as often
@@ -185,7 +192,10 @@ authorities that this machine trusts; a file of certificates, PEM; a directory o
 openssl-rehash(1) makes it; or a list of these, which may be empty. VERIFY: T, a client verifies its
 server, and a server asks no client for a certificate; :GIVEN, a server asks, and the certificate of
 a client that shows one has to be good; :REQUIRED, and it has to show one; NIL: nobody is verified,
-so that anybody in between can read and change all that is said.
+so that anybody in between can read and change all that is said. REVOKED: a file of certificate
+revocation lists, PEM, or a list of such files: no certificate that is in one of them is good, and
+no other either, once there is such a file, unless its issuer, and that of each above it, has a list
+there that is not past its next update.
 PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" \"http/1.1\"); see
 TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3. RESUME: T, a
 client that comes back within the hour goes on, in TLS 1.3, with what it has agreed on with this
@@ -197,14 +207,17 @@ more. Nothing else is taken of them.
 Conditions: TLS-ERROR, for a file in which something else is, or that is no regular file, as a pipe
 is none, from which nothing could be read again; NETWORK for one that cannot be read;
 NOT-SUPPORTED where OpenSSL 3 (libssl.so.3), which does this work, is not to be had; USAGE-ERROR.
-Source: SSL_CTX_new(3ssl), RFC 7301, RFC 8446 2.2."
+Source: SSL_CTX_new(3ssl), RFC 5280 5, RFC 7301, RFC 8446 2.2."
   (check-own-keywords 'make-tls-context :tls options)
   (let* ((sources (if (listp trust) trust (list trust)))
+         (lists (if (listp revoked) revoked (list revoked)))
          (context (new-tls-context
                    (append (mapcar #'plan-trust (check-argument :tls sources 'proper-list
                                                                 "a list of what to trust"))
                            (when (or certificate key passphrase)
                              (list (plan-identity certificate key passphrase)))
+                           (mapcar #'plan-revoked (check-argument :tls lists 'proper-list
+                                                                  "a list of files"))
                            (list (plan-verify verify)
                                  (plan-resume resume)
                                  (plan-protocols protocols)

@@ -426,6 +426,7 @@ static const struct row rows[] = {
     ROW("lport_tls_context_close", FAILS, LPORT_CLOSED, GONE),
     ROW("lport_tls_context_trust", FAILS, LPORT_INVALID, GONE, N(LPORT_TLS_FILE), P(NULL), N(0)),
     ROW("lport_tls_context_trust", FAILS, LPORT_CLOSED, GONE, N(LPORT_TLS_SYSTEM), P(NULL), N(0)),
+    ROW("lport_tls_context_revoked", FAILS, LPORT_INVALID, GONE, P(NULL), N(0)),
     ROW("lport_tls_context_identity", FAILS, LPORT_CLOSED, GONE, P("a"), N(1), P("b"), N(1),
         P(NULL), N(0)),
     ROW("lport_tls_context_verify", FAILS, LPORT_CLOSED, GONE, N(LPORT_TLS_VERIFY)),
@@ -607,13 +608,14 @@ Test(abi, a_tcp_session) {
 
 static void set_up(int64_t context) {
     const char *chain = "build/tls/server.pem", *key = "build/tls/server.key";
-    const char *authority = "build/tls/authority.pem";
+    const char *authority = "build/tls/authority.pem", *revoked = "build/tls/authority.crl";
     cr_assert_eq(CALL("lport_tls_context_identity", N(context), P(chain), N(strlen(chain)), P(key),
                       N(strlen(key)), P(NULL), N(0)),
                  0);
     cr_assert_eq(CALL("lport_tls_context_trust", N(context), N(LPORT_TLS_FILE), P(authority),
                       N(strlen(authority))),
                  0);
+    cr_assert_eq(CALL("lport_tls_context_revoked", N(context), P(revoked), N(strlen(revoked))), 0);
     cr_assert_eq(CALL("lport_tls_context_protocols", N(context), P("words"), N(5)), 0);
     cr_assert_eq(CALL("lport_tls_context_resume", N(context), N(0)), 0);
     cr_assert_eq(CALL("lport_tls_context_versions", N(context), N(3), N(3)), 0);

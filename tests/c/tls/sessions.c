@@ -10,6 +10,10 @@ int64_t trust(int64_t context, const char *path) {
     return lport_tls_context_trust(context, LPORT_TLS_FILE, path, strlen(path));
 }
 
+int64_t take_list(int64_t context, const char *path) {
+    return lport_tls_context_revoked(context, path, strlen(path));
+}
+
 int64_t identify(int64_t context, const char *chain, const char *key) {
     return unlock(context, chain, key, "");
 }

@@ -14,6 +14,7 @@ enum { CLIENT = 0, SERVER = 1 }; /* places in a vector of ends */
 
 /* The functions of contexts with texts for their vectors. */
 int64_t trust(int64_t context, const char *path);
+int64_t take_list(int64_t context, const char *path);
 int64_t identify(int64_t context, const char *chain, const char *key);
 int64_t unlock(int64_t context, const char *chain, const char *key, const char *passphrase);
 int64_t speak(int64_t context, const char *names);

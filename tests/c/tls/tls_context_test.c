@@ -23,6 +23,7 @@ static void assert_names_none(int64_t context) {
     int64_t ends[2];
     assert_kind(lport_tls_context_trust(context, LPORT_TLS_SYSTEM, NULL, 0), LPORT_CLOSED);
     assert_kind(trust(context, CERTIFICATE("authority")), LPORT_CLOSED);
+    assert_kind(take_list(context, "build/tls/authority.crl"), LPORT_CLOSED);
     assert_kind(identify(context, CERTIFICATE("server"), KEY("server")), LPORT_CLOSED);
     assert_kind(lport_tls_context_verify(context, LPORT_TLS_VERIFY), LPORT_CLOSED);
     assert_kind(lport_tls_context_resume(context, 0), LPORT_CLOSED);
@@ -85,6 +86,7 @@ SOCKET_TEST(tls_context, a_path_that_can_be_none_is_invalid) {
             assert_kind(lport_tls_context_trust(context, source, bad[i].path, bad[i].len),
                         LPORT_INVALID);
         }
+        assert_kind(lport_tls_context_revoked(context, bad[i].path, bad[i].len), LPORT_INVALID);
         assert_kind(lport_tls_context_identity(context, bad[i].path, bad[i].len, good, strlen(good),
                                                NULL, 0),
                     LPORT_INVALID);
@@ -110,7 +112,7 @@ SOCKET_TEST(tls_context, a_file_that_cannot_be_read_has_the_number_of_the_system
                {CERTIFICATE("server") "/within", ENOTDIR},
                {"build/tls", EISDIR}};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
-        const int64_t statuses[] = {trust(context, bad[i].path),
+        const int64_t statuses[] = {trust(context, bad[i].path), take_list(context, bad[i].path),
                                     identify(context, bad[i].path, KEY("server")),
                                     identify(context, CERTIFICATE("server"), bad[i].path)};
         for (size_t k = 0; k < COUNT_OF(statuses); k++) {
@@ -171,7 +173,7 @@ SOCKET_TEST(tls_context, what_is_no_file_will_not_do) {
     snprintf(end_name, sizeof end_name, "/dev/fd/%d", fds[0]);
     const char *bad[] = {pipe_name, link_name, end_name, "/dev/zero"};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
-        const int64_t statuses[] = {trust(context, bad[i]),
+        const int64_t statuses[] = {trust(context, bad[i]), take_list(context, bad[i]),
                                     identify(context, bad[i], KEY("server")),
                                     identify(context, CERTIFICATE("server"), bad[i])};
         for (size_t k = 0; k < COUNT_OF(statuses); k++) {
