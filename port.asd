@@ -114,7 +114,8 @@ what happened, nothing hangs for ever and nothing is lost."
                              (:file "info")))
                (:module "poller"
                 :serial t
-                :components ((:file "poller")
+                :components ((:file "poller-timeouts")
+                             (:file "poller")
                              (:file "poller-events")
                              (:file "wait-for-input")))
                (:module "service"
@@ -257,7 +258,8 @@ what happened, nothing hangs for ever and nothing is lost."
                (:module "poller"
                 :serial t
                 :components ((:file "poller")
-                             (:file "poller-once")))
+                             (:file "poller-once")
+                             (:file "poller-timeouts")))
                (:module "service"
                 :serial t
                 :components ((:file "service")

@@ -47,13 +47,14 @@
           new))))
 
 ;;; The flags of an event for each combination of bits; all events share them.
-(declaim (type (simple-vector 32) *flag-lists*))
+(declaim (type (simple-vector 64) *flag-lists*))
 (%defglobal *flag-lists*
-    (let ((lists (make-array 32)))
-      (dotimes (bits 32 lists)
+    (let ((lists (make-array 64)))
+      (dotimes (bits 64 lists)
         (setf (svref lists bits)
               (loop for (bit flag) in `((,+lport-input+ :input) (,+lport-output+ :output)
-                                        (,+lport-ended+ :end-of-file) (,+lport-failed+ :error))
+                                        (,+lport-ended+ :end-of-file) (,+lport-failed+ :error)
+                                        (,+silent+ :timeout))
                     when (logtest bit bits)
                       collect flag)))))
 
@@ -68,7 +69,7 @@ told of."
 (declaim (inline add-event))
 (defun add-event (batch entry bits)
   "Make ENTRY with BITS the next event of BATCH, which has room. It is mostly what it was."
-  (declare (type event-batch batch) (type entry entry) (type (unsigned-byte 5) bits))
+  (declare (type event-batch batch) (type entry entry) (type (unsigned-byte 6) bits))
   (let* ((count (event-batch-count batch))
          (event (car (svref (event-batch-spine batch) count)))
          (facts (cdr event)))
@@ -182,34 +183,46 @@ forget the others."
       (setf (cdr (svref spine (1- count))) nil)
       (svref spine 0))))
 
-;;; Events of ONCE. They are claimed last of all, when nothing can come in between them and whoever
-;;; asked, but an unwind: so that nothing is lost, that gives them back.
+(defun add-silent-events (set batch)
+  "Report the entries of SET that have been silent for too long, as far as BATCH has room."
+  (flet ((report (entry)
+           (unless (or (reported-p batch entry)
+                       (= (event-batch-count batch) (event-batch-size batch)))
+             (add-event batch entry +silent+))))
+    (declare (dynamic-extent #'report))
+    (round-if-due set #'report)))
 
-(defun claim-events (batch)
-  "Leave in BATCH what this thread may report."
-  (let ((spine (event-batch-spine batch)) (entries (event-batch-entries batch)) (kept 0))
+;;; Who is told of an event has it: that of ONCE nobody else is told of, and a TIMEOUT begins anew.
+;;; This comes last of all, when nothing can come in between but an unwind: so that nothing is lost,
+;;; that gives back what was claimed.
+
+(defun take-events (batch)
+  "Leave in BATCH what this thread is told of."
+  (let ((spine (event-batch-spine batch)) (entries (event-batch-entries batch)) (kept 0)
+        (now (lport-clock-now)))
     (declare (type index kept))
     (dotimes (index (event-batch-count batch))
       (let ((entry (svref entries index)))
         (when (or (not (entry-once entry)) (claim-entry entry))
+          (setf (entry-since entry) now)
           (rotatef (svref entries kept) (svref entries index))
           (rotatef (svref spine kept) (svref spine index))
           (incf kept))))
     (setf (event-batch-count batch) kept)))
 
 (defun give-back-events (batch)
-  "What this thread has claimed and not reported is for anybody."
+  "What this thread has claimed and not been told of is for anybody."
   (loop for index below (event-batch-count batch)
         for entry = (svref (event-batch-entries batch) index)
-        when (and (entry-once entry) (zerop (entry-interest entry)))
-          do (change-entry entry (entry-asked entry) t (entry-data entry))))
+        unless (entry-armed entry)
+          do (change-entry entry (entry-asked entry) t (entry-span entry) (entry-data entry))))
 
-(defun claimed-events (batch)
-  "As EVENT-LIST, where some of BATCH may be of ONCE."
+(defun events-taken (batch)
+  "As EVENT-LIST, of what this thread is told of in BATCH."
   (let ((events '()) (done nil))
     (unwind-protect
          (progn (call-deferred
-                  (claim-events batch)
+                  (take-events batch)
                   (setf events (event-list batch)))
                 (setf done t))
       (unless done
@@ -231,7 +244,9 @@ two sees the other."
             turn
             (with-int64s (pointer (event-batch-numbers batch) 0 nil :out)
               (lport-poller-wait handle turn pointer (event-batch-size batch)
-                                 (if (or (poll-set-noted set) (poll-set-woken set)) 0 deadline)
+                                 (if (or (poll-set-noted set) (poll-set-woken set))
+                                     0
+                                     (min deadline (poll-set-round-at set)))
                                  0)))
       (%add-atomically (poll-set-waiting set) -1)
       (unless (minusp turn)
@@ -242,14 +257,13 @@ two sees the other."
 NIL when TIMEOUT seconds (NIL: no limit) pass without one, or POLLER-WAKE is called: then the second
 value is true. FLAGS are some of :INPUT, :OUTPUT (of those that POLLER reports of it), :END-OF-FILE
 (the peer has ended its output; there may be input before it, but where TLS alone tells of the end
-this is known once all that was before it has been read) and :ERROR (the connection failed; the next
-operation signals how).
+this is known once all that was before it has been read), :ERROR (the connection failed; the next
+operation signals how) and :TIMEOUT (there was no event for as long as POLLER-ADD was told).
 Level-triggered: what is ready and not dealt with is reported again, to other threads in this call
 too, so that one of several may find that there is nothing any more; unless the socket is in POLLER
-with ONCE, see POLLER-ADD. At most 512 events come at
-once; the others come next time. The list and what is in it, but for the socket and the datum,
-belong to POLLER and are used again by this thread's next POLLER-WAIT in it, which therefore conses
-nothing; copy what you keep.
+with ONCE, see POLLER-ADD. At most 512 events come at once; the others come next time. The list and
+what is in it, but for the socket and the datum, belong to POLLER and are used again by this
+thread's next POLLER-WAIT in it, which therefore conses nothing; copy what you keep.
 Half a character that has come is input too, and is ready as long as it is left in the buffer: who
 does not wait for its other half takes octets, with READ-SOME.
 Conditions: SOCKET-CLOSED, when POLLER is closed, by whomever; TIMEOUT, when the deadline of
@@ -269,7 +283,9 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
         (declare (type (signed-byte 64) result))
         (cond ((and (zerop result) (woken-p set)) (return (values nil t)))
               ((plusp (event-batch-count batch))
-               (let ((events (if (poll-set-once set) (claimed-events batch) (event-list batch))))
+               (let ((events (if (or (poll-set-once set) (timed-p set))
+                                 (events-taken batch)
+                                 (event-list batch))))
                  (when events
                    (return events))))
               ((>= result 0))           ; of sockets that have left meanwhile, or for a buffer
@@ -288,11 +304,14 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
       (add-system-events set batch result))
     (when (poll-set-noted set)
       (add-buffered-events set batch))
+    (when (timed-p set)
+      (add-silent-events set batch))
     result))
 
 (defun woken-p (set)
-  "True for the one that a POLLER-WAKE is for. A wake can also be for buffered input."
+  "True for the one that a POLLER-WAKE is for. A wake can also be for buffered input, or for a round
+that comes earlier."
   (when (eq t (%compare-and-swap (poll-set-woken set) t nil))
-    (when (poll-set-noted set)
+    (when (or (poll-set-noted set) (timed-p set))
       (lport-poller-wake (channel-handle set)))
     t))

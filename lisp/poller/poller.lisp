@@ -62,24 +62,27 @@ was made in another process, of which this one is a fork or a saved image."
 (defun interest-bits (input output)
   (logior (if input +lport-input+ 0) (if output +lport-output+ 0)))
 
-(defun poller-add (poller socket &key (output nil) (input (not output)) once data)
+(defun poller-add (poller socket &key (output nil) (input (not output)) once timeout data)
   "Put SOCKET, of any kind, or a PENDING-CONNECTION, into POLLER, and return it. INPUT true (the
 default unless OUTPUT is given): report when there is input, buffered or not, a connection to
 accept, or end of file, or FINISH-CONNECT is worth a call; OUTPUT true: when there is room to write;
 neither: nothing for now, see POLLER-MODIFY. ONCE true: an event is reported to one thread, and no
 other until that, or whoever has dealt with the socket, calls POLLER-MODIFY: so threads that share
-POLLER do not meet in a socket. DATA, any object, comes with its events. The poller keeps SOCKET
-from becoming garbage until POLLER-REMOVE, or until it is closed, by whomever: then it leaves by
-itself. Conditions: USAGE-ERROR, SOCKET is in POLLER already; SOCKET-CLOSED; RESOURCE-EXHAUSTED.
+POLLER do not meet in a socket. TIMEOUT: how many seconds may pass without an event of SOCKET, and
+again after each, or after POLLER-MODIFY, before there is one with the flag :TIMEOUT; NIL: any
+number. DATA, any object, comes with its events. The poller keeps SOCKET from becoming garbage until
+POLLER-REMOVE, or until it is closed, by whomever: then it leaves by itself.
+Conditions: USAGE-ERROR, SOCKET is in POLLER already; SOCKET-CLOSED; RESOURCE-EXHAUSTED.
 Source: epoll_ctl(2)."
   (let ((set (check-poller poller :wait))
         (channel (endpoint-channel (check-pollable socket :wait)))
-        (interest (interest-bits input output)))
+        (interest (interest-bits input output))
+        (span (span-of timeout)))
     (check-set set)
     (check-open channel :wait)
     (let ((status (add-entry set (make-entry :set set :socket socket :channel channel :data data
                                              :asked interest :interest interest
-                                             :once (and once t)))))
+                                             :once (and once t) :span span))))
       (when (minusp status)
         (fail-in set channel status "is in ~A already" poller)))
     socket))
@@ -99,7 +102,8 @@ Source: epoll_ctl(2)."
         (when (or (minusp (lport-socket-state (channel-handle channel)))
                   (channel-closing set))
           (forget-entry entry))         ; closed just now, before it could see this
-        (note-if-buffered channel)))
+        (note-if-buffered channel)
+        (begin-silence entry)))
     status))
 
 (defun fail-in (set channel status control &rest arguments)
@@ -119,12 +123,13 @@ CONTROL and ARGUMENTS say the reason."
     (setf (poll-set-once set) t)))
 
 (defun poller-modify (poller socket &key (input nil input-p) (output nil output-p)
-                                      (once nil once-p) (data nil data-p))
-  "Change what POLLER reports of SOCKET, which is in it: INPUT, OUTPUT, ONCE and DATA as of
+                                      (once nil once-p) (timeout nil timeout-p)
+                                      (data nil data-p))
+  "Change what POLLER reports of SOCKET, which is in it: INPUT, OUTPUT, ONCE, TIMEOUT and DATA as of
 POLLER-ADD; each that is not given stays as it was given last. With ONCE the next event is waited
-for from here on. Waits under way in other threads obey it. Returns SOCKET. Conditions: USAGE-ERROR,
-SOCKET is not in POLLER; SOCKET-CLOSED; RESOURCE-EXHAUSTED, and then nothing has changed.
-Source: epoll_ctl(2)."
+for from here on, and TIMEOUT counts from here. Waits under way in other threads obey it. Returns
+SOCKET. Conditions: USAGE-ERROR, SOCKET is not in POLLER; SOCKET-CLOSED; RESOURCE-EXHAUSTED, and
+then nothing has changed. Source: epoll_ctl(2)."
   (let* ((set (check-poller poller :wait))
          (channel (endpoint-channel (check-pollable socket :wait)))
          (entry (find-entry set (channel-handle channel)))
@@ -136,6 +141,7 @@ Source: epoll_ctl(2)."
              (new (interest-bits (if input-p input (logtest now +lport-input+))
                                  (if output-p output (logtest now +lport-output+)))))
         (setf status (change-entry entry new (if once-p (and once t) (entry-once entry))
+                                   (if timeout-p (span-of timeout) (entry-span entry))
                                    (if data-p data (entry-data entry))))))
     (when (minusp status)
       (fail-in set channel status "is not in ~A" poller))
@@ -156,7 +162,7 @@ the library would say, where ENTRY has left meanwhile. To be called with interru
                                     +lport-closed+
                                     +lport-invalid+)))))))
 
-(defun change-entry (entry interest once data)
+(defun change-entry (entry interest once span data)
   "Give ENTRY these; the library's status, and if that is one, nothing has changed."
   (call-deferred
     (prog1 (with-entry (entry set handle)
@@ -165,17 +171,21 @@ the library would say, where ENTRY has left meanwhile. To be called with interru
                (cond ((minusp status) (setf (entry-data entry) old))
                      (t (setf (entry-asked entry) interest
                               (entry-interest entry) interest
-                              (entry-once entry) once)
+                              (entry-once entry) once
+                              (entry-span entry) span
+                              (entry-armed entry) t)
                         (note-once set entry)))
                status))
-      (note-if-buffered (entry-channel entry)))))
+      (note-if-buffered (entry-channel entry))
+      (begin-silence entry))))
 
 (defun claim-entry (entry)
   "Take its event from ENTRY: true if this thread has it, and no other one. To be called with
 interrupts deferred."
-  (plusp (with-entry (entry set handle)
-           (setf (entry-interest entry) 0)
-           (lport-poller-claim (channel-handle set) handle))))
+  (eq t (with-entry (entry set handle)
+          (when (shiftf (entry-armed entry) nil)
+            (setf (entry-interest entry) 0)
+            (not (minusp (lport-poller-claim (channel-handle set) handle)))))))
 
 (defun poller-remove (poller socket)
   "Take SOCKET out of POLLER: true if it was in it. It stays open. A wait under way in another

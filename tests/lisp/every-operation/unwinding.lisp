@@ -239,6 +239,16 @@ has returned, NTH 2. Interrupts that are deferred there come later. :OUT if it w
             (poller-modify poller b)
             (poller-modify poller d)))))))
 
+(define-test unwinding.events-of-silence (:behaviour 26 :weather nil)
+  "What a wait that is thrown out has found silent the next one finds silent."
+  (with-pair (a b)
+    (with-poller (poller)
+      (poller-add poller a :timeout 0.01)
+      (dolist (name '(port::make-round port::event-list))
+        (is (eq :out (throw-at name 1 (lambda () (poller-wait poller :timeout 20)))))
+        (is (equal `((,a nil :timeout)) (poller-wait poller :timeout 20)) "~A" name))
+      (is-true b))))
+
 (define-test unwinding.buffered-input-of-who-joins (:behaviour 26 :weather nil)
   "An addition to a poller that is thrown out is made as a whole, or not at all."
   (dolist (name '(port::note-members port::note-entry))

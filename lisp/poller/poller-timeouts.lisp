@@ -1,0 +1,65 @@
+;;;; poller-timeouts - sockets in a poller that have had no event for as long as their TIMEOUT says.
+;;;;
+;;;; No list is kept of who is due when, which each event would change. There is a moment at which
+;;;; somebody in a wait looks through all entries, the round, and finds who is due, and when the
+;;;; next one will be. Invariant: no entry is due before the next round, but for a grain; so whoever
+;;;; makes an entry due earlier makes the round earlier, and no wait lasts longer than until the
+;;;; round that it knew of when it began, or it is woken.
+
+(in-package :port)
+
+(defparameter *round-grain* 10000000
+  "Nanoseconds from one round to the next at the least, and so how late one may be.")
+
+(defconstant +silent+ 32 "The bit of the flag :TIMEOUT, beside those that the library tells.")
+
+(declaim (inline timed-p))
+(defun timed-p (set)
+  "True if there will be a round in SET."
+  (/= +never+ (poll-set-round-at set)))
+
+(defun due-at (entry)
+  "The moment at which ENTRY will have been silent for too long."
+  (if (entry-armed entry)
+      (min +never+ (+ (entry-since entry) (entry-span entry)))
+      +never+))
+
+(defun round-by (set moment)
+  "See to it that there is a round in SET at MOMENT."
+  (declare (type moment moment))
+  (when (%with-lock ((poll-set-lock set))
+          (when (< moment (poll-set-round-at set))
+            (setf (poll-set-round-at set) moment)))
+    (when (plusp (poll-set-waiting set))
+      (lport-poller-wake (channel-handle set)))))
+
+(defun begin-silence (entry)
+  "From now on ENTRY is silent."
+  (when (/= +never+ (entry-span entry))
+    (setf (entry-since entry) (lport-clock-now))
+    (round-by (entry-set entry) (due-at entry))))
+
+(defun make-round (set now report)
+  "Call REPORT with each entry of SET that is due NOW, and return when the next round is: after a
+grain where some were due, as who was to be told of them may be unwound before that."
+  (declare (type moment now) (type function report))
+  (let ((next +never+))
+    (declare (type moment next))
+    (loop for entry across (poll-set-entries set)
+          when entry
+            do (let ((due (due-at entry)))
+                 (declare (type moment due))
+                 (when (<= due now)
+                   (funcall report entry))
+                 (setf next (min next due))))
+    (if (= next +never+)
+        +never+
+        (max next (+ now *round-grain*)))))
+
+(defun round-if-due (set report)
+  "MAKE-ROUND, where it is time for that and no other thread has been faster."
+  (let ((now (lport-clock-now)))
+    (when (>= now (poll-set-round-at set))
+      (%with-lock ((poll-set-lock set))
+        (when (>= now (poll-set-round-at set))
+          (setf (poll-set-round-at set) (make-round set now report)))))))
