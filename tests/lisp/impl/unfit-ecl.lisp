@@ -13,7 +13,8 @@
       '(("it counts what is consed by a function of SBCL"
          "stream.no-consing-per-element" "batch.no-consing" "message.no-consing"
          "message.no-consing-where-nothing-has-come"
-         "arrival.no-consing" "octets.nothing-consed" "poller.consing" "relay.nothing-consed")
+         "arrival.no-consing" "octets.nothing-consed" "poller.consing" "once.consing"
+         "silence.consing" "relay.nothing-consed")
         ("it measures memory by a function of SBCL"
          "stream.an-idle-one-is-small" "service.many-idle-connections")
         ("it runs programs by functions of SBCL"
@@ -68,7 +69,8 @@
          "unwinding.what-was-just-received" "unwinding.zones"
          "relay.thrown-out-again-and-again-nothing-is-lost"
          "relay.thrown-out-between-two-steps"
-         "unwinding.events-of-buffered-input" "unwinding.buffered-input-of-who-joins"
+         "unwinding.events-of-buffered-input" "unwinding.events-of-once"
+         "unwinding.events-of-silence" "unwinding.buffered-input-of-who-joins"
          "unwinding.what-leaves-a-poller" "unwinding.a-wake"
          "unwinding.a-close-that-has-not-begun" "unwinding.a-service-that-has-just-begun"
          "unwinding.a-service-that-has-a-client-already"
