@@ -96,7 +96,8 @@ With AWAIT-INPUT true a new connection waits for its first input as after :AGAIN
 protocols in which the client speaks first. A symbol, here and for the hooks below, is the function
 that it names when it is called: what is defined anew holds for the services that are running.
 THREADS: how many there are at the most (64); they are made as they are needed, and those that have
-had nothing to do for 10 seconds end, but for two. A connection that finds none waits its turn.
+had nothing to do for 10 seconds end, but for two. A connection that finds none waits its turn; one
+whose client is silent while FUNCTION reads has one until TIMEOUT.
 MAX-CONNECTIONS: how many connections are open at the most (NIL: as many as there are descriptors);
 the others stay in the system's queue, see BACKLOG. NAME: a string that the names of the threads
 begin with, and the lines that tell of errors.
