@@ -24,20 +24,23 @@
       (min +never+ (+ (entry-since entry) (entry-span entry)))
       +never+))
 
-(defun round-by (set moment)
-  "See to it that there is a round in SET at MOMENT."
-  (declare (type moment moment))
-  (when (%with-lock ((poll-set-lock set))
-          (when (< moment (poll-set-round-at set))
-            (setf (poll-set-round-at set) moment)))
-    (when (plusp (poll-set-waiting set))
-      (lport-poller-wake (channel-handle set)))))
-
-(defun begin-silence (entry)
-  "From now on ENTRY is silent."
+(defun begin-silence (set entry)
+  "From now on ENTRY is silent, and there is a round in SET when it is due: true if that comes
+earlier by this, and then TELL-OF-ROUND has to follow. With the lock held, and so that no round can
+see ENTRY as it is now with a SINCE from before."
   (when (/= +never+ (entry-span entry))
     (setf (entry-since entry) (lport-clock-now))
-    (round-by (entry-set entry) (due-at entry))))
+    (let ((due (due-at entry)))
+      (declare (type moment due))
+      (when (< due (poll-set-round-at set))
+        (setf (poll-set-round-at set) due)
+        t))))
+
+(defun tell-of-round (set)
+  "The next round of SET comes earlier than whoever waits has known. Without the lock, as its
+release comes between that and the look at who waits."
+  (when (plusp (poll-set-waiting set))
+    (lport-poller-wake (channel-handle set))))
 
 (defun make-round (set now report)
   "Call REPORT with each entry of SET that is due NOW, and return when the next round is: after a

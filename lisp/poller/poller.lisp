@@ -89,13 +89,14 @@ Source: epoll_ctl(2)."
 
 (defun add-entry (set entry)
   "Add ENTRY to SET on both sides; the library's status."
-  (let ((channel (entry-channel entry)) (status 0))
+  (let ((channel (entry-channel entry)) (status 0) (sooner nil))
     (call-deferred
       (%with-lock ((poll-set-lock set))
         (setf status (lport-poller-add (channel-handle set) (channel-handle channel)
                                        (entry-interest entry)))
         (unless (minusp status)
           (note-once set entry)
+          (setf sooner (begin-silence set entry))
           (store-entry set entry)
           (join-members entry)))
       (unless (minusp status)
@@ -103,7 +104,8 @@ Source: epoll_ctl(2)."
                   (channel-closing set))
           (forget-entry entry))         ; closed just now, before it could see this
         (note-if-buffered channel)
-        (begin-silence entry)))
+        (when sooner
+          (tell-of-round set))))
     status))
 
 (defun fail-in (set channel status control &rest arguments)
@@ -164,20 +166,23 @@ the library would say, where ENTRY has left meanwhile. To be called with interru
 
 (defun change-entry (entry interest once span data)
   "Give ENTRY these; the library's status, and if that is one, nothing has changed."
-  (call-deferred
-    (prog1 (with-entry (entry set handle)
-             (let ((old (shiftf (entry-data entry) data)) ; first, as there may be an event at once
-                   (status (lport-poller-modify (channel-handle set) handle interest)))
-               (cond ((minusp status) (setf (entry-data entry) old))
-                     (t (setf (entry-asked entry) interest
-                              (entry-interest entry) interest
-                              (entry-once entry) once
-                              (entry-span entry) span
-                              (entry-armed entry) t)
-                        (note-once set entry)))
-               status))
-      (note-if-buffered (entry-channel entry))
-      (begin-silence entry))))
+  (let ((sooner nil))
+    (call-deferred
+      (prog1 (with-entry (entry set handle)
+               (let ((old (shiftf (entry-data entry) data)) ; first: an event may come at once
+                     (status (lport-poller-modify (channel-handle set) handle interest)))
+                 (cond ((minusp status) (setf (entry-data entry) old))
+                       (t (setf (entry-asked entry) interest
+                                (entry-interest entry) interest
+                                (entry-once entry) once
+                                (entry-span entry) span
+                                (entry-armed entry) t
+                                sooner (begin-silence set entry))
+                          (note-once set entry)))
+                 status))
+        (note-if-buffered (entry-channel entry))
+        (when sooner
+          (tell-of-round (entry-set entry)))))))
 
 (defun claim-entry (entry)
   "Take its event from ENTRY: true if this thread has it, and no other one. To be called with

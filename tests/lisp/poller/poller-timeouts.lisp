@@ -69,6 +69,35 @@
           (is (equal `((,a nil :timeout)) (join waiter)))))
       (is-true b))))
 
+(define-test silence.is-not-counted-from-before ()
+  "A round just after a socket was added, or reported of once and modified, finds it silent since
+then, not for ever."
+  (with-poller (poller)
+    (with-pair (a b)
+      (with-pair (c d)
+        (flet ((events-within (function)
+                 (let ((events '()))
+                   (unwind-protect
+                        (progn (sb-int:encapsulate
+                                'port::note-if-buffered 'test
+                                (lambda (original &rest arguments)
+                                  (sleep 0.02) ; the next round is due
+                                  (setf events (copy-tree (events-now poller)))
+                                  (apply original arguments)))
+                               (funcall function))
+                     (sb-int:unencapsulate 'port::note-if-buffered 'test))
+                   events)))
+          (poller-add poller c :timeout 0 :data 'c)
+          (is (equal `((,c c :timeout))
+                     (events-within (lambda () (poller-add poller a :once t :timeout 0.2)))))
+          (send-octets b 1)
+          (is-true (wait-until (lambda () (find a (events-now poller) :key #'first))))
+          (sleep 0.2)
+          (is (= 1 (read-byte a)))
+          (is (equal `((,c c :timeout))
+                     (events-within (lambda () (poller-modify poller a)))))
+          (is-true d))))))
+
 (define-test silence.of-many (:limit 60)
   "Each is told of once, whatever the others do, and what has left is not."
   (with-poller (poller)
