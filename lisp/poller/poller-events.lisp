@@ -20,7 +20,8 @@
   (numbers nil :type int64s :read-only t)
   (entries nil :type simple-vector :read-only t)
   (spine nil :type simple-vector :read-only t)
-  (count 0 :type fixnum))
+  (count 0 :type fixnum)
+  (until +never+ :type moment))         ; by then its thread looks for a round; see wait-in-set
 
 (defun fresh-spine (size)
   "SIZE conses, each with an event, (socket data . flags), in it."
@@ -231,14 +232,34 @@ forget the others."
 
 ;;; Waiting
 
+(defun sure-of-round-p (set)
+  "True if a thread looks for the next round of SET in time."
+  (let ((round-at (poll-set-round-at set)))
+    (declare (type moment round-at))
+    (loop for batch in (poll-set-batches set)
+            thereis (<= (the moment (event-batch-until batch)) round-at))))
+
+(defun leave-round (set batch)
+  "The thread of BATCH leaves POLLER-WAIT, and does not look for the next round of SET any more. To
+be called with interrupts deferred. The lock is for its barrier: of two that leave at a time one at
+least sees that the other does."
+  (setf (event-batch-until batch) +never+)
+  (when (and (timed-p set)
+             (plusp (poll-set-waiting set))
+             (not (%with-lock ((poll-set-lock set))
+                    (sure-of-round-p set))))
+    (lport-poller-wake (channel-handle set))))
+
 (defun wait-in-set (set batch deadline)
   "One wait in SET until DEADLINE; one that does not block where there may be buffered input, or a
 POLLER-WAKE whose wait was unwound: what lport_poller_wait says. It counts itself as waiting and
 then looks for noted entries; whoever notes an entry then looks for threads that wait: so one of the
-two sees the other."
+two sees the other. So it is with the next round, and until it knows of that it does not count as
+one that looks for it."
   (declare (type moment deadline))
   (let ((handle (channel-handle set)))
-    (with-waiting (turn (progn (%add-atomically (poll-set-waiting set) 1)
+    (with-waiting (turn (progn (setf (event-batch-until batch) +never+)
+                               (%add-atomically (poll-set-waiting set) 1)
                                (lport-poller-begin handle)))
         (if (minusp turn)
             turn
@@ -246,8 +267,10 @@ two sees the other."
               (lport-poller-wait handle turn pointer (event-batch-size batch)
                                  (if (or (poll-set-noted set) (poll-set-woken set))
                                      0
-                                     (min deadline (poll-set-round-at set)))
+                                     (setf (event-batch-until batch)
+                                           (min deadline (poll-set-round-at set))))
                                  0)))
+      (setf (event-batch-until batch) 0) ; it will look at once, or leave
       (%add-atomically (poll-set-waiting set) -1)
       (unless (minusp turn)
         (lport-poller-end handle turn)))))
@@ -268,8 +291,11 @@ Half a character that has come is input too, and is ready as long as it is left 
 does not wait for its other half takes octets, with READ-SOME.
 Conditions: SOCKET-CLOSED, when POLLER is closed, by whomever; TIMEOUT, when the deadline of
 WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
-  (let ((set (check-poller poller :wait)))
-    (wait-for-events set (event-batch-of set) (moment-after timeout))))
+  (let* ((set (check-poller poller :wait))
+         (batch (event-batch-of set))
+         (until (moment-after timeout)))
+    (with-cleanup (wait-for-events set batch until)
+      (leave-round set batch))))
 
 (defun wait-for-events (set batch until)
   "POLLER-WAIT with the moment UNTIL."
@@ -310,8 +336,8 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
 
 (defun woken-p (set)
   "True for the one that a POLLER-WAKE is for. A wake can also be for buffered input, or for a round
-that comes earlier."
+that comes earlier, of which LEAVE-ROUND tells another thread."
   (when (eq t (%compare-and-swap (poll-set-woken set) t nil))
-    (when (or (poll-set-noted set) (timed-p set))
+    (when (poll-set-noted set)
       (lport-poller-wake (channel-handle set)))
     t))

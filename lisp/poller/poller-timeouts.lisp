@@ -2,9 +2,10 @@
 ;;;;
 ;;;; No list is kept of who is due when, which each event would change. There is a moment at which
 ;;;; somebody in a wait looks through all entries, the round, and finds who is due, and when the
-;;;; next one will be. Invariant: no entry is due before the next round, but for a grain; so whoever
-;;;; makes an entry due earlier makes the round earlier, and no wait lasts longer than until the
-;;;; round that it knew of when it began, or it is woken.
+;;;; next one will be. Invariants: no entry is due before the next round, but for a grain; so
+;;;; whoever makes an entry due earlier makes the round earlier. And while threads wait there is one
+;;;; that wakes for the round, or is about to look for it: it knew of the round when its wait began,
+;;;; or is woken; and who leaves looks whether there is another, and wakes one if not.
 
 (in-package :port)
 

@@ -98,6 +98,31 @@ then, not for ever."
                      (events-within (lambda () (poller-modify poller a)))))
           (is-true d))))))
 
+(define-test silence.is-not-left-to-who-has-left (:limit 60)
+  "Of several that wait one wakes for who is due: if that one leaves, or is thrown out, another."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (flet ((waiting (count function)
+               (prog1 (in-thread function)
+                 (is-true (wait-until (lambda ()
+                                        (= count (port::poll-set-waiting
+                                                  (port::endpoint-channel poller)))))))))
+        (dotimes (turn 6)
+          (let* ((out (waiting 1 (lambda ()
+                                   (catch 'out
+                                     (poller-wait poller :timeout 0.3)))))
+                 (waiter (waiting 2 (lambda () (multiple-value-list (next-silence poller))))))
+            (poller-add poller a :timeout 0.6)
+            (when (oddp turn)
+              (sleep 0.1)
+              (sb-thread:interrupt-thread out (lambda () (throw 'out nil))))
+            (is (null (join out)))
+            (destructuring-bind (events seconds) (join waiter)
+              (is (equal `((,a nil :timeout)) events))
+              (is (< seconds 10)))
+            (poller-remove poller a))))
+      (is-true b))))
+
 (define-test silence.of-many (:limit 60)
   "Each is told of once, whatever the others do, and what has left is not."
   (with-poller (poller)
