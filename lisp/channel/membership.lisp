@@ -16,7 +16,9 @@
   (asked 0 :type (unsigned-byte 8))     ; the interest as the user has given it
   (interest 0 :type (unsigned-byte 8))  ; at present: none where an event of ONCE has been reported
   (once nil)
-  (armed t)                             ; false from an event of ONCE to the next POLLER-MODIFY
+  (taken nil)                           ; from an event of ONCE to the next POLLER-MODIFY: the batch
+                                        ; that has it
+  (turn 0 :type (unsigned-byte 62))     ; that of the set, when events were asked for last
   (span +never+ :type moment)           ; after which without an event there is one of the flag
   (since 0 :type moment)                ; :TIMEOUT; counted from here
   (place 0 :type fixnum)                ; in the batch that reported it last
@@ -30,6 +32,7 @@
   (batches '() :type list)
   (noted nil)                           ; entries whose sockets may have buffered input
   (once nil)                            ; true if an entry is, or was
+  (turn 0 :type (unsigned-byte 62))     ; how often events were asked for
   (round-at +never+ :type moment)       ; see poller-timeouts.lisp
   (waiting 0 :type (unsigned-byte 64))  ; threads that are in a wait, about
   (woken nil))                          ; POLLER-WAKE was called

@@ -21,6 +21,7 @@
   (entries nil :type simple-vector :read-only t)
   (spine nil :type simple-vector :read-only t)
   (count 0 :type fixnum)
+  (turn 0 :type (unsigned-byte 62))     ; that of the set when the wait for the events began
   (until +never+ :type moment))         ; by then its thread looks for a round; see wait-in-set
 
 (defun fresh-spine (size)
@@ -197,37 +198,56 @@ forget the others."
 ;;; This comes last of all, when nothing can come in between but an unwind: so that nothing is lost,
 ;;; that gives back what was claimed.
 
-(defun take-events (batch)
-  "Leave in BATCH what this thread is told of."
+(defun claim-entry (entry batch)
+  "Take its event from ENTRY for BATCH: true if that has it, and no other one. Not one that may be
+from before events were asked for: it may have been dealt with; one that is not is reported again.
+To be called with interrupts deferred."
+  (eq t (with-entry (entry set handle)
+          (unless (or (entry-taken entry)
+                      (> (entry-turn entry) (event-batch-turn batch)))
+            (setf (entry-taken entry) batch
+                  (entry-interest entry) 0)
+            (not (minusp (lport-poller-claim (channel-handle set) handle)))))))
+
+(defun give-back-entry (entry batch)
+  "If BATCH has taken the event of ENTRY it is for anybody. To be called with interrupts deferred."
+  (asking (entry set handle sooner)
+    (when (eq batch (entry-taken entry))
+      (ask-for-events set entry handle (entry-asked entry))
+      (setf sooner (begin-silence set entry)))))
+
+(defun take-events (set batch)
+  "Leave in BATCH what this thread is told of. What is buffered in a socket that is left for others
+is not: who was woken for that was this thread."
   (let ((spine (event-batch-spine batch)) (entries (event-batch-entries batch)) (kept 0)
         (now (lport-clock-now)))
     (declare (type index kept))
     (dotimes (index (event-batch-count batch))
       (let ((entry (svref entries index)))
-        (when (or (not (entry-once entry)) (claim-entry entry))
+        (when (or (not (entry-once entry)) (claim-entry entry batch))
           (setf (entry-since entry) now)
           (rotatef (svref entries kept) (svref entries index))
           (rotatef (svref spine kept) (svref spine index))
           (incf kept))))
-    (setf (event-batch-count batch) kept)))
+    (when (and (< kept (shiftf (event-batch-count batch) kept))
+               (poll-set-noted set)
+               (plusp (poll-set-waiting set)))
+      (lport-poller-wake (channel-handle set)))))
 
 (defun give-back-events (batch)
   "What this thread has claimed and not been told of is for anybody."
   (loop for index below (event-batch-count batch)
-        for entry = (svref (event-batch-entries batch) index)
-        unless (entry-armed entry)
-          do (change-entry entry (entry-asked entry) t (entry-span entry) (entry-data entry))))
+        do (give-back-entry (svref (event-batch-entries batch) index) batch)))
 
-(defun events-taken (batch)
+(defun events-taken (set batch)
   "As EVENT-LIST, of what this thread is told of in BATCH."
   (let ((events '()) (done nil))
-    (unwind-protect
-         (progn (call-deferred
-                  (take-events batch)
-                  (setf events (event-list batch)))
-                (setf done t))
+    (with-cleanup (progn (call-deferred
+                           (take-events set batch)
+                           (setf events (event-list batch)))
+                         (setf done t))
       (unless done
-        (call-deferred (give-back-events batch))))
+        (give-back-events batch)))
     events))
 
 ;;; Waiting
@@ -310,7 +330,7 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
         (cond ((and (zerop result) (woken-p set)) (return (values nil t)))
               ((plusp (event-batch-count batch))
                (let ((events (if (or (poll-set-once set) (timed-p set))
-                                 (events-taken batch)
+                                 (events-taken set batch)
                                  (event-list batch))))
                  (when events
                    (return events))))
@@ -323,9 +343,11 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
 
 (defun next-events (set batch deadline)
   "Wait once until DEADLINE and put what there is into BATCH; the library's result."
-  (let ((result (wait-in-set set batch deadline)))
+  (let* ((turn (poll-set-turn set))
+         (result (wait-in-set set batch deadline)))
     (declare (type (signed-byte 64) result))
-    (setf (event-batch-count batch) 0)  ; now, as an interrupt may have used it during the wait
+    (setf (event-batch-count batch) 0   ; now, as an interrupt may have used it during the wait
+          (event-batch-turn batch) turn)
     (when (plusp result)
       (add-system-events set batch result))
     (when (poll-set-noted set)

@@ -21,9 +21,9 @@
 
 (defun due-at (entry)
   "The moment at which ENTRY will have been silent for too long."
-  (if (entry-armed entry)
-      (min +never+ (+ (entry-since entry) (entry-span entry)))
-      +never+))
+  (if (entry-taken entry)
+      +never+
+      (min +never+ (+ (entry-since entry) (entry-span entry)))))
 
 (defun begin-silence (set entry)
   "From now on ENTRY is silent, and there is a round in SET when it is due: true if that comes

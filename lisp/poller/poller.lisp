@@ -96,7 +96,8 @@ Source: epoll_ctl(2)."
                                        (entry-interest entry)))
         (unless (minusp status)
           (note-once set entry)
-          (setf sooner (begin-silence set entry))
+          (setf (entry-turn entry) (incf (poll-set-turn set))
+                sooner (begin-silence set entry))
           (store-entry set entry)
           (join-members entry)))
       (unless (minusp status)
@@ -164,33 +165,40 @@ the library would say, where ENTRY has left meanwhile. To be called with interru
                                     +lport-closed+
                                     +lport-invalid+)))))))
 
+(defun ask-for-events (set entry handle interest)
+  "Let the library report INTEREST of ENTRY in SET, to whomever it may be; its status. With the lock
+held."
+  (let ((status (lport-poller-modify (channel-handle set) handle interest)))
+    (unless (minusp status)
+      (setf (entry-interest entry) interest
+            (entry-taken entry) nil
+            (entry-turn entry) (incf (poll-set-turn set))))
+    status))
+
+(defmacro asking ((entry set handle sooner) &body body)
+  "As WITH-ENTRY, of a BODY that asks for events and sets SOONER to what BEGIN-SILENCE says."
+  (let ((place (gensym "ENTRY")))
+    `(let ((,place ,entry) (,sooner nil))
+       (prog1 (with-entry (,place ,set ,handle) ,@body)
+         (note-if-buffered (entry-channel ,place))
+         (when ,sooner
+           (tell-of-round (entry-set ,place)))))))
+
 (defun change-entry (entry interest once span data)
   "Give ENTRY these; the library's status, and if that is one, nothing has changed."
-  (let ((sooner nil))
-    (call-deferred
-      (prog1 (with-entry (entry set handle)
-               (let ((old (shiftf (entry-data entry) data)) ; first: an event may come at once
-                     (status (lport-poller-modify (channel-handle set) handle interest)))
-                 (cond ((minusp status) (setf (entry-data entry) old))
-                       (t (setf (entry-asked entry) interest
-                                (entry-interest entry) interest
-                                (entry-once entry) once
-                                (entry-span entry) span
-                                (entry-armed entry) t
-                                sooner (begin-silence set entry))
-                          (note-once set entry)))
-                 status))
-        (note-if-buffered (entry-channel entry))
-        (when sooner
-          (tell-of-round (entry-set entry)))))))
-
-(defun claim-entry (entry)
-  "Take its event from ENTRY: true if this thread has it, and no other one. To be called with
-interrupts deferred."
-  (eq t (with-entry (entry set handle)
-          (when (shiftf (entry-armed entry) nil)
-            (setf (entry-interest entry) 0)
-            (not (minusp (lport-poller-claim (channel-handle set) handle)))))))
+  (call-deferred
+    (asking (entry set handle sooner)
+      (let* ((old-data (shiftf (entry-data entry) data)) ; these first: an event may come at once
+             (old-once (shiftf (entry-once entry) once))
+             (status (progn (note-once set entry)
+                            (ask-for-events set entry handle interest))))
+        (if (minusp status)
+            (setf (entry-data entry) old-data
+                  (entry-once entry) old-once)
+            (setf (entry-asked entry) interest
+                  (entry-span entry) span
+                  sooner (begin-silence set entry)))
+        status))))
 
 (defun poller-remove (poller socket)
   "Take SOCKET out of POLLER: true if it was in it. It stays open. A wait under way in another

@@ -94,6 +94,58 @@
       (is-failure (socket-closed :closed "closed")
         (poller-modify poller a)))))
 
+(define-test once.what-was-dealt-with-meanwhile ()
+  "Another thread can have had the event, and have asked for the next one, before this one is told:
+then there is only what has come since."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (poller-add poller a :once t)
+      (flet ((events-after (count)
+               (let ((first t))
+                 (unwind-protect
+                      (progn (sb-int:encapsulate
+                              'port::wait-in-set 'test
+                              (lambda (function &rest arguments)
+                                (multiple-value-prog1 (apply function arguments)
+                                  (when (shiftf first nil)
+                                    (join (in-thread
+                                           (lambda ()
+                                             (poller-wait poller :timeout 5)
+                                             (loop repeat count do (read-byte a))
+                                             (poller-modify poller a))))))))
+                             (poller-wait poller :timeout 0.1))
+                   (sb-int:unencapsulate 'port::wait-in-set 'test)))))
+        (send-octets b 1 2 3)
+        (is (equal `((,a nil :input)) (events-after 2)))
+        (is (null (events-now poller)))
+        (is (= 3 (read-byte a)))
+        (send-octets b 4)
+        (poller-modify poller a)
+        (is (null (events-after 1)))))))
+
+(define-test once.for-one-from-the-first-moment (:limit 60)
+  "POLLER-MODIFY that asks for the events of ONCE, while others wait."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (send-octets b 1)
+      (poller-add poller a :input nil)
+      (let* ((told (list 0))
+             (waiters (loop repeat 3
+                            collect (in-thread
+                                     (lambda ()
+                                       (handler-case
+                                           (loop (when (poller-wait poller)
+                                                   (sb-ext:atomic-incf (car told))))
+                                         (socket-closed () :closed)))))))
+        (loop for turn from 1 to 500
+              do (poller-modify poller a :input t :once t)
+                 (is-true (wait-until (lambda () (>= (car told) turn))))
+                 (poller-modify poller a :input nil :once nil))
+        (is (= 500 (car told)))
+        (close poller)
+        (dolist (waiter waiters)
+          (is (eq :closed (join waiter))))))))
+
 (define-test once.many-threads (:limit 60)
   "No thread meets another in a socket, and all that comes is read, buffered or not."
   (do-pollers (poller)
