@@ -1060,8 +1060,8 @@ LPORT_API int64_t lport_tls_context_trust(int64_t context, int32_t source, const
 
 /* [nowait] Takes no certificate that is in a list of the file at PATH, certificate revocation
  * lists, PEM. Once there is such a file, the issuer of each certificate of a chain has to have a
- * list in one of them, signed by him and not past its next update. Source: RFC 5280 5,
- * X509_VERIFY_PARAM_set_flags(3ssl). */
+ * list in one of them, signed by him and not past its next update; so the chain has to go on to one
+ * that certifies itself. Source: RFC 5280 5, X509_VERIFY_PARAM_set_flags(3ssl). */
 LPORT_API int64_t lport_tls_context_revoked(int64_t context, const char *path, size_t len);
 
 /* [nowait] Sessions show the certificate chain in the file at CHAIN, the own one first, and no more

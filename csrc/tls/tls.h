@@ -21,6 +21,7 @@ struct lport_tls_settings {
     uint64_t generation;        /* another one after each change */
     int32_t verify;
     bool resume;
+    bool lists; /* each certificate of a chain needs one, of what is revoked */
     uint8_t names_len;
     uint8_t names[LPORT_TLS_NAMES_MAX]; /* each with its length before it */
 };

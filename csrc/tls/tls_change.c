@@ -75,8 +75,11 @@ static bool take_lists(const struct lport_openssl *openssl, struct lport_tls_set
     struct x509_store_st *store = openssl->SSL_CTX_get_cert_store(settings->context);
     struct x509_lookup_st *files =
         openssl->X509_STORE_add_lookup(store, openssl->X509_LOOKUP_file());
-    return files != NULL && openssl->X509_load_crl_file(files, change->path, OPENSSL_PEM) > 0 &&
-           openssl->X509_STORE_set_flags(store, OPENSSL_LISTS | OPENSSL_LISTS_OF_ALL) == 1;
+    if (files == NULL || openssl->X509_load_crl_file(files, change->path, OPENSSL_PEM) <= 0) {
+        return false;
+    }
+    settings->lists = true;
+    return openssl->X509_STORE_set_flags(store, OPENSSL_LISTS | OPENSSL_LISTS_OF_ALL) == 1;
 }
 
 /* What the system says of the directory at PATH: 0: it is there. */

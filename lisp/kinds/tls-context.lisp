@@ -195,7 +195,8 @@ a client that shows one has to be good; :REQUIRED, and it has to show one; NIL: 
 so that anybody in between can read and change all that is said. REVOKED: a file of certificate
 revocation lists, PEM, or a list of such files: no certificate that is in one of them is good, and
 no other either, once there is such a file, unless its issuer, and that of each above it, has a list
-there that is not past its next update.
+there that is not past its next update; then trust goes on up to one in TRUST that certifies itself.
+Where nobody is verified, see VERIFY, the lists are not looked at.
 PROTOCOLS: names of those above TLS that are spoken, the best first, as (\"h2\" \"http/1.1\"); see
 TLS-INFO for the one that was agreed on. VERSIONS: a list of :TLS-1.2 and :TLS-1.3. RESUME: T, a
 client that comes back within the hour goes on, in TLS 1.3, with what it has agreed on with this

@@ -12,20 +12,25 @@ static const struct row {
     const char *certificate;
     const char *lists[2];
     const char *problem; /* NULL: it is taken */
+    const char *trusted; /* beside the authority; or NULL */
 } rows[] = {
-    {"revoked", {NULL}, NULL},
-    {"revoked", {LIST("authority")}, "certificate revoked"},
-    {"revoked", {LIST("both")}, "certificate revoked"},
-    {"server", {LIST("authority")}, NULL},
-    {"server", {LIST("both"), LIST("authority")}, NULL},
-    {"server", {LIST("stranger")}, "unable to get certificate CRL"},
-    {"server", {LIST("stale")}, "CRL has expired"},
-    {"server", {LIST("stale"), LIST("authority")}, NULL},
-    {"revoked", {LIST("stale"), LIST("authority")}, "certificate revoked"},
-    {"below", {LIST("authority")}, "unable to get certificate CRL"},
-    {"below", {LIST("between")}, "unable to get certificate CRL"},
-    {"below", {LIST("both")}, NULL},
-    {"below", {LIST("between"), LIST("authority")}, NULL},
+    {"revoked", {NULL}, NULL, NULL},
+    {"revoked", {LIST("authority")}, "certificate revoked", NULL},
+    {"revoked", {LIST("both")}, "certificate revoked", NULL},
+    {"server", {LIST("authority")}, NULL, NULL},
+    {"server", {LIST("both"), LIST("authority")}, NULL, NULL},
+    {"server", {LIST("stranger")}, "unable to get certificate CRL", NULL},
+    {"server", {LIST("stale")}, "CRL has expired", NULL},
+    {"server", {LIST("stale"), LIST("authority")}, NULL, NULL},
+    {"revoked", {LIST("stale"), LIST("authority")}, "certificate revoked", NULL},
+    {"below", {LIST("authority")}, "unable to get certificate CRL", NULL},
+    {"below", {LIST("between")}, "unable to get certificate CRL", NULL},
+    {"below", {LIST("both")}, NULL, NULL},
+    {"below", {LIST("between"), LIST("authority")}, NULL, NULL},
+    {"below", {LIST("both")}, NULL, CERTIFICATE("between")},
+    {"below", {LIST("between")}, "unable to get certificate CRL", CERTIFICATE("between")},
+    {"server", {LIST("authority")}, NULL, CERTIFICATE("server")},
+    {"revoked", {LIST("authority")}, "certificate revoked", CERTIFICATE("revoked")},
 };
 
 /* What comes of a peer of SIDE that shows the certificate of ROW to one that has its lists. */
@@ -36,6 +41,9 @@ static void assert_judged(const struct row *row, int side) {
     contexts[verifier] = make_context(verifier == SERVER ? "server" : NULL);
     for (int i = 0; i < 2 && row->lists[i] != NULL; i++) {
         cr_assert_eq(take_list(contexts[verifier], row->lists[i]), 0, "%s", row->lists[i]);
+    }
+    if (row->trusted != NULL) {
+        cr_assert_eq(trust(contexts[verifier], row->trusted), 0);
     }
     cr_assert_eq(lport_tls_context_verify(contexts[SERVER], LPORT_TLS_VERIFY), 0);
     cr_assert_eq(lport_socket_pair(LPORT_STREAM, ends), 0);
