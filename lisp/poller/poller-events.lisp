@@ -21,6 +21,7 @@
   (entries nil :type simple-vector :read-only t)
   (spine nil :type simple-vector :read-only t)
   (count 0 :type fixnum)
+  (held nil)                            ; its thread may have taken events, and was not told yet
   (turn 0 :type (unsigned-byte 62))     ; that of the set when the wait for the events began
   (until +never+ :type moment))         ; by then its thread looks for a round; see wait-in-set
 
@@ -194,6 +195,28 @@ forget the others."
     (declare (dynamic-extent #'report))
     (round-if-due set #'report)))
 
+;;; Leaving
+
+(defun sure-of-round-p (set)
+  "True if a thread looks for the next round of SET in time."
+  (let ((round-at (poll-set-round-at set)))
+    (declare (type moment round-at))
+    (loop for batch in (poll-set-batches set)
+            thereis (<= (the moment (event-batch-until batch)) round-at))))
+
+(defun leave-round (set batch)
+  "The thread of BATCH leaves POLLER-WAIT, if it has not yet, and does not look for the next round
+of SET any more. The lock is for its barrier: of two that leave at a time one at least sees that the
+other does."
+  (when (/= +never+ (event-batch-until batch))
+    (call-deferred
+      (setf (event-batch-until batch) +never+)
+      (when (and (timed-p set)
+                 (plusp (poll-set-waiting set))
+                 (not (%with-lock ((poll-set-lock set))
+                        (sure-of-round-p set))))
+        (lport-poller-wake (channel-handle set))))))
+
 ;;; Who is told of an event has it: that of ONCE nobody else is told of, and a TIMEOUT begins anew.
 ;;; This comes last of all, when nothing can come in between but an unwind: so that nothing is lost,
 ;;; that gives back what was claimed.
@@ -222,6 +245,7 @@ is not: who was woken for that was this thread."
   (let ((spine (event-batch-spine batch)) (entries (event-batch-entries batch)) (kept 0)
         (now (lport-clock-now)))
     (declare (type index kept))
+    (setf (event-batch-held batch) t)
     (dotimes (index (event-batch-count batch))
       (let ((entry (svref entries index)))
         (when (or (not (entry-once entry)) (claim-entry entry batch))
@@ -236,39 +260,22 @@ is not: who was woken for that was this thread."
 
 (defun give-back-events (batch)
   "What this thread has claimed and not been told of is for anybody."
+  (setf (event-batch-held batch) nil)
   (loop for index below (event-batch-count batch)
         do (give-back-entry (svref (event-batch-entries batch) index) batch)))
 
 (defun events-taken (set batch)
-  "As EVENT-LIST, of what this thread is told of in BATCH."
-  (let ((events '()) (done nil))
-    (with-cleanup (progn (call-deferred
-                           (take-events set batch)
-                           (setf events (event-list batch)))
-                         (setf done t))
-      (unless done
-        (give-back-events batch)))
-    events))
+  "As EVENT-LIST, of what this thread is told of in BATCH, which is held until POLLER-WAIT returns.
+It leaves here, as no interrupts may be deferred after that: they would come when nobody would give
+back what they take away."
+  (call-deferred
+    (take-events set batch)
+    (let ((events (event-list batch)))
+      (when events
+        (leave-round set batch))
+      events)))
 
 ;;; Waiting
-
-(defun sure-of-round-p (set)
-  "True if a thread looks for the next round of SET in time."
-  (let ((round-at (poll-set-round-at set)))
-    (declare (type moment round-at))
-    (loop for batch in (poll-set-batches set)
-            thereis (<= (the moment (event-batch-until batch)) round-at))))
-
-(defun leave-round (set batch)
-  "The thread of BATCH leaves POLLER-WAIT, and does not look for the next round of SET any more. To
-be called with interrupts deferred. The lock is for its barrier: of two that leave at a time one at
-least sees that the other does."
-  (setf (event-batch-until batch) +never+)
-  (when (and (timed-p set)
-             (plusp (poll-set-waiting set))
-             (not (%with-lock ((poll-set-lock set))
-                    (sure-of-round-p set))))
-    (lport-poller-wake (channel-handle set))))
 
 (defun wait-in-set (set batch deadline)
   "One wait in SET until DEADLINE; one that does not block where there may be buffered input, or a
@@ -314,8 +321,11 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
   (let* ((set (check-poller poller :wait))
          (batch (event-batch-of set))
          (until (moment-after timeout)))
-    (with-cleanup (wait-for-events set batch until)
-      (leave-round set batch))))
+    (unwind-protect (multiple-value-prog1 (wait-for-events set batch until)
+                      (setf (event-batch-held batch) nil))
+      (leave-round set batch)
+      (when (event-batch-held batch)
+        (call-deferred (give-back-events batch))))))
 
 (defun wait-for-events (set batch until)
   "POLLER-WAIT with the moment UNTIL."
