@@ -21,6 +21,8 @@
   (entries nil :type simple-vector :read-only t)
   (spine nil :type simple-vector :read-only t)
   (count 0 :type fixnum)
+  (room 0 :type fixnum)                 ; for so many of them: the SIZE, or the LIMIT of the wait
+  (first 0 :type (mod 3))               ; which kind of events came first where room was short
   (held nil)                            ; its thread may have taken events, and was not told yet
   (turn 0 :type (unsigned-byte 62))     ; that of the set when the wait for the events began
   (until +never+ :type moment))         ; by then its thread looks for a round; see wait-in-set
@@ -118,6 +120,30 @@ has come out of the system, and may be all that a write has waited for."
         (logandc2 bits +lport-output+)
         bits)))
 
+(declaim (inline reported-p full-p))
+(defun reported-p (batch entry)
+  "True if ENTRY has an event in BATCH; it is at the place that the entry tells."
+  (let ((place (entry-place entry)))
+    (and (< place (event-batch-count batch))
+         (eq entry (svref (event-batch-entries batch) place)))))
+
+(defun full-p (batch)
+  (>= (event-batch-count batch) (event-batch-room batch)))
+
+(defun add-flags (event bits)
+  "Add the flags of BITS to those of EVENT."
+  (let ((now (position (cddr event) *flag-lists* :test #'eq)))
+    (store-new (cddr event) (svref *flag-lists* (logior now bits)))))
+
+(declaim (inline report))
+(defun report (batch entry bits)
+  "Make BITS an event of ENTRY in BATCH, or part of the one that it has there; as far as there is
+room."
+  (cond ((reported-p batch entry)
+         (add-flags (car (svref (event-batch-spine batch) (entry-place entry))) bits))
+        ((not (full-p batch))
+         (add-event batch entry bits))))
+
 (defun add-system-events (set batch found)
   "The FOUND events in the numbers of BATCH, but for those of sockets that have left SET."
   (declare (type poll-set set) (type event-batch batch) (type index found))
@@ -128,13 +154,7 @@ has come out of the system, and may be all that a write has waited for."
                  (note-arrival (entry-channel entry))
                  (let ((bits (true-bits entry (logand 31 (aref numbers (1+ index))))))
                    (unless (zerop bits)
-                     (add-event batch entry bits))))))))
-
-(defun reported-p (batch entry)
-  "True if ENTRY has an event in BATCH; it is at the place that the entry tells."
-  (let ((place (entry-place entry)))
-    (and (< place (event-batch-count batch))
-         (eq entry (svref (event-batch-entries batch) place)))))
+                     (report batch entry bits))))))))
 
 (defun has-buffered-input-p (entry)
   (and (logtest +lport-input+ (entry-interest entry))
@@ -149,20 +169,8 @@ has come out of the system, and may be all that a write has waited for."
         (logior +lport-input+ +lport-ended+)
         +lport-input+)))
 
-(defun add-flags (event bits)
-  "Add the flags of BITS to those of EVENT."
-  (let ((now (position (cddr event) *flag-lists* :test #'eq)))
-    (store-new (cddr event) (svref *flag-lists* (logior now bits)))))
-
 (defun add-buffered-event (batch entry)
-  "Report that ENTRY has input; false where BATCH has no room."
-  (cond ((reported-p batch entry)
-         (add-flags (car (svref (event-batch-spine batch) (entry-place entry)))
-                    (buffered-bits entry))
-         t)
-        ((< (event-batch-count batch) (event-batch-size batch))
-         (add-event batch entry (buffered-bits entry))
-         t)))
+  (report batch entry (buffered-bits entry)))
 
 (defun add-buffered-events (set batch)
   "Report the noted entries that have buffered input, and keep them noted as long as they have;
@@ -188,12 +196,11 @@ forget the others."
 
 (defun add-silent-events (set batch)
   "Report the entries of SET that have been silent for too long, as far as BATCH has room."
-  (flet ((report (entry)
-           (unless (or (reported-p batch entry)
-                       (= (event-batch-count batch) (event-batch-size batch)))
-             (add-event batch entry +silent+))))
-    (declare (dynamic-extent #'report))
-    (round-if-due set #'report)))
+  (flet ((tell (entry)
+           (unless (reported-p batch entry)
+             (report batch entry +silent+))))
+    (declare (dynamic-extent #'tell))
+    (round-if-due set #'tell)))
 
 ;;; Leaving
 
@@ -277,7 +284,7 @@ back what they take away."
 
 ;;; Waiting
 
-(defun wait-in-set (set batch deadline)
+(defun wait-in-set (set batch deadline &optional (room (event-batch-size batch)))
   "One wait in SET until DEADLINE; one that does not block where there may be buffered input, or a
 POLLER-WAKE whose wait was unwound: what lport_poller_wait says. It counts itself as waiting and
 then looks for noted entries; whoever notes an entry then looks for threads that wait: so one of the
@@ -291,7 +298,7 @@ one that looks for it."
         (if (minusp turn)
             turn
             (with-int64s (pointer (event-batch-numbers batch) 0 nil :out)
-              (lport-poller-wait handle turn pointer (event-batch-size batch)
+              (lport-poller-wait handle turn pointer room
                                  (if (or (poll-set-noted set) (poll-set-woken set))
                                      0
                                      (setf (event-batch-until batch)
@@ -302,7 +309,7 @@ one that looks for it."
       (unless (minusp turn)
         (lport-poller-end handle turn)))))
 
-(defun poller-wait (poller &key timeout)
+(defun poller-wait (poller &key timeout limit)
   "Wait until sockets in POLLER are ready and return their events, a list of (SOCKET DATA . FLAGS);
 NIL when TIMEOUT seconds (NIL: no limit) pass without one, or POLLER-WAKE is called: then the second
 value is true. FLAGS are some of :INPUT, :OUTPUT (of those that POLLER reports of it), :END-OF-FILE
@@ -311,31 +318,36 @@ this is known once all that was before it has been read), :ERROR (the connection
 operation signals how) and :TIMEOUT (there was no event for as long as POLLER-ADD was told).
 Level-triggered: what is ready and not dealt with is reported again, to other threads in this call
 too, so that one of several may find that there is nothing any more; unless the socket is in POLLER
-with ONCE, see POLLER-ADD. At most 512 events come at once; the others come next time. The list and
+with ONCE, see POLLER-ADD. At most LIMIT events come at once, or 512 if that is NIL; the others come
+next time, and nobody is passed over for ever. Threads that share sockets of ONCE, and may be long
+with one, do well with a LIMIT of 1: no other can take what they have been told of. The list and
 what is in it, but for the socket and the datum, belong to POLLER and are used again by this
 thread's next POLLER-WAIT in it, which therefore conses nothing; copy what you keep.
 Half a character that has come is input too, and is ready as long as it is left in the buffer: who
 does not wait for its other half takes octets, with READ-SOME.
 Conditions: SOCKET-CLOSED, when POLLER is closed, by whomever; TIMEOUT, when the deadline of
 WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
+  (check-argument :wait limit '(or null (integer 1)) "a number of events, 1 or more, or NIL")
   (let* ((set (check-poller poller :wait))
          (batch (event-batch-of set))
+         (size (event-batch-size batch))
          (until (moment-after timeout)))
-    (unwind-protect (multiple-value-prog1 (wait-for-events set batch until)
+    (unwind-protect (multiple-value-prog1 (wait-for-events set batch until
+                                                           (if limit (min limit size) size))
                       (setf (event-batch-held batch) nil))
       (leave-round set batch)
       (when (event-batch-held batch)
         (call-deferred (give-back-events batch))))))
 
-(defun wait-for-events (set batch until)
-  "POLLER-WAIT with the moment UNTIL."
-  (declare (type moment until))
+(defun wait-for-events (set batch until room)
+  "POLLER-WAIT with the moment UNTIL, for as many events as there is ROOM."
+  (declare (type moment until) (type fixnum room))
   (let ((limit *deadline*))
     (declare (type moment limit))
     (loop
       (check-set set)
       (setf limit (check-limit set :input :wait limit 0))
-      (let ((result (next-events set batch (min until limit))))
+      (let ((result (next-events set batch (min until limit) room)))
         (declare (type (signed-byte 64) result))
         (cond ((and (zerop result) (woken-p set)) (return (values nil t)))
               ((plusp (event-batch-count batch))
@@ -351,19 +363,28 @@ WITH-DEADLINE passes. Restart: WAIT-LONGER. Source: epoll_wait(2)."
               ((woken-p set) (return (values nil t)))
               ((>= (lport-clock-now) until) (return (values nil nil))))))))
 
-(defun next-events (set batch deadline)
-  "Wait once until DEADLINE and put what there is into BATCH; the library's result."
+(defun next-events (set batch deadline room)
+  "Wait once until DEADLINE and put what there is into BATCH, as far as there is ROOM; the library's
+result. Where that is short each kind of events comes first in its turn."
+  (declare (type fixnum room))
   (let* ((turn (poll-set-turn set))
-         (result (wait-in-set set batch deadline)))
+         (result (wait-in-set set batch deadline room))
+         (first (if (< room (event-batch-size batch))
+                    (setf (event-batch-first batch) (mod (1+ (event-batch-first batch)) 3))
+                    0)))
     (declare (type (signed-byte 64) result))
-    (setf (event-batch-count batch) 0   ; now, as an interrupt may have used it during the wait
+    ;; Now, as an interrupt may have used it during the wait.
+    (setf (event-batch-count batch) 0
+          (event-batch-room batch) room
           (event-batch-turn batch) turn)
-    (when (plusp result)
-      (add-system-events set batch result))
-    (when (poll-set-noted set)
-      (add-buffered-events set batch))
-    (when (timed-p set)
-      (add-silent-events set batch))
+    (dotimes (kind 3)
+      (ecase (mod (+ first kind) 3)
+        (0 (when (plusp result)
+             (add-system-events set batch result)))
+        (1 (when (poll-set-noted set)
+             (add-buffered-events set batch)))
+        (2 (when (timed-p set)
+             (add-silent-events set batch)))))
     result))
 
 (defun woken-p (set)

@@ -77,6 +77,22 @@
         (poller-modify poller server)
         (is (null (events-now poller)))))))
 
+(define-test once.no-more-than-the-limit ()
+  "What a thread has no room for is another's."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (with-pair (c d)
+        (poller-add poller a :once t)
+        (poller-add poller c :once t)
+        (send-octets b 1)
+        (send-octets d 1)
+        (flet ((one ()
+                 (mapcar #'first (poller-wait poller :timeout 5 :limit 1))))
+          (let ((here (one)) (there (join (in-thread #'one))))
+            (is (= 1 (length here) (length there)))
+            (is (null (set-exclusive-or (list a c) (append here there))))
+            (is (null (events-now poller)))))))))
+
 (define-test once.what-has-left ()
   "A socket that was reported can leave the poller, be closed, and come in anew."
   (do-pollers (poller)

@@ -84,6 +84,31 @@
       (is (equal '(64 128 256 512 512) (loop repeat 5 collect (length (events-now poller)))))
       (mapc #'close sockets))))
 
+(define-test poller.reports-no-more-than-its-limit (:weather nil) ; one read has to take both octets
+  "However few those are, each kind of events has its turn: what is buffered, what the system has,
+and who is silent."
+  (do-pollers (poller)
+    (with-pair (a b)
+      (with-pair (c d)
+        (with-pair (e f)
+          (send-octets b 1 2)
+          (is (= 1 (read-byte a)))
+          (is (= 1 (buffered-octets a)))
+          (send-octets d 1)
+          (poller-add poller a :data 'buffered)
+          (poller-add poller c :data 'system)
+          (poller-add poller e :data 'silent :timeout 0.001)
+          (dolist (limit '(1 2))
+            (let ((seen '()))
+              (is-true (wait-until (lambda ()
+                                     (let ((events (poller-wait poller :timeout 5 :limit limit)))
+                                       (is (<= 1 (length events) limit))
+                                       (dolist (event events)
+                                         (pushnew (second event) seen))
+                                       (= 3 (length seen))))))))
+          (is (< 1 (length (poller-wait poller :timeout 5 :limit 1000))))
+          (is-true f))))))
+
 (define-test poller.where-a-filter-forbids-epoll ()
   "It is told of who asks for epoll, and a poller works without."
   (with-pair (a b)
@@ -264,6 +289,9 @@ is to blame for that."
       (signals type-error (poller-add "poller" a))
       (signals type-error (poller-add poller "socket"))
       (signals type-error (poller-wait poller :timeout -1))
+      (dolist (limit '(0 -1 1.0 :all))
+        (is-failure (usage-error :invalid "expected a number of events")
+          (poller-wait poller :limit limit)))
       (is-failure (usage-error :invalid "is not in") (poller-modify poller a :output t))
       (poller-add poller a)
       (is-failure (usage-error :invalid "already") (poller-add poller a))
