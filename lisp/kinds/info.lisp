@@ -32,7 +32,8 @@ as :ESTABLISHED; :RTT, the round trip time in seconds; :RETRANSMITS; the windows
 (in segments), :SEND-WINDOW and :RECEIVE-WINDOW (in octets), and more. Of every socket:
 :RECEIVE-MEMORY, what is not read yet, with all that the system needs for it (what a local stream
 has not read is the :SEND-MEMORY of its peer); :RECEIVE-MEMORY-LIMIT; :DROPPED, how many messages
-came and found no room. See SOCKET-INFO-FIELDS. What this system does not tell is left out. Condition: SOCKET-CLOSED. Source: TCP_INFO of tcp(7), SO_MEMINFO."
+came and found no room. See SOCKET-INFO-FIELDS. What this system does not tell is left out.
+Condition: SOCKET-CLOSED. Source: TCP_INFO of tcp(7), SO_MEMINFO."
   (check-endpoint socket :info)
   (let* ((count (length *info-fields*))
          (values (int64s-of-size count))
