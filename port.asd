@@ -117,6 +117,7 @@ what happened, nothing hangs for ever and nothing is lost."
                 :components ((:file "poller-timeouts")
                              (:file "poller")
                              (:file "poller-events")
+                             (:file "poller-wait")
                              (:file "wait-for-input")))
                (:module "service"
                 :serial t
