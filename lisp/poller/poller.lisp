@@ -136,16 +136,20 @@ then nothing has changed. Source: epoll_ctl(2)."
   (let* ((set (check-poller poller :wait))
          (channel (endpoint-channel (check-pollable socket :wait)))
          (entry (find-entry set (channel-handle channel)))
+         (span (span-of timeout))
          (status (lport-status-make +lport-invalid+)))
     (check-set set)
     (check-open channel :wait)
-    (when entry
-      (let* ((now (entry-asked entry))
-             (new (interest-bits (if input-p input (logtest now +lport-input+))
-                                 (if output-p output (logtest now +lport-output+)))))
-        (setf status (change-entry entry new (if once-p (and once t) (entry-once entry))
-                                   (if timeout-p (span-of timeout) (entry-span entry))
-                                   (if data-p data (entry-data entry))))))
+    (flet ((changes ()
+             (let ((asked (entry-asked entry)))
+               (values (interest-bits (if input-p input (logtest asked +lport-input+))
+                                      (if output-p output (logtest asked +lport-output+)))
+                       (if once-p (and once t) (entry-once entry))
+                       (if timeout-p span (entry-span entry))
+                       (if data-p data (entry-data entry))))))
+      (declare (dynamic-extent #'changes))
+      (when entry
+        (setf status (change-entry entry #'changes))))
     (when (minusp status)
       (fail-in set channel status "is not in ~A" poller))
     socket))
@@ -184,21 +188,24 @@ held."
          (when ,sooner
            (tell-of-round (entry-set ,place)))))))
 
-(defun change-entry (entry interest once span data)
-  "Give ENTRY these; the library's status, and if that is one, nothing has changed."
+(defun change-entry (entry changes)
+  "Give ENTRY the interest, ONCE, span and datum that CHANGES returns, which is called with the lock
+held; the library's status, and if that is one, nothing has changed."
+  (declare (type function changes))
   (call-deferred
     (asking (entry set handle sooner)
-      (let* ((old-data (shiftf (entry-data entry) data)) ; these first: an event may come at once
-             (old-once (shiftf (entry-once entry) once))
-             (status (progn (note-once set entry)
-                            (ask-for-events set entry handle interest))))
-        (if (minusp status)
-            (setf (entry-data entry) old-data
-                  (entry-once entry) old-once)
-            (setf (entry-asked entry) interest
-                  (entry-span entry) span
-                  sooner (begin-silence set entry)))
-        status))))
+      (multiple-value-bind (interest once span data) (funcall changes)
+        (let* ((old-data (shiftf (entry-data entry) data)) ; these first: an event may come at once
+               (old-once (shiftf (entry-once entry) once))
+               (status (progn (note-once set entry)
+                              (ask-for-events set entry handle interest))))
+          (if (minusp status)
+              (setf (entry-data entry) old-data
+                    (entry-once entry) old-once)
+              (setf (entry-asked entry) interest
+                    (entry-span entry) span
+                    sooner (begin-silence set entry)))
+          status)))))
 
 (defun poller-remove (poller socket)
   "Take SOCKET out of POLLER: true if it was in it. It stays open. A wait under way in another

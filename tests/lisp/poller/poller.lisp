@@ -59,6 +59,25 @@
       (is (equal `((,a a :input)) (events-now poller)))
       (poller-remove poller a))))
 
+(define-test poller.modified-by-two (:limit 60)
+  "What one thread leaves as it is another may change at that moment."
+  (with-poller (poller)
+    (with-pair (a b)
+      (poller-add poller a)
+      (let* ((stop nil)
+             (other (in-thread (lambda ()
+                                 (loop until stop
+                                       do (poller-modify poller a :data 'other)))))
+             (lost (loop for output = t then (not output)
+                         repeat (amount 20000)
+                         do (poller-modify poller a :output output)
+                         count (not (eq output (consp (member :output
+                                                              (first (events-now poller)))))))))
+        (setf stop t)
+        (join other)
+        (is (zerop lost) "~D changes were lost" lost)
+        (is-true b)))))
+
 (define-test poller.sockets-of-every-place ()
   "Whatever place in the library's table a socket has."
   (with-poller (poller)
