@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -24,9 +25,20 @@
 #include <sys/timerfd.h>
 #endif
 
-/* ppoll(2) without its signal mask, which the library never sets. */
+/* ppoll(2) without its signal mask, which the library never sets. Whole milliseconds are poll(2)'s:
+ * where the process is stopped (SIGSTOP, ^Z) and goes on, poll goes on until the end that it had,
+ * but ppoll for as long as was left when the stop came. More than poll can be told ends early. */
 static int os_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout) {
-    return ppoll(fds, count, timeout, NULL);
+    if (timeout == NULL) {
+        return ppoll(fds, count, NULL, NULL);
+    }
+    if (timeout->tv_sec >= INT_MAX / 1000) {
+        return poll(fds, count, INT_MAX);
+    }
+    int ms = (int)(timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000);
+    int ready = ms > 0 ? poll(fds, count, ms) : 0;
+    struct timespec rest = {.tv_nsec = timeout->tv_nsec % 1000000};
+    return ready != 0 || (ms > 0 && rest.tv_nsec == 0) ? ready : ppoll(fds, count, &rest, NULL);
 }
 
 /* glibc gives some of these functions a transparent union for the address; the table has plain

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 TestSuite(os, .timeout = 10);
@@ -68,6 +69,30 @@ SOCKET_TEST(os, a_poll_sleeps_in_few_calls) {
     faults_watch(); /* calls are counted */
     cr_assert_eq(lport_os_poll(NULL, 0, lport_clock_after(50 * MS)), 0);
     cr_assert_leq(faults_calls(CALL_PPOLL), 3);
+}
+
+/* Stops this process 100 ms from now, for 1.1 s; the process that does it. */
+static pid_t stop_self_later(void) {
+    pid_t self = getpid(), other = fork();
+    if (other == 0) {
+        usleep(100 * 1000);
+        kill(self, SIGSTOP);
+        usleep(1100 * 1000);
+        kill(self, SIGCONT);
+        _exit(0);
+    }
+    return other;
+}
+
+/* Behaviour 7: the time in which the process was stopped counts, too. */
+SOCKET_TEST(os, a_poll_that_was_stopped_ends_at_its_deadline) {
+    pid_t other = stop_self_later();
+    cr_assert_gt(other, 0);
+    int64_t deadline = lport_clock_after(1000 * MS);
+    cr_assert_eq(poll_uninterrupted(NULL, 0, deadline), 0);
+    cr_assert_geq(lport_clock_now(), deadline);
+    cr_assert_lt(lport_clock_now(), deadline + 700 * MS); /* not after 900 ms more */
+    cr_assert_eq(waitpid(other, NULL, 0), other);
 }
 
 SOCKET_TEST(os, a_poll_after_its_deadline_looks_once) {
