@@ -156,18 +156,31 @@ moment at which to look again."
 
 ;;; Posting
 
+(defun keep-octets (client octets start end copy limit)
+  "What KEEP-NOW or else KEEP-ASIDE says of OCTETS from START to END; what is taken is looked after.
+To be called with interrupts deferred."
+  (let* ((connection (client-connection client))
+         (kept (keep-now connection octets start end limit))
+         (result (or kept (keep-aside connection (- end start) copy limit))))
+    ;; The leader may just be ending that, and looks then for what was appended before.
+    (unless (or (not (eq result t))
+                (and kept (eq t (%compare-and-swap (client-keeping client) t t))))
+      (tend-output client))
+    result))
+
 (defun post-octets (client octets start end limit)
-  "Post OCTETS from START to END to CLIENT: true if they are taken."
+  "Post OCTETS from START to END to CLIENT: true if they are taken. What has to be made for them is
+made with interrupts let in, see output-posted.lisp."
   (declare (type octets octets) (type index start end))
-  (call-deferred
-    (let* ((connection (client-connection client))
-           (kept (keep-now connection octets start end limit))
-           (result (or kept (keep-aside connection octets start end limit))))
-      (when (eq result t)
-        ;; The leader may just be ending that, and looks then for what was appended before.
-        (unless (and kept (eq t (%compare-and-swap (client-keeping client) t t)))
-          (tend-output client))
-        t))))
+  (let ((connection (client-connection client)) (copy nil))
+    (loop
+      (ecase (call-deferred (keep-octets client octets start end copy limit))
+        ((t) (return t))
+        (:refused (return nil))
+        (:spare (make-spare connection (- end start)))
+        (:copy
+         (make-spare connection (- end start))
+         (setf copy (subseq octets start end)))))))
 
 (defun check-client (socket)
   "The client of a service that SOCKET is; signals a USAGE-ERROR if it is none."

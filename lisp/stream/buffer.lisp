@@ -98,6 +98,7 @@ two may be the same."
   (counted 0 :type index)               ; octets of the buffer before those of this format
   (octets-out 0 :type (unsigned-byte 62))
   (posted nil)                          ; what others have left for the writer, see output-posted
+  (spare (%global *no-octets*) :type octets) ; the buffer that comes next where one has to be larger
   (client nil)                          ; of the service that it belongs to
   ;; Text
   (format *utf-8* :type text-format)
@@ -177,7 +178,8 @@ lost there: a send of none tells which."
     (setf (connection-out connection) (%global *no-octets*)
           (connection-out-start connection) 0
           (connection-out-end connection) 0
-          (connection-counted connection) 0)
+          (connection-counted connection) 0
+          (connection-spare connection) (%global *no-octets*))
     (give-buffer buffer)))
 
 (defun drop-input (connection)

@@ -9,17 +9,40 @@
 (in-package :port)
 
 ;;; A buffer that grows
+;;;
+;;; How much is kept is up to the program, and SBCL takes heap exhaustion with interrupts deferred
+;;; for a corruption of its own, which may end the process. So who posts makes the vector, SPARE,
+;;; where interrupts are let in; it is too small only if others have posted at that moment.
+
+(defun enough-without-p (connection need)
+  "True if the buffer for NEED octets, with what is pending, is of the usual size, or the one that
+there is: then it pays to move them to its start."
+  (declare (type index need))
+  (or (<= need +buffer-size+)
+      (and (<= need (length (connection-out connection)))
+           (<= (pending-output connection) (connection-out-start connection)))))
 
 (defun next-buffer (connection need)
-  "The buffer for NEED octets, with what is pending: the same where it pays to move them to its
-start."
+  "The buffer for NEED octets, with what is pending."
   (declare (type index need))
   (let ((out (connection-out connection)))
-    (cond ((and (<= need (length out))
+    (cond ((not (enough-without-p connection need))
+           (let ((spare (shiftf (connection-spare connection) (%global *no-octets*))))
+             (if (<= need (length spare))
+                 spare
+                 (octets-of-size (* 2 need)))))
+          ((and (<= need (length out))
                 (<= (pending-output connection) (connection-out-start connection)))
            out)
-          ((<= need +buffer-size+) (take-buffer))
-          (t (octets-of-size (* 2 need))))))
+          (t (take-buffer)))))
+
+(defun grows-within-p (connection count)
+  "True if GROW-OUTPUT-ROOM for COUNT octets has to make no vector."
+  (declare (type index count))
+  (or (<= count (output-room connection))
+      (let ((need (+ (pending-output connection) count)))
+        (or (enough-without-p connection need)
+            (<= need (length (connection-spare connection)))))))
 
 (defun move-pending (connection buffer)
   "Move what is pending to the start of BUFFER, the one from now on."
@@ -51,6 +74,17 @@ the direction, with interrupts deferred."
 (defun posted-total (posted)
   "How many octets are in POSTED, as of a connection."
   (the index (if posted (car (first posted)) 0)))
+
+(defun make-spare (connection count)
+  "See to it that there will be room for COUNT octets behind what is posted. To be called by who
+posts them, with interrupts let in: the connection may be another thread's."
+  (declare (type index count))
+  (let ((need (+ (max 0 (pending-output connection))
+                 (posted-total (connection-posted connection))
+                 count)))
+    (unless (or (<= need +buffer-size+)
+                (<= need (length (connection-spare connection))))
+      (setf (connection-spare connection) (octets-of-size (* 2 need))))))
 
 (defun leave-posted (connection octets)
   "Leave OCTETS, which nobody changes any more, to whoever has the direction or takes it next."
@@ -162,36 +196,49 @@ it cannot be sent, or not now; NIL, another thread has the direction, or this on
   (> (+ (pending-output connection) (posted-total (connection-posted connection)) count) limit))
 
 (defun keep-now (connection octets start end limit)
-  "Put OCTETS from START to END behind what is pending: T, or :REFUSED where that would be beyond
-LIMIT or CONNECTION has no output any more; NIL where another thread has the direction, or a
-handshake comes first."
+  "Put OCTETS from START to END behind what is pending: T; :REFUSED where that would be beyond LIMIT
+or CONNECTION has no output any more; :SPARE where a larger buffer has to be made first; NIL where
+another thread has the direction, or a handshake comes first."
+  (declare (type octets octets) (type index start end))
+  (with-direction-now (connection :output)
+    (allocating (connection :output)
+      (progn
+        ;; Many write: there is no use in a resident.
+        (setf (channel-shared connection) t)
+        (if (grows-within-p connection (posted-total (connection-posted connection)))
+            (keep-behind connection octets start end limit)
+            :spare)))))
+
+(defun keep-behind (connection octets start end limit)
+  "KEEP-NOW by the owner of the direction, where there is room for what is posted."
   (declare (type octets octets) (type index start end))
   (let ((count (- end start)))
-    (with-direction-now (connection :output)
-      (allocating (connection :output)
-        (progn
-          ;; Many write: there is no use in a resident.
-          (setf (channel-shared connection) t)
-          (append-posted connection)
-          (when (and (beyond-p connection count limit) (not (not-to-send-p connection)))
-            (send-some connection))
-          (cond ((or (channel-closing connection)
-                     (connection-output-shut connection)
-                     (beyond-p connection count limit))
-                 :refused)
-                ((shaking-hands-p connection) nil)
-                (t (grow-output-room connection count)
-                   (append-octets connection octets start end)
-                   t)))))))
+    (append-posted connection)
+    (when (and (beyond-p connection count limit) (not (not-to-send-p connection)))
+      (send-some connection))
+    (cond ((or (channel-closing connection)
+               (connection-output-shut connection)
+               (beyond-p connection count limit))
+           :refused)
+          ((shaking-hands-p connection) nil)
+          ((grows-within-p connection count)
+           (grow-output-room connection count)
+           (append-octets connection octets start end)
+           t)
+          (t :spare))))
 
-(defun keep-aside (connection octets start end limit)
-  "As KEEP-NOW, for whoever can put it there later: never NIL."
+(defun keep-aside (connection count copy limit)
+  "As KEEP-NOW of COUNT octets, for whoever can put them there later: T or :REFUSED. COPY: they, in
+a vector that nobody changes; NIL: it is to be made, :COPY."
+  (declare (type (or null octets) copy))
   (cond ((or (channel-closing connection)
              (connection-output-shut connection)
-             (beyond-p connection (- end start) limit))
+             (beyond-p connection count limit))
          :refused)
-        (t (leave-posted connection (subseq octets start end))
-           t)))
+        (copy
+         (leave-posted connection copy)
+         t)
+        (t :copy)))
 
 (defun left-to-owner-p (connection)
   "True if another thread has the direction of output and calls RELIEF of CONNECTION when it leaves

@@ -423,3 +423,43 @@ nothing that is not sent."
         (is-true (wait-until (lambda () (post socket (format nil "end~%")))))
         (is-true (join reader))
         (is (zerop (kept-for socket)))))))
+
+(defparameter *posts-beyond-the-heap*
+  "(let* ((octets (make-array 20000000 :element-type '(unsigned-byte 8)))
+          (told '())
+          (server (port:serve (lambda (socket)
+                                (let ((line (read-line socket nil)))
+                                  (when line
+                                    (if (string= line \"more\")
+                                        (port:post socket octets :limit 100000000)
+                                        (write-line line socket))
+                                    :again)))
+                              0 :host \"127.0.0.1\"
+                              :on-error (lambda (condition socket)
+                                          (declare (ignore socket))
+                                          (push (typep condition 'storage-condition) told))))
+          (listener (first (port:server-listeners server)))
+          (number (nth-value 1 (port:socket-server-host/port listener))))
+     (flet ((say (line)
+              (let ((client (port:open-socket \"127.0.0.1\" number :input-timeout 20)))
+                (write-line line client)
+                (finish-output client)
+                client)))
+       (let ((readers-of-nothing (loop repeat 10 collect (say \"more\"))))
+         (loop repeat 1000
+               until told
+               do (sleep 0.01))
+         (print (list (read-line (say \"here\")) (and told (every #'identity told))))
+         (dolist (client readers-of-nothing)
+           (close client :abort t)))
+       (port:stop-server server :drain 0)))"
+  "A form that prints `(\"here\" T)`.")
+
+(define-test service-post.beyond-the-heap (:limit 60 :weather nil)
+  "Where there is no heap for what is posted, the function that posts it is told, and the service
+goes on, also in a Lisp that ends where it takes something for a corruption, as one for scripts."
+  (multiple-value-bind (output code)
+      (run-lisp (append (loading (here)) (list *posts-beyond-the-heap*))
+                :options '("--dynamic-space-size" "250MB" "--lose-on-corruption"))
+    (is (= 0 code))
+    (is (search "(\"here\" T)" output) "~A" output)))
