@@ -148,6 +148,10 @@ with its characters; NIL if it is not free of errors, nothing taken. Allocates n
             (connection-last-width connection) 0)
       string)))
 
+(defconstant +long-line+ 16384
+  "Octets beyond which the string of a line may be what exhausts the heap: SBCL's collector moves
+what is smaller, and has ended the process before if there is no room for that.")
+
 (defun take-line-quickly (connection)
   "The next line if the buffer has all of it and it is free of errors; else NIL, nothing taken. To
 be called within WITH-INPUT-NOW."
@@ -156,7 +160,7 @@ be called within WITH-INPUT-NOW."
     (when line
       (multiple-value-bind (octets length) (unpack-progress line)
         (declare (type index octets length))
-        (when (<= octets +buffer-size+) ; see TAKE-LONG-LINE
+        (when (<= octets +long-line+) ; see TAKE-LONG-LINE
           (let ((string (take-measured-line connection octets
                                             (allocating (connection :input)
                                               (make-string length)))))
@@ -190,7 +194,7 @@ stream stands, one that sets another format by that."
           (let ((arrived (connection-octets-in connection)))
             (check-line connection seen last-p)
             (multiple-value-bind (line end-p)
-                (if (> (buffered-input connection) +buffer-size+)
+                (if (> (buffered-input connection) +long-line+)
                     (take-long-line connection seen last-p)
                     (call-deferred (take-line connection seen last-p)))
               (setf seen arrived
@@ -236,10 +240,10 @@ deferred."
         (values (if length (trimmed string length) t) ended)))))
 
 (defun take-long-line (connection seen last-p)
-  "As TAKE-LINE, where the buffer has grown. The peer decides how long the line is, and SBCL takes
-heap exhaustion with interrupts deferred for a corruption of its own: so nothing is allocated then,
-and the line is taken in steps. T too where an interrupt has read in between, or has set another
-format."
+  "As TAKE-LINE, where there is more than +LONG-LINE+. The peer decides how long the line is, and
+SBCL takes heap exhaustion with interrupts deferred for a corruption of its own: so nothing is
+allocated then, and the line is taken in steps. T too where an interrupt has read in between, or has
+set another format."
   (let ((position (octets-read connection)) (format (connection-format connection)))
     (flet ((still-p ()
              (and (= position (octets-read connection))

@@ -435,30 +435,36 @@ SBCL takes the end of the memory there for a corruption of its own."
           (is (equal line (read-line b)))
           (join writer))))))
 
+(defun is-made-with-interrupts-let-in (size format width more end)
+  "The string of a line of SIZE octets and END in FORMAT is, and where there is no room for it the
+line is there for the next call. It has SIZE by WIDTH characters and MORE."
+  (with-pair (a b)
+    (setf (stream-external-format b) format)
+    (let ((line nil)
+          (writer (in-thread (lambda ()
+                               (write-octets a (blank size))
+                               (write-octets a (coerce end '(vector (unsigned-byte 8))))
+                               (finish-output a)))))
+      (handler-bind ((decoding-error (lambda (condition)
+                                       (declare (ignore condition))
+                                       (replace-character #\?))))
+        (flet ((look ()
+                 (setf line (read-line b))))
+          (is (eq :out (throw-at 'port::trimmed 1 #'look)) "~S ~D" format size)
+          (is-true (call-without-memory 'port::trimmed #'look) "~S ~D" format size)
+          (is (null line))
+          (look)
+          (is (= (+ more (/ size width)) (length line)) "~S ~D" format size)))
+      (join writer))))
+
 (define-test unwinding.the-end-of-the-memory-in-a-line-that-is-there (:weather nil)
-  "Its string is made with interrupts let in, whatever the line is made of; and where there is no
-room for that the line is there for the next call."
+  "Its string is made with interrupts let in, whatever the line is made of, and also where all of it
+is in a buffer of the usual size."
   (loop for (format width more . end) in '((:utf-8 1 1 195 169 10) (:utf-8 1 1 200 10)
                                            ((:utf-8 :eol :crlf) 1 0 13 10) (:latin-1 1 0 10)
                                            (:utf-16le 2 0 10 0))
-        do (with-pair (a b)
-             (setf (stream-external-format b) format)
-             (let ((line nil)
-                   (writer (in-thread (lambda ()
-                                        (write-octets a (blank 200000))
-                                        (write-octets a (coerce end '(vector (unsigned-byte 8))))
-                                        (finish-output a)))))
-               (handler-bind ((decoding-error (lambda (condition)
-                                                (declare (ignore condition))
-                                                (replace-character #\?))))
-                 (flet ((look ()
-                          (setf line (read-line b))))
-                   (is (eq :out (throw-at 'port::trimmed 1 #'look)) "~S" format)
-                   (is-true (call-without-memory 'port::trimmed #'look) "~S" format)
-                   (is (null line))
-                   (look)
-                   (is (= (+ more (/ 200000 width)) (length line)) "~S" format)))
-               (join writer)))))
+        do (dolist (size '(200000 60000))
+             (is-made-with-interrupts-let-in size format width more end))))
 
 ;;; Where the buffer is not what it was
 
