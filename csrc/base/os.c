@@ -36,9 +36,12 @@ static int os_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *tim
         return poll(fds, count, INT_MAX);
     }
     int ms = (int)(timeout->tv_sec * 1000 + timeout->tv_nsec / 1000000);
-    int ready = ms > 0 ? poll(fds, count, ms) : 0;
     struct timespec rest = {.tv_nsec = timeout->tv_nsec % 1000000};
-    return ready != 0 || (ms > 0 && rest.tv_nsec == 0) ? ready : ppoll(fds, count, &rest, NULL);
+    int ready = ms > 0 ? poll(fds, count, ms) : 0;
+    if (ready == 0 && (ms == 0 || rest.tv_nsec > 0)) {
+        ready = ppoll(fds, count, &rest, NULL);
+    }
+    return ready;
 }
 
 /* glibc gives some of these functions a transparent union for the address; the table has plain

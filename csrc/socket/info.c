@@ -194,15 +194,13 @@ static bool has(const struct lport_slot *slot, enum source source) {
 
 /* Asks the system for SOURCE of the socket in SLOT. 0 or a status. */
 static int64_t ask(const struct lport_slot *slot, int fd, enum source source, struct told *told) {
-    told->len = sizeof told->octets;
-    if (has(slot, source) && lport_os.getsockopt(fd, options[source].level, options[source].name,
-                                                 told->octets, &told->len) == 0) {
+    told->len = has(slot, source) ? sizeof told->octets : 0;
+    if (told->len == 0 || lport_os.getsockopt(fd, options[source].level, options[source].name,
+                                              told->octets, &told->len) == 0) {
         return 0;
     }
     told->len = 0;
-    return !has(slot, source) || errno == ENOPROTOOPT
-               ? 0
-               : lport_status_from_errno(LPORT_IN_GENERAL, errno);
+    return errno == ENOPROTOOPT ? 0 : lport_status_from_errno(LPORT_IN_GENERAL, errno);
 }
 
 int64_t lport_info_read(int64_t socket, int64_t *values, int32_t count) {

@@ -76,7 +76,6 @@ typedef int lport_openssl_select(struct ssl_st *, const unsigned char **, unsign
     ROW(int, SSL_CTX_load_verify_file, (struct ssl_ctx_st *, const char *))                        \
     ROW(int, SSL_CTX_load_verify_dir, (struct ssl_ctx_st *, const char *))                         \
     ROW(struct x509_store_st *, SSL_CTX_get_cert_store, (const struct ssl_ctx_st *))               \
-    ROW(int, X509_STORE_set_flags, (struct x509_store_st *, unsigned long))                        \
     ROW(struct x509_lookup_st *, X509_STORE_add_lookup,                                            \
         (struct x509_store_st *, struct x509_lookup_method_st *))                                  \
     ROW(struct x509_lookup_method_st *, X509_LOOKUP_file, (void))                                  \

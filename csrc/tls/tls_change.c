@@ -75,11 +75,9 @@ static bool take_lists(const struct lport_openssl *openssl, struct lport_tls_set
     struct x509_store_st *store = openssl->SSL_CTX_get_cert_store(settings->context);
     struct x509_lookup_st *files =
         openssl->X509_STORE_add_lookup(store, openssl->X509_LOOKUP_file());
-    if (files == NULL || openssl->X509_load_crl_file(files, change->path, OPENSSL_PEM) <= 0) {
-        return false;
-    }
-    settings->lists = true;
-    return openssl->X509_STORE_set_flags(store, OPENSSL_LISTS | OPENSSL_LISTS_OF_ALL) == 1;
+    settings->lists =
+        files != NULL && openssl->X509_load_crl_file(files, change->path, OPENSSL_PEM) > 0;
+    return settings->lists;
 }
 
 /* What the system says of the directory at PATH: 0: it is there. */
@@ -102,36 +100,36 @@ static int64_t look_at(const char path[PATH_MAX], bool is_directory) {
     return status == 0 ? lport_status_from_errno(LPORT_IN_GENERAL, EISDIR) : 0;
 }
 
-int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *path, size_t len) {
-    static lport_tls_change_function *const changes[] = {
-        [LPORT_TLS_SYSTEM] = trust_system,
-        [LPORT_TLS_FILE] = trust_file,
-        [LPORT_TLS_DIRECTORY] = trust_directory,
-    };
-    char room[PATH_MAX];
-    const char *missing = NULL;
-    if (source < LPORT_TLS_SYSTEM || source > LPORT_TLS_DIRECTORY ||
-        (source != LPORT_TLS_SYSTEM && !put_path(path, len, room))) {
-        return lport_status_make(LPORT_INVALID);
-    }
-    int64_t status = source == LPORT_TLS_SYSTEM ? 0 : look_at(room, source == LPORT_TLS_DIRECTORY);
-    return status < 0 ? status
-                      : lport_tls_change_context(
-                            context, changes[source],
-                            &(struct lport_tls_change){.path = room, .missing = &missing});
-}
-
-int64_t lport_tls_context_revoked(int64_t context, const char *path, size_t len) {
+/* Changes CONTEXT by MAKE and the LEN octets at PATH. */
+static int64_t change_by(int64_t context, lport_tls_change_function *make, const char *path,
+                         size_t len, bool is_directory) {
     char room[PATH_MAX];
     const char *missing = NULL;
     if (!put_path(path, len, room)) {
         return lport_status_make(LPORT_INVALID);
     }
-    int64_t status = look_at(room, false);
-    return status < 0 ? status
-                      : lport_tls_change_context(
-                            context, take_lists,
-                            &(struct lport_tls_change){.path = room, .missing = &missing});
+    int64_t status = look_at(room, is_directory);
+    return status < 0
+               ? status
+               : lport_tls_change_context(
+                     context, make, &(struct lport_tls_change){.path = room, .missing = &missing});
+}
+
+int64_t lport_tls_context_trust(int64_t context, int32_t source, const char *path, size_t len) {
+    switch (source) {
+    case LPORT_TLS_SYSTEM:
+        return lport_tls_change_context(context, trust_system, &(struct lport_tls_change){.a = 0});
+    case LPORT_TLS_FILE:
+        return change_by(context, trust_file, path, len, false);
+    case LPORT_TLS_DIRECTORY:
+        return change_by(context, trust_directory, path, len, true);
+    default:
+        return lport_status_make(LPORT_INVALID);
+    }
+}
+
+int64_t lport_tls_context_revoked(int64_t context, const char *path, size_t len) {
+    return change_by(context, take_lists, path, len, false);
 }
 
 /* What OpenSSL asks for a passphrase that does not say whom to ask; of nobody is one asked who has

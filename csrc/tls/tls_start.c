@@ -90,10 +90,9 @@ static int64_t equip(struct lport_tls_session *session, int64_t socket, int32_t 
     openssl->SSL_set_verify(session->ssl, mode, NULL);
     /* Who is trusted is so at once, and not only where the chain goes on to one without an issuer.
      * But lists are of issuers, and where the chain stops short that of the last is not found. */
-    if (!session->settings.lists) {
-        openssl->X509_VERIFY_PARAM_set_flags(openssl->SSL_get0_param(session->ssl),
-                                             OPENSSL_PARTIAL_CHAIN);
-    }
+    openssl->X509_VERIFY_PARAM_set_flags(
+        openssl->SSL_get0_param(session->ssl),
+        session->settings.lists ? OPENSSL_LISTS | OPENSSL_LISTS_OF_ALL : OPENSSL_PARTIAL_CHAIN);
     if (side == LPORT_TLS_SERVER) {
         openssl->SSL_set_accept_state(session->ssl);
         lport_tls_allow_resumption(session, mode != 0);

@@ -223,7 +223,7 @@ has to have them."
   ("lport_tls_context_close" :nowait result (context handle))
   ("lport_tls_context_trust" :nowait result (context handle) (source :int32) (path :pointer)
                              (len :size))
-  ("lport_tls_context_revoked" :nowait result (context handle) (path :pointer) (length :size))
+  ("lport_tls_context_revoked" :nowait result (context handle) (path :pointer) (len :size))
   ("lport_tls_context_identity" :nowait result (context handle) (chain :pointer) (chain-len :size)
                                 (key :pointer) (key-len :size) (passphrase :pointer)
                                 (passphrase-len :size))
