@@ -197,7 +197,7 @@ forget the others."
 (defun add-silent-events (set batch)
   "Report the entries of SET that have been silent for too long, as far as BATCH has room."
   (flet ((tell (entry)
-           (unless (reported-p batch entry)
-             (report batch entry +silent+))))
+           (unless (or (reported-p batch entry) (full-p batch))
+             (add-event batch entry +silent+))))
     (declare (dynamic-extent #'tell))
     (round-if-due set #'tell)))

@@ -163,8 +163,8 @@ To be called with interrupts deferred."
          (kept (keep-now connection octets start end limit))
          (result (or kept (keep-aside connection (- end start) copy limit))))
     ;; The leader may just be ending that, and looks then for what was appended before.
-    (unless (or (not (eq result t))
-                (and kept (eq t (%compare-and-swap (client-keeping client) t t))))
+    (when (and (eq result t)
+               (not (and kept (eq t (%compare-and-swap (client-keeping client) t t)))))
       (tend-output client))
     result))
 

@@ -14,34 +14,30 @@
 ;;; for a corruption of its own, which may end the process. So who posts makes the vector, SPARE,
 ;;; where interrupts are let in; it is too small only if others have posted at that moment.
 
-(defun enough-without-p (connection need)
-  "True if the buffer for NEED octets, with what is pending, is of the usual size, or the one that
-there is: then it pays to move them to its start."
+(defun same-buffer-p (connection need)
+  "True if the buffer for NEED octets, with what is pending, is the one that there is: where it pays
+to move them to its start."
   (declare (type index need))
-  (or (<= need +buffer-size+)
-      (and (<= need (length (connection-out connection)))
-           (<= (pending-output connection) (connection-out-start connection)))))
+  (and (<= need (length (connection-out connection)))
+       (<= (pending-output connection) (connection-out-start connection))))
 
 (defun next-buffer (connection need)
   "The buffer for NEED octets, with what is pending."
   (declare (type index need))
-  (let ((out (connection-out connection)))
-    (cond ((not (enough-without-p connection need))
-           (let ((spare (shiftf (connection-spare connection) (%global *no-octets*))))
+  (cond ((same-buffer-p connection need) (connection-out connection))
+        ((<= need +buffer-size+) (take-buffer))
+        (t (let ((spare (shiftf (connection-spare connection) (%global *no-octets*))))
              (if (<= need (length spare))
                  spare
-                 (octets-of-size (* 2 need)))))
-          ((and (<= need (length out))
-                (<= (pending-output connection) (connection-out-start connection)))
-           out)
-          (t (take-buffer)))))
+                 (octets-of-size (* 2 need)))))))
 
 (defun grows-within-p (connection count)
   "True if GROW-OUTPUT-ROOM for COUNT octets has to make no vector."
   (declare (type index count))
   (or (<= count (output-room connection))
       (let ((need (+ (pending-output connection) count)))
-        (or (enough-without-p connection need)
+        (or (same-buffer-p connection need)
+            (<= need +buffer-size+)
             (<= need (length (connection-spare connection)))))))
 
 (defun move-pending (connection buffer)
