@@ -188,12 +188,7 @@ then there is only what has come since."
             do (loop for (nil b) in pairs do (send-octets b 65 66)))
       (is-true (wait-until (lambda () (= 1600 (car heard))) 20))
       (is-false met)
-      (close poller)
-      (dolist (reader readers)
-        (is (eq :closed (join reader))))
-      (loop for (a b) in pairs
-            do (close a)
-               (close b)))))
+      (end-readers poller readers pairs))))
 
 (define-test once.consing (:behaviour 47)
   "A wait, and POLLER-MODIFY after it, cons nothing."

@@ -549,6 +549,14 @@ is in hears of its buffer, and none that it has left."
             do (close a)
                (close b)))))
 
+(defun end-readers (poller readers pairs)
+  "Close POLLER: the READERS, threads that return :CLOSED then, end; and the PAIRS of sockets."
+  (close poller)
+  (dolist (reader readers)
+    (is (eq :closed (join reader))))
+  (loop for pair in pairs
+        do (mapc #'close pair)))
+
 (define-test poller.many-threads (:limit 60)
   "Each octet is read once, whoever gets the event."
   (with-poller (poller)
@@ -567,12 +575,7 @@ is in hears of its buffer, and none that it has left."
       (loop repeat 100
             do (loop for (nil b) in pairs do (send-octets b 65)))
       (is-true (wait-until (lambda () (= 2000 (car heard))) 20))
-      (close poller)
-      (dolist (reader readers)
-        (is (eq :closed (join reader))))
-      (loop for (a b) in pairs
-            do (close a)
-               (close b)))))
+      (end-readers poller readers pairs))))
 
 (define-test poller.ten-thousand (:behaviour 46 :limit 60)
   "Thousands of connections, as many as this process may have: each is heard, an idle one wakes
